@@ -1,0 +1,68 @@
+"""The command line. Importing this, ``--help`` and ``list`` do not import torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from cnnbench.errors import RequestError, did_you_mean
+
+# Hydra's own questions about a configuration; nothing is run for them.
+ASKING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Train once, or sweep with -m."""
+    from cnnbench.launch import launch, through_hydra
+
+    if any(text.partition("=")[0] in ASKING for text in arguments):
+        through_hydra(arguments)
+        return 0
+    return launch(arguments)
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Compare finished runs: leaderboard and report of one or more folders."""
+    from cnnbench.results.report import main as make
+
+    return make(list(arguments))
+
+
+def show(arguments: Sequence[str]) -> int:
+    """List the config groups and their choices."""
+    from cnnbench.listing import listing
+
+    print(listing(list(arguments)))
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "report": report, "list": show}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 done, 1 a run failed, 2 the request was wrong)."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    verb, rest = "train", arguments
+    try:
+        if arguments and arguments[0][0:1].isalpha() and "=" not in arguments[0]:
+            verb, rest = arguments[0], arguments[1:]
+            if verb not in VERBS:
+                raise RequestError(f"{verb!r} is neither a command ({', '.join(VERBS)}) nor an override such as "
+                                   f"optimizer=sgd{did_you_mean(verb, VERBS)}")
+        return VERBS[verb](rest)
+    except RequestError as error:
+        if os.environ.get("CNNBENCH_TRACEBACK") == "1":
+            raise
+        print(f"cnnbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cnnbench: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,10 @@
+"""What happens around training, one concern a file."""
+
+from cnnbench.callbacks.checkpoint import BestAndLast
+from cnnbench.callbacks.divergence import Diverged, StopWhenDiverged
+from cnnbench.callbacks.early_stopping import EarlyStopping
+from cnnbench.callbacks.figures import ConfusionFigures
+from cnnbench.callbacks.history import History
+from cnnbench.callbacks.progress import Progress
+
+__all__ = ["BestAndLast", "ConfusionFigures", "Diverged", "EarlyStopping", "History", "Progress", "StopWhenDiverged"]

@@ -1,0 +1,21 @@
+"""A run whose loss is no longer a number has nothing more to learn: it ends as ``diverged``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+class StopWhenDiverged(pl.Callback):
+    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        # reading a number makes a GPU wait, so there it is done once an epoch
+        if (pl_module.device.type == "cpu" or trainer.is_last_batch) and not math.isfinite(pl_module._meter.loss()):  # type: ignore[operator, union-attr]
+            raise Diverged(f"the training loss is not finite in epoch {trainer.current_epoch}, step {trainer.global_step}")

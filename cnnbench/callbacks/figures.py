@@ -1,0 +1,51 @@
+"""Confusion matrices as pictures: in ``figures/`` and in TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+
+
+class ConfusionFigures(pl.Callback):
+    """Draws the confusion matrix (counts and row-normalised) of validation and test when they are known.
+
+    Args:
+        folder: for the PNG files.
+        classes: names in the order of the labels.
+        every_n_epochs: also draw the validation matrix into TensorBoard every so many epochs; 0 only at the end.
+    """
+
+    def __init__(self, folder: Path, classes: list[str], every_n_epochs: int = 0) -> None:
+        self.folder, self.classes, self.every_n_epochs = Path(folder), classes, every_n_epochs
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # the module's own hook comes after the callbacks', so what it holds is of the epoch before
+        epoch = trainer.current_epoch - 1
+        if self.every_n_epochs and epoch >= 0 and (epoch + 1) % self.every_n_epochs == 0:
+            matrix = pl_module.confusion.get("val")  # type: ignore[union-attr]
+            if matrix is not None:
+                self._draw(trainer, f"confusion by epoch/epoch {epoch + 1:04d}", matrix, None, trainer.global_step)
+
+    def finish(self, trainer: pl.Trainer, matrices: dict[str, Tensor]) -> None:
+        """Draw the final matrices by split; called once the test set has been evaluated."""
+        for split, matrix in matrices.items():
+            self._draw(trainer, f"confusion/{split}", matrix, f"confusion_{split}.png", trainer.global_step)
+
+    def _draw(self, trainer: pl.Trainer, tag: str, matrix: Tensor, file: str | None, step: int) -> None:
+        if not trainer.is_global_zero:
+            return
+        from cnnbench.figures import confusion_figure, pixels
+
+        figure = confusion_figure(matrix.numpy(), self.classes, title=tag)
+        if file is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(self.folder / file)
+        writer: Any = getattr(trainer.logger, "experiment", None)
+        if hasattr(writer, "add_image"):
+            writer.add_image(tag, pixels(figure), step, dataformats="HWC")
+
+

@@ -1,0 +1,68 @@
+"""One row of metrics an epoch: kept for the record, written to metrics.csv, and sent to the logger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from cnnbench.results.record import write_atomically
+
+FILE = "metrics.csv"
+
+
+class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when the epoch's metrics are complete
+    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch).
+
+    Args:
+        folder: of the run; metrics.csv is written there after each epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / FILE
+        self.rows: list[dict[str, float]] = []
+        self.epoch_seconds: list[float] = []
+        self._started = self._trained = 0.0
+
+    def columns(self) -> dict[str, list[float]]:
+        """The rows as one list a name, as the record has them."""
+        return {name: [row.get(name, float("nan")) for row in self.rows] for name in (self.rows[0] if self.rows else ())}
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.is_last_batch and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        self._trained = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.epoch_seconds.append(self._trained - self._started)
+        group = trainer.optimizers[0].param_groups[0]
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(group["lr"])}
+        row.update({k: v for k, v in pl_module.metrics.items() if not k.startswith("test/")})  # type: ignore[union-attr]
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            self._write()
+            if trainer.logger is not None:
+                scalars = {k: v for k, v in row.items() if k != "step"}
+                trainer.logger.log_metrics(scalars, step=trainer.global_step)
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.rows[0], lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self.path, text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "epoch_seconds": self.epoch_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.epoch_seconds = list(state_dict["rows"]), list(state_dict["epoch_seconds"])

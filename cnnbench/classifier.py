@@ -1,0 +1,209 @@
+"""``ImageClassifier``: the LightningModule that trains and evaluates any of the networks.
+
+It drives the optimizer itself (Lightning's manual optimization), because one Lightning step here is
+``steps_per_execution`` optimizer steps: Lightning's own time per step is then paid once in many. Everything that
+depends on a step (learning-rate schedule, clipping, accumulation, the step count) is done for each optimizer step, so
+that the results do not depend on how many of them share a Lightning step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from cnnbench.data.loader import Batches
+from cnnbench.metrics import EpochMeter, recall_per_class
+
+Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
+
+
+class ImageClassifier(pl.LightningModule):
+    """A network with its loss, optimizer, schedule and metrics.
+
+    Args:
+        network: images (N, C, H, W) to logits (N, num_classes).
+        num_classes: of the data.
+        optimizer: makes the optimizer from parameter groups.
+        scheduler: makes the schedule from the optimizer; None keeps the learning rate. ``total_steps`` is passed where
+            its signature asks for it.
+        interval: when the schedule advances: every ``epoch`` or every ``step``.
+        objective: the metric that a ReduceLROnPlateau watches.
+        label_smoothing: share of the target probability spread over all classes (Szegedy et al. 2016).
+        decay_norm_and_bias: whether weight decay also pulls on biases and norm parameters.
+        gradient_clip_val: largest gradient norm; None does not clip.
+        accumulate: batches whose gradients are averaged into one optimizer step.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        optimizer: Callable[[Parameters], Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        *,
+        interval: Literal["epoch", "step"] = "epoch",
+        objective: str = "val/accuracy",
+        label_smoothing: float = 0.0,
+        decay_norm_and_bias: bool = True,
+        gradient_clip_val: float | None = None,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.num_classes = num_classes
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.interval, self.objective = interval, objective
+        self.train_loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.eval_loss = nn.CrossEntropyLoss()
+        self.decay_norm_and_bias = decay_norm_and_bias
+        self.gradient_clip_val, self.accumulate = gradient_clip_val, accumulate
+        self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
+        self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W), float, to logits (N, num_classes)."""
+        return self.network(images)
+
+    # The optimizer and its schedule
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, where there is one, its schedule, which ``_advance`` steps."""
+        optimizer = self.make_optimizer(parameter_groups(self.network, self.decay_norm_and_bias))
+        if self.make_scheduler is None:
+            return optimizer
+        steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
+        scheduler = build_scheduler(self.make_scheduler, optimizer, steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": scheduler,
+        }
+
+    def _advance(self, interval: str) -> None:
+        """Step the schedule if it advances at this interval."""
+        scheduler = self.lr_schedulers()
+        if scheduler is None or self.interval != interval:
+            return
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(self.metrics[self.objective])
+        else:
+            scheduler.step()  # type: ignore[union-attr]
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        # bare arithmetic where nothing stands between the loss and the weights; Lightning's way where something does
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._bare = scaler is None and self.trainer.world_size == 1
+        self._scaler = scaler
+
+    def on_train_epoch_start(self) -> None:
+        loader = self.trainer.train_dataloader
+        loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
+        self._meter = EpochMeter(loader.images, self.num_classes, self.device)  # type: ignore[union-attr]
+        self._waiting = 0  # batches whose gradients have not been stepped yet
+
+    def training_step(self, batches: Batches, batch_idx: int) -> None:
+        """Train on every batch of a chunk, one optimizer step for each ``accumulate`` of them."""
+        remaining = len(batches)
+        for images, labels in batches:
+            logits = self.network(images)
+            loss = self.train_loss(logits, labels)
+            scaled = loss / self.accumulate if self.accumulate > 1 else loss
+            if self._bare:
+                scaled.backward()
+            else:
+                self.manual_backward(scaled)
+            self._meter.update(logits.detach(), labels, loss.detach())
+            remaining -= 1
+            self._waiting += 1
+            if self._waiting == self.accumulate or (batches.last and remaining == 0):
+                self._optimizer_step()
+                self._waiting = 0
+
+    def _optimizer_step(self) -> None:
+        """One step of the optimizer, counted where Lightning counts (``trainer.global_step``)."""
+        wrapped = self.optimizers()
+        raw: Optimizer = wrapped.optimizer  # type: ignore[union-attr]
+        if self.gradient_clip_val is not None:
+            if self._scaler is not None:
+                self._scaler.unscale_(raw)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
+        if self._bare:
+            raw.step()
+            progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+            progress.increment_ready()
+            progress.increment_completed()
+        else:
+            wrapped.step()  # type: ignore[union-attr]
+        raw.zero_grad()
+        if torch.is_autocast_enabled(self.device.type):
+            torch.clear_autocast_cache()  # it keeps cast weights for a whole Lightning step, and these just changed
+        self._advance("step")
+
+    def on_train_epoch_end(self) -> None:
+        self._finish("train")
+        self._advance("epoch")
+
+    # Evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        self._meter_for_evaluation(self.trainer.val_dataloaders)
+
+    def on_test_epoch_start(self) -> None:
+        self._meter_for_evaluation(self.trainer.test_dataloaders)
+
+    def _meter_for_evaluation(self, loader: Any) -> None:
+        self._eval_meter = EpochMeter(loader.images, self.num_classes, self.device)
+
+    def validation_step(self, batches: Batches, batch_idx: int) -> None:
+        """Evaluate every batch of a chunk."""
+        for images, labels in batches:
+            logits = self.network(images)
+            self._eval_meter.update(logits, labels, self.eval_loss(logits, labels))
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def _finish(self, split: str) -> None:
+        """Turn the epoch's predictions into metrics, and tell Lightning (for early stopping and schedules)."""
+        values, confusion = (self._meter if split == "train" else self._eval_meter).compute()
+        named = {f"{split}/{name}": value for name, value in values.items()}
+        self.metrics.update(named)
+        self.confusion[split] = confusion
+        self.log_dict(named, logger=False)
+
+    def recalls(self, split: str) -> list[float]:
+        """Recall of each class on the newest epoch of ``split``; NaN for a class that does not occur."""
+        return recall_per_class(self.confusion[split]).tolist()
+
+
+def parameter_groups(network: nn.Module, decay_norm_and_bias: bool) -> Parameters:
+    """All parameters in one group, or biases and norm parameters in a second one without weight decay."""
+    if decay_norm_and_bias:
+        return list(network.parameters())
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+
+
+def build_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """Call ``make`` with the optimizer, and with ``total_steps`` where its signature asks for it and it is not set."""
+    import inspect
+
+    asked = inspect.signature(make).parameters.get("total_steps")
+    already: Mapping[str, Any] = getattr(make, "keywords", {})
+    if asked is not None and already.get("total_steps") is None:
+        return make(optimizer, total_steps=total_steps)
+    return make(optimizer)

@@ -1,0 +1,221 @@
+"""The configuration: where it lies, how it is composed and swept, what is wrong with it, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnbench.errors import RequestError, did_you_mean
+
+HERE = Path(__file__).parent
+# beside the package in a checkout, inside it in a wheel
+CONFIG_DIR = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
+VERSION_BASE = "1.3"
+
+# Keys that change where things lie, how they are shown or how fast they go, but not the result.
+NO_RESULT = (
+    "name", "steps_per_execution", "threads", "logger", "callbacks.progress", "callbacks.figures",
+    "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.eval_batch_size",
+)  # fmt: skip
+
+
+def register_resolvers() -> None:
+    """What the YAMLs call: ``${better:METRIC}`` is min or max, ``${run_folder:NAME}`` a safe folder name."""
+    OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
+    OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+
+
+def run_folder(name: str) -> str:
+    """A folder name from a run's overrides: no separators, no surprises, at most 120 characters."""
+    safe = re.sub(r"[^\w.,=+\-\[\]]+", "-", name).strip("-.") or "run"
+    if len(safe) <= 120:
+        return safe
+    return f"{safe[:105]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def groups() -> dict[str, list[str]]:
+    """Every config group and its choices, as they lie on disk."""
+    found = {}
+    for folder in sorted(path for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "hydra"):
+        names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+        found[folder.name] = [name for name in names if not name.split("/")[-1].startswith("_")]
+    return found
+
+
+def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
+    """The configuration that these overrides give; with ``hydra`` its own node too.
+
+    Raises:
+        RequestError: an override names no group, choice or key, or cannot be read.
+    """
+    register_resolvers()
+    if GlobalHydra.instance().is_initialized():  # inside a running job
+        GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
+            return hydra_compose("config", overrides=list(overrides), return_hydra_config=hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(explain(error)) from error
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run of a grid, in the order in which Hydra's basic sweeper runs them.
+
+    Raises:
+        RequestError: an override cannot be read, or is no grid (an interval).
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    try:
+        with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
+            loader = GlobalHydra.instance().config_loader()
+            parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+            return BasicSweeper.split_arguments(parsed, None)[0]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(explain(error)) from error
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of Hydra or OmegaConf: what is wrong, and the nearest right name."""
+    told, link = [], error
+    while link is not None:  # Hydra often says the what, and its cause the why
+        told.append(" ".join(str(link).split()))
+        link = link.__cause__  # type: ignore[assignment]
+    text = " ".join(told)
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, choice = match.groups()
+        choices = groups().get(group.split("/")[0], [])
+        return f"{group}={choice} is not a choice of {group}: {', '.join(choices)}{did_you_mean(choice, choices)}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return unknown_key(match[1])
+    if match := re.search(r"Key '([^']+)' is not in struct.*?full_key: ([\w.]+)", text):
+        return unknown_key(match[2])
+    if match := re.search(r"Missing mandatory value: .*?full_key: ([\w.]+)", text):
+        return f"{match[1]} has no default: give {match[1]}=..."
+    if match := re.search(r"Interpolation key '([^']+)' not found.*?full_key: ([\w.]+)", text):
+        return f"{match[2]} refers to ${{{match[1]}}}, which is not a key of the configuration"
+    return text
+
+
+def unknown_key(key: str) -> str:
+    """One line for a key that the configuration does not have, with the nearest that it has."""
+    parent, _, leaf = key.rpartition(".")
+    try:
+        node = OmegaConf.select(compose([]), parent) if parent else compose([])
+        names = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    except RequestError:
+        names = []
+    if not parent:
+        return f"{key} is not a key of the configuration{did_you_mean(leaf, names)}; to add a new one write +{key}=..."
+    near = did_you_mean(leaf, names).replace("'", f"'{parent}.", 1)
+    where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
+    return f"{key} is not a key of the configuration{near or f' ({where})'}; to add a new one write +{key}=..."
+
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(least: int, *words: str | None) -> Check:
+    shown = "".join(f" or {'null' if word is None else word}" for word in words)
+    return (
+        lambda v: v in words or (isinstance(v, int) and not isinstance(v, bool) and v >= least),
+        f"a whole number of at least {least}{shown}",
+    )
+
+
+def _between(low: float, high: float, text: str) -> Check:
+    return lambda v: _number(v) and low <= v < high, text
+
+
+POSITIVE: Check = (lambda v: _number(v) and v > 0, "a number above 0")
+NOT_NEGATIVE: Check = (lambda v: _number(v) and v >= 0, "a number, 0 or above")
+SHARE: Check = _between(0, 1, "a number from 0 to below 1")
+TRUTH: Check = (lambda v: isinstance(v, bool), "true or false")
+# What torch and Lightning do not check, or check late, or in words that a user cannot place.
+VALUES: dict[str, Check] = {
+    "seed": _whole(0),
+    "steps_per_execution": _whole(1, "auto"),
+    "threads": _whole(1, None),
+    "label_smoothing": SHARE,
+    "decay_norm_and_bias": TRUTH,
+    "test_with": (lambda v: v in ("best", "last"), "best or last"),
+    "data.batch_size": _whole(1),
+    "data.eval_batch_size": _whole(1),
+    "data.image_size": _whole(1, None),
+    "data.limit_train": _whole(1, None),
+    "data.split_seed": _whole(0),
+    "data.shuffle": TRUTH,
+    "data.workers": _whole(0),
+    "data.memory_share": (lambda v: _number(v) and 0 < v <= 1, "a number above 0, at most 1"),
+    "optimizer.lr": POSITIVE,
+    "optimizer.momentum": SHARE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "trainer.max_epochs": _whole(1),
+    "trainer.accumulate_grad_batches": _whole(1),
+    "trainer.gradient_clip_val": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null"),
+    "callbacks.progress.seconds": NOT_NEGATIVE,
+    "callbacks.figures.every_n_epochs": _whole(0),
+}  # fmt: skip
+
+
+def check_values(config: dict[str, Any]) -> None:
+    """Check types and ranges of the keys that ``VALUES`` names, where the resolved configuration has them.
+
+    Raises:
+        RequestError: naming the first wrong key, its value, and what would be right.
+    """
+    leaves = dict(flat(config))
+    for key, (right, text) in VALUES.items():
+        if key in leaves and not right(leaves[key]):
+            raise RequestError(f"{key} must be {text}, got {leaves[key]!r}")
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain Python, every interpolation replaced.
+
+    Raises:
+        RequestError: an interpolation points nowhere.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise RequestError(explain(error)) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf."""
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from flat(value, f"{name}.")
+        else:
+            yield name, list(value) if isinstance(value, ListConfig) else value
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """16 hexadecimal digits that differ where anything that can change the result differs, the seed included."""
+    kept = {
+        key: value
+        for key, value in flat(config)
+        if not any(key == name or key.startswith(f"{name}.") for name in NO_RESULT)
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,164 @@
+"""Batches, ready for the network: indexed, augmented and normalised on the device, several optimizer steps at a time.
+
+A ``BatchLoader`` yields one ``Batches`` a Lightning step, and iterating that gives its (images, labels) one by one. An
+epoch's order and draws come from (seed, epoch) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cnnbench.augment import Augment, Normalize, epoch_generator
+
+# Several small batches are made at once, up to this many float bytes, so that they stay in a core's cache.
+GROUP_BYTES = 2**20
+
+
+@dataclass
+class ImageTensors:
+    """One split: images uint8 (N, H, W, C) and labels int64 (N,), both on the same device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> ImageTensors:
+        """The same split on ``device`` (itself where it is there already)."""
+        return ImageTensors(self.images.to(device), self.labels.to(device))
+
+
+class _Rows(Dataset):
+    """Batches of raw images by row numbers, for the workers of a DataLoader."""
+
+    def __init__(self, data: ImageTensors, parts: list[Tensor]) -> None:
+        self.data, self.parts = data, parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, part: int) -> tuple[Tensor, Tensor]:
+        rows = self.parts[part]
+        return self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
+
+
+class Batches:
+    """The batches of one Lightning step; iterate for (images float (B, C, H, W) channels_last, labels (B,)) pairs."""
+
+    def __init__(self, count: int, batches: Iterator[tuple[Tensor, Tensor]], last: bool) -> None:
+        self.count, self._batches, self.last = count, batches, last
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(self.count):
+            yield next(self._batches)
+
+
+class BatchLoader:
+    """An epoch of batches, in chunks of ``batches_per_step``; its length is the number of chunks.
+
+    Args:
+        data: a stored split.
+        rows: which images of it, int64 on the CPU; None is all of them.
+        batch_size: images in a batch; the last one may be smaller.
+        normalize: turns uint8 batches into float ones.
+        augment: None for evaluation.
+        shuffle: draw a new order each epoch, or keep the order of the split.
+        seed: of order and draws.
+        batches_per_step: how many batches one Lightning step gets; 0 is all of them.
+        device: where the batches should be.
+        workers: None where the split is in memory (or mapped) and on the device; else how many processes read it.
+    """
+
+    def __init__(
+        self,
+        data: ImageTensors,
+        batch_size: int,
+        normalize: Normalize,
+        *,
+        rows: Tensor | None = None,
+        augment: Augment | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        batches_per_step: int = 0,
+        device: torch.device | str = "cpu",
+        workers: int | None = None,
+    ) -> None:
+        self.data, self.batch_size, self.seed, self.shuffle = data, batch_size, seed, shuffle
+        self.augment, self.device, self.workers = augment or None, torch.device(device), workers
+        self.normalize = normalize.to(self.device)
+        self.rows, self.images = rows, len(data.labels) if rows is None else len(rows)
+        self.batches = -(-self.images // batch_size)
+        self.batches_per_step = batches_per_step or self.batches
+        self.epoch = 0
+        pixels = data.images[0].numel()
+        self.group = max(1, GROUP_BYTES // (4 * pixels * batch_size)) * batch_size
+
+    def __len__(self) -> int:
+        return -(-self.batches // self.batches_per_step)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next iteration is; its order and draws follow from that."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batches]:
+        batches = self._batches(self.epoch)
+        for start in range(0, self.batches, self.batches_per_step):
+            stop = min(start + self.batches_per_step, self.batches)
+            yield Batches(stop - start, batches, last=stop == self.batches)
+
+    def _order(self, epoch: int) -> Tensor | None:
+        """Row numbers in the order of this epoch; None is all rows as they are stored."""
+        if not self.shuffle:
+            return self.rows
+        order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
+        return order if self.rows is None else self.rows[order]
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        draws = None
+        if self.augment is not None:
+            size = self.data.images.shape[1]
+            draws = self.augment.draw(self.images, size, epoch_generator(self.seed, epoch, "draws")).to(self.device)
+        start = 0
+        for raw, labels in self._groups(self._order(epoch)):
+            if self.augment is not None and draws is not None:
+                raw = self.augment(raw, draws[start : start + len(raw)])
+            start += len(raw)
+            images = self.normalize(raw)
+            for first in range(0, len(labels), self.batch_size):
+                yield images[first : first + self.batch_size], labels[first : first + self.batch_size]
+
+    def _groups(self, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raw images and labels of several batches at a time, on the device, in the order of the epoch."""
+        if self.workers is not None:
+            yield from self._streamed(order if order is not None else torch.arange(self.images))
+            return
+        if order is not None:
+            order = order.to(self.device)
+        for start in range(0, self.images, self.group):
+            if order is None:
+                yield self.data.images[start : start + self.group], self.data.labels[start : start + self.group]
+            else:
+                rows = order[start : start + self.group]
+                yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
+
+    def _streamed(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        on_gpu = self.device.type == "cuda"
+        rows = _Rows(self.data, list(order.split(self.group)))
+        for images, labels in DataLoader(rows, batch_size=None, num_workers=self.workers or 0, pin_memory=on_gpu):
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+
+def as_tensors(images: np.ndarray, labels: np.ndarray) -> ImageTensors:
+    """Wrap arrays without copying; a memory-mapped array stays mapped, and its pages are shared between processes."""
+    import warnings
+
+    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return ImageTensors(torch.from_numpy(images), torch.from_numpy(labels))

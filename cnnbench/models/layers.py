@@ -1,0 +1,72 @@
+"""What the architectures share: activations and norms by name, and checks that say what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from cnnbench.errors import RequestError, one_of
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "none": nn.Identity,
+}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda channels: nn.Identity(),
+    "batch": nn.BatchNorm2d,
+    "group": lambda channels: nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels),
+    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+}
+
+
+def activation_layer(name: str) -> nn.Module:
+    """A new activation module; raises RequestError for a name that is not in ACTIVATIONS."""
+    return ACTIVATIONS[one_of("model.activation", name, ACTIVATIONS)]()
+
+
+def norm_layer(name: str, channels: int) -> nn.Module:
+    """A new norm over ``channels`` feature maps; raises RequestError for a name that is not in NORMS."""
+    return NORMS[one_of("model.norm", name, NORMS)](channels)
+
+
+def per_layer(name: str, value: int | Sequence[int], layers: int, least: int) -> list[int]:
+    """One integer a layer from one number for all of them or a list of them.
+
+    Raises:
+        RequestError: the list has another length, or a number is no integer or under ``least``.
+    """
+    values = [value] * layers if isinstance(value, (int, float)) else list(value)
+    if len(values) != layers:
+        raise RequestError(f"model.{name} has {len(values)} values for {layers} layers; give {layers}, or one for all")
+    for number in values:
+        if not isinstance(number, int) or number < least:
+            raise RequestError(f"model.{name} must be whole numbers of at least {least}, got {number!r}")
+    return values
+
+
+def dropout_rate(name: str, value: float) -> float:
+    """``value`` if it is a probability below one; raises RequestError if not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise RequestError(f"model.{name} must be in [0, 1), got {value!r}")
+    return float(value)
+
+
+def fully_connected(
+    features: int, hidden: Sequence[int], num_classes: int, activation: str, dropout: float
+) -> nn.Sequential:
+    """(Linear, activation[, Dropout]) for each of ``hidden``, then the linear layer that gives the logits."""
+    layers: list[nn.Module] = []
+    rate = dropout_rate("dropout", dropout)
+    for width in per_layer("hidden", hidden, len(hidden), 1):
+        layers += [nn.Linear(features, width), activation_layer(activation)]
+        if rate:
+            layers.append(nn.Dropout(rate))
+        features = width
+    return nn.Sequential(*layers, nn.Linear(features, num_classes))
