@@ -48,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and arguments[0][0:1].isalpha() and "=" not in arguments[0]:
             verb, rest = arguments[0], arguments[1:]
             if verb not in VERBS:
-                raise RequestError(f"{verb!r} is neither a command ({', '.join(VERBS)}) nor an override such as "
-                                   f"optimizer=sgd{did_you_mean(verb, VERBS)}")
+                raise RequestError(
+                    f"{verb!r} is neither a command ({', '.join(VERBS)}) nor an override such as "
+                    f"optimizer=sgd{did_you_mean(verb, VERBS)}"
+                )
         return VERBS[verb](rest)
     except RequestError as error:
         if os.environ.get("CNNBENCH_TRACEBACK") == "1":

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnnbench.data.loader import Batches
-from cnnbench.metrics import EpochMeter, recall_per_class
+from cnnbench.metrics import EpochMeter
 
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
@@ -184,18 +184,19 @@ class ImageClassifier(pl.LightningModule):
         self.confusion[split] = confusion
         self.log_dict(named, logger=False)
 
-    def recalls(self, split: str) -> list[float]:
-        """Recall of each class on the newest epoch of ``split``; NaN for a class that does not occur."""
-        return recall_per_class(self.confusion[split]).tolist()
+    def training_loss(self) -> float:
+        """Mean training loss of this epoch so far; NaN or infinite once the run has diverged (waits for the device)."""
+        return self._meter.loss()
 
 
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool) -> Parameters:
     """All parameters in one group, or biases and norm parameters in a second one without weight decay."""
     if decay_norm_and_bias:
         return list(network.parameters())
-    decayed = [p for p in network.parameters() if p.ndim > 1]
+    decayed: list[nn.Parameter] = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    return groups
 
 
 def build_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:

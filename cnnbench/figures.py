@@ -27,8 +27,12 @@ def confusion_figure(matrix: np.ndarray, classes: list[str], title: str) -> Figu
     count = len(classes)
     side = float(np.clip(0.42 * count + 1.2, 4.2, 8.5))
     figure = Figure(figsize=(2 * side + 0.6, side + 0.5), dpi=100, layout="constrained")
-    recall = np.divide(matrix, matrix.sum(axis=1, keepdims=True), where=matrix.sum(axis=1, keepdims=True) > 0,
-                       out=np.zeros(matrix.shape))
+    recall = np.divide(
+        matrix,
+        matrix.sum(axis=1, keepdims=True),
+        where=matrix.sum(axis=1, keepdims=True) > 0,
+        out=np.zeros(matrix.shape),
+    )
     correct = np.trace(matrix) / max(matrix.sum(), 1)
     figure.suptitle(f"{title}: {correct:.2%} of {int(matrix.sum()):,} correct")
     counts, shares = figure.subplots(1, 2)
@@ -49,7 +53,9 @@ def _panel(axes: Axes, shares: np.ndarray, texts: list[list[str]], classes: list
     axes.set(title=title, xlabel="prediction", ylabel="true class")
     ticks = np.arange(0, count, -(-count // MOST_NAMES))
     small = 9 if count <= 20 else 6
-    axes.set_xticks(ticks, [_short(classes[t]) for t in ticks], rotation=90 if count > 12 or _long(classes) else 0, size=small)
+    axes.set_xticks(
+        ticks, [_short(classes[t]) for t in ticks], rotation=90 if count > 12 or _long(classes) else 0, size=small
+    )
     axes.set_yticks(ticks, [_short(classes[t]) for t in ticks], size=small)
     axes.tick_params(length=0)
     for side in axes.spines.values():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.config import CONFIG_DIR, VERSION_BASE, check_values, compose, expand, register_resolvers, resolved
 from cnnbench.errors import RequestError
@@ -38,23 +38,20 @@ def plan(overrides: Sequence[str], sweep: bool) -> Plan:
     Raises:
         RequestError: something in it cannot be done as asked; nothing has been started or written.
     """
-    if not sweep:
-        cfg = compose(overrides, hydra=True)
-        sweep = str(cfg.hydra.mode or "").endswith("MULTIRUN")
-    own_sweeper = False
-    if sweep:
-        plain = [text for text in overrides if text.startswith(("hydra/", "hydra."))]
-        cfg = compose(plain, hydra=True)
-        own_sweeper = "BasicSweeper" not in str(cfg.hydra.sweeper.get("_target_"))
+    base = compose(_fixed(overrides), hydra=True).hydra
+    sweep = sweep or str(base.mode or "").endswith("MULTIRUN")
     # a search draws its runs while it goes, so only what is fixed can be checked
-    runs = [_fixed(overrides)] if own_sweeper else expand(overrides) if sweep else [list(overrides)]
+    grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
+    runs = expand(overrides) if grid else [_fixed(overrides)] if sweep else [list(overrides)]
     for run in runs:
         check_run(run)
-    node, key = (cfg.hydra.sweep, "hydra.sweep.dir") if sweep else (cfg.hydra.run, "hydra.run.dir")
-    name = next((text.partition("=")[2] for text in overrides if text.startswith("name=")), None)
-    given = any(text.startswith(f"{key}=") for text in overrides)
-    folder = Path(str(node.dir)) if given or name is None or not sweep else Path(str(node.dir).replace("cnnbench", name, 1))
-    extra = [] if given else [f"{key}='{(folder := _own_folder(folder))}'"]
+    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    folder = Path(str(OmegaConf.select(compose(runs[0], hydra=True), key)))
+    if any(text.startswith(f"{key}=") for text in overrides):
+        extra = []
+    else:
+        folder = _own_folder(folder)
+        extra = [f"{key}='{folder}'"]
     if sweep:
         extra += _folder_names(runs)
     return Plan(runs, folder, sweep, extra)

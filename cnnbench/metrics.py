@@ -25,7 +25,9 @@ def metric_mode(name: str) -> str:
     """
     known = [f"{split}/{metric}" for split in SPLITS for metric in NAMES]
     if name not in known:
-        raise RequestError(f"objective={name!r} is not a metric; choose from {', '.join(known)}{did_you_mean(name, known)}")
+        raise RequestError(
+            f"objective={name!r} is not a metric; choose from {', '.join(known)}{did_you_mean(name, known)}"
+        )
     return "min" if name.endswith("loss") else "max"
 
 

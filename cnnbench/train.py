@@ -23,7 +23,7 @@ from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
 from cnnbench.environment import environment
 from cnnbench.errors import RequestError
-from cnnbench.metrics import metric_mode
+from cnnbench.metrics import metric_mode, recall_per_class
 from cnnbench.results.record import Record, write_record
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
@@ -31,9 +31,7 @@ AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measu
 Config = dict[str, Any]
 
 
-def train(
-    config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None
-) -> Record:
+def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
     """Train, evaluate once on the test set, and leave a record, whatever happens.
 
     Args:
@@ -97,8 +95,8 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     matrices = test(trainer, classifier, data, keep, config["test_with"])
     record["metrics"] = dict(classifier.metrics)
     record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
-    recalls = {f"{split}/recall": matrix.diagonal() / matrix.sum(1) for split, matrix in matrices.items()}
-    record["per_class"] = {"classes": data.classes, **{name: recall.tolist() for name, recall in recalls.items()}}
+    recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
+    record["per_class"] = {"classes": data.classes, **recalls}
     figures.finish(trainer, matrices)
     log_hparams(trainer, record)
     record["status"] = "completed"
@@ -126,7 +124,7 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
     network: nn.Module = instantiate(
         config["model"], in_channels=store.channels, num_classes=len(store.classes), image_size=store.image_size
     )
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
@@ -232,7 +230,11 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     """One hparams entry with the final metrics, so that TensorBoard's HPARAMS tab compares the runs of a sweep."""
     if trainer.logger is None or not hasattr(trainer.logger, "log_hyperparams"):
         return
-    values = {key: value for key, value in record["choices"].items() if key in ("model", "data", "optimizer", "scheduler", "augment")}
+    values = {
+        key: value
+        for key, value in record["choices"].items()
+        if key in ("model", "data", "optimizer", "scheduler", "augment")
+    }
     values |= {key: value for key, _, value in (text.partition("=") for text in record["overrides"])}
     values["optimizer.lr"] = record["config"]["optimizer"].get("lr")
     values["seed"] = record["seed"]
@@ -259,16 +261,22 @@ def check(config: Config) -> None:
     data = building("data", lambda: build_data(config))
     building("data", data.statistics)
     if config["objective"].startswith("val/") and not data.count("val"):
-        raise RequestError("objective=val/... needs a validation split; with data.validation=none use objective=train/loss")
+        raise RequestError(
+            "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"
+        )
     if config["objective"].startswith("test/"):
-        raise RequestError("objective=test/... would select on the test set; to do as published, say data.validation=test")
+        raise RequestError(
+            "objective=test/... would select on the test set; to do as published, say data.validation=test"
+        )
     with torch.device("meta"):
         building("model", lambda: build_network(config, data))
     parts = building("optimizer", lambda: build_optimization(config))
     optimizer = building("optimizer", lambda: parts["optimizer"]([nn.Parameter(torch.zeros(1))]))
     if parts["scheduler"] is not None:
         building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
-    building("trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [BestAndLast(Path(), config["objective"])]))
+    building(
+        "trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [BestAndLast(Path(), config["objective"])])
+    )
     _checked.add(key)
 
 

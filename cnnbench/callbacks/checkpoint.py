@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from cnnbench.metrics import metric_mode
+
+if TYPE_CHECKING:
+    from cnnbench.classifier import ImageClassifier
 
 
 class BestAndLast(Checkpoint):
@@ -28,14 +31,14 @@ class BestAndLast(Checkpoint):
         self.best_confusion: dict[str, Tensor] = {}  # by split, of that epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics: dict[str, float] = pl_module.metrics  # type: ignore[assignment]
+        metrics: dict[str, float] = cast("ImageClassifier", pl_module).metrics
         value = metrics[self.objective]
         known = self.best.get(self.objective)
         better = known is None or (value > known if self.mode == "max" else value < known)
         if better:
             shown = {name: number for name, number in metrics.items() if not name.startswith("test/")}
             self.best = {"epoch": trainer.current_epoch, **shown}
-            self.best_confusion = dict(pl_module.confusion)  # type: ignore[arg-type]
+            self.best_confusion = dict(cast("ImageClassifier", pl_module).confusion)
         last = self.folder / "last.ckpt"
         trainer.save_checkpoint(last)  # Lightning writes a temporary file and moves it
         if better and trainer.is_global_zero:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
+
+if TYPE_CHECKING:
+    from cnnbench.classifier import ImageClassifier
 
 
 class Diverged(RuntimeError):
@@ -17,5 +20,9 @@ class StopWhenDiverged(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         # reading a number makes a GPU wait, so there it is done once an epoch
-        if (pl_module.device.type == "cpu" or trainer.is_last_batch) and not math.isfinite(pl_module._meter.loss()):  # type: ignore[operator, union-attr]
-            raise Diverged(f"the training loss is not finite in epoch {trainer.current_epoch}, step {trainer.global_step}")
+        if pl_module.device.type != "cpu" and not trainer.is_last_batch:
+            return
+        if not math.isfinite(cast("ImageClassifier", pl_module).training_loss()):
+            raise Diverged(
+                f"the training loss is not finite in epoch {trainer.current_epoch}, step {trainer.global_step}"
+            )

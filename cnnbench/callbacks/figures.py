@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from cnnbench.classifier import ImageClassifier
 
 
 class ConfusionFigures(pl.Callback):
@@ -26,7 +28,7 @@ class ConfusionFigures(pl.Callback):
         # the module's own hook comes after the callbacks', so what it holds is of the epoch before
         epoch = trainer.current_epoch - 1
         if self.every_n_epochs and epoch >= 0 and (epoch + 1) % self.every_n_epochs == 0:
-            matrix = pl_module.confusion.get("val")  # type: ignore[union-attr]
+            matrix = cast("ImageClassifier", pl_module).confusion.get("val")
             if matrix is not None:
                 self._draw(trainer, f"confusion by epoch/epoch {epoch + 1:04d}", matrix, None, trainer.global_step)
 
@@ -47,5 +49,3 @@ class ConfusionFigures(pl.Callback):
         writer: Any = getattr(trainer.logger, "experiment", None)
         if hasattr(writer, "add_image"):
             writer.add_image(tag, pixels(figure), step, dataformats="HWC")
-
-

@@ -6,13 +6,16 @@ import csv
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.results.record import write_atomically
+
+if TYPE_CHECKING:
+    from cnnbench.classifier import ImageClassifier
 
 FILE = "metrics.csv"
 
@@ -32,7 +35,9 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
 
     def columns(self) -> dict[str, list[float]]:
         """The rows as one list a name, as the record has them."""
-        return {name: [row.get(name, float("nan")) for row in self.rows] for name in (self.rows[0] if self.rows else ())}
+        return {
+            name: [row.get(name, float("nan")) for row in self.rows] for name in (self.rows[0] if self.rows else ())
+        }
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()
@@ -46,7 +51,7 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         self.epoch_seconds.append(self._trained - self._started)
         group = trainer.optimizers[0].param_groups[0]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(group["lr"])}
-        row.update({k: v for k, v in pl_module.metrics.items() if not k.startswith("test/")})  # type: ignore[union-attr]
+        row.update({k: v for k, v in cast("ImageClassifier", pl_module).metrics.items() if not k.startswith("test/")})
         self.rows.append(row)
         if trainer.is_global_zero:
             self._write()

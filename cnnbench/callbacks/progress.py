@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
+
+if TYPE_CHECKING:
+    from cnnbench.classifier import ImageClassifier
 
 LIVE_SECONDS = 0.2  # between two updates of the live line
 
@@ -60,7 +63,9 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         images = trainer.train_dataloader.images  # type: ignore[union-attr]
         parts = [f"epoch {self._epoch(trainer)}"]
         for split in ("train", "val"):
-            values = {k.split("/")[1]: v for k, v in pl_module.metrics.items() if k.startswith(split)}  # type: ignore[union-attr]
+            values = {
+                k.split("/")[1]: v for k, v in cast("ImageClassifier", pl_module).metrics.items() if k.startswith(split)
+            }
             if values:
                 parts.append(
                     f"{split} loss {values['loss']:.4f} acc {values['accuracy']:6.2%} recall {values['recall']:6.2%}"

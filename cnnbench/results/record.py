@@ -74,5 +74,7 @@ def read_record(path: Path) -> Record:
     if not isinstance(record, dict) or "status" not in record:
         raise RecordError(f"{path}: not a record of a run (no 'status' in it)")
     if not isinstance(record.get("schema"), int) or record["schema"] > SCHEMA:
-        raise RecordError(f"{path}: schema {record.get('schema')!r} is newer than {SCHEMA}; read it with a newer cnnbench")
+        raise RecordError(
+            f"{path}: schema {record.get('schema')!r} is newer than {SCHEMA}; read it with a newer cnnbench"
+        )
     return record

@@ -1,0 +1,53 @@
+# The targets a person needs; `make` lists them. ARGS="..." goes to the command behind a target.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SWEEP  ?= optimizer=sgd,adam,rmsprop scheduler=cosine,exp
+DIR    ?= outputs
+ARGS   ?=
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep train report tensorboard test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  ARGS="..." adds arguments, as in: make train ARGS="model=mnist_cnn trainer.max_epochs=5"'
+
+# A stamp a set of extras: what is installed already is not installed again, until the requirements change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing cnnbench into $(VENV) (some minutes the first time: torch is large)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	@echo "installing what '$*' needs"
+	@$(PIP) --editable '.[$*]'
+	@touch $@
+
+setup: $(VENV)/.installed ## make .venv and install cnnbench into it
+
+sweep: setup ## the six runs of SWEEP on the embedded digits, and their leaderboard
+	@$(BIN)/python -m cnnbench -m $(SWEEP) $(ARGS)
+
+train: setup ## one run
+	@$(BIN)/python -m cnnbench $(ARGS)
+
+report: setup ## compare the runs below DIR=outputs
+	@$(BIN)/python -m cnnbench report $(DIR) $(ARGS)
+
+tensorboard: setup ## browse the runs below DIR=outputs, on this machine only
+	@$(BIN)/tensorboard --logdir $(DIR) --host 127.0.0.1 $(ARGS)
+
+test: $(VENV)/.installed-test ## run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-lint ## style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: setup ## speed against a hand-written loop and against the usual pipeline
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove caches and builds (not .venv, not outputs)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,24 @@
+"""cnnbench: does this change to a CNN's training help, by how much, and can I trust that?
+
+The map, from the command line down. Imports go one way, from top to bottom, and only ``__main__``, ``launch``,
+``train``, ``config`` and ``listing`` know Hydra and OmegaConf.
+
+==================  ===================================================================================
+``__main__``        the command line: train (the default), report, list
+``launch``          one run or many through Hydra: check all, run, leaderboard, exit status
+``config``          composing, sweeping, checking and fingerprinting configurations (``conf/``)
+``listing``         what ``cnnbench list`` prints
+``train``           ``train(config, folder)``: the checklist from a configuration to a record
+``classifier``      ``ImageClassifier``, the LightningModule: loss, optimizer steps, metrics
+``callbacks``       history, checkpoints, divergence, early stopping, figures, progress
+``data``            sources, the prepared store, splits, batches, the LightningDataModule
+``results``         records on disk, and what they say together: leaderboard, statistics, report
+``models``          architectures, one family a file             (leaf: torch alone)
+``augment``         augmentation and normalisation of batches    (leaf)
+``metrics``         accuracy and recall from a confusion matrix  (leaf)
+``schedulers``      what torch lacks                             (leaf)
+``figures``         figures of one run                           (leaf: matplotlib alone)
+``environment``     versions, code and hardware, for the record  (leaf)
+``errors``          ``RequestError``, and did-you-mean           (leaf)
+==================  ===================================================================================
+"""

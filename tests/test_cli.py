@@ -1,0 +1,105 @@
+"""The command line as a user meets it: exit statuses, one-line errors, sweeps, and nothing left behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from helpers import SMALL, cnnbench
+
+BOMB = """
+import lightning.pytorch as pl
+
+class Bomb(pl.Callback):
+    def on_train_start(self, trainer, module):
+        if trainer.datamodule.seed == 1:
+            raise RuntimeError("it went off")
+"""
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))]
+
+
+def test_one_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
+    done = cnnbench(*SMALL, "hydra.run.dir=here", cwd=tmp_path, check=0)
+    assert "test accuracy" in done.stdout
+    assert done.stderr == ""
+    run = tmp_path / "here"
+    for path in ("result.json", "metrics.csv", "checkpoints/best.ckpt", ".hydra/config.yaml", "figures/confusion_test.png"):
+        assert (run / path).exists(), path
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    record = records(run)[0]
+    assert record["overrides"] == SMALL and record["choices"]["model"] == "tiny_cnn"
+
+
+def test_a_sweep_ends_with_a_leaderboard_over_seeds(tmp_path: Path) -> None:
+    done = cnnbench("-m", *SMALL, "optimizer=sgd,adam", "seed=range(2)", "hydra.sweep.dir=s", cwd=tmp_path, check=0)
+    assert "[4/4]" in done.stdout and "leaderboard.md" in done.stdout
+    assert len(records(tmp_path / "s")) == 4
+    with (tmp_path / "s" / "leaderboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and {row["n"] for row in rows} == {"2"}
+    assert {path.name for path in (tmp_path / "s").iterdir() if path.is_dir()} == {
+        f"optimizer={name},seed={seed}" for name in ("sgd", "adam") for seed in (0, 1)
+    }
+    # what is on disk gives the same leaderboard again
+    before = (tmp_path / "s" / "leaderboard.csv").read_text()
+    (tmp_path / "s" / "leaderboard.csv").unlink()
+    cnnbench("report", "s", cwd=tmp_path, check=0)
+    assert (tmp_path / "s" / "leaderboard.csv").read_text() == before
+
+
+def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "bomb.py").write_text(BOMB)
+    done = cnnbench(
+        "-m", *SMALL, "+callbacks.bomb._target_=bomb.Bomb", "optimizer=sgd", "optimizer.lr=0.01,1e30", "seed=0,1",
+        "hydra.sweep.dir=s", cwd=tmp_path, check=1, PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    statuses = sorted(record["status"] for record in records(tmp_path / "s"))
+    assert statuses == ["completed", "diverged", "failed", "failed"]
+    assert "it went off" in done.stdout and "Traceback" not in done.stdout + done.stderr
+    assert (tmp_path / "s" / "leaderboard.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["optimizer=adma"], "did you mean 'adam'?"),
+        (["-m", "optimizer=sgd,adma"], "did you mean 'adam'?"),
+        (["-m", "optimizer.lr=0.1,-1"], "optimizer.lr must be"),
+        (["-m", "seed=0,1", "model=lenet", "data.image_size=10"], "convolution 2"),
+        (["trainer.precision=8-true"], "trainer:"),
+        (["data.validation=1.5"], "data.validation"),
+        (["objective=val/acuracy"], "did you mean 'val/accuracy'?"),
+        (["objective=test/accuracy"], "data.validation=test"),
+        (["data=mnist", "data.root=nowhere"], "MNIST is not in"),
+        (["data=image_folder", "data.path=nowhere"], "nowhere is not a folder"),
+        (["optimizer.momentum=0.5", "optimizer=rmsprop", "optimizer.alpha=-1"], "alpha"),
+        (["model.activation=rleu"], "did you mean 'relu'?"),
+        (["reprot"], "did you mean 'report'?"),
+        (["report", "nowhere"], "nowhere"),
+        (["list", "optimiser"], "did you mean 'optimizer'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_request_is_one_line_and_status_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    done = cnnbench(*arguments, cwd=tmp_path, check=2)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and expected in lines[0], done.stderr
+    assert not list(tmp_path.rglob("result.json")) and not (tmp_path / "outputs").exists()
+
+
+def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    listed = cnnbench("list", cwd=tmp_path, check=0, PYTHONPATH=str(tmp_path)).stdout
+    assert "optimizer" in listed and "alexnet" in listed
+    assert "report eq2425" in cnnbench("list", "model=three_layer_cnn", cwd=tmp_path, check=0).stdout
+    assert "Sweep a grid" in cnnbench("--help", cwd=tmp_path, check=0, PYTHONPATH=str(tmp_path)).stdout
+
+
+def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
+    assert "max_epochs: 7" in cnnbench("--cfg", "job", "trainer.max_epochs=7", cwd=tmp_path, check=0).stdout
+    assert not (tmp_path / "outputs").exists()
