@@ -15,7 +15,7 @@ MOST_NAMES = 40  # classes up to which every class is named on the axes
 
 
 def confusion_figure(matrix: np.ndarray, classes: list[str], title: str) -> Figure:
-    """The confusion matrix twice: counts, and each row as shares of its true class.
+    """The confusion matrix twice: counts, and each row as percentages of its true class.
 
     Args:
         matrix: counts (C, C); rows are the true class, columns the prediction.
@@ -25,21 +25,26 @@ def confusion_figure(matrix: np.ndarray, classes: list[str], title: str) -> Figu
     from matplotlib.figure import Figure
 
     count = len(classes)
-    side = float(np.clip(0.42 * count + 1.2, 4.2, 8.5))
-    figure = Figure(figsize=(2 * side + 0.6, side + 0.5), dpi=100, layout="constrained")
-    recall = np.divide(
-        matrix,
-        matrix.sum(axis=1, keepdims=True),
-        where=matrix.sum(axis=1, keepdims=True) > 0,
-        out=np.zeros(matrix.shape),
-    )
+    side = float(np.clip(0.46 * count + 1.0, 4.4, 8.5))
+    figure = Figure(figsize=(2 * side + 0.8, side + 1.1), dpi=100, layout="compressed")
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, where=totals > 0, out=np.zeros(matrix.shape))
     correct = np.trace(matrix) / max(matrix.sum(), 1)
-    figure.suptitle(f"{title}: {correct:.2%} of {int(matrix.sum()):,} correct")
-    counts, shares = figure.subplots(1, 2)
-    # colour shows the errors: on the scale of counts the diagonal would hide them
-    _panel(counts, recall, [[f"{n}" if n else "" for n in row] for row in matrix], classes, "counts")
-    _panel(shares, recall, [[_percent(p) for p in row] for row in recall], classes, "share of the true class, %")
+    figure.suptitle(f"{title}: {correct:.2%} of {int(matrix.sum()):,} correct\n{worst(matrix, classes)}", size=11)
+    left, right = figure.subplots(1, 2)
+    _panel(left, matrix, shares, [[f"{n}" if n else "" for n in row] for row in matrix], classes, "counts")
+    _panel(right, 100 * shares, shares, [[_percent(p) for p in row] for row in shares], classes, "% of the true class")
     return figure
+
+
+def worst(matrix: np.ndarray, classes: list[str], most: int = 3) -> str:
+    """The most frequent confusions in words."""
+    errors = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(errors, axis=None)[::-1][:most]
+    found = [(errors.flat[i], *np.unravel_index(i, errors.shape)) for i in order if errors.flat[i] > 0]
+    if not found:
+        return "no confusions"
+    return "most often: " + ", ".join(f"{_short(classes[t])} taken for {_short(classes[p])} ({n})" for n, t, p in found)
 
 
 def _percent(share: float) -> str:
@@ -47,9 +52,17 @@ def _percent(share: float) -> str:
     return "" if share == 0 else "·" if share < 0.005 else f"{100 * share:.0f}"
 
 
-def _panel(axes: Axes, shares: np.ndarray, texts: list[list[str]], classes: list[str], title: str) -> None:
+def _panel(
+    axes: Axes, values: np.ndarray, shares: np.ndarray, texts: list[list[str]], classes: list[str], title: str
+) -> None:
+    from matplotlib.colors import PowerNorm
+
     count = len(classes)
-    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    # the root brings out the errors, which the diagonal would hide
+    norm = PowerNorm(0.5, vmin=0, vmax=max(float(values.max()), 1e-9))
+    shown = axes.imshow(values, cmap="Blues", norm=norm, interpolation="nearest")
+    if count > MOST_CELLS_WRITTEN and axes.figure is not None:
+        axes.figure.colorbar(shown, ax=axes, shrink=0.7)
     axes.set(title=title, xlabel="prediction", ylabel="true class")
     ticks = np.arange(0, count, -(-count // MOST_NAMES))
     small = 9 if count <= 20 else 6

@@ -43,8 +43,7 @@ def plan(overrides: Sequence[str], sweep: bool) -> Plan:
     # a search draws its runs while it goes, so only what is fixed can be checked
     grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
     runs = expand(overrides) if grid else [_fixed(overrides)] if sweep else [list(overrides)]
-    for run in runs:
-        check_run(run)
+    check_runs(runs)
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     folder = Path(str(OmegaConf.select(compose(runs[0], hydra=True), key)))
     if any(text.startswith(f"{key}=") for text in overrides):
@@ -62,13 +61,19 @@ def _fixed(overrides: Sequence[str]) -> list[str]:
     return [text for text in overrides if "(" not in text and "," not in text.partition("=")[2]]
 
 
-def check_run(overrides: Sequence[str]) -> None:
-    """Compose one run and check its values and all that it names; raises RequestError."""
+def check_runs(runs: Sequence[Sequence[str]]) -> None:
+    """Compose every run and check its values, and then all that it names; raises RequestError.
+
+    In two passes, because the second has to import torch and the first finds most mistakes.
+    """
+    configs = []
+    for overrides in runs:
+        configs.append(resolved(compose(overrides)))
+        check_values(configs[-1])
     from cnnbench.train import check
 
-    config = resolved(compose(overrides))
-    check_values(config)
-    check(config)
+    for config in configs:
+        check(config)
 
 
 def _own_folder(folder: Path) -> Path:

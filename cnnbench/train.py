@@ -227,18 +227,16 @@ def times(history: History, data: ImageDataModule, fit_seconds: float) -> dict[s
 
 
 def log_hparams(trainer: pl.Trainer, record: Record) -> None:
-    """One hparams entry with the final metrics, so that TensorBoard's HPARAMS tab compares the runs of a sweep."""
+    """One hparams entry, so that TensorBoard's HPARAMS tab compares the runs of a sweep: what was asked for on the
+    command line, the optimizer and its learning rate, and the few final metrics that one compares."""
     if trainer.logger is None or not hasattr(trainer.logger, "log_hyperparams"):
         return
-    values = {
-        key: value
-        for key, value in record["choices"].items()
-        if key in ("model", "data", "optimizer", "scheduler", "augment")
-    }
+    values = {"optimizer": record["choices"].get("optimizer")}
     values |= {key: value for key, _, value in (text.partition("=") for text in record["overrides"])}
-    values["optimizer.lr"] = record["config"]["optimizer"].get("lr")
-    values["seed"] = record["seed"]
-    trainer.logger.log_hyperparams(values, {f"hparam/{k}": v for k, v in record["metrics"].items()})
+    values |= {"optimizer.lr": record["config"]["optimizer"].get("lr"), "seed": record["seed"]}
+    compared = ("test/accuracy", "test/recall", "val/accuracy", "test/loss")
+    final = {f"final/{name}": record["metrics"][name] for name in compared if name in record["metrics"]}
+    trainer.logger.log_hyperparams(values, final)
 
 
 # Checking a configuration before anything runs

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import SMALL, cnnbench
 
+from cnnbench.__main__ import main
+
 BOMB = """
 import lightning.pytorch as pl
 
@@ -85,11 +87,19 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_request_is_one_line_and_status_2(tmp_path: Path, arguments: list[str], expected: str) -> None:
-    done = cnnbench(*arguments, cwd=tmp_path, check=2)
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and expected in lines[0], done.stderr
-    assert not list(tmp_path.rglob("result.json")) and not (tmp_path / "outputs").exists()
+def test_a_wrong_request_is_one_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and expected in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_request_ends_the_process_with_status_2(tmp_path: Path) -> None:
+    done = cnnbench("-m", "optimizer=sgd,adma", cwd=tmp_path, check=2)
+    assert done.stdout == "" and len(done.stderr.splitlines()) == 1
 
 
 def test_list_and_help_need_no_torch(tmp_path: Path) -> None:

@@ -42,10 +42,12 @@ class ConfusionFigures(pl.Callback):
             return
         from cnnbench.figures import confusion_figure, pixels
 
-        figure = confusion_figure(matrix.numpy(), self.classes, title=tag)
+        image = pixels(confusion_figure(matrix.numpy(), self.classes, title=tag))
         if file is not None:
+            from PIL import Image
+
             self.folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(self.folder / file)
+            Image.fromarray(image).save(self.folder / file)
         writer: Any = getattr(trainer.logger, "experiment", None)
         if hasattr(writer, "add_image"):
-            writer.add_image(tag, pixels(figure), step, dataformats="HWC")
+            writer.add_image(tag, image, step, dataformats="HWC")
