@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class BestAndLast(Checkpoint):
-    """Keeps the newest checkpoint and the one with the best objective (the first of equals).
+    """Keeps the newest checkpoint and the one with the best objective.
+
+    A small validation set gives equal accuracies often; of those the one with the lowest loss is the best.
 
     Args:
         folder: for ``best.ckpt`` and ``last.ckpt``.
@@ -32,9 +35,7 @@ class BestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics: dict[str, float] = cast("ImageClassifier", pl_module).metrics
-        value = metrics[self.objective]
-        known = self.best.get(self.objective)
-        better = known is None or (value > known if self.mode == "max" else value < known)
+        better = not self.best or self._rank(metrics) > self._rank(self.best)
         if better:
             shown = {name: number for name, number in metrics.items() if not name.startswith("test/")}
             self.best = {"epoch": trainer.current_epoch, **shown}
@@ -43,6 +44,12 @@ class BestAndLast(Checkpoint):
         trainer.save_checkpoint(last)  # Lightning writes a temporary file and moves it
         if better and trainer.is_global_zero:
             self._link(last, self.folder / "best.ckpt")
+
+    def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
+        """Higher is better: by the objective, then by the loss on the same split; a NaN is worse than any number."""
+        split = self.objective.split("/")[0]
+        value = metrics[self.objective] * (1 if self.mode == "max" else -1)
+        return (-math.inf if math.isnan(value) else value), -metrics[f"{split}/loss"]
 
     @staticmethod
     def _link(source: Path, target: Path) -> None:

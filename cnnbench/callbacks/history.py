@@ -56,8 +56,7 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         if trainer.is_global_zero:
             self._write()
             if trainer.logger is not None:
-                scalars = {k: v for k, v in row.items() if k != "step"}
-                trainer.logger.log_metrics(scalars, step=trainer.global_step)
+                trainer.logger.log_metrics(_grouped(row), step=trainer.global_step)
 
     def _write(self) -> None:
         text = io.StringIO()
@@ -71,3 +70,9 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.epoch_seconds = list(state_dict["rows"]), list(state_dict["epoch_seconds"])
+
+
+def _grouped(row: dict[str, float]) -> dict[str, float]:
+    """TensorBoard groups by what comes before the slash: the splits of one metric belong side by side."""
+    scalars = {"/".join(reversed(name.split("/"))): value for name, value in row.items() if "/" in name}
+    return {**scalars, "optimizer/lr": row["lr"]}
