@@ -18,6 +18,7 @@ The map, from the command line down. Imports go one way, from top to bottom, and
 ``metrics``         accuracy and recall from a confusion matrix  (leaf)
 ``schedulers``      what torch lacks                             (leaf)
 ``figures``         figures of one run                           (leaf: matplotlib alone)
+``memory``          glibc's allocator, told to keep memory       (leaf)
 ``environment``     versions, code and hardware, for the record  (leaf)
 ``errors``          ``RequestError``, and did-you-mean           (leaf)
 ==================  ===================================================================================

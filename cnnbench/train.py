@@ -23,6 +23,7 @@ from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
 from cnnbench.environment import environment
 from cnnbench.errors import RequestError
+from cnnbench.memory import keep_freed_memory
 from cnnbench.metrics import metric_mode, recall_per_class
 from cnnbench.results.record import Record, write_record
 
@@ -68,6 +69,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 
 def _train(config: Config, folder: Path, record: Record) -> None:
     quiet()
+    keep_freed_memory()
     torch.set_num_threads(config["threads"] or available_cores())
     pl.seed_everything(config["seed"], verbose=False)
 

@@ -1,0 +1,29 @@
+"""glibc's allocator, told to keep what training frees.
+
+Each step of a CNN allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
+gives freed memory back, and every page of it is then zeroed by the kernel at the next touch. Keeping that memory costs
+what the largest step needs anyway (figures in benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+# from <malloc.h>
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+MMAP_THRESHOLD = 32 * 2**20  # the most that glibc takes on 64 bits; larger blocks are mapped as before
+TRIM_THRESHOLD = 512 * 2**20  # free memory at the top of the heap that is kept
+TOP_PAD = 64 * 2**20  # how much the heap grows at a time
+
+
+def keep_freed_memory() -> bool:
+    """Set the thresholds for this process; False where the C library is not glibc, or refuses."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    wanted = ((M_MMAP_THRESHOLD, MMAP_THRESHOLD), (M_TRIM_THRESHOLD, TRIM_THRESHOLD), (M_TOP_PAD, TOP_PAD))
+    return all(mallopt(parameter, value) == 1 for parameter, value in wanted)
