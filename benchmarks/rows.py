@@ -180,7 +180,7 @@ def usual(case: Case, data: Path, device: torch.device) -> Train:
                 default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             )  # fmt: skip
             start = time.perf_counter()
-            trainer.fit(Usual(), *loaders)
+            trainer.fit(Usual(), loaders[0], loaders[1])
             return time.perf_counter() - start
 
     return train

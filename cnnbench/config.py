@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,16 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.errors import RequestError, did_you_mean
+from cnnbench.results.settings import NO_RESULT, flatten
 
 HERE = Path(__file__).parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 VERSION_BASE = "1.3"
-
-# Keys that change where things lie, how they are shown or how fast they go, but not the result.
-NO_RESULT = (
-    "name", "steps_per_execution", "threads", "logger", "callbacks.progress", "callbacks.figures",
-    "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.eval_batch_size",
-)  # fmt: skip
 
 
 def register_resolvers() -> None:
@@ -181,7 +176,7 @@ def check_values(config: dict[str, Any]) -> None:
     Raises:
         RequestError: naming the first wrong key, its value, and what would be right.
     """
-    leaves = dict(flat(config))
+    leaves = flatten(config)
     for key, (right, text) in VALUES.items():
         if key in leaves and not right(leaves[key]):
             raise RequestError(f"{key} must be {text}, got {leaves[key]!r}")
@@ -201,21 +196,11 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items() if key != "hydra"}
 
 
-def flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf."""
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from flat(value, f"{name}.")
-        else:
-            yield name, list(value) if isinstance(value, ListConfig) else value
-
-
 def fingerprint(config: dict[str, Any]) -> str:
     """16 hexadecimal digits that differ where anything that can change the result differs, the seed included."""
     kept = {
         key: value
-        for key, value in flat(config)
+        for key, value in flatten(config).items()
         if not any(key == name or key.startswith(f"{name}.") for name in NO_RESULT)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -189,19 +189,19 @@ def through_hydra(arguments: Sequence[str]) -> None:
 
 
 def finish(folder: Path, interrupted: bool = False) -> int:
-    """Write and print the leaderboard of a sweep; 0 when every run completed, else 1."""
-    from cnnbench.results import leaderboard
+    """Print the leaderboard of a sweep and write it and the report; 0 when every run completed, else 1."""
+    from cnnbench.results import leaderboard, report
     from cnnbench.results.collect import collect
 
     runs = collect([folder])
-    board = leaderboard.build(runs)
-    say(f"\n{leaderboard.to_text(board)}\n")
-    for path in leaderboard.write(board, folder):
+    say(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
+    if interrupted:
+        say(f"interrupted; finished runs are kept. `cnnbench report {folder}` makes the leaderboard and the report")
+        return 1
+    for path in report.make([folder]):
         say(f"  {path.suffix[1:]:<12} {path}")
     say(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} tensorboard --logdir {folder}")
-    if interrupted:
-        say(f"\ninterrupted; finished runs are kept. `cnnbench report {folder}` makes the leaderboard again")
-    return 0 if not interrupted and runs and all(run.status == "completed" for run in runs) else 1
+    return 0 if runs and all(run.status == "completed" for run in runs) else 1
 
 
 def say(text: str) -> None:

@@ -12,7 +12,13 @@ from cnnbench.config import compose, resolved
 
 ROOT = Path(__file__).parent.parent
 # a second of work: 160 digits of 12x12 through the smallest network
-SMALL = ["model=tiny_cnn", "data.image_size=12", "data.limit_train=160", "trainer.max_epochs=2", "trainer.accelerator=cpu"]
+SMALL = [
+    "model=tiny_cnn",
+    "data.image_size=12",
+    "data.limit_train=160",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+]
 
 
 def config(*overrides: str, base: list[str] = SMALL) -> dict[str, Any]:

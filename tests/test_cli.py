@@ -30,7 +30,13 @@ def test_one_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
     assert "test accuracy" in done.stdout
     assert done.stderr == ""
     run = tmp_path / "here"
-    for path in ("result.json", "metrics.csv", "checkpoints/best.ckpt", ".hydra/config.yaml", "figures/confusion_test.png"):
+    for path in (
+        "result.json",
+        "metrics.csv",
+        "checkpoints/best.ckpt",
+        ".hydra/config.yaml",
+        "figures/confusion_test.png",
+    ):
         assert (run / path).exists(), path
     assert list((run / "tensorboard").glob("events.out.tfevents.*"))
     record = records(run)[0]

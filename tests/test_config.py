@@ -69,9 +69,25 @@ def test_a_wrong_name_is_told_in_one_line_with_the_right_one(override: str, expe
 
 @pytest.mark.parametrize(
     "override",
-    "optimizer.lr=-1 optimizer.lr=abc optimizer.momentum=1 optimizer.weight_decay=-0.1 data.batch_size=0 seed=-1 seed=1.5 "
-    "steps_per_execution=0 steps_per_execution=often trainer.max_epochs=0 trainer.gradient_clip_val=0 label_smoothing=1 "
-    "data.limit_train=0 data.image_size=0 data.shuffle=2 test_with=first trainer.accumulate_grad_batches=0".split(),
+    [
+        "optimizer.lr=-1",
+        "optimizer.lr=abc",
+        "optimizer.momentum=1",
+        "optimizer.weight_decay=-0.1",
+        "data.batch_size=0",
+        "seed=-1",
+        "seed=1.5",
+        "steps_per_execution=0",
+        "steps_per_execution=often",
+        "trainer.max_epochs=0",
+        "trainer.gradient_clip_val=0",
+        "label_smoothing=1",
+        "data.limit_train=0",
+        "data.image_size=0",
+        "data.shuffle=2",
+        "test_with=first",
+        "trainer.accumulate_grad_batches=0",
+    ],
 )
 def test_a_wrong_value_names_its_key(override: str) -> None:
     with pytest.raises(RequestError, match=override.partition("=")[0].replace(".", r"\.")):

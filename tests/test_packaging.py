@@ -26,7 +26,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_every_yaml(unpacked: Path) -> None:
     source = {str(path.relative_to(ROOT / "conf")) for path in (ROOT / "conf").rglob("*.yaml")}
-    packed = {str(path.relative_to(unpacked / "cnnbench/conf")) for path in (unpacked / "cnnbench/conf").rglob("*.yaml")}
+    packed = {
+        str(path.relative_to(unpacked / "cnnbench/conf")) for path in (unpacked / "cnnbench/conf").rglob("*.yaml")
+    }
     assert packed == source
     assert not (unpacked / "tests").exists()
 

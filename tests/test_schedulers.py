@@ -33,7 +33,9 @@ def test_the_rate_of_each_epoch(tmp_path: Path, asked: tuple[str, ...], formula)
 
 def test_one_cycle_peaks_at_each_groups_own_rate_and_turns_the_momentum_round() -> None:
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
-    optimizer = torch.optim.SGD([{"params": parameters[:1], "lr": 0.1}, {"params": parameters[1:], "lr": 0.01}], momentum=0.9)
+    optimizer = torch.optim.SGD(
+        [{"params": parameters[:1], "lr": 0.1}, {"params": parameters[1:], "lr": 0.01}], momentum=0.9
+    )
     schedule = one_cycle(optimizer, total_steps=100, pct_start=0.3)
     rates, momenta = [], []
     for _ in range(100):

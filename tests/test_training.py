@@ -132,8 +132,7 @@ def test_the_record_has_what_the_contract_says(tmp_path: Path) -> None:
     returned = run(tmp_path)
     record = read_record(tmp_path)
     assert record == json.loads((tmp_path / "result.json").read_text())
-    for key in ("schema fingerprint overrides config seed metrics best history per_class confusion_matrix model time "
-                "environment error").split():  # fmt: skip
+    for key in ["schema", "fingerprint", "overrides", "config", "seed", "metrics", "best", "history", "per_class", "confusion_matrix", "model", "time", "environment", "error"]:  # fmt: skip
         assert key in record, key
     assert record["status"] == "completed" and record["error"] is None and returned["metrics"] == record["metrics"]
     names = {f"{split}/{metric}" for split in ("train", "val", "test") for metric in ("loss", "accuracy", "recall")}

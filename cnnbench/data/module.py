@@ -115,13 +115,16 @@ class ImageDataModule(LightningDataModule):
 
     def count(self, split: str) -> int:
         """Images in ``train``, ``val`` or ``test``; 0 where there is no such split."""
-        rows = self.prepared and self.rows.get(split, ())
-        return len(self.prepared.arrays[f"{self._stored(split)}_labels"]) if rows is None else len(rows)
+        arrays = self.prepared.arrays
+        if split not in self.rows:
+            return 0
+        rows = self.rows[split]
+        return len(arrays[f"{self._stored(split)}_labels"]) if rows is None else len(rows)
 
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
         return {
-            "name": self.prepared and type(self.source).__name__,
+            "name": getattr(self.source, "dataset", type(self.source).__name__),
             "classes": len(self.classes),
             **{split: self.count(split) for split in ("train", "val", "test")},
             "validation": str(self.validation),
@@ -218,10 +221,7 @@ class ImageDataModule(LightningDataModule):
     def _streams(self, device: torch.device) -> bool:
         if self.storage != "auto":
             return self.storage == "stream"
-        if device.type == "cuda":
-            free = torch.cuda.mem_get_info(device)[0]
-        else:
-            free = free_memory()
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
         return self.prepared.arrays["train_images"].nbytes > self.memory_share * free
 
 

@@ -6,10 +6,11 @@ and their labels; decoding, resizing and keeping them is the store's work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -80,7 +81,7 @@ class Torchvision:
         dataset: the name of the class in torchvision.datasets.
     """
 
-    FOLDERS = {
+    FOLDERS: ClassVar[dict[str, str]] = {
         "MNIST": "MNIST/raw",
         "FashionMNIST": "FashionMNIST/raw",
         "CIFAR10": "cifar-10-batches-py",
@@ -106,9 +107,11 @@ class Torchvision:
         """Download the set if it is not there; raises RequestError with the ways out if that fails too."""
         if folder.is_dir() and any(folder.iterdir()):
             return
+        there = next(path for path in (location, *location.parents) if path.exists())
         try:
             self._open(location, train=True, download=True)
         except Exception as error:
+            remove_empty_folders(location, there)
             raise RequestError(
                 f"{self.dataset} is not in {folder} and could not be downloaded ({str(error).splitlines()[0]}); "
                 "connect once to download it, or point data.root (or the environment variable CNNBENCH_DATA) at the "
@@ -132,6 +135,40 @@ class Torchvision:
         return ImageSet(splits, [str(name).split(" - ")[0] for name in parts["train"].classes], channels)
 
 
+def remove_empty_folders(folder: Path, keep: Path) -> None:
+    """Remove what a failed download made: folders without a file, from ``folder`` up to below ``keep``."""
+    for path in sorted(folder.rglob("*"), reverse=True) if folder.is_dir() else ():
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+    while folder != keep and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+class File(NamedTuple):
+    """An image file, and what tells whether it has changed."""
+
+    path: Path
+    bytes: int
+    modified: int  # nanoseconds
+
+
+Listing = dict[str, dict[str, list[File]]]  # split, class, files
+
+
+def list_images(folder: Path) -> Iterator[File]:
+    """The image files below ``folder``, by their endings; hidden ones are left out."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from list_images(Path(entry.path))
+            elif entry.name.lower().endswith(IMAGE_ENDINGS):
+                status = entry.stat()
+                yield File(Path(entry.path), status.st_size, status.st_mtime_ns)
+
+
 class ImageFolder:
     """Image files in a folder a class: below ``train/`` and ``test/`` (and perhaps ``val/``), or in one tree.
 
@@ -142,21 +179,24 @@ class ImageFolder:
 
     def __init__(self, channels: int = 3, test_share: float = 0.2) -> None:
         self.channels, self.test_share = channels, test_share
+        self._found: Listing | None = None  # what ``identity`` saw, so that 60,000 files are listed once
 
     def identity(self, location: Path | None) -> dict[str, Any]:
-        files = self._files(location)
+        self._found = self._files(location)
         listing = [
-            (split, name, str(path.relative_to(path.parents[1])), path.stat().st_size, path.stat().st_mtime_ns)
-            for split, classes in files.items()
-            for name, paths in classes.items()
-            for path in paths
+            (split, name, file.path.name, file.bytes, file.modified)
+            for split, classes in self._found.items()
+            for name, files in classes.items()
+            for file in files
         ]
         return {"set": "image_folder", "channels": self.channels, "test_share": self.test_share, "files": listing}
 
-    def _files(self, location: Path | None) -> dict[str, dict[str, list[Path]]]:
+    def _files(self, location: Path | None) -> Listing:
         """Split name to class name to files, all sorted; one tree is the split named ``all``."""
         if location is None or not location.is_dir():
-            raise RequestError(f"data.path={location} is not a folder; it should hold train/ and test/ with a folder a class")
+            raise RequestError(
+                f"data.path={location} is not a folder; it should hold train/ and test/ with a folder a class"
+            )
         splits = {name: location / name for name in ("train", "val", "test") if (location / name).is_dir()}
         if "train" not in splits:
             splits = {"all": location}
@@ -166,27 +206,27 @@ class ImageFolder:
             if extra := set(classes) - names:
                 raise RequestError(f"{location / split} has classes that train/ has not: {', '.join(sorted(extra))}")
         if len(names) < 2:
-            raise RequestError(f"{location} has {len(names)} folders with images; it should hold a folder a class, two or more")
+            raise RequestError(
+                f"{location} has {len(names)} folders with images; it should hold a folder a class, two or more"
+            )
         return found
 
     @staticmethod
-    def _classes(folder: Path) -> dict[str, list[Path]]:
+    def _classes(folder: Path) -> dict[str, list[File]]:
         classes = {}
         for entry in sorted(folder.iterdir()):
-            if entry.is_dir() and not entry.name.startswith("."):
-                files = sorted(p for p in entry.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
-                if files:
-                    classes[entry.name] = files
+            if entry.is_dir() and not entry.name.startswith(".") and (files := sorted(list_images(entry))):
+                classes[entry.name] = files
         return classes
 
     def read(self, location: Path | None) -> ImageSet:
         from cnnbench.data.split import stratified
 
-        found = self._files(location)
+        found = self._found or self._files(location)
         classes = sorted(next(iter(found.values())))
         splits = {}
         for name, by_class in found.items():
-            paths = [path for label in classes for path in by_class.get(label, [])]
+            paths = [file.path for label in classes for file in by_class.get(label, [])]
             labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, [])) for label in classes])
             splits[name] = Split(paths, labels)
         whole = splits.pop("all", None) or (splits["train"] if "test" not in splits else None)
@@ -206,8 +246,14 @@ class Npz:
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         if location is None or not location.is_file():
-            raise RequestError(f"data.path={location} is not a file; it should be an .npz with train_images and train_labels")
-        return {"set": "npz", "file": str(location.resolve()), "stat": (location.stat().st_size, location.stat().st_mtime_ns)}
+            raise RequestError(
+                f"data.path={location} is not a file; it should be an .npz with train_images and train_labels"
+            )
+        return {
+            "set": "npz",
+            "file": str(location.resolve()),
+            "stat": (location.stat().st_size, location.stat().st_mtime_ns),
+        }
 
     def read(self, location: Path | None) -> ImageSet:
         assert location is not None
@@ -218,7 +264,9 @@ class Npz:
             raise RequestError(f"{location} cannot be read as an .npz of plain arrays ({error})") from error
         missing = [key for key in ("train_images", "train_labels", "test_images", "test_labels") if key not in arrays]
         if missing:
-            raise RequestError(f"{location} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}")
+            raise RequestError(
+                f"{location} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
+            )
         splits = {}
         for name in ("train", "val", "test"):
             if f"{name}_images" in arrays:
@@ -233,13 +281,23 @@ class Npz:
     @staticmethod
     def _split(location: Path, name: str, images: np.ndarray, labels: np.ndarray | None) -> Split:
         if labels is None or len(labels) != len(images):
-            raise RequestError(f"{location}: {name}_images has {len(images)} images, {name}_labels "
-                               f"{'is missing' if labels is None else f'{len(labels)} labels'}")
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
-            raise RequestError(f"{location}: {name}_images is {images.dtype} {images.shape}; it should be uint8 (N, H, W) "
-                               "or (N, H, W, 1 or 3)")
+            raise RequestError(
+                f"{location}: {name}_images has {len(images)} images, {name}_labels "
+                f"{'is missing' if labels is None else f'{len(labels)} labels'}"
+            )
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in (3, 4)
+            or (images.ndim == 4 and images.shape[-1] not in (1, 3))
+        ):
+            raise RequestError(
+                f"{location}: {name}_images is {images.dtype} {images.shape}; it should be uint8 (N, H, W) "
+                "or (N, H, W, 1 or 3)"
+            )
         labels = labels.reshape(len(labels), -1)
         if labels.shape[1] != 1 or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-            raise RequestError(f"{location}: {name}_labels is {labels.dtype} {labels.shape}; it should be one whole number "
-                               "from 0 for each image")
+            raise RequestError(
+                f"{location}: {name}_labels is {labels.dtype} {labels.shape}; it should be one whole number "
+                "from 0 for each image"
+            )
         return Split(images, labels[:, 0].astype(np.int64))

@@ -18,9 +18,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +30,9 @@ import numpy as np
 
 from cnnbench.data.sources import ImageSet, Source, Split
 from cnnbench.errors import RequestError
+from cnnbench.pictures import CHUNK, decode_files, picture_size, resize_array
 
 FORMAT = 1
-CHUNK = 512  # images decoded between two looks at the progress
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(memoryview(np.ascontiguousarray(array)).cast("B"))
+    return zlib.crc32(np.ascontiguousarray(array).data)
 
 
 def _open(folder: Path, report: Callable[[str], None]) -> Store | None:
@@ -119,21 +119,23 @@ def _open(folder: Path, report: Callable[[str], None]) -> Store | None:
 
 def _make(images: ImageSet, image_size: int | None, folder: Path, report: Callable[[str], None]) -> None:
     """Decode every split into a temporary folder beside ``folder`` and rename it into place."""
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    name = folder.name.rsplit("-", 1)[0]
     try:
         size = image_size or _common_size(images)
         checksums: dict[str, int] = {}
-        for name, split in images.splits.items():
+        for part, split in images.splits.items():
             if len(split.labels) == 0:
-                raise RequestError(f"the {name} split of {folder.name.rsplit('-', 1)[0]} is empty")
-            array = np.lib.format.open_memmap(
-                temporary / f"{name}_images.npy", "w+", np.uint8, (len(split.labels), size, size, images.channels)
-            )
-            _fill(array, split, f"preparing {folder.name.rsplit('-', 1)[0]} {name}", report)
-            array.flush()
-            np.save(temporary / f"{name}_labels.npy", split.labels.astype(np.int64), allow_pickle=False)
-            checksums[f"{name}_images"] = _checksum(array)
-            checksums[f"{name}_labels"] = _checksum(split.labels.astype(np.int64))
+                raise RequestError(f"the {part} split of {name} has no images")
+            target = temporary / f"{part}_images.npy"
+            shape = (size, size, images.channels)
+            _fill(target, split, shape, image_size is not None, _Progress(f"preparing {name} {part}", report))
+            labels = split.labels.astype(np.int64)
+            np.save(temporary / f"{part}_labels.npy", labels, allow_pickle=False)
+            checksums[f"{part}_images"] = _checksum(np.load(target, mmap_mode="r", allow_pickle=False))
+            checksums[f"{part}_labels"] = _checksum(labels)
         meta: dict[str, Any] = {
             "classes": images.classes,
             "channels": images.channels,
@@ -148,63 +150,43 @@ def _make(images: ImageSet, image_size: int | None, folder: Path, report: Callab
 
 
 def _common_size(images: ImageSet) -> int:
-    """The side that all images share; raises RequestError, with the way out, where they differ or are not square."""
-    from PIL import Image
-
-    sizes: set[tuple[int, int]] = set()
-    for split in images.splits.values():
-        if isinstance(split.images, np.ndarray):
-            sizes.add(split.images.shape[1:3])
-        else:
-            for path in split.images:
-                with _decoding(path), Image.open(path) as image:
-                    sizes.add(image.size)
-                if len(sizes) > 1:
-                    break
-    if len(sizes) > 1 or len(set(next(iter(sizes)))) > 1:
-        shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)[:3])
-        raise RequestError(f"the images are not all of one square size ({shown}); set data.image_size, for example to 64")
-    return next(iter(sizes))[0]
+    """The side of the images, from the first one; raises RequestError where that is not square."""
+    first = next(iter(images.splits.values())).images
+    width, height = first.shape[2:0:-1] if isinstance(first, np.ndarray) else picture_size(first[0])
+    if width != height:
+        raise RequestError(f"the images are not square ({width}x{height}); set data.image_size, for example to 64")
+    return width
 
 
-@contextmanager
-def _decoding(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while an image is read into a RequestError that names the file."""
-    try:
-        yield
-    except Exception as error:
-        raise RequestError(f"{path} cannot be decoded as an image ({error})") from error
-
-
-def _fill(array: np.ndarray, split: Split, title: str, report: Callable[[str], None]) -> None:
-    """Write every image of ``split``, decoded, resized and with the right number of channels, into ``array``."""
-    count, size, _, channels = array.shape
-    if isinstance(split.images, np.ndarray) and split.images.shape[1:3] == (size, size):
-        array[:] = split.images.reshape(count, size, size, -1)
+def _fill(
+    target: Path, split: Split, shape: tuple[int, int, int], resize: bool, progress: Callable[[int], None]
+) -> None:
+    """Write every image of ``split``, decoded, resized and with the right number of channels, into ``target``."""
+    size, _, channels = shape
+    count = len(split.labels)
+    if not isinstance(split.images, np.ndarray):
+        decode_files(split.images, target, size, channels, resize, progress)
         return
+    array = np.lib.format.open_memmap(target, "w+", np.uint8, (count, *shape))
+    same = split.images.shape[1:3] == (size, size)
+    for start in range(0, count, CHUNK):
+        part = split.images[start : start + CHUNK]
+        if same:
+            array[start : start + CHUNK] = part.reshape(len(part), *shape)
+        else:
+            resize_array(part, array[start : start + CHUNK])
+            progress(start + len(part))
+    array.flush()
 
-    def decode(rows: range) -> None:
-        for row in rows:
-            array[row] = _pixels(split.images[row], size, channels)
 
-    # threads: decoding and resizing release the interpreter's lock
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-        for done, _ in enumerate(pool.map(decode, parts), start=1):
-            if len(parts) > 8 and (done % max(1, len(parts) // 10) == 0 or done == len(parts)):
-                report(f"{title}: {min(done * CHUNK, count):,} of {count:,} images")
+class _Progress:
+    """Reports a long preparation: at most a line in two seconds, and the last one if there was any."""
 
+    def __init__(self, title: str, report: Callable[[str], None]) -> None:
+        self.title, self.report = title, report
+        self.last = time.monotonic()
 
-def _pixels(image: np.ndarray | Path, size: int, channels: int) -> np.ndarray:
-    """One image as uint8 (size, size, channels): upright, the middle square, resized (bilinear, antialiased)."""
-    from PIL import Image, ImageOps
-
-    mode = "L" if channels == 1 else "RGB"
-    if isinstance(image, Path):
-        with _decoding(image), Image.open(image) as file:
-            picture = ImageOps.exif_transpose(file).convert(mode)
-    else:
-        picture = Image.fromarray(image.squeeze()).convert(mode)
-    if picture.size != (size, size):
-        picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.uint8).reshape(size, size, channels)
+    def __call__(self, done: int) -> None:
+        if time.monotonic() - self.last > 2:
+            self.last = time.monotonic()
+            self.report(f"{self.title}: {done:,} images")

@@ -1,0 +1,25 @@
+"""Shared by all tests: nothing is written outside temporary folders, and real sets are used where they lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of prepared sets for this test session, also for the processes that tests start."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["CNNBENCH_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the real MNIST and CIFAR-10; the test is skipped where there is none."""
+    folder = Path(os.environ.get("CNNBENCH_DATA", ""))
+    if not os.environ.get("CNNBENCH_DATA") or not (folder / "MNIST").is_dir():
+        pytest.skip("needs real images: point CNNBENCH_DATA at a folder with MNIST/raw and cifar10/{train,test}")
+    return folder

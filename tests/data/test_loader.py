@@ -1,0 +1,107 @@
+"""Batches are the same whatever the storage and the chunks; an epoch is a permutation that follows from its number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnbench.augment import Augment, Normalize
+from cnnbench.data import ImageDataModule
+from cnnbench.data.loader import BatchLoader, ImageTensors
+from cnnbench.data.sources import Digits
+
+
+def epoch(loader: BatchLoader, number: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    loader.set_epoch(number)
+    return [(images.clone(), labels.clone()) for chunk in loader for images, labels in chunk]
+
+
+def numbered(count: int) -> ImageTensors:
+    """Images whose only pixel and whose label are their number."""
+    return ImageTensors(torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1), torch.arange(count))
+
+
+def loader(count: int = 50, batch: int = 8, **options) -> BatchLoader:
+    return BatchLoader(numbered(count), batch, Normalize([0.0], [1 / 255]), **options)
+
+
+def test_an_epoch_is_a_permutation_that_changes_with_epoch_and_seed() -> None:
+    orders = []
+    for seed, number in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        batches = epoch(loader(shuffle=True, seed=seed), number)
+        assert [len(labels) for _, labels in batches] == [8] * 6 + [2]
+        for images, labels in batches:  # the right label stays with its image
+            torch.testing.assert_close(images.flatten(), labels.float())
+        orders.append(torch.cat([labels for _, labels in batches]))
+        assert sorted(orders[-1].tolist()) == list(range(50))
+    assert torch.equal(orders[0], orders[3])
+    assert not torch.equal(orders[0], orders[1]) and not torch.equal(orders[0], orders[2])
+
+
+def test_without_shuffling_the_order_is_kept() -> None:
+    for number in (0, 5):
+        assert torch.cat([labels for _, labels in epoch(loader(), number)]).tolist() == list(range(50))
+    rows = torch.tensor([4, 2, 40])
+    assert torch.cat([labels for _, labels in epoch(loader(rows=rows))]).tolist() == [4, 2, 40]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 0])
+def test_chunks_change_nothing_but_their_number(chunk: int) -> None:
+    one = loader(shuffle=True, batches_per_step=chunk)
+    assert len(one) == -(-7 // (chunk or 7))
+    chunks = list(one)
+    assert [part.last for part in chunks] == [False] * (len(one) - 1) + [True]
+    for (a, b), (c, d) in zip(epoch(one), epoch(loader(shuffle=True)), strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
+
+
+@pytest.mark.parametrize("group", [1, 10**9])
+def test_how_many_batches_are_made_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+    def batches() -> list:
+        data = ImageTensors(torch.randint(256, (30, 8, 8, 3), dtype=torch.uint8), torch.arange(30))
+        torch.manual_seed(0)
+        data.images.random_(0, 256)
+        made = BatchLoader(data, 4, Normalize([0.5] * 3, [0.5] * 3), augment=Augment(2, 0.5, 3), shuffle=True)
+        return epoch(made)
+
+    expected = batches()
+    monkeypatch.setattr("cnnbench.data.loader.GROUP_BYTES", group)
+    for (a, b), (c, d) in zip(batches(), expected, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
+
+
+def test_the_same_batches_from_memory_and_from_a_stream(cache: Path) -> None:
+    def batches(storage: str) -> list:
+        module = ImageDataModule(
+            Digits(),
+            cache=str(cache),
+            image_size=8,
+            storage=storage,
+            workers=1,
+            augment=Augment(1, 0.5, 2),
+            batch_size=50,
+        )
+        module.setup()
+        assert (module.train_dataloader().workers is not None) == (storage == "stream")
+        return [epoch(module.train_dataloader(), number) for number in (0, 3)] + [epoch(module.test_dataloader())]
+
+    for one, other in zip(batches("memory"), batches("stream"), strict=True):
+        assert len(one) == len(other)
+        for (a, b), (c, d) in zip(one, other, strict=True):
+            assert torch.equal(a, c) and torch.equal(b, d)
+
+
+def test_auto_streams_what_does_not_fit(cache: Path) -> None:
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8, memory_share=1e-9)
+    module.setup()
+    assert module.train_dataloader().workers is not None
+    module.memory_share = 0.5
+    assert module.train_dataloader().workers is None
+
+
+def test_a_memory_mapped_set_is_not_copied(cache: Path) -> None:
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8)
+    module.setup()
+    assert module.train_dataloader().data.images.data_ptr() == module.prepared.arrays["train_images"].ctypes.data

@@ -1,0 +1,108 @@
+"""Every model that has a YAML builds, learns and is laid out as its source says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from cnnbench.config import compose, groups, resolved
+from cnnbench.errors import RequestError
+from cnnbench.train import building
+
+MODELS = groups()["model"]
+
+
+def build(name: str, channels: int, size: int, classes: int = 10, *overrides: str) -> nn.Module:
+    node = resolved(compose([f"model={name}", *overrides]))["model"]
+    return building("model", lambda: instantiate(node, in_channels=channels, num_classes=classes, image_size=size))
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def conv(inputs: int, outputs: int, kernel: int) -> int:
+    return outputs * (inputs * kernel * kernel + 1)
+
+
+def linear(inputs: int, outputs: int) -> int:
+    return outputs * (inputs + 1)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32)])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_gives_logits_and_every_parameter_a_gradient(name: str, channels: int, size: int) -> None:
+    torch.manual_seed(0)
+    network = build(name, channels, size, 7)
+    images = torch.randn(4, channels, size, size)
+    logits = network(images)
+    assert logits.shape == (4, 7) and logits.dtype == torch.float32
+    logits.square().mean().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, key
+    network.eval()
+    last = network.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, network.to(memory_format=torch.contiguous_format)(images), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "expected"),
+    [
+        ("tiny_cnn", 1, 28, conv(1, 16, 3) + conv(16, 4, 3) + linear(4 * 7 * 7, 10)),
+        ("mnist_cnn", 1, 28, conv(1, 32, 3) + conv(32, 64, 3) + linear(64 * 12 * 12, 128) + linear(128, 10)),
+        ("three_layer_cnn", 3, 32, conv(3, 24, 5) + conv(24, 48, 3) + conv(48, 96, 3) + linear(96 * 2 * 2, 512)
+         + linear(512, 10)),
+        ("four_layer_cnn", 3, 32, conv(3, 32, 5) + conv(32, 32, 3) * 2 + conv(32, 64, 3) + linear(64 * 4 * 4, 4096)
+         + linear(4096, 10)),
+        ("lenet", 3, 32, conv(3, 6, 5) + conv(6, 16, 5) + linear(16 * 5 * 5, 120) + linear(120, 84) + linear(84, 10)),
+        ("alexnet", 3, 32, conv(3, 96, 5) + conv(96, 256, 5) + conv(256, 384, 3) + 2 * conv(384, 384, 3)
+         + linear(384 * 2 * 2, 4096) + linear(4096, 4096) + linear(4096, 10)),
+        ("mlp", 3, 32, linear(3 * 32 * 32, 4096) + linear(4096, 4096) + linear(4096, 10)),
+    ],
+)  # fmt: skip
+def test_parameter_counts_are_those_of_the_reports(name: str, channels: int, size: int, expected: int) -> None:
+    assert parameters(build(name, channels, size)) == expected
+    published = {"tiny_cnn": 2_710, "mnist_cnn": 1_199_882, "three_layer_cnn": 256_058, "lenet": 62_006}
+    assert expected == published.get(name, expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "size", "layer"),
+    [(["model=lenet"], 10, "convolution 2"), (["model=three_layer_cnn"], 12, "convolution 3"),
+     (["model=tiny_cnn", "model.pools=[2,2,2]", "model.filters=[2,2,2]"], 4, "pooling 3")],
+)  # fmt: skip
+def test_too_small_an_image_says_which_layer_and_which_sizes(overrides: list[str], size: int, layer: str) -> None:
+    with pytest.raises(RequestError, match=rf"{size}x{size}.*{layer}.*\dx\d") as error:
+        build(overrides[0].partition("=")[2], 1, size, 10, *overrides[1:])
+    assert "data.image_size" in str(error.value)
+
+
+def layers(network: nn.Module) -> list[str]:
+    return [type(module).__name__ for module in network.modules() if not list(module.children())]
+
+
+def test_the_eq2425_changes_are_overrides() -> None:
+    assert layers(build("three_layer_cnn", 3, 32)) == [
+        "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "MaxPool2d", "Identity", "Linear", "ReLU",
+        "Linear",
+    ]  # fmt: skip
+    leaky = layers(build("three_layer_cnn", 3, 32, 10, "model.activation=leaky_relu"))
+    assert leaky.count("LeakyReLU") == 3 and "ReLU" not in leaky
+    normed = layers(build("three_layer_cnn", 3, 32, 10, "model.norm=batch"))
+    assert normed[:4] == ["Conv2d", "ReLU", "BatchNorm2d", "MaxPool2d"]
+    before = layers(build("three_layer_cnn", 3, 32, 10, "model.norm=batch", "model.norm_place=before_activation"))
+    assert before[:4] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    dropped = layers(build("three_layer_cnn", 3, 32, 10, "model.dropout=0.3", "model.hidden=[512,128]"))
+    assert dropped[-6:] == ["ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.activation=rleu", "model.norm=bach", "model.dropout=1", "model.filters=[0]", "model.kernels=[3,3,3]",
+     "model.kernels=2.5", "model.norm_place=after", "model.strides=0", "model.hidden=[0]"],
+)  # fmt: skip
+def test_values_that_cannot_be_are_refused_by_name(override: str) -> None:
+    with pytest.raises(RequestError, match=override.partition("=")[0].partition(".")[2]):
+        build("lenet", 1, 28, 10, override)

@@ -1,0 +1,14 @@
+"""``runs`` writes made-up run folders below tmp_path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_up import Folders
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Folders:
+    """Somewhere to put made-up runs."""
+    return Folders(tmp_path / "sweep")
