@@ -41,12 +41,12 @@ def make_data(case: Case, images: int, folder: Path) -> Path:
     path = folder / f"{case.name}-{images}.npz"
     if not path.exists():
         shape = (case.size, case.size) if case.channels == 1 else (case.size, case.size, case.channels)
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for split, count in (("train", images), ("val", images // 10), ("test", 10)):
             labels = np.arange(count) % 10
             # a class is a brightness, so that the loss goes down as it would
             light = labels.reshape(-1, *[1] * len(shape)) * 15
             arrays[f"{split}_images"] = (random.integers(0, 120, (count, *shape)) + light).astype(np.uint8)
             arrays[f"{split}_labels"] = labels
-        np.savez(path, **arrays)
+        np.savez(path, allow_pickle=False, **arrays)
     return path

@@ -308,6 +308,7 @@ def quiet() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*GPU available but not used.*",
+        ".*Total length of `list` across ranks is zero.*",  # a run without validation
     ):
         warnings.filterwarnings("ignore", message=text)
 
