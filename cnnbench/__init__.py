@@ -10,6 +10,7 @@ The map, from the command line down. Imports go one way, from top to bottom, and
 ``listing``         what ``cnnbench list`` prints
 ``train``           ``train(config, folder)``: the checklist from a configuration to a record
 ``classifier``      ``ImageClassifier``, the LightningModule: loss, optimizer steps, metrics
+``captured``        on a GPU, the training step as one CUDA graph
 ``callbacks``       history, checkpoints, divergence, early stopping, figures, progress
 ``data``            sources, the prepared store, splits, batches, the LightningDataModule
 ``results``         records on disk, and what they say together: leaderboard, statistics, report

@@ -8,6 +8,7 @@ that the results do not depend on how many of them share a Lightning step.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from cnnbench.captured import CapturedStep, make_capturable, why_not
 from cnnbench.data.loader import Batches
 from cnnbench.metrics import EpochMeter
 
+log = logging.getLogger(__name__)
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
@@ -38,6 +41,7 @@ class ImageClassifier(pl.LightningModule):
         decay_norm_and_bias: whether weight decay also pulls on biases and norm parameters.
         gradient_clip_val: largest gradient norm; None does not clip.
         accumulate: batches whose gradients are averaged into one optimizer step.
+        cuda_graph: capture the step on a GPU where that is possible.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class ImageClassifier(pl.LightningModule):
         decay_norm_and_bias: bool = True,
         gradient_clip_val: float | None = None,
         accumulate: int = 1,
+        cuda_graph: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -63,7 +68,7 @@ class ImageClassifier(pl.LightningModule):
         self.train_loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
         self.eval_loss = nn.CrossEntropyLoss()
         self.decay_norm_and_bias = decay_norm_and_bias
-        self.gradient_clip_val, self.accumulate = gradient_clip_val, accumulate
+        self.gradient_clip_val, self.accumulate, self.cuda_graph = gradient_clip_val, accumulate, cuda_graph
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
 
@@ -76,6 +81,8 @@ class ImageClassifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule, which ``_advance`` steps."""
         optimizer = self.make_optimizer(parameter_groups(self.network, self.decay_norm_and_bias))
+        if self.cuda_graph and self.device.type == "cuda":
+            make_capturable(optimizer, self.device)
         if self.make_scheduler is None:
             return optimizer
         steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
@@ -99,9 +106,16 @@ class ImageClassifier(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         # bare arithmetic where nothing stands between the loss and the weights; Lightning's way where something does
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        self._bare = scaler is None and self.trainer.world_size == 1
-        self._scaler = scaler
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._bare = self._scaler is None and self.trainer.world_size == 1
+        self._captured = None
+        if self.cuda_graph and self.device.type == "cuda":
+            raw = self.trainer.optimizers[0]
+            reason = why_not(raw, self.lr_schedulers(), self.device, self._bare, self.accumulate)
+            if reason is None:
+                self._captured = CapturedStep(self._whole_step)
+            else:
+                log.info("the training step is not captured as a CUDA graph: %s", reason)
 
     def on_train_epoch_start(self) -> None:
         loader = self.trainer.train_dataloader
@@ -113,22 +127,33 @@ class ImageClassifier(pl.LightningModule):
         """Train on every batch of a chunk, one optimizer step for each ``accumulate`` of them."""
         remaining = len(batches)
         for images, labels in batches:
-            logits = self.network(images)
-            loss = self.train_loss(logits, labels)
-            scaled = loss / self.accumulate if self.accumulate > 1 else loss
-            if self._bare:
-                scaled.backward()
-            else:
-                self.manual_backward(scaled)
-            self._meter.update(logits.detach(), labels, loss.detach())
             remaining -= 1
+            if self._captured is not None:
+                loss, logits = self._captured(images, labels)
+                self._meter.update(logits, labels, loss)
+                self._after_step()
+                continue
+            loss, logits = self._backward(images, labels)
+            self._meter.update(logits, labels, loss)
             self._waiting += 1
             if self._waiting == self.accumulate or (batches.last and remaining == 0):
-                self._optimizer_step()
                 self._waiting = 0
+                self._update()
+                self._after_step()
 
-    def _optimizer_step(self) -> None:
-        """One step of the optimizer, counted where Lightning counts (``trainer.global_step``)."""
+    def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of one batch; returns its loss and its logits (N, num_classes), both detached."""
+        logits = self.network(images)
+        loss = self.train_loss(logits, labels)
+        scaled = loss / self.accumulate if self.accumulate > 1 else loss
+        if self._bare:
+            scaled.backward()
+        else:
+            self.manual_backward(scaled)
+        return loss.detach(), logits.detach()
+
+    def _update(self) -> None:
+        """Clip the gradients, move the weights and forget the gradients."""
         wrapped = self.optimizers()
         raw: Optimizer = wrapped.optimizer  # type: ignore[union-attr]
         if self.gradient_clip_val is not None:
@@ -137,12 +162,22 @@ class ImageClassifier(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
         if self._bare:
             raw.step()
-            progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-            progress.increment_ready()
-            progress.increment_completed()
         else:
             wrapped.step()  # type: ignore[union-attr]
         raw.zero_grad()
+
+    def _whole_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What a CUDA graph captures: the gradients of a batch and the update by them."""
+        result = self._backward(images, labels)
+        self._update()
+        return result
+
+    def _after_step(self) -> None:
+        """Count an optimizer step where Lightning counts (``trainer.global_step``), and advance the schedule."""
+        if self._bare:  # else the wrapped optimizer has counted it
+            progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+            progress.increment_ready()
+            progress.increment_completed()
         if torch.is_autocast_enabled(self.device.type):
             torch.clear_autocast_cache()  # it keeps cast weights for a whole Lightning step, and these just changed
         self._advance("step")

@@ -150,6 +150,7 @@ def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) 
         decay_norm_and_bias=config["decay_norm_and_bias"],
         gradient_clip_val=config["trainer"]["gradient_clip_val"],
         accumulate=config["trainer"]["accumulate_grad_batches"],
+        cuda_graph=config["cuda_graph"],
     )
 
 
