@@ -151,6 +151,7 @@ VALUES: dict[str, Check] = {
     "label_smoothing": SHARE,
     "decay_norm_and_bias": TRUTH,
     "cuda_graph": TRUTH,
+    "compile": TRUTH,
     "test_with": (lambda v: v in ("best", "last"), "best or last"),
     "data.batch_size": _whole(1),
     "data.eval_batch_size": _whole(1),

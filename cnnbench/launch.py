@@ -114,11 +114,25 @@ def run_job(cfg: DictConfig) -> float | None:
     total = os.environ.get(TOTAL)
     if total is not None:
         say(f"\n[{hydra.job.num + 1}/{total}] {hydra.job.override_dirname.replace(',', ' ') or 'the defaults'}")
-    record = train(resolved(cfg), folder, overrides, choices)
+    config = resolved(cfg)
+    config["threads"] = config["threads"] or _share_of_cores(hydra.launcher.get("n_jobs"), total)
+    record = train(config, folder, overrides, choices)
     say(summary(record, folder, short=total is not None))
     if record["status"] == "interrupted":
         raise KeyboardInterrupt
     return record.get("best", {}).get(record["protocol"]["objective"])
+
+
+def _share_of_cores(jobs: int | None, total: str | None) -> int | None:
+    """CPU threads of each of ``jobs`` parallel runs (joblib's n_jobs: negative counts back from all cores); None where
+    runs go one after the other."""
+    from cnnbench.train import available_cores
+
+    if jobs is None or jobs == 1 or total is None:
+        return None
+    cores = available_cores()
+    at_once = min(jobs if jobs > 0 else max(cores + 1 + jobs, 1), int(total))
+    return max(cores // at_once, 1)
 
 
 def summary(record: dict[str, Any], folder: Path, short: bool) -> str:

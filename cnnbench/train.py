@@ -77,6 +77,8 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     record["data"] = data.description()
     network = build_network(config, data)
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
+    if config["compile"]:
+        network.compile()  # in place, so the names in checkpoints stay as they are
     classifier = build_classifier(config, network, data)
 
     history = History(folder)

@@ -10,6 +10,7 @@ import pytest
 from helpers import SMALL, cnnbench
 
 from cnnbench.__main__ import main
+from cnnbench.launch import _share_of_cores
 
 BOMB = """
 import lightning.pytorch as pl
@@ -119,3 +120,10 @@ def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
 def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
     assert "max_epochs: 7" in cnnbench("--cfg", "job", "trainer.max_epochs=7", cwd=tmp_path, check=0).stdout
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(("jobs", "total", "expected"), [(1, "4", None), (None, "4", None), (2, "6", 4), (-1, "6", 1),
+                                                         (-1, "2", 4), (4, "2", 4), (16, "99", 1), (2, None, None)])  # fmt: skip
+def test_parallel_runs_share_the_cores(monkeypatch: pytest.MonkeyPatch, jobs, total, expected) -> None:
+    monkeypatch.setattr("cnnbench.train.available_cores", lambda: 8)
+    assert _share_of_cores(jobs, total) == expected

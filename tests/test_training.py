@@ -179,6 +179,14 @@ def test_without_validation_the_train_loss_can_be_the_objective(tmp_path: Path) 
     assert "val/loss" not in record["metrics"] and "test/loss" in record["metrics"]
 
 
+def test_compiling_keeps_the_names_in_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # what torch.compile makes of a network is its own affair, and takes a minute of a compiler's time
+    monkeypatch.setattr(torch, "compile", lambda call, *_, **__: call)
+    run(tmp_path / "compiled", "compile=true")
+    run(tmp_path / "plain")
+    assert set(weights(tmp_path / "compiled")) == set(weights(tmp_path / "plain"))
+
+
 def test_early_stopping_ends_the_run(tmp_path: Path) -> None:
     asked = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2", "optimizer.lr=1e-12")
     record = run(tmp_path, *asked, "trainer.max_epochs=30")

@@ -15,7 +15,6 @@ from cnnbench.results.leaderboard import Leaderboard, Row, build
 from cnnbench.results.names import (
     COSTS,
     difference,
-    higher_is_better,
     interval,
     known_metric,
     leaf,
@@ -198,6 +197,5 @@ def _what_mattered(effects: Effects | None) -> list[str]:
     if joint:
         sentences.append(joint[0].sentence)
     if not sentences and len(effects.mains) > 1 and any(e.line.p is not None for e in effects.mains):
-        way = "higher" if higher_is_better(effects.metric) else "lower"
-        sentences.append(f"No factor was shown to make {title(effects.metric)} {way} or the opposite on average.")
+        sentences.append(f"No factor was shown to change {title(effects.metric)} on average.")
     return sentences
