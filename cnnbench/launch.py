@@ -7,6 +7,7 @@ is a record. Everything that a sweep prints or writes at its end comes from the 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -113,7 +114,8 @@ def run_job(cfg: DictConfig) -> float | None:
     choices = {group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
     total = os.environ.get(TOTAL)
     if total is not None:
-        say(f"\n[{hydra.job.num + 1}/{total}] {hydra.job.override_dirname.replace(',', ' ') or 'the defaults'}")
+        varied = re.sub(r",(?![^[]*])", " ", hydra.job.override_dirname)  # a comma in a list stays
+        say(f"\n[{hydra.job.num + 1}/{total}] {varied or 'the defaults'}")
     config = resolved(cfg)
     config["threads"] = config["threads"] or _share_of_cores(hydra.launcher.get("n_jobs"), total)
     record = train(config, folder, overrides, choices)
