@@ -26,11 +26,11 @@ class Case:
 CASES = {
     case.name: case
     for case in (
-        Case("tiny_cnn-16", "tiny_cnn", 1, 28, 16, 60_000, 4_800),
-        Case("tiny_cnn-64", "tiny_cnn", 1, 28, 64, 60_000, 9_600),
+        Case("tiny_cnn-16", "tiny_cnn", 1, 28, 16, 60_000, 3_200),
+        Case("tiny_cnn-64", "tiny_cnn", 1, 28, 64, 60_000, 6_400),
         Case("tiny_cnn-256", "tiny_cnn", 1, 28, 256, 60_000, 12_800),
-        Case("three_layer_cnn-64", "three_layer_cnn", 3, 32, 64, 20_000, 2_560, augment="flip_crop"),
-        Case("alexnet-64", "alexnet", 3, 32, 64, 1_920, 256, optimizer="momentum"),
+        Case("three_layer_cnn-64", "three_layer_cnn", 3, 32, 64, 20_000, 1_920, augment="flip_crop"),
+        Case("alexnet-64", "alexnet", 3, 32, 64, 1_920, 192, optimizer="momentum"),
     )
 }
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case
+from cnnbench import build
 from cnnbench import train as training
 from cnnbench.config import compose, resolved
 
@@ -37,8 +38,8 @@ def config(case: Case, data: Path, epochs: int, *more: str) -> dict[str, Any]:
 def parts(case: Case, data: Path, device: torch.device) -> tuple[nn.Module, Any]:
     """The network, channels_last, and the maker of its fused optimizer: the same in every row."""
     cfg = config(case, data, 1)
-    network = training.build_network(cfg, training.build_data(cfg)).to(device)
-    return network, training.build_optimization(cfg)["optimizer"]
+    network = build.build_network(cfg, build.build_data(cfg)).to(device)
+    return network, build.build_optimization(cfg)["optimizer"]
 
 
 def arrays(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,10 +12,10 @@ from pathlib import Path
 COMMAND = ["-m", "cnnbench", "-m", "optimizer=sgd,adam,rmsprop", "scheduler=cosine,exp"]
 
 
-def report(repeats: int, folder: Path) -> dict[str, float]:
+def report(repeats: int, folder: Path, warm_up: bool) -> dict[str, float]:
     """Print and return median seconds: of the process, of training alone in it, and of the imports of a run."""
     whole, bare, imports = [], [], []
-    for repeat in range(repeats + 1):  # the first prepares the data and is not counted
+    for repeat in range(repeats + warm_up):  # the first prepares the data and is not counted
         sweep = folder / f"sweep{repeat}"
         start = time.perf_counter()
         subprocess.run([sys.executable, *COMMAND, f"hydra.sweep.dir={sweep}"], check=True, capture_output=True)
@@ -27,9 +27,9 @@ def report(repeats: int, folder: Path) -> dict[str, float]:
         subprocess.run([sys.executable, "-c", "import cnnbench.train"], check=True)
         imports.append(time.perf_counter() - start)
     figures = {
-        "whole process": statistics.median(whole[1:]),
-        "training alone": statistics.median(bare[1:]),
-        "imports": statistics.median(imports[1:]),
+        "whole process": statistics.median(whole[warm_up:]),
+        "training alone": statistics.median(bare[warm_up:]),
+        "imports": statistics.median(imports[warm_up:]),
     }
     figures["(whole - imports) / training"] = (figures["whole process"] - figures["imports"]) / figures[
         "training alone"

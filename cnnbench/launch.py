@@ -71,7 +71,7 @@ def check_runs(runs: Sequence[Sequence[str]]) -> None:
     for overrides in runs:
         configs.append(resolved(compose(overrides)))
         check_values(configs[-1])
-    from cnnbench.train import check
+    from cnnbench.preflight import check
 
     for config in configs:
         check(config)

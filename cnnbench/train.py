@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,22 +12,17 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from torch import nn
 
+from cnnbench.build import Config, build_classifier, build_data, build_network, build_trainer, describe_network
 from cnnbench.callbacks import BestAndLast, ConfusionFigures, Diverged, History, StopWhenDiverged
-from cnnbench.classifier import ImageClassifier, build_scheduler
+from cnnbench.classifier import ImageClassifier
 from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
 from cnnbench.environment import environment
-from cnnbench.errors import RequestError
 from cnnbench.memory import keep_freed_memory
-from cnnbench.metrics import metric_mode, recall_per_class
+from cnnbench.metrics import recall_per_class
+from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
-
-AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
-
-Config = dict[str, Any]
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
@@ -106,77 +99,6 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     record["status"] = "completed"
 
 
-# Building: each takes the configuration's node of its name
-
-
-def build_data(config: Config) -> ImageDataModule:
-    """The data module, prepared and split."""
-    steps = config["steps_per_execution"]
-    data: ImageDataModule = instantiate(
-        config["data"],
-        augment=instantiate(config["augment"]),
-        steps_per_execution=AUTO_STEPS if steps == "auto" else steps,
-        accumulate=config["trainer"]["accumulate_grad_batches"],
-    )
-    data.setup()
-    return data
-
-
-def build_network(config: Config, data: ImageDataModule) -> nn.Module:
-    """The network, fitted to the data's channels, classes and image size, in channels_last memory."""
-    store = data.prepared
-    network: nn.Module = instantiate(
-        config["model"], in_channels=store.channels, num_classes=len(store.classes), image_size=store.image_size
-    )
-    return network.to(memory_format=torch.channels_last)
-
-
-def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of optimizer and schedule, and when the schedule advances."""
-    schedule = dict(config["scheduler"])
-    interval = schedule.pop("interval")
-    if interval not in ("epoch", "step"):
-        raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
-    make = instantiate(schedule) if schedule.get("_target_") else None
-    return {"optimizer": instantiate(config["optimizer"]), "scheduler": make, "interval": interval}
-
-
-def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) -> ImageClassifier:
-    """The LightningModule around the network."""
-    return ImageClassifier(
-        network,
-        len(data.classes),
-        **build_optimization(config),
-        objective=config["objective"],
-        label_smoothing=config["label_smoothing"],
-        decay_norm_and_bias=config["decay_norm_and_bias"],
-        gradient_clip_val=config["trainer"]["gradient_clip_val"],
-        accumulate=config["trainer"]["accumulate_grad_batches"],
-        cuda_graph=config["cuda_graph"],
-    )
-
-
-def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself."""
-    options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
-    chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
-    logger = instantiate(config["logger"], save_dir=str(folder)) if config["logger"].get("_target_") else False
-    return instantiate(
-        options,
-        callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
-        logger=logger,
-        default_root_dir=str(folder),
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
-# Running
-
-
 def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule) -> None:
     """Train; raises KeyboardInterrupt where Lightning would have ended the process for one."""
     try:
@@ -203,24 +125,6 @@ def test(
     return {split: matrices[split] for split in ("val", "test") if split in matrices}
 
 
-def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
-    """The record's ``model``. FLOPs are of one image's forward pass in convolutions and matrix products, a
-    multiplication and an addition counted as two, as torch's FlopCounterMode counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    store = data.prepared
-    image = torch.zeros(1, store.channels, store.image_size, store.image_size)
-    mode = network.training
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.eval()(image)
-    network.train(mode)
-    return {
-        "name": name,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "flops_per_image": counter.get_total_flops(),
-    }
-
-
 def times(history: History, data: ImageDataModule, fit_seconds: float) -> dict[str, Any]:
     """The record's ``time``, in seconds and images of the train set a second of training."""
     spent = sum(history.epoch_seconds)
@@ -242,78 +146,6 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     compared = ("test/accuracy", "test/recall", "val/accuracy", "test/loss")
     final = {f"final/{name}": record["metrics"][name] for name in compared if name in record["metrics"]}
     trainer.logger.log_hyperparams(values, final)
-
-
-# Checking a configuration before anything runs
-
-
-_checked: set[str] = set()
-
-
-def check(config: Config) -> None:
-    """Build everything that this configuration names, at no cost, so that what is wrong is told before a run starts.
-
-    Raises:
-        RequestError: something cannot be built; the message says what.
-    """
-    key = fingerprint({**config, "seed": 0, "data": {**config["data"], "seed": 0}})
-    if key in _checked:
-        return
-    quiet()
-    metric_mode(config["objective"])
-    data = building("data", lambda: build_data(config))
-    building("data", data.statistics)
-    if config["objective"].startswith("val/") and not data.count("val"):
-        raise RequestError(
-            "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"
-        )
-    if config["objective"].startswith("test/"):
-        raise RequestError(
-            "objective=test/... would select on the test set; to do as published, say data.validation=test"
-        )
-    with torch.device("meta"):
-        building("model", lambda: build_network(config, data))
-    parts = building("optimizer", lambda: build_optimization(config))
-    optimizer = building("optimizer", lambda: parts["optimizer"]([nn.Parameter(torch.zeros(1))]))
-    if parts["scheduler"] is not None:
-        building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
-    building(
-        "trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [BestAndLast(Path(), config["objective"])])
-    )
-    _checked.add(key)
-
-
-def building(group: str, make: Any) -> Any:
-    """``make()``, with whatever it raises as a RequestError that names the config group."""
-    try:
-        return make()
-    except RequestError:
-        raise
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RequestError):
-            raise error.__cause__ from None
-        cause = error.__cause__ or error
-        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
-    except Exception as error:
-        raise RequestError(f"{group}: {' '.join(str(error).split())}") from error
-
-
-# Small things
-
-
-def quiet() -> None:
-    """Keep back greetings and warnings that say nothing to the person who runs this."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for text in (
-        ".*does not have many workers.*",
-        ".*Starting from v1.9.*tensorboardX.*",
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*GPU available but not used.*",
-        ".*Total length of `list` across ranks is zero.*",  # a run without validation
-    ):
-        warnings.filterwarnings("ignore", message=text)
 
 
 def available_cores() -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import config
 
+from cnnbench import build
 from cnnbench import train as training
 from cnnbench.captured import make_capturable, why_not
 from cnnbench.config import groups
@@ -18,7 +19,7 @@ GPU = torch.device("cuda")
 
 
 def optimizer(name: str = "adam") -> torch.optim.Optimizer:
-    parts = training.build_optimization(config(f"optimizer={name}"))
+    parts = build.build_optimization(config(f"optimizer={name}"))
     return parts["optimizer"]([torch.nn.Parameter(torch.zeros(3))])
 
 

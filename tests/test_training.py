@@ -13,6 +13,7 @@ from helpers import config
 from lightning.pytorch import seed_everything
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from cnnbench import build
 from cnnbench import train as training
 from cnnbench.augment import epoch_generator
 from cnnbench.config import groups
@@ -36,14 +37,14 @@ def plain_loop(cfg: dict[str, Any]) -> tuple[torch.nn.Module, list[float]]:
     """What a person would write: no Lightning, no chunks; returns the network and the mean loss of each epoch."""
     torch.set_num_threads(training.available_cores())
     seed_everything(cfg["seed"], verbose=False)
-    data = training.build_data(cfg)
-    network = training.build_network(cfg, data)
+    data = build.build_data(cfg)
+    network = build.build_network(cfg, data)
     arrays, rows = data.prepared.arrays, data.rows["train"]
     mean, std = (torch.tensor(v)[:, None, None] for v in data.statistics())
     images = torch.from_numpy(arrays["train_images"][rows]).permute(0, 3, 1, 2).float()
     images = images * (1 / (255 * std)) + (-mean / std)
     labels = torch.from_numpy(arrays["train_labels"][rows])
-    parts = training.build_optimization(cfg)
+    parts = build.build_optimization(cfg)
     optimizer = parts["optimizer"](list(network.parameters()))
     size = cfg["data"]["batch_size"]
     per_epoch = -(-len(labels) // size)

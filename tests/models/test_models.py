@@ -7,9 +7,11 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from cnnbench import models
 from cnnbench.config import compose, groups, resolved
 from cnnbench.errors import RequestError
-from cnnbench.train import building
+from cnnbench.models.layers import ACTIVATIONS
+from cnnbench.preflight import building
 
 MODELS = groups()["model"]
 
@@ -77,6 +79,26 @@ def test_too_small_an_image_says_which_layer_and_which_sizes(overrides: list[str
     with pytest.raises(RequestError, match=rf"{size}x{size}.*{layer}.*\dx\d") as error:
         build(overrides[0].partition("=")[2], 1, size, 10, *overrides[1:])
     assert "data.image_size" in str(error.value)
+
+
+@pytest.mark.parametrize("name", models.__all__)
+def test_every_architecture_has_a_yaml(name: str) -> None:
+    targets = {resolved(compose([f"model={choice}"]))["model"]["_target_"] for choice in MODELS}
+    assert issubclass(getattr(models, name), nn.Module) and f"cnnbench.models.{name}" in targets
+
+
+@pytest.mark.parametrize(("name", "kind"), [(n, k) for n, k in ACTIVATIONS.items() if n != "none"])
+def test_every_activation_goes_after_each_block_and_hidden_layer(name: str, kind: type[nn.Module]) -> None:
+    network = build("lenet", 1, 28, 10, f"model.activation={name}")
+    assert sum(type(module) is kind for module in network.modules()) == 4
+
+
+@pytest.mark.parametrize(("name", "kind"), [("batch", nn.BatchNorm2d), ("group", nn.GroupNorm), ("instance", nn.InstanceNorm2d)])  # fmt: skip
+def test_every_norm_follows_each_convolution_and_learns(name: str, kind: type[nn.Module]) -> None:
+    network = build("lenet", 1, 28, 10, f"model.norm={name}")
+    norms = [module for module in network.modules() if type(module) is kind]
+    assert [norm.weight.numel() for norm in norms] == [6, 16]
+    assert parameters(network) == parameters(build("lenet", 1, 28)) + 2 * (6 + 16)
 
 
 def layers(network: nn.Module) -> list[str]:

@@ -1,0 +1,102 @@
+"""From nodes of the configuration to the things they name: data, network, classifier, trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from cnnbench.classifier import ImageClassifier
+from cnnbench.data import ImageDataModule
+from cnnbench.errors import RequestError
+
+AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
+
+Config = dict[str, Any]
+
+
+def build_data(config: Config) -> ImageDataModule:
+    """The data module, prepared and split."""
+    steps = config["steps_per_execution"]
+    data: ImageDataModule = instantiate(
+        config["data"],
+        augment=instantiate(config["augment"]),
+        steps_per_execution=AUTO_STEPS if steps == "auto" else steps,
+        accumulate=config["trainer"]["accumulate_grad_batches"],
+    )
+    data.setup()
+    return data
+
+
+def build_network(config: Config, data: ImageDataModule) -> nn.Module:
+    """The network, fitted to the data's channels, classes and image size, in channels_last memory."""
+    store = data.prepared
+    network: nn.Module = instantiate(
+        config["model"], in_channels=store.channels, num_classes=len(store.classes), image_size=store.image_size
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def build_optimization(config: Config) -> dict[str, Any]:
+    """The makers of optimizer and schedule, and when the schedule advances."""
+    schedule = dict(config["scheduler"])
+    interval = schedule.pop("interval")
+    if interval not in ("epoch", "step"):
+        raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
+    make = instantiate(schedule) if schedule.get("_target_") else None
+    return {"optimizer": instantiate(config["optimizer"]), "scheduler": make, "interval": interval}
+
+
+def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) -> ImageClassifier:
+    """The LightningModule around the network."""
+    return ImageClassifier(
+        network,
+        len(data.classes),
+        **build_optimization(config),
+        objective=config["objective"],
+        label_smoothing=config["label_smoothing"],
+        decay_norm_and_bias=config["decay_norm_and_bias"],
+        gradient_clip_val=config["trainer"]["gradient_clip_val"],
+        accumulate=config["trainer"]["accumulate_grad_batches"],
+        cuda_graph=config["cuda_graph"],
+    )
+
+
+def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself."""
+    options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
+    chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
+    logger = instantiate(config["logger"], save_dir=str(folder)) if config["logger"].get("_target_") else False
+    return instantiate(
+        options,
+        callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
+        logger=logger,
+        default_root_dir=str(folder),
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
+    """The record's ``model``. FLOPs are of one image's forward pass in convolutions and matrix products, a
+    multiplication and an addition counted as two, as torch's FlopCounterMode counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    store = data.prepared
+    image = torch.zeros(1, store.channels, store.image_size, store.image_size)
+    mode = network.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(image)
+    network.train(mode)
+    return {
+        "name": name,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "flops_per_image": counter.get_total_flops(),
+    }

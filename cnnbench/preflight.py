@@ -1,0 +1,87 @@
+"""Before anything runs: build everything that a configuration names, at no cost, and say what is wrong in one line."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from hydra.errors import InstantiationException
+from torch import nn
+
+from cnnbench.build import Config, build_data, build_network, build_optimization, build_trainer
+from cnnbench.callbacks import BestAndLast
+from cnnbench.classifier import build_scheduler
+from cnnbench.config import fingerprint
+from cnnbench.errors import RequestError
+from cnnbench.metrics import metric_mode
+
+T = TypeVar("T")
+
+_checked: set[str] = set()
+
+
+def check(config: Config) -> None:
+    """Build everything that this configuration names, at no cost, so that what is wrong is told before a run starts.
+
+    Raises:
+        RequestError: something cannot be built; the message says what.
+    """
+    key = fingerprint({**config, "seed": 0, "data": {**config["data"], "seed": 0}})
+    if key in _checked:
+        return
+    quiet()
+    metric_mode(config["objective"])
+    data = building("data", lambda: build_data(config))
+    building("data", data.statistics)
+    if config["objective"].startswith("val/") and not data.count("val"):
+        raise RequestError(
+            "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"
+        )
+    if config["objective"].startswith("test/"):
+        raise RequestError(
+            "objective=test/... would select on the test set; to do as published, say data.validation=test"
+        )
+    with torch.device("meta"):
+        building("model", lambda: build_network(config, data))
+    parts = building("optimizer", lambda: build_optimization(config))
+    optimizer = building("optimizer", lambda: parts["optimizer"]([nn.Parameter(torch.zeros(1))]))
+    if parts["scheduler"] is not None:
+        building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
+    building(
+        "trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [BestAndLast(Path(), config["objective"])])
+    )
+    _checked.add(key)
+
+
+def building(group: str, make: Callable[[], T]) -> T:
+    """``make()``, with whatever it raises as a RequestError that names the config group."""
+    try:
+        return make()
+    except RequestError:
+        raise
+    except InstantiationException as error:
+        if isinstance(error.__cause__, RequestError):
+            raise error.__cause__ from None
+        cause = error.__cause__ or error
+        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
+    except Exception as error:
+        raise RequestError(f"{group}: {' '.join(str(error).split())}") from error
+
+
+def quiet() -> None:
+    """Keep back greetings and warnings that say nothing to the person who runs this."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*Starting from v1.9.*tensorboardX.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*GPU available but not used.*",
+        ".*Total length of `list` across ranks is zero.*",  # a run without validation
+    ):
+        warnings.filterwarnings("ignore", message=text)
