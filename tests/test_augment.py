@@ -77,6 +77,17 @@ def test_normalisation_is_that_of_torchvision_in_channels_last_memory() -> None:
     assert ours.is_contiguous(memory_format=torch.channels_last) and ours.dtype == torch.float32
 
 
+def test_normalisation_is_one_product_and_one_sum_and_leaves_its_input_alone() -> None:
+    for channels, sizes in ((1, (12, 5)), (3, (12, 5))):
+        normalize = Normalize([0.4, 0.5, 0.6][:channels], [0.2, 0.3, 0.4][:channels])
+        for size in sizes:  # the constants are kept by width
+            for dtype in (torch.uint8, torch.float32):
+                batch = images(5, size, channels, dtype)
+                before = batch.clone()
+                expected = (batch.float() * normalize.scale + normalize.shift).permute(0, 3, 1, 2)
+                assert torch.equal(normalize(batch), expected) and torch.equal(batch, before)
+
+
 @pytest.mark.parametrize("options", [{"flip": 1.5}, {"flip": "x"}, {"crop_padding": -1}, {"cutout": 2.5}])
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(RequestError, match=f"augment.{next(iter(options))}"):

@@ -6,6 +6,7 @@ epoch's order and draws come from (seed, epoch) alone.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,24 +27,24 @@ class ImageTensors:
 
     images: Tensor
     labels: Tensor
+    file: str | None = None  # the .npy file that the images are mapped from, where they are
 
     def to(self, device: torch.device) -> ImageTensors:
         """The same split on ``device`` (itself where it is there already)."""
-        return ImageTensors(self.images.to(device), self.labels.to(device))
+        file = self.file if device.type == "cpu" else None
+        return ImageTensors(self.images.to(device), self.labels.to(device), file)
 
 
 class _Rows(Dataset):
-    """Batches of raw images by row numbers, for the workers of a DataLoader."""
+    """Raw images by row numbers, for the workers of a DataLoader: each opens a mapped file itself, and is sent none."""
 
-    def __init__(self, data: ImageTensors, parts: list[Tensor]) -> None:
-        self.data, self.parts = data, parts
+    def __init__(self, data: ImageTensors) -> None:
+        self.file, self.images = data.file, None if data.file else data.images
 
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __getitem__(self, part: int) -> tuple[Tensor, Tensor]:
-        rows = self.parts[part]
-        return self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        if self.images is None:
+            self.images = mapped(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
+        return self.images.index_select(0, torch.from_numpy(rows))
 
 
 class Batches:
@@ -97,6 +98,8 @@ class BatchLoader:
         self.batches = -(-self.images // batch_size)
         self.batches_per_step = batches_per_step or self.batches
         self.epoch = 0
+        self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
+        self._reader: DataLoader | None = None
         pixels = data.images[0].numel()
         self.group = max(1, GROUP_BYTES // (4 * pixels * batch_size)) * batch_size
 
@@ -149,16 +152,32 @@ class BatchLoader:
                 yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
 
     def _streamed(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        on_gpu = self.device.type == "cuda"
-        rows = _Rows(self.data, list(order.split(self.group)))
-        for images, labels in DataLoader(rows, batch_size=None, num_workers=self.workers or 0, pin_memory=on_gpu):
-            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        """The same, with the images read by worker processes, which stay for the next epoch."""
+        if self._reader is None:
+            self._reader = DataLoader(
+                _Rows(self.data),
+                batch_size=None,
+                sampler=self._parts,
+                num_workers=self.workers or 0,
+                persistent_workers=bool(self.workers),
+                pin_memory=self.device.type == "cuda",
+            )
+        self._parts[:] = [part.numpy() for part in order.split(self.group)]
+        labels = self.data.labels.index_select(0, order).to(self.device)
+        start = 0
+        for images in self._reader:
+            yield images.to(self.device, non_blocking=True), labels[start : start + len(images)]
+            start += len(images)
+
+
+def mapped(array: np.ndarray) -> Tensor:
+    """A tensor on the memory of ``array``; a mapped one stays mapped, and its pages are shared between processes."""
+    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(array)
 
 
 def as_tensors(images: np.ndarray, labels: np.ndarray) -> ImageTensors:
-    """Wrap arrays without copying; a memory-mapped array stays mapped, and its pages are shared between processes."""
-    import warnings
-
-    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return ImageTensors(torch.from_numpy(images), torch.from_numpy(labels))
+    """Wrap arrays without copying."""
+    file = images.filename if isinstance(images, np.memmap) else None
+    return ImageTensors(mapped(images), torch.from_numpy(labels), str(file) if file else None)

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from cnnbench.augment import Augment, Normalize
+from cnnbench.data.imageset import Source
 from cnnbench.data.loader import BatchLoader, ImageTensors, as_tensors
-from cnnbench.data.sources import Source
 from cnnbench.data.split import stratified
 from cnnbench.data.store import Store, prepare
 from cnnbench.errors import RequestError, one_of
@@ -162,7 +162,8 @@ class ImageDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make the store if need be; nothing is kept on self that other processes would miss."""
-        prepare(self.source, self.location, self.image_size, self.cache)
+        if self.store is None:
+            prepare(self.source, self.location, self.image_size, self.cache)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and split it; the same on every process."""

@@ -18,7 +18,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.data.sources import ImageSet, Source, Split
+from cnnbench.data.imageset import ImageSet, Source, Split
+from cnnbench.data.preparing import Preparing
 from cnnbench.errors import RequestError
 from cnnbench.pictures import CHUNK, decode_files, picture_size, resize_array
 
@@ -54,7 +54,7 @@ def prepare(
     location: Path | None,
     image_size: int | None,
     cache: Path,
-    report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    report: Callable[[str], None] | None = None,
 ) -> Store:
     """Open the store for this source and size, making it first where it is not there or not whole.
 
@@ -62,22 +62,38 @@ def prepare(
         source: what to read; location: where it lies.
         image_size: side to resize to, in pixels (the middle is cut out where the shape differs); None keeps it.
         cache: folder of all stores.
-        report: gets a line now and then while a long preparation runs.
+        report: gets a line now and then while a long preparation runs; None prints to standard error, where a terminal
+            shows a live line.
 
     Raises:
-        RequestError: the set is missing, damaged, or its images differ in size and ``image_size`` is None.
+        RequestError: the set is missing, damaged, or its images differ in size and ``image_size`` is None; or the cache
+            cannot be written.
     """
-    made_from = {"format": FORMAT, "image_size": image_size, **source.identity(location)}
+    tell = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        return _prepare(source, location, image_size, cache, tell, live=report is None and sys.stderr.isatty())
+    except OSError as error:
+        raise RequestError(
+            f"the data cannot be prepared in data.cache={cache} ({error}); point data.cache (or the environment "
+            "variable CNNBENCH_CACHE) at a folder that can be written and has room"
+        ) from error
+
+
+def _prepare(
+    source: Source, location: Path | None, image_size: int | None, cache: Path, tell: Callable[[str], None], live: bool
+) -> Store:
+    with _lock(cache / f".{type(source).__name__}.lock", tell):  # finding out may mean downloading
+        made_from = {"format": FORMAT, "image_size": image_size, **source.identity(location)}
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"{made_from['set'].lower()}-{key}"
     if folder in _opened:
         return _opened[folder]
-    cache.mkdir(parents=True, exist_ok=True)
-    with _lock(cache / f".{folder.name}.lock"):
-        store = _open(folder, report)
+    with _lock(cache / f".{folder.name}.lock", tell):
+        store = _open(folder, tell)
         if store is None:
-            _make(source.read(location), image_size, folder, report)
-            store = _open(folder, report)
+            _make(source.read(location), image_size, folder, tell, live)
+            store = _open(folder, tell)
     if store is None:
         raise RequestError(f"the prepared data in {folder} does not read back as it was written; is the disk sound?")
     _opened[folder] = store
@@ -85,10 +101,14 @@ def prepare(
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` between processes; the system releases it if the process dies."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell(f"waiting for another process that prepares the same data ({path})")
+            fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -99,7 +119,7 @@ def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).data)
 
 
-def _open(folder: Path, report: Callable[[str], None]) -> Store | None:
+def _open(folder: Path, tell: Callable[[str], None]) -> Store | None:
     """The store in ``folder``, or None where it is missing; a damaged one is told, removed, and None too."""
     if not folder.exists():
         return None
@@ -111,13 +131,13 @@ def _open(folder: Path, report: Callable[[str], None]) -> Store | None:
             if _checksum(arrays[name]) != checksum:
                 raise ValueError(f"{name}.npy has changed")
         return Store(arrays, meta["classes"], meta["channels"], meta["image_size"], meta["fingerprint"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        report(f"the prepared data in {folder} is damaged ({error}); making it again")
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        tell(f"the prepared data in {folder} is damaged ({error}); making it again")
         shutil.rmtree(folder)
         return None
 
 
-def _make(images: ImageSet, image_size: int | None, folder: Path, report: Callable[[str], None]) -> None:
+def _make(images: ImageSet, image_size: int | None, folder: Path, tell: Callable[[str], None], live: bool) -> None:
     """Decode every split into a temporary folder beside ``folder`` and rename it into place."""
     for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
@@ -125,13 +145,17 @@ def _make(images: ImageSet, image_size: int | None, folder: Path, report: Callab
     name = folder.name.rsplit("-", 1)[0]
     try:
         size = image_size or _common_size(images)
+        needed = sum(len(split.labels) for split in images.splits.values()) * size * size * images.channels
+        if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
+            raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         checksums: dict[str, int] = {}
         for part, split in images.splits.items():
             if len(split.labels) == 0:
                 raise RequestError(f"the {part} split of {name} has no images")
             target = temporary / f"{part}_images.npy"
             shape = (size, size, images.channels)
-            _fill(target, split, shape, image_size is not None, _Progress(f"preparing {name} {part}", report))
+            with Preparing(f"{name} {part}", len(split.labels), tell, live) as progress:
+                _fill(target, split, shape, image_size is not None, progress)
             labels = split.labels.astype(np.int64)
             np.save(temporary / f"{part}_labels.npy", labels, allow_pickle=False)
             checksums[f"{part}_images"] = _checksum(np.load(target, mmap_mode="r", allow_pickle=False))
@@ -150,12 +174,17 @@ def _make(images: ImageSet, image_size: int | None, folder: Path, report: Callab
 
 
 def _common_size(images: ImageSet) -> int:
-    """The side of the images, from the first one; raises RequestError where that is not square."""
-    first = next(iter(images.splits.values())).images
-    width, height = first.shape[2:0:-1] if isinstance(first, np.ndarray) else picture_size(first[0])
-    if width != height:
-        raise RequestError(f"the images are not square ({width}x{height}); set data.image_size, for example to 64")
-    return width
+    """The side of the images: of arrays all are looked at, of files the first, which the others are held to later.
+
+    Raises:
+        RequestError: they are not square, or differ.
+    """
+    parts = [split.images for split in images.splits.values()]
+    sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {picture_size(parts[0][0])}
+    if len(sizes) > 1 or len(set(next(iter(sizes)))) > 1:
+        shown = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise RequestError(f"the images are {shown}, not squares of one size; set data.image_size, for example to 64")
+    return next(iter(sizes))[0]
 
 
 def _fill(
@@ -177,16 +206,3 @@ def _fill(
             resize_array(part, array[start : start + CHUNK])
             progress(start + len(part))
     array.flush()
-
-
-class _Progress:
-    """Reports a long preparation: at most a line in two seconds, and the last one if there was any."""
-
-    def __init__(self, title: str, report: Callable[[str], None]) -> None:
-        self.title, self.report = title, report
-        self.last = time.monotonic()
-
-    def __call__(self, done: int) -> None:
-        if time.monotonic() - self.last > 2:
-            self.last = time.monotonic()
-            self.report(f"{self.title}: {done:,} images")

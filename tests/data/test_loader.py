@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,32 @@ def test_the_same_batches_from_memory_and_from_a_stream(cache: Path) -> None:
         assert len(one) == len(other)
         for (a, b), (c, d) in zip(one, other, strict=True):
             assert torch.equal(a, c) and torch.equal(b, d)
+
+
+def test_the_workers_of_a_stream_are_sent_no_images_and_stay(cache: Path) -> None:
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8, storage="stream", workers=2, batch_size=500)
+    module.setup()
+    made = module.train_dataloader()
+    first, reader = epoch(made, 0), made._reader
+    assert reader is not None and len(pickle.dumps(reader.dataset)) < 1000
+    workers = [process.pid for process in reader._iterator._workers]
+    assert not torch.equal(first[0][1], epoch(made, 1)[0][1])  # a new order reaches the same workers
+    assert made._reader is reader and [process.pid for process in reader._iterator._workers] == workers
+
+
+def test_a_stream_that_was_left_early_begins_anew(cache: Path) -> None:
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8, storage="stream", workers=1, batch_size=50)
+    module.setup()
+    made = module.train_dataloader()
+    made.batches_per_step = 1
+    expected = epoch(made, 2)
+    made.set_epoch(3)
+    for number, chunk in enumerate(made):
+        next(iter(chunk))
+        if number == 2:
+            break
+    for (a, b), (c, d) in zip(epoch(made, 2), expected, strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
 
 
 def test_auto_streams_what_does_not_fit(cache: Path) -> None:

@@ -1,20 +1,15 @@
-"""Reading sets in their on-disk formats, and what is said where one is missing or damaged."""
+"""Reading folders of image files, and what is said where one is missing, mixed or damaged."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import pickle
 import shutil
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torchvision.datasets
 from PIL import Image
 
-from cnnbench.data.sources import Digits, ImageFolder, Npz, Torchvision
+from cnnbench.data.sources import Digits, ImageFolder
 from cnnbench.data.store import prepare
 from cnnbench.errors import RequestError
 
@@ -102,6 +97,19 @@ def test_photographs_are_turned_upright_and_cut_to_a_square(tmp_path: Path) -> N
     assert image.shape == (10, 10, 3) and image[:4].min() > 250 and image[6:].max() < 5
 
 
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    frames = [Image.new("P", (4, 4), colour) for colour in (0, 1)]
+    for frame in frames:
+        frame.putpalette([10, 20, 30, 200, 210, 220])
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(2):
+            path = tmp_path / "set" / name / f"{number}.gif"
+            frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    images = prepare(ImageFolder(), tmp_path / "set", None, tmp_path / "cache").arrays["train_images"]
+    assert (images == [10, 20, 30]).all()
+
+
 def test_mixed_sizes_ask_for_one(folder: Path, tmp_path: Path) -> None:
     picture(folder / "train" / "dog" / "big.png", size=(9, 9))
     with pytest.raises(RequestError, match=r"big\.png is 9x9 where others are 8x8; set data\.image_size"):
@@ -136,117 +144,34 @@ def test_folders_that_are_no_set_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "set" / "only" / "a.png")
     with pytest.raises(RequestError, match="two or more"):
         prepare(ImageFolder(), tmp_path / "set", None, tmp_path / "cache")
+    for split in ("test", "val"):  # else these two would be taken for classes
+        picture(tmp_path / "halves" / split / "cat" / "a.png")
+    with pytest.raises(RequestError, match="has test and val but no train/"):
+        prepare(ImageFolder(), tmp_path / "halves", None, tmp_path / "cache")
 
 
-def npz(path: Path, **changes) -> Path:
-    arrays = {
-        "train_images": np.zeros((6, 5, 5, 3), np.uint8), "train_labels": np.array([[0], [1], [2]] * 2),
-        "test_images": np.zeros((3, 5, 5, 3), np.uint8), "test_labels": np.array([[0], [1], [2]]),
-    }  # fmt: skip
-    arrays.update(changes)
-    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
-    return path
+def test_a_class_that_only_the_test_set_has_is_refused(folder: Path, tmp_path: Path) -> None:
+    picture(folder / "test" / "bird" / "a.png")
+    with pytest.raises(RequestError, match="classes that train/ has not: bird"):
+        prepare(ImageFolder(), folder, None, tmp_path / "cache")
 
 
-def test_npz_with_the_keys_of_medmnist(tmp_path: Path) -> None:
-    store = prepare(Npz(), npz(tmp_path / "a.npz"), None, tmp_path / "cache")
-    assert store.classes == ["0", "1", "2"] and store.channels == 3 and store.arrays["train_labels"].shape == (6,)
-    grey = npz(
-        tmp_path / "b.npz", train_images=np.zeros((6, 5, 5), np.uint8), test_images=np.zeros((3, 5, 5), np.uint8)
-    )
-    assert prepare(Npz(), grey, 7, tmp_path / "cache").arrays["train_images"].shape == (6, 7, 7, 1)
+def test_a_link_to_nothing_is_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "train" / "cat" / "away.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(RequestError, match=r"away\.png cannot be read"):
+        prepare(ImageFolder(), folder, None, tmp_path / "cache")
+
+
+def test_one_source_can_read_two_folders(folder: Path) -> None:
+    source = ImageFolder()
+    source.identity(folder)  # read must not take what was listed here for the other folder
+    assert set(source.read(folder / "train").splits["train"].images[0].parts) >= {"train"}
+    assert len(source.read(folder / "train").splits["test"].labels) == 2
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"test_images": None}, "lacks test_images"),
-        ({"train_labels": np.array([0, 1])}, "6 images, train_labels 2 labels"),
-        ({"train_images": np.zeros((6, 5, 5, 3))}, "float64"),
-        ({"train_images": np.zeros((6, 5), np.uint8)}, r"\(6, 5\)"),
-        ({"train_labels": np.array([-1] * 6)}, "from 0"),
-        ({"train_labels": np.array([0.5] * 6)}, "float64"),
-        ({"train_labels": np.array([{}] * 6, dtype=object)}, "plain arrays"),
-        ({"classes": np.array(["only", "two"])}, "labels up to 2 but only 2 class names"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    "wrong", [{"channels": 2}, {"test_share": 0.0}, {"test_share": 1.0}, {"test_share": 3}], ids=str
 )
-def test_an_npz_that_is_wrong_says_how(tmp_path: Path, changes: dict, expected: str) -> None:
-    with pytest.raises(RequestError, match=expected):
-        prepare(Npz(), npz(tmp_path / "a.npz", **changes), None, tmp_path / "cache")
-
-
-def test_a_truncated_npz_is_refused(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz")
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(RequestError, match=r"a\.npz cannot be read"):
-        prepare(Npz(), path, None, tmp_path / "cache")
-
-
-def idx(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
-    )
-    gzip.open(f"{path}.gz", "wb").close()
-
-
-@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
-def test_mnist_from_its_idx_files(tmp_path: Path, name: str) -> None:
-    for prefix, count in (("train", 20), ("t10k", 10)):
-        images = np.arange(count * 784).reshape(count, 28, 28)
-        idx(tmp_path / name / "raw" / f"{prefix}-images-idx3-ubyte", images)
-        idx(tmp_path / name / "raw" / f"{prefix}-labels-idx1-ubyte", np.arange(count) % 10)
-    store = prepare(Torchvision(name), tmp_path, None, tmp_path / "cache")
-    assert store.arrays["train_images"].shape == (20, 28, 28, 1) and len(store.classes) == 10
-    np.testing.assert_array_equal(store.arrays["test_images"][1, :, :, 0], (np.arange(784, 1568) % 256).reshape(28, 28))
-
-
-@pytest.mark.parametrize(("name", "folder_", "classes"), [("CIFAR10", "cifar-10-batches-py", 10), ("CIFAR100", "cifar-100-python", 100)])  # fmt: skip
-def test_cifar_from_its_pickles_whose_checksums_are_verified(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, folder_: str, classes: int
-) -> None:
-    kind = getattr(torchvision.datasets, name)
-    label_key, meta_key = ("labels", "label_names") if classes == 10 else ("fine_labels", "fine_label_names")
-    (tmp_path / folder_).mkdir()
-
-    def write(file: str, content: dict) -> list[str]:
-        (tmp_path / folder_ / file).write_bytes(pickle.dumps(content))
-        return [file, hashlib.md5((tmp_path / folder_ / file).read_bytes()).hexdigest()]
-
-    data = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
-    lists = {
-        listed: [write(file, {"data": data, label_key: [0, 1, 2, classes - 1]}) for file, _ in getattr(kind, listed)]
-        for listed in ("train_list", "test_list")
-    }
-    for listed, files in lists.items():
-        monkeypatch.setattr(kind, listed, files)
-    meta = write(kind.meta["filename"], {meta_key: [f"class {i}" for i in range(classes)]})
-    monkeypatch.setattr(kind, "meta", {"filename": meta[0], "key": meta_key, "md5": meta[1]})
-    store = prepare(Torchvision(name), tmp_path, None, tmp_path / "cache")
-    assert len(store.classes) == classes and store.arrays["train_images"].shape[1:] == (32, 32, 3)
-    np.testing.assert_array_equal(store.arrays["test_images"][2], data[2].reshape(3, 32, 32).transpose(1, 2, 0))
-    with (tmp_path / folder_ / lists["train_list"][0][0]).open("ab") as file:
-        file.write(b"more")  # a changed pickle is not opened
-    with pytest.raises(RequestError, match="incomplete or damaged"):
-        prepare(Torchvision(name), tmp_path, None, tmp_path / "cache")
-
-
-def test_without_the_set_and_without_network_the_ways_out_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_, **__) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
-    with pytest.raises(RequestError) as error:
-        prepare(Torchvision("MNIST"), tmp_path / "new" / "root", None, tmp_path / "cache")
-    for part in (str(tmp_path / "new/root/MNIST/raw"), "no route to host", "CNNBENCH_DATA", "data.root", "data=digits"):
-        assert part in str(error.value)
-    assert not (tmp_path / "new").exists()
-
-
-def test_the_real_mnist(real_data: Path) -> None:
-    images = Torchvision("MNIST").read(real_data)
-    assert images.splits["train"].images.shape == (60_000, 28, 28)
-    assert np.bincount(images.splits["test"].labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+def test_options_out_of_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(RequestError, match=f"data.source.{next(iter(wrong))}"):
+        ImageFolder(**wrong)

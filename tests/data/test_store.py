@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_it_is_made_once_and_mapped_after_that(tmp_path: Path, monkeypatch: pyte
     assert second.fingerprint == first.fingerprint
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "no meta", "half a meta", "missing array"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "no meta", "half a meta", "another meta", "missing array"])
 def test_a_damaged_store_is_told_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     good = prepare(Digits(), None, 8, tmp_path)
     expected = np.array(good.arrays["train_images"])
@@ -51,6 +52,8 @@ def test_a_damaged_store_is_told_and_made_again(tmp_path: Path, monkeypatch: pyt
         meta.unlink()
     elif damage == "half a meta":
         meta.write_text(meta.read_text()[:30])
+    elif damage == "another meta":
+        meta.write_text("[]")
     else:
         images.unlink()
     monkeypatch.setattr(stores, "_opened", {})
@@ -69,6 +72,18 @@ def test_it_is_made_anew_when_a_file_changes(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (7, 7, 7)).save(tmp_path / "set" / "a" / "0.png")
     second = prepare(ImageFolder(), tmp_path / "set", None, tmp_path / "cache")
     assert first.fingerprint != second.fingerprint
+
+
+def test_another_folder_with_files_of_the_same_names_sizes_and_times_is_another_set(tmp_path: Path) -> None:
+    for number, root in enumerate(("one", "two")):
+        for name in ("a", "b"):
+            (tmp_path / root / name).mkdir(parents=True)
+            for index in range(2):
+                path = tmp_path / root / name / f"{index}.bmp"
+                Image.new("RGB", (4, 4), (number, 0, 0)).save(path)
+                os.utime(path, (0, 0))
+    stores_ = [prepare(ImageFolder(), tmp_path / root, None, tmp_path / "cache") for root in ("one", "two")]
+    assert [int(store.arrays["train_images"].max()) for store in stores_] == [0, 1]
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""Reading .npz files with the keys of MedMNIST, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnbench.data.sources import Npz
+from cnnbench.data.store import prepare
+from cnnbench.errors import RequestError
+
+
+def npz(path: Path, **changes) -> Path:
+    arrays = {
+        "train_images": np.zeros((6, 5, 5, 3), np.uint8), "train_labels": np.array([[0], [1], [2]] * 2),
+        "test_images": np.zeros((3, 5, 5, 3), np.uint8), "test_labels": np.array([[0], [1], [2]]),
+    }  # fmt: skip
+    arrays.update(changes)
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    return path
+
+
+def test_npz_with_the_keys_of_medmnist(tmp_path: Path) -> None:
+    store = prepare(Npz(), npz(tmp_path / "a.npz"), None, tmp_path / "cache")
+    assert store.classes == ["0", "1", "2"] and store.channels == 3 and store.arrays["train_labels"].shape == (6,)
+    grey = npz(
+        tmp_path / "b.npz", train_images=np.zeros((6, 5, 5), np.uint8), test_images=np.zeros((3, 5, 5), np.uint8)
+    )
+    assert prepare(Npz(), grey, 7, tmp_path / "cache").arrays["train_images"].shape == (6, 7, 7, 1)
+
+
+def test_its_own_validation_split_is_kept(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", val_images=np.full((2, 5, 5, 3), 7, np.uint8), val_labels=np.array([2, 0]))
+    store = prepare(Npz(), path, None, tmp_path / "cache")
+    assert (store.arrays["val_images"] == 7).all() and store.arrays["val_labels"].tolist() == [2, 0]
+
+
+def test_sizes_that_differ_between_the_splits_ask_for_one(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", test_images=np.zeros((3, 8, 8, 3), np.uint8))
+    with pytest.raises(RequestError, match=r"5x5 and 8x8.*data\.image_size"):
+        prepare(Npz(), path, None, tmp_path / "cache")
+    assert prepare(Npz(), path, 6, tmp_path / "cache").arrays["test_images"].shape == (3, 6, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"test_images": None}, "lacks test_images"),
+        ({"train_labels": np.array([0, 1])}, "6 images, train_labels 2 labels"),
+        ({"train_images": np.zeros((6, 5, 5, 3))}, "float64"),
+        ({"train_images": np.zeros((6, 5), np.uint8)}, r"\(6, 5\)"),
+        ({"train_labels": np.array([-1] * 6)}, "from 0"),
+        ({"train_labels": np.array([0.5] * 6)}, "float64"),
+        ({"train_labels": np.array([{}] * 6, dtype=object)}, "plain arrays"),
+        ({"test_images": np.zeros((3, 5, 5), np.uint8)}, "channels: 3 in train, 1 in test"),
+        ({"train_images": np.zeros((6, 5, 4, 3), np.uint8)}, "4x5"),
+        (
+            {"test_images": np.zeros((0, 5, 5, 3), np.uint8), "test_labels": np.array([], int)},
+            "the test split of npz has no",
+        ),
+        ({"classes": np.array(["only", "two"])}, "labels up to 2 but only 2 class names"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_an_npz_that_is_wrong_says_how(tmp_path: Path, changes: dict, expected: str) -> None:
+    with pytest.raises(RequestError, match=expected):
+        prepare(Npz(), npz(tmp_path / "a.npz", **changes), None, tmp_path / "cache")
+
+
+def test_a_truncated_npz_is_refused(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz")
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(RequestError, match=r"a\.npz cannot be read"):
+        prepare(Npz(), path, None, tmp_path / "cache")
+
+
+def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"is not a file.*\.npz"):
+        prepare(Npz(), tmp_path, None, tmp_path / "cache")
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(RequestError, match=r"a\.npy cannot be read"):
+        prepare(Npz(), tmp_path / "a.npy", None, tmp_path / "cache")

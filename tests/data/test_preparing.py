@@ -1,0 +1,97 @@
+"""What is seen of a long preparation, and what is left of one that ends early."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from cnnbench.data import preparing
+from cnnbench.data.preparing import Preparing
+from cnnbench.data.sources import Digits
+from cnnbench.data.store import prepare
+from cnnbench.errors import RequestError
+
+
+def test_in_a_pipe_it_is_lines_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = [0.0], []
+    monkeypatch.setattr(preparing.time, "monotonic", lambda: now[0])
+    with Preparing("set train", 1000, told.append, live=False) as progress:
+        for now[0], done in ((1, 100), (6, 600), (7, 700), (11, 1000)):
+            progress(done)
+    assert told == [
+        "preparing set train: 600 of 1,000 images, 4 s left",
+        "preparing set train: 1,000 of 1,000 images, 0 s left",
+        "prepared set train: 1,000 images in 11 s",
+    ]
+
+
+def test_on_a_terminal_it_is_one_line_that_goes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, told = [0.0], []
+    monkeypatch.setattr(preparing.time, "monotonic", lambda: now[0])
+    with pytest.raises(KeyboardInterrupt), Preparing("set train", 10, told.append, live=True) as progress:
+        now[0] = 1
+        progress(5)
+        raise KeyboardInterrupt
+    shown = capsys.readouterr().err
+    assert "###############               ] 5 of 10 images" in shown and "\n" not in shown
+    assert shown.endswith("\r\033[K") and told == []
+
+
+def test_what_takes_no_time_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(Digits(), None, 8, tmp_path)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_preparation_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted(*_: object) -> None:
+        assert [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+        raise error
+
+    monkeypatch.setattr("cnnbench.data.store.resize_array", interrupted)
+    with pytest.raises(error):
+        prepare(Digits(), None, 9, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_who_waits_for_another_process_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    with (tmp_path / ".Digits.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread = threading.Thread(target=prepare, args=(Digits(), None, 9, tmp_path, told.append))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and "waiting for another process" in told[0]
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_full_disk_is_told_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(RequestError, match=r"takes 0\.0 GB.*CNNBENCH_CACHE"):
+        prepare(Digits(), None, 9, tmp_path)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_cache_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=r"data\.cache=.*file/cache"):
+        prepare(Digits(), None, 9, tmp_path / "file" / "cache")
+
+
+def test_preparing_needs_no_torch() -> None:
+    code = "import sys, cnnbench.data.store, cnnbench.data.sources; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0
