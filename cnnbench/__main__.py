@@ -29,6 +29,13 @@ def report(arguments: Sequence[str]) -> int:
     return make(list(arguments))
 
 
+def reproduce(arguments: Sequence[str]) -> int:
+    """Run the rows of a published study and compare them with its numbers and claims."""
+    from cnnbench.studies.reproduce import main as run
+
+    return run(list(arguments))
+
+
 def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
     from cnnbench.listing import listing
@@ -37,7 +44,12 @@ def show(arguments: Sequence[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "report": report, "list": show}
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train,
+    "report": report,
+    "reproduce": reproduce,
+    "list": show,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 from cnnbench.classifier import ImageClassifier
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import RequestError
+from cnnbench.quirks import Quirks
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
 
@@ -63,6 +64,7 @@ def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) 
         gradient_clip_val=config["trainer"]["gradient_clip_val"],
         accumulate=config["trainer"]["accumulate_grad_batches"],
         cuda_graph=config["cuda_graph"],
+        quirks=Quirks(**config["quirks"]),
     )
 
 

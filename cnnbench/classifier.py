@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from cnnbench.captured import CapturedStep, make_capturable, why_not
 from cnnbench.data.loader import Batches
 from cnnbench.metrics import EpochMeter
+from cnnbench.quirks import CrossEntropy, Quirks, keep_dropout_on
 
 log = logging.getLogger(__name__)
 Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
@@ -42,6 +43,7 @@ class ImageClassifier(pl.LightningModule):
         gradient_clip_val: largest gradient norm; None does not clip.
         accumulate: batches whose gradients are averaged into one optimizer step.
         cuda_graph: capture the step on a GPU where that is possible.
+        quirks: deviations of published protocols.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ImageClassifier(pl.LightningModule):
         gradient_clip_val: float | None = None,
         accumulate: int = 1,
         cuda_graph: bool = True,
+        quirks: Quirks = Quirks(),  # noqa: B008 it is frozen
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -65,8 +68,9 @@ class ImageClassifier(pl.LightningModule):
         self.num_classes = num_classes
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.interval, self.objective = interval, objective
-        self.train_loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-        self.eval_loss = nn.CrossEntropyLoss()
+        self.quirks = quirks
+        self.train_loss = CrossEntropy(label_smoothing, quirks.softmax_before_loss)
+        self.eval_loss = CrossEntropy(0.0, quirks.softmax_before_loss)
         self.decay_norm_and_bias = decay_norm_and_bias
         self.gradient_clip_val, self.accumulate, self.cuda_graph = gradient_clip_val, accumulate, cuda_graph
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
@@ -120,7 +124,7 @@ class ImageClassifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         loader = self.trainer.train_dataloader
         loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
-        self._meter = EpochMeter(loader.images, self.num_classes, self.device)  # type: ignore[union-attr]
+        self._meter = self._new_meter(loader)
         self._waiting = 0  # batches whose gradients have not been stepped yet
 
     def training_step(self, batches: Batches, batch_idx: int) -> None:
@@ -189,13 +193,24 @@ class ImageClassifier(pl.LightningModule):
     # Evaluation
 
     def on_validation_epoch_start(self) -> None:
-        self._meter_for_evaluation(self.trainer.val_dataloaders)
+        self._eval_meter = self._new_meter(self.trainer.val_dataloaders)
 
     def on_test_epoch_start(self) -> None:
-        self._meter_for_evaluation(self.trainer.test_dataloaders)
+        self._eval_meter = self._new_meter(self.trainer.test_dataloaders)
 
-    def _meter_for_evaluation(self, loader: Any) -> None:
-        self._eval_meter = EpochMeter(loader.images, self.num_classes, self.device)
+    def _new_meter(self, loader: Any) -> EpochMeter:
+        recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
+        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch)
+
+    def on_validation_model_eval(self) -> None:
+        super().on_validation_model_eval()
+        if self.quirks.dropout_in_evaluation:
+            keep_dropout_on(self.network)
+
+    def on_test_model_eval(self) -> None:
+        super().on_test_model_eval()
+        if self.quirks.dropout_in_evaluation:
+            keep_dropout_on(self.network)
 
     def validation_step(self, batches: Batches, batch_idx: int) -> None:
         """Evaluate every batch of a chunk."""
@@ -207,9 +222,16 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
+        if self.quirks.train_in_eval_mode:  # here, for the network is in eval mode, and gradients are off
+            loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
+            self._eval_meter = self._new_meter(loader)
+            for batches in loader:
+                self.validation_step(batches, 0)
+            self._finish("train_eval")
 
     def on_test_epoch_end(self) -> None:
         self._finish("test")
+        self.test_predictions = self._eval_meter.predictions.cpu()  # class indices (N,), in the order of the set
 
     def _finish(self, split: str) -> None:
         """Turn the epoch's predictions into metrics, and tell Lightning (for early stopping and schedules)."""

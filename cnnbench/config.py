@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,16 @@ VERSION_BASE = "1.3"
 
 
 def register_resolvers() -> None:
-    """What the YAMLs call: ``${better:METRIC}`` is min or max, ``${run_folder:NAME}`` a safe folder name."""
+    """What the YAMLs call: ``${better:METRIC}`` is min or max, ``${run_folder:NAME}`` a safe folder name,
+    ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+    OmegaConf.register_new_resolver("by_form", by_form, replace=True)
+
+
+def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
+    """The one of two values that the form of a study asks for."""
+    return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
 
 
 def run_folder(name: str) -> str:
@@ -63,6 +71,35 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
             return hydra_compose("config", overrides=list(overrides), return_hydra_config=hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(explain(error)) from error
+
+
+def expand_globs(overrides: Sequence[str]) -> list[str]:
+    """The same with ``experiment=glob(eq2425/*)`` written out; Hydra's own glob does not look into folders."""
+    return [_written_out(text) for text in overrides]
+
+
+def _written_out(text: str) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+
+    key, _, value = text.partition("=")
+    if not value.startswith("glob(") or key not in groups():
+        return text
+    try:
+        pattern = OverridesParser.create().parse_override(text).value()
+    except HydraException as error:
+        raise RequestError(explain(error)) from error
+    assert isinstance(pattern, Glob)
+    choices = groups()[key]
+    chosen = [
+        name
+        for name in choices
+        if any(fnmatchcase(name, wanted) for wanted in pattern.include)
+        and not any(fnmatchcase(name, unwanted) for unwanted in pattern.exclude)
+    ]
+    if not chosen:
+        raise RequestError(f"{text} matches none of {', '.join(choices)}")
+    return f"{key}={','.join(chosen)}"
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -152,6 +189,11 @@ VALUES: dict[str, Check] = {
     "decay_norm_and_bias": TRUTH,
     "cuda_graph": TRUTH,
     "compile": TRUTH,
+    "quirks.softmax_before_loss": TRUTH,
+    "quirks.dropout_in_evaluation": TRUTH,
+    "quirks.batch_recall": TRUTH,
+    "quirks.train_in_eval_mode": TRUTH,
+    "study.form": (lambda v: v in ("published", "corrected"), "published or corrected"),
     "test_with": (lambda v: v in ("best", "last"), "best or last"),
     "data.batch_size": _whole(1),
     "data.eval_batch_size": _whole(1),
@@ -169,6 +211,7 @@ VALUES: dict[str, Check] = {
     "trainer.gradient_clip_val": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null"),
     "callbacks.progress.seconds": NOT_NEGATIVE,
     "callbacks.figures.every_n_epochs": _whole(0),
+    "callbacks.figures.pictures": TRUTH,
 }  # fmt: skip
 
 

@@ -16,7 +16,16 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.config import CONFIG_DIR, VERSION_BASE, check_values, compose, expand, register_resolvers, resolved
+from cnnbench.config import (
+    CONFIG_DIR,
+    VERSION_BASE,
+    check_values,
+    compose,
+    expand,
+    expand_globs,
+    register_resolvers,
+    resolved,
+)
 from cnnbench.errors import RequestError
 from cnnbench.results.record import RecordError, read_record
 
@@ -39,7 +48,8 @@ def plan(overrides: Sequence[str], sweep: bool) -> Plan:
     Raises:
         RequestError: something in it cannot be done as asked; nothing has been started or written.
     """
-    base = compose(_fixed(overrides), hydra=True).hydra
+    # how Hydra is to run; without the rest, which may need the choices that are swept over
+    base = compose([text for text in _fixed(overrides) if text.lstrip("+~").startswith("hydra")], hydra=True).hydra
     sweep = sweep or str(base.mode or "").endswith("MULTIRUN")
     # a search draws its runs while it goes, so only what is fixed can be checked
     grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
@@ -151,7 +161,7 @@ def summary(record: dict[str, Any], folder: Path, short: bool) -> str:
             f"loss {metrics['test/loss']:.4f}, with the {record['protocol']['weights']} weights "
             f"(epoch {best['epoch'] + 1}: {objective} {best[objective]:.4f}); {record['time']['fit_seconds']:.1f} s"
         ]
-        if record["data"]["validation"] == "test":
+        if record["data"]["validation"] == "test" and record["protocol"]["weights"] == "best":
             lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
     if not short:
         lines.append(f"  record       {folder / 'result.json'}\n  tensorboard  tensorboard --logdir {folder}")
@@ -172,6 +182,7 @@ def launch(arguments: Sequence[str]) -> int:
     """
     flags = [text for text in arguments if text.startswith("-")]
     overrides = [text for text in arguments if not text.startswith("-")]
+    overrides = expand_globs(overrides)
     asked = plan(overrides, sweep=bool({"-m", "--multirun"} & set(flags)))
     if asked.sweep:
         os.environ[TOTAL] = str(len(asked.runs))

@@ -29,6 +29,6 @@ def listing(asked: Sequence[str] = ()) -> str:
 
 
 def headline(group: str, choice: str) -> str:
-    """The comment in the first line of a choice's YAML."""
+    """The first comment of a choice's YAML, after what is addressed to Hydra."""
     with (CONFIG_DIR / group / f"{choice}.yaml").open(encoding="utf-8") as file:
-        return file.readline().lstrip("# ").strip()
+        return next((line.lstrip("# ").strip() for line in file if not line.startswith("# @package")), "")

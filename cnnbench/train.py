@@ -15,6 +15,7 @@ from hydra.errors import InstantiationException
 
 from cnnbench.build import Config, build_classifier, build_data, build_network, build_trainer, describe_network
 from cnnbench.callbacks import BestAndLast, ConfusionFigures, Diverged, History, StopWhenDiverged
+from cnnbench.callbacks.pictures import agreement, draw_pictures
 from cnnbench.classifier import ImageClassifier
 from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
@@ -76,7 +77,8 @@ def _train(config: Config, folder: Path, record: Record) -> None:
 
     history = History(folder)
     keep = BestAndLast(folder / "checkpoints", config["objective"])
-    figures = ConfusionFigures(folder / "figures", data.classes, **config["callbacks"].get("figures", {}))
+    every = config["callbacks"].get("figures", {}).get("every_n_epochs", 0)
+    figures = ConfusionFigures(folder / "figures", data.classes, every)
     trainer = build_trainer(config, folder, [StopWhenDiverged(), figures, history, keep])
     record["environment"] = environment(str(trainer.strategy.root_device))
 
@@ -95,6 +97,9 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
     record["per_class"] = {"classes": data.classes, **recalls}
     figures.finish(trainer, matrices)
+    if config["callbacks"].get("figures", {}).get("pictures"):
+        draw_pictures(trainer, classifier, data, recall_per_class(matrices["test"]), folder / "figures")
+    record["agreement_with_cpu"] = agreement(classifier, data, trainer.strategy.root_device)
     log_hparams(trainer, record)
     record["status"] = "completed"
 

@@ -18,7 +18,7 @@ class ConfusionFigures(pl.Callback):
     Args:
         folder: for the PNG files.
         classes: names in the order of the labels.
-        every_n_epochs: also draw the validation matrix into TensorBoard every so many epochs; 0 only at the end.
+        every_n_epochs: also draw the validation matrix every so many epochs; 0 only at the end.
     """
 
     def __init__(self, folder: Path, classes: list[str], every_n_epochs: int = 0) -> None:
@@ -30,24 +30,24 @@ class ConfusionFigures(pl.Callback):
         if self.every_n_epochs and epoch >= 0 and (epoch + 1) % self.every_n_epochs == 0:
             matrix = cast("ImageClassifier", pl_module).confusion.get("val")
             if matrix is not None:
-                self._draw(trainer, f"confusion by epoch/epoch {epoch + 1:04d}", matrix, None, trainer.global_step)
+                tag, file = f"confusion by epoch/epoch {epoch + 1:04d}", f"confusion_val_epoch{epoch + 1:04d}.png"
+                self._draw(trainer, tag, matrix, file, trainer.global_step)
 
     def finish(self, trainer: pl.Trainer, matrices: dict[str, Tensor]) -> None:
         """Draw the final matrices by split; called once the test set has been evaluated."""
         for split, matrix in matrices.items():
             self._draw(trainer, f"confusion/{split}", matrix, f"confusion_{split}.png", trainer.global_step)
 
-    def _draw(self, trainer: pl.Trainer, tag: str, matrix: Tensor, file: str | None, step: int) -> None:
+    def _draw(self, trainer: pl.Trainer, tag: str, matrix: Tensor, file: str, step: int) -> None:
         if not trainer.is_global_zero:
             return
+        from PIL import Image
+
         from cnnbench.figures import confusion_figure, pixels
 
         image = pixels(confusion_figure(matrix.numpy(), self.classes, title=tag))
-        if file is not None:
-            from PIL import Image
-
-            self.folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(self.folder / file)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(self.folder / file)
         writer: Any = getattr(trainer.logger, "experiment", None)
         if hasattr(writer, "add_image"):
             writer.add_image(tag, image, step, dataformats="HWC")

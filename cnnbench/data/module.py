@@ -182,6 +182,19 @@ class ImageDataModule(LightningDataModule):
         """Test batches, all in one chunk."""
         return self._loader("test", self.eval_batch_size)
 
+    def test_batch(self, rows: np.ndarray) -> torch.Tensor:
+        """The test images of these row numbers (N,), as the network gets them: float32 (N, C, H, W), on the CPU."""
+        raw = torch.from_numpy(np.asarray(self.prepared.arrays["test_images"][rows]))
+        return Normalize(*self.statistics())(raw)
+
+    def test_labels(self) -> np.ndarray:
+        """The true classes of the test set, int64 (N,)."""
+        return np.asarray(self.prepared.arrays["test_labels"])
+
+    def train_evaluation_loader(self) -> BatchLoader:
+        """The train set in its own order, as it is evaluated: not augmented."""
+        return self._loader("train", self.eval_batch_size)
+
     def _loader(
         self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, chunk: int = 0
     ) -> BatchLoader:

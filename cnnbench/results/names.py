@@ -21,7 +21,7 @@ COSTS = {
     "images_per_second": "images per second",
     "fit_seconds": "seconds of training",
 }
-SPLITS = {"train": "train", "val": "validation", "test": "test"}
+SPLITS = {"train": "train", "val": "validation", "test": "test", "train_eval": "train (eval mode)"}
 MISSING = "–"  # noqa: RUF001 what a table shows where there is no number
 
 

@@ -1,10 +1,12 @@
-"""Figures of one run, as matplotlib figures without global state (no pyplot)."""
+"""The confusion matrix of a run, in counts and row-normalised."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from cnnbench.figures.drawing import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +46,7 @@ def worst(matrix: np.ndarray, classes: list[str], most: int = 3) -> str:
     found = [(errors.flat[i], *np.unravel_index(i, errors.shape)) for i in order if errors.flat[i] > 0]
     if not found:
         return "no confusions"
-    return "most often: " + ", ".join(f"{_short(classes[t])} taken for {_short(classes[p])} ({n})" for n, t, p in found)
+    return "most often: " + ", ".join(f"{short(classes[t])} taken for {short(classes[p])} ({n})" for n, t, p in found)
 
 
 def _percent(share: float) -> str:
@@ -67,9 +69,9 @@ def _panel(
     ticks = np.arange(0, count, -(-count // MOST_NAMES))
     small = 9 if count <= 20 else 6
     axes.set_xticks(
-        ticks, [_short(classes[t]) for t in ticks], rotation=90 if count > 12 or _long(classes) else 0, size=small
+        ticks, [short(classes[t]) for t in ticks], rotation=90 if count > 12 or _long(classes) else 0, size=small
     )
-    axes.set_yticks(ticks, [_short(classes[t]) for t in ticks], size=small)
+    axes.set_yticks(ticks, [short(classes[t]) for t in ticks], size=small)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -83,17 +85,3 @@ def _panel(
 
 def _long(classes: list[str]) -> bool:
     return max(map(len, classes)) > 3
-
-
-def _short(name: str) -> str:
-    """A class name without surprises for matplotlib: at most 18 characters, no mathematics."""
-    return (name if len(name) <= 18 else name[:17] + "…").replace("$", r"\$")
-
-
-def pixels(figure: Figure) -> np.ndarray:
-    """The figure as uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

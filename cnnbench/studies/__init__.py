@@ -1,0 +1,1 @@
+"""Published studies: their rows (conf/experiment), tables and claims (conf/study), run again and compared."""

@@ -1,0 +1,90 @@
+"""A study's own table: a row a row, and for each column what the report says, ours, the difference, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cnnbench.results.collect import Run
+from cnnbench.results.names import COSTS, MISSING, compact, is_share, number, plus_minus
+from cnnbench.results.statistics import CONFIDENCE, Summary, summarise, t_quantile
+from cnnbench.studies.measure import measure, metric_of
+from cnnbench.studies.study import Reported, Row, Study
+
+RELATIVE = 0.1  # the tolerance of what is not a share, of the reported number
+Fit = Literal["match", "differs", ""]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table; ``metric`` says how it is written, ``gap`` is ours minus the report's."""
+
+    metric: str
+    reported: Reported | None
+    ours: Summary
+    gap: float | None
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table; ``failed`` counts runs that have no result."""
+
+    row: Row
+    cells: tuple[Cell, ...]
+    n: int
+    failed: int
+
+
+def build_table(study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], form: str) -> list[Line]:
+    """The table of a study in one form; a row without runs has empty cells."""
+    lines = []
+    for row in rows:
+        all_runs = runs.get(row.name, [])
+        counted = [run for run in all_runs if run.status in ("completed", "diverged")]
+        cells = []
+        for column in study.columns:
+            expression = column.measures[form]
+            ours = summarise([measure(run, expression) for run in counted])
+            cells.append(compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance))
+        lines.append(Line(row, tuple(cells), len(counted), len(all_runs) - len(counted)))
+    return lines
+
+
+def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: float) -> Cell:
+    """A reported number beside ours.
+
+    A report gives one run. It is a match where it lies within ``tolerance`` of our mean (of a share; a tenth of any
+    other number), or within the interval in which one more run of ours would lie with a probability of 95%
+    (mean ± t s sqrt(1 + 1/n); Hahn & Meeker 1991), for which it takes three runs.
+    """
+    if reported is None or ours.mean is None:
+        return Cell(metric, reported, ours, None, "")
+    low, high = reported if isinstance(reported, tuple) else (reported, reported)
+    gap = ours.mean - high if ours.mean > high else ours.mean - low if ours.mean < low else 0.0
+    allowed = tolerance if is_share(metric) else RELATIVE * abs(high)
+    if ours.std is not None and ours.n > 2:
+        spread = t_quantile((1 + CONFIDENCE) / 2, ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5
+        allowed = max(allowed, spread)
+    return Cell(metric, reported, ours, gap, "match" if abs(gap) <= allowed else "differs")
+
+
+def reported_text(cell: Cell) -> str:
+    """``60.65``, ``28.00 to 30.00``, or a dash."""
+    if cell.reported is None:
+        return MISSING
+    parts = cell.reported if isinstance(cell.reported, tuple) else (cell.reported,)
+    return " to ".join(number(part, cell.metric) for part in parts)
+
+
+def ours_text(cell: Cell) -> str:
+    """``61.20 ± 0.41``, a count in few characters, or a dash."""
+    if cell.metric in COSTS:
+        return compact(cell.ours.mean)
+    return plus_minus(cell.ours.mean, cell.ours.std, cell.metric)
+
+
+def gap_text(cell: Cell) -> str:
+    """``+0.55``, in points where it is a share, or a dash."""
+    return number(cell.gap, cell.metric, sign=True)

@@ -1,0 +1,74 @@
+"""``cnnbench reproduce`` from the command line to the page."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnbench.__main__ import main
+from cnnbench.errors import RequestError
+from cnnbench.studies import reproduce
+
+SMALL = ["data=digits", "data.limit_train=160", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=none"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory):
+    """A study run small, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    arguments = ["--rows", "lr_0.01", "lr_0.05", "--seeds", "2", "--folder", str(folder / "runs")]
+    status = main(["reproduce", "dl2020_mnist", *arguments, "--out", str(folder / "docs"), *SMALL])
+    return status, folder
+
+
+def test_a_small_reproduction_says_that_it_is_small(made):
+    status, folder = made
+    assert status == 0
+    page = (folder / "docs" / "dl2020_mnist.md").read_text()
+    assert "a smaller budget: 2 of 30 epochs, 160 training images" in page
+    assert "`data=digits`" in page
+    assert "| `lr_0.01` |" in page and "| `lr_0.0001` |" not in page
+    assert "no finished run of lr_0.0001" in page
+
+
+def test_its_pictures_are_there(made):
+    _, folder = made
+    page = (folder / "docs" / "dl2020_mnist.md").read_text()
+    names = [line.partition("](")[2].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert len(names) >= 5
+    assert all((folder / "docs" / name).read_bytes()[:4] == b"\x89PNG" for name in names)
+
+
+def test_no_train_writes_the_same_tables_again(made, tmp_path, monkeypatch):
+    _, folder = made
+    monkeypatch.setattr("cnnbench.launch.launch", lambda *_: pytest.fail("it trained"))
+    arguments = ["--rows", "lr_0.01", "lr_0.05", "--folder", str(folder / "runs"), "--out", str(tmp_path)]
+    assert reproduce.main(["dl2020_mnist", *arguments, "--no-train"]) == 0
+
+    def tables(path):
+        return [line for line in path.read_text().splitlines() if line.startswith("|")]
+
+    assert tables(tmp_path / "dl2020_mnist.md") == tables(folder / "docs" / "dl2020_mnist.md")
+
+
+def test_a_dry_run_lists_and_estimates_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.main(["dl2020_mnist", "--dry-run", "--seeds", "2", *SMALL]) == 0
+    told = capsys.readouterr().out
+    assert "lr_0.0001" in told and "6 runs, " in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["eq2424"], "eq2425"),
+        (["eq2425", "--rows", "4a_filters"], "4a1_filters"),
+        (["eq2425", "--form", "correct"], "corrected"),
+        (["eq2425", "--seeds", "0"], "at least 1"),
+        (["eq2425", "--dry"], "--dry"),
+        ([], "STUDY"),
+    ],
+)
+def test_a_wrong_request_is_told_in_a_line(arguments, says):
+    with pytest.raises(RequestError, match=says):
+        reproduce.main(arguments)
