@@ -43,9 +43,9 @@ class ConfusionFigures(pl.Callback):
             return
         from PIL import Image
 
-        from cnnbench.figures import confusion_figure, pixels
+        from cnnbench.figures import confusion_sheet
 
-        image = pixels(confusion_figure(matrix.numpy(), self.classes, title=tag))
+        image = confusion_sheet(matrix.numpy(), self.classes, title=tag)
         self.folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(self.folder / file)
         writer: Any = getattr(trainer.logger, "experiment", None)

@@ -31,7 +31,7 @@ def draw_pictures(
     """
     from PIL import Image
 
-    from cnnbench.figures import kernel_sheet, per_class_figure, pixels, prediction_sheet
+    from cnnbench.figures import kernel_sheet, per_class_sheet, prediction_sheet
 
     drawn = {
         "predictions": prediction_sheet(
@@ -45,7 +45,7 @@ def draw_pictures(
         surest = type(found)(*(array[order] for array in vars(found).values()))
         title = f"The surest of {len(wrong):,} mistakes on {data.count('test'):,} test images"
         drawn["mistakes"] = prediction_sheet(surest, data.classes, title)
-    drawn["per_class"] = pixels(per_class_figure(recall.tolist(), data.classes, "Recall by class on the test set"))
+    drawn["per_class"] = per_class_sheet(recall.tolist(), data.classes, "Recall by class on the test set")
     first = next((module for module in classifier.network.modules() if isinstance(module, nn.Conv2d)), None)
     if first is not None:
         drawn["kernels"] = kernel_sheet(first.weight.detach().float().cpu().numpy())

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from cnnbench.figures.drawing import DARK, RIGHT, WRONG, fitted, font
 
 SIDE = 96  # pixels of an image on the sheet, at least
 GAP, LINE = 12, 15  # between images, and of a line of text
-RIGHT, WRONG = "#1a7f37", "#c62828"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ def prediction_sheet(shown: Predicted, classes: Sequence[str], title: str, colum
     times = max(SIDE // max(shown.images.shape[1:3], default=1), 1)
     side = times * shown.images.shape[1] if count else SIDE
     wide, high = max(side, SIDE) + GAP, side + 2 * LINE + GAP
-    heading, text = ImageFont.load_default(15), ImageFont.load_default(12)
+    heading, text = font(15), font(11)
     width = max(columns * wide + GAP, int(heading.getlength(title)) + 2 * GAP)
     sheet = Image.new("RGB", (width, -(-count // columns) * high + 40), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 12), title, "#222222", font=heading)
+    draw.text((GAP, 12), title, DARK, font=heading)
     for place in range(count):
         left, top = GAP + place % columns * wide, 40 + place // columns * high
         raw = shown.images[place]
@@ -48,18 +49,9 @@ def prediction_sheet(shown: Predicted, classes: Sequence[str], title: str, colum
         colour = RIGHT if guess == true else WRONG
         if guess != true:
             draw.rectangle((left - 3, top - 3, left + side + 2, top + side + 2), outline=WRONG, width=3)
-        says = f"{classes[guess]} ({shown.confidence[place]:.0%})"
-        draw.text((left, top + side + 3), _fitted(says, wide - 4, text), colour, font=text)
+        sure = f" ({shown.confidence[place]:.0%})"
+        says = fitted(classes[guess], wide - 4 - text.getlength(sure), text) + sure
+        draw.text((left, top + side + 3), says, colour, font=text)
         if guess != true:
-            draw.text(
-                (left, top + side + 3 + LINE), _fitted(f"is {classes[true]}", wide - 4, text), "#222222", font=text
-            )
+            draw.text((left, top + side + 3 + LINE), fitted(f"is {classes[true]}", wide - 4, text), DARK, font=text)
     return np.asarray(sheet)
-
-
-def _fitted(words: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """``words``, cut in the middle where they are wider than ``width`` pixels; the confidence at the end stays."""
-    while font.getlength(words) > width and len(words) > 6:
-        head, _, tail = words.rpartition(" ")
-        words = f"{head.rstrip('…')[:-1]}… {tail}" if len(head) > 2 else words[:-1]
-    return words
