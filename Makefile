@@ -5,9 +5,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SWEEP  ?= optimizer=sgd,adam,rmsprop scheduler=cosine,exp
 DIR    ?= outputs
+STUDY  ?= eq2425
 ARGS   ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train report tensorboard test lint bench clean
+.PHONY: help setup sweep train report reproduce tensorboard test lint bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ train: setup ## one run
 
 report: setup ## compare the runs below DIR=outputs
 	@$(BIN)/python -m cnnbench report $(DIR) $(ARGS)
+
+reproduce: setup ## a published study again, STUDY=eq2425, beside its numbers
+	@$(BIN)/python -m cnnbench reproduce $(STUDY) $(ARGS)
 
 tensorboard: setup ## browse the runs below DIR=outputs, on this machine only
 	@$(BIN)/tensorboard --logdir $(DIR) --host 127.0.0.1 $(ARGS)
