@@ -36,6 +36,13 @@ def reproduce(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def predict(arguments: Sequence[str]) -> int:
+    """Classify images with the network of a finished run."""
+    from cnnbench.predict import main as run
+
+    return run(list(arguments))
+
+
 def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
     from cnnbench.listing import listing
@@ -48,6 +55,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "report": report,
     "reproduce": reproduce,
+    "predict": predict,
     "list": show,
 }
 
