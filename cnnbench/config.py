@@ -211,6 +211,10 @@ VALUES: dict[str, Check] = {
     "trainer.gradient_clip_val": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null"),
     "callbacks.progress.seconds": NOT_NEGATIVE,
     "callbacks.figures.every_n_epochs": _whole(0),
+    "callbacks.figures.at_epochs": (
+        lambda v: isinstance(v, list) and all(isinstance(e, int) and e >= 1 for e in v),
+        "a list of whole numbers of at least 1",
+    ),
     "callbacks.figures.pictures": TRUTH,
 }  # fmt: skip
 

@@ -77,8 +77,9 @@ def _train(config: Config, folder: Path, record: Record) -> None:
 
     history = History(folder)
     keep = BestAndLast(folder / "checkpoints", config["objective"])
-    every = config["callbacks"].get("figures", {}).get("every_n_epochs", 0)
-    figures = ConfusionFigures(folder / "figures", data.classes, every)
+    drawn = dict(config["callbacks"].get("figures", {}))
+    pictures = drawn.pop("pictures", False)
+    figures = ConfusionFigures(folder / "figures", data.classes, **drawn)
     trainer = build_trainer(config, folder, [StopWhenDiverged(), figures, history, keep])
     record["environment"] = environment(str(trainer.strategy.root_device))
 
@@ -97,7 +98,7 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
     record["per_class"] = {"classes": data.classes, **recalls}
     figures.finish(trainer, matrices)
-    if config["callbacks"].get("figures", {}).get("pictures"):
+    if pictures:
         draw_pictures(trainer, classifier, data, recall_per_class(matrices["test"]), folder / "figures")
     record["agreement_with_cpu"] = agreement(classifier, data, trainer.strategy.root_device)
     log_hparams(trainer, record)

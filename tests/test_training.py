@@ -218,3 +218,14 @@ def test_a_run_that_raises_has_a_record(tmp_path: Path, monkeypatch: pytest.Monk
     assert record["status"] == "failed"
     assert record["error"]["type"] == "RuntimeError" and "no memory left" in record["error"]["traceback"]
     assert read_record(tmp_path)["error"]["message"] == "no memory left"
+
+
+def test_confusion_matrices_of_chosen_epochs_are_drawn(tmp_path: Path):
+    run(tmp_path, "callbacks.figures.every_n_epochs=2", "callbacks.figures.at_epochs=[1]", "trainer.max_epochs=3")
+    drawn = {path.name for path in (tmp_path / "figures").glob("confusion*")}
+    assert drawn == {
+        "confusion_val.png",
+        "confusion_test.png",
+        "confusion_val_epoch0001.png",
+        "confusion_val_epoch0002.png",
+    }

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 if TYPE_CHECKING:
     from cnnbench.classifier import ImageClassifier
 
 
-class ConfusionFigures(pl.Callback):
+class ConfusionFigures(Checkpoint):  # a Checkpoint, for Lightning calls those last, when the epoch's matrix is there
     """Draws the confusion matrix (counts and row-normalised) of validation and test when they are known.
 
     Args:
         folder: for the PNG files.
         classes: names in the order of the labels.
         every_n_epochs: also draw the validation matrix every so many epochs; 0 only at the end.
+        at_epochs: and after these, counted from 1.
     """
 
-    def __init__(self, folder: Path, classes: list[str], every_n_epochs: int = 0) -> None:
-        self.folder, self.classes, self.every_n_epochs = Path(folder), classes, every_n_epochs
+    def __init__(
+        self, folder: Path, classes: list[str], every_n_epochs: int = 0, at_epochs: Sequence[int] = ()
+    ) -> None:
+        self.folder, self.classes = Path(folder), classes
+        self.every_n_epochs, self.at_epochs = every_n_epochs, at_epochs
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # the module's own hook comes after the callbacks', so what it holds is of the epoch before
-        epoch = trainer.current_epoch - 1
-        if self.every_n_epochs and epoch >= 0 and (epoch + 1) % self.every_n_epochs == 0:
-            matrix = cast("ImageClassifier", pl_module).confusion.get("val")
-            if matrix is not None:
-                tag, file = f"confusion by epoch/epoch {epoch + 1:04d}", f"confusion_val_epoch{epoch + 1:04d}.png"
-                self._draw(trainer, tag, matrix, file, trainer.global_step)
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        matrix = cast("ImageClassifier", pl_module).confusion.get("val")
+        if matrix is not None and (
+            (self.every_n_epochs and epoch % self.every_n_epochs == 0) or epoch in self.at_epochs
+        ):
+            tag, file = f"confusion by epoch/epoch {epoch:04d}", f"confusion_val_epoch{epoch:04d}.png"
+            self._draw(trainer, tag, matrix, file, trainer.global_step)
 
     def finish(self, trainer: pl.Trainer, matrices: dict[str, Tensor]) -> None:
         """Draw the final matrices by split; called once the test set has been evaluated."""
