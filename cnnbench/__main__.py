@@ -43,6 +43,13 @@ def predict(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def find_lr(arguments: Sequence[str]) -> int:
+    """Suggest a learning rate by a range test."""
+    from cnnbench.find_lr import main as run
+
+    return run(list(arguments))
+
+
 def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
     from cnnbench.listing import listing
@@ -56,6 +63,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": report,
     "reproduce": reproduce,
     "predict": predict,
+    "find-lr": find_lr,
     "list": show,
 }
 

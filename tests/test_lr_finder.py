@@ -1,0 +1,60 @@
+"""The range test sees where a loss falls and explodes, repeats with the seed, and keeps the groups' proportions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import config
+
+from cnnbench.__main__ import main
+from cnnbench.errors import RequestError
+from cnnbench.lr_finder import RangeTest, range_test
+
+
+def test_the_steepest_descent_is_in_log_lr():
+    lrs = [10 ** (-4 + 0.1 * i) for i in range(41)]
+    loss = [2 / (1 + math.exp(4 * (math.log10(lr) + 2))) + max(0.0, math.log10(lr) + 1) ** 2 for lr in lrs]
+    found = RangeTest(lrs, loss, loss, exploded=False)
+    assert found.steepest == pytest.approx(1e-2, rel=0.3)  # the middle of the fall in log(lr)
+    assert found.suggestion <= found.lowest / 10 * 1.1
+
+
+def test_a_test_repeats_with_its_seed():
+    one, again = (range_test(config("augment=crop"), steps=12) for _ in range(2))
+    assert one == again
+    assert range_test(config("augment=crop", "seed=1"), steps=12) != one
+
+
+def test_it_is_what_a_plain_loop_with_these_rates_does(monkeypatch: pytest.MonkeyPatch):
+    seen: list[list[float]] = []
+    step = torch.optim.SGD.step
+
+    def watched(self, *args, **kwargs):
+        seen.append([float(group["lr"]) for group in self.param_groups])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    found = range_test(config("optimizer=sgd", "decay_norm_and_bias=false"), low=1e-4, high=1e-2, steps=11)
+    assert [lrs[0] for lrs in seen] == pytest.approx([10 ** (-4 + 0.2 * i) for i in range(11)])
+    assert all(len(lrs) == 2 and lrs[0] == lrs[1] for lrs in seen)
+    assert found.lrs == pytest.approx([lrs[0] for lrs in seen])
+
+
+def test_it_ends_where_the_loss_explodes():
+    found = range_test(config("optimizer=momentum"), low=1e-3, high=1e6, steps=80)
+    assert found.exploded and found.lrs[-1] < 1e5
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    small = ["model=tiny_cnn", "data.image_size=12", "data.limit_train=160", "trainer.accelerator=cpu"]
+    assert main(["find-lr", *small, "--steps", "30", "--plot", str(tmp_path / "plot.png")]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("optimizer.lr=") and float(first.partition("=")[2]) > 0
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["find-lr", "optimizer=adma"]) == 2
+    assert "did you mean 'adam'" in capsys.readouterr().err
+    with pytest.raises(RequestError, match="must rise"):
+        range_test(config(), low=1.0, high=0.1)
