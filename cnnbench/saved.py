@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cnnbench.augment import Normalize
 from cnnbench.errors import RequestError, one_of
+from cnnbench.models.weights import without_loading
 from cnnbench.results.record import FILE, RecordError, read_record
 
 TRUSTED = ("cnnbench", "torch", "torchvision", "torchmetrics", "lightning")  # packages whose networks are built
@@ -64,13 +65,11 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
     record = _record(folder)
     config, data = record["config"], record["data"]
     classes = list(record["per_class"]["classes"])
-    node = dict(config["model"])
+    node = config["model"]
     _check(node, trusted, folder)
-    if node.get("weights") is not None:
-        node["weights"] = None  # those that it began with; the run's own follow
-    network = instantiate(
-        node, in_channels=data["channels"], num_classes=len(classes), image_size=data["image_size"]
-    ).to(memory_format=torch.channels_last)
+    sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
+    with without_loading():  # those that it began with; the run's own follow
+        network = instantiate(node, **sizes).to(memory_format=torch.channels_last)
     network.load_state_dict(_weights(folder / "checkpoints" / f"{weights}.ckpt", network))
     scale = [
         [v] * data["channels"] if isinstance(v, (int, float)) else v

@@ -1,7 +1,10 @@
 """Network architectures, one family a file. Each takes ``in_channels``, ``num_classes`` and ``image_size`` from the
-data, the rest from its YAML in ``conf/model``, and maps images (N, C, H, W) to logits (N, num_classes)."""
+data, the rest from its YAML in ``conf/model``, and maps images (N, C, H, W) to logits (N, num_classes). Its method
+``get_classifier`` returns the layer that gives the logits, for fine-tuning."""
 
 from cnnbench.models.convnet import ConvNet
 from cnnbench.models.mlp import MLP
+from cnnbench.models.xnor import XnorNet
 
-__all__ = ["MLP", "ConvNet"]
+# torchvision's are named in full in their YAMLs, for importing them takes a while
+__all__ = ["MLP", "ConvNet", "XnorNet"]

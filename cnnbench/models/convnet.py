@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cnnbench.errors import RequestError, one_of
-from cnnbench.models.layers import activation_layer, dropout_rate, fully_connected, norm_layer, per_layer
+from cnnbench.models.layers import (
+    activation_layer,
+    channel_groups,
+    convolution,
+    dropout_rate,
+    fully_connected,
+    norm_layer,
+    per_layer,
+)
 
 NORM_PLACES = ("before_activation", "after_activation")
 
@@ -23,6 +31,9 @@ class ConvNet(nn.Module):
         in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
         filters: feature maps of each convolution; its length is the number of blocks.
         kernels, strides, paddings: of each convolution, in pixels; one number stands for all.
+        groups: of channels in each convolution: 1 is a full convolution, n one whose filters each see one of n groups
+            (n divides the channels before and after), ``separable`` a depthwise one, each filter on a channel of its
+            own, and a 1x1 convolution across the channels (Howard et al. 2017); one for all, or a list.
         pools: side of the max-pooling window after each block, also its stride; 0 or 1 is none.
         activation: after each block whose ``activate`` is true, and after each hidden layer.
         activate: one truth value a block, or one for all (eq2425 has none after its third convolution).
@@ -46,6 +57,7 @@ class ConvNet(nn.Module):
         kernels: int | Sequence[int] = 3,
         strides: int | Sequence[int] = 1,
         paddings: int | Sequence[int] = 0,
+        groups: int | str | Sequence[int | str] = 1,
         pools: int | Sequence[int] = 2,
         activation: str = "relu",
         activate: bool | Sequence[bool] = True,
@@ -60,12 +72,13 @@ class ConvNet(nn.Module):
         depth = len(filters)
         channels, size = in_channels, image_size
         blocks = []
-        for index, (width, kernel, stride, padding, pool, active) in enumerate(
+        for index, (width, kernel, stride, padding, group, pool, active) in enumerate(
             zip(
                 per_layer("filters", filters, depth, 1),
                 per_layer("kernels", kernels, depth, 1),
                 per_layer("strides", strides, depth, 1),
                 per_layer("paddings", paddings, depth, 0),
+                channel_groups(groups, depth),
                 per_layer("pools", pools, depth, 0),
                 per_layer("activate", activate, depth, 0),
                 strict=True,
@@ -73,7 +86,7 @@ class ConvNet(nn.Module):
             start=1,
         ):
             size = shrink(size, f"convolution {index}", kernel, stride, padding, image_size)
-            block: list[nn.Module] = [nn.Conv2d(channels, width, kernel, stride, padding)]
+            block: list[nn.Module] = [convolution(channels, width, kernel, stride, padding, group, index)]
             middle = [norm_layer(norm, width), activation_layer(activation if active else "none")]
             if norm_place == "after_activation":
                 middle.reverse()
@@ -91,6 +104,10 @@ class ConvNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.head(self.feature_dropout(self.features(images).flatten(1)))
+
+    def get_classifier(self) -> nn.Module:
+        """The layer that gives the logits."""
+        return self.head[-1]
 
 
 def shrink(size: int, layer: str, window: int, stride: int, padding: int, image_size: int) -> int:

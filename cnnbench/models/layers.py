@@ -51,6 +51,35 @@ def per_layer(name: str, value: int | Sequence[int], layers: int, least: int) ->
     return values
 
 
+def channel_groups(value: int | str | Sequence[int | str], layers: int) -> list[int]:
+    """One number of groups a layer, 0 for ``separable``; raises RequestError as ``per_layer`` does."""
+    values = [value] * layers if isinstance(value, (int, float, str)) else list(value)
+    for text in values:
+        if isinstance(text, str) and text != "separable":
+            raise RequestError(f"model.groups must be whole numbers of at least 1 or separable, got {text!r}")
+    given = per_layer("groups", [1 if isinstance(v, str) else v for v in values], layers, 1)
+    return [0 if text == "separable" else number for text, number in zip(values, given, strict=True)]
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int, index: int
+) -> nn.Module:
+    """Convolution ``index`` of a network, of so many channel groups; depthwise and then 1x1 if ``groups`` is 0.
+
+    Raises:
+        RequestError: the groups do not divide the channels before and after.
+    """
+    if groups == 0:
+        depthwise = nn.Conv2d(inputs, inputs, kernel, stride, padding, groups=inputs, bias=False)
+        return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
+    if inputs % groups or outputs % groups:
+        raise RequestError(
+            f"model.groups={groups} must divide the {inputs} channels before convolution {index} and the {outputs} "
+            "after it; give a list with one for each convolution, such as [1, 2]"
+        )
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
+
+
 def dropout_rate(name: str, value: float) -> float:
     """``value`` if it is a probability below one; raises RequestError if not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:

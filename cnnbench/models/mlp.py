@@ -35,3 +35,7 @@ class MLP(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.head(images.flatten(1))
+
+    def get_classifier(self) -> nn.Module:
+        """The layer that gives the logits."""
+        return self.head[-1]

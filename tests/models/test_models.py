@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -10,6 +12,7 @@ from torch import nn
 from cnnbench import models
 from cnnbench.config import compose, groups, resolved
 from cnnbench.errors import RequestError
+from cnnbench.fine_tune import classifier_of
 from cnnbench.models.layers import ACTIVATIONS
 from cnnbench.preflight import building
 
@@ -101,6 +104,51 @@ def test_every_norm_follows_each_convolution_and_learns(name: str, kind: type[nn
     assert parameters(network) == parameters(build("lenet", 1, 28)) + 2 * (6 + 16)
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "published"),
+    [("resnet18", [], 11_689_512), ("mobilenet", ["model.width=1.0"], 3_504_872), ("shufflenet", [], 1_366_792),
+     ("shufflenet", ["model.width=1.0"], 2_278_604)],
+)  # fmt: skip
+def test_torchvisions_networks_have_the_published_sizes(name: str, overrides: list[str], published: int) -> None:
+    with torch.device("meta"):
+        assert parameters(build(name, 3, 224, 1000, *overrides)) == published
+
+
+def test_grouped_and_separable_convolutions_have_fewer_weights() -> None:
+    def convolutions(*overrides: str) -> int:
+        asked = ("model.filters=[8,16,32]", "model.kernels=[3,5,3]", "model.hidden=[]", *overrides)
+        return parameters(build("lenet", 3, 32, 10, *asked)) - linear(32 * 1 * 1, 10)
+
+    full = conv(3, 8, 3) + conv(8, 16, 5) + conv(16, 32, 3)
+    assert convolutions() == full
+    # each filter sees a quarter of 8 channels, then half of 16; a bias a filter stays
+    grouped = conv(3, 8, 3) + 16 * (2 * 25 + 1) + 32 * (8 * 9 + 1)
+    assert convolutions("model.groups=[1,4,2]") == grouped
+    separable = (3 * 9 + conv(3, 8, 1)) + (8 * 25 + conv(8, 16, 1)) + (16 * 9 + conv(16, 32, 1))
+    assert convolutions("model.groups=separable") == separable
+    mixed = conv(3, 8, 3) + 16 * (4 * 25 + 1) + (16 * 9 + conv(16, 32, 1))
+    assert convolutions("model.groups=[1,2,separable]") == mixed
+
+
+def test_a_grouped_convolution_keeps_its_groups_apart_and_a_separable_one_its_channels() -> None:
+    network = build("lenet", 4, 28, 10, "model.groups=[2,separable]", "model.filters=[6,6]", "model.strides=[1,2]")
+    images = torch.randn(1, 4, 28, 28)
+    changed = images.clone()
+    changed[:, 2:] += 1
+    first = network.features[0][0]
+    same = (first(images) == first(changed)).flatten(2).all(2)[0]
+    assert same.tolist() == [True] * 3 + [False] * 3
+    depthwise, pointwise = network.features[1][0]
+    assert depthwise.groups == 6 and depthwise.stride == (2, 2) and pointwise.kernel_size == (1, 1)
+
+
+def test_every_model_but_for_its_classifier_can_be_frozen() -> None:
+    for name in MODELS:
+        with torch.device("meta"):
+            network = build(name, 3, 32, 13)
+        assert isinstance(classifier_of(network), nn.Linear) and classifier_of(network).out_features == 13, name
+
+
 def layers(network: nn.Module) -> list[str]:
     return [type(module).__name__ for module in network.modules() if not list(module.children())]
 
@@ -123,8 +171,21 @@ def test_the_eq2425_changes_are_overrides() -> None:
 @pytest.mark.parametrize(
     "override",
     ["model.activation=rleu", "model.norm=bach", "model.dropout=1", "model.filters=[0]", "model.kernels=[3,3,3]",
-     "model.kernels=2.5", "model.norm_place=after", "model.strides=0", "model.hidden=[0]"],
+     "model.kernels=2.5", "model.norm_place=after", "model.strides=0", "model.hidden=[0]", "model.groups=depthwise",
+     "model.groups=0", "model.groups=[1,4]"],
 )  # fmt: skip
 def test_values_that_cannot_be_are_refused_by_name(override: str) -> None:
     with pytest.raises(RequestError, match=override.partition("=")[0].partition(".")[2]):
         build("lenet", 1, 28, 10, override)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "expected"),
+    [("resnet18", "stem=smal", "did you mean 'small'?"), ("shufflenet", "width=0.7", "one of 0.5, 1.0"),
+     ("mobilenet", "width=0", "model.width must be"), ("mobilenet", "dropout=1", "model.dropout"),
+     ("mobilenet", "weights=nowhere.pth", "model.weights=nowhere.pth is not a file"),
+     ("xnor", "filters=[8]", "model.filters needs two"), ("xnor", "pools=[4,4,4]", "pooling 3")],
+)  # fmt: skip
+def test_other_architectures_refuse_what_cannot_be_too(name: str, override: str, expected: str) -> None:
+    with torch.device("meta"), pytest.raises(RequestError, match=re.escape(expected)):
+        build(name, 1, 28, 10, f"model.{override}")

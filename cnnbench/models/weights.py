@@ -1,0 +1,145 @@
+"""Weights to start from: of an earlier run, of a state dict in a file, or those that torchvision publishes."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.errors import RequestError, one_of
+from cnnbench.fine_tune import classifier_of
+
+log = logging.getLogger(__name__)
+_load = ContextVar("load", default=True)
+STEMS = ("auto", "small", "imagenet")
+SMALL = 64  # pixels; up to here an ImageNet stem, which divides the side by four, leaves too little
+
+
+def small_stem(stem: str, image_size: int, weights: str | None) -> bool:
+    """Whether the first layers keep the image's size; ``auto`` does so for small images, but not under given weights.
+
+    Raises:
+        RequestError: ``stem`` is not one of STEMS.
+    """
+    one_of("model.stem", stem, STEMS)
+    return stem == "small" or (stem == "auto" and image_size <= SMALL and weights is None)
+
+
+def stem_convolution(in_channels: int, filters: int, kernel: int, stride: int) -> nn.Conv2d:
+    """A first convolution, without bias and padded to keep the side, initialised as torchvision's (He et al. 2015)."""
+    made = nn.Conv2d(in_channels, filters, kernel, stride, kernel // 2, bias=False)
+    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
+    return made
+
+
+@contextmanager
+def without_loading() -> Iterator[None]:
+    """Networks built within are laid out as their ``weights`` say and keep random ones: those of a checkpoint follow."""
+    token = _load.set(False)
+    try:
+        yield
+    finally:
+        _load.reset(token)
+
+
+def load_weights(network: nn.Module, source: str, key: str, published: Any = None) -> None:
+    """Load weights into the network, and log one line that says which.
+
+    The last layer keeps its own where the numbers of classes differ. Filters for three colours are summed for images
+    of one. On the meta device everything is checked and nothing loaded.
+
+    Args:
+        source: a file with a Lightning checkpoint of ours or a state dict; ``imagenet`` for the ``published`` ones.
+        key: of the configuration that asks for it, for messages.
+        published: torchvision's entry (a WeightsEnum) for ``imagenet``; None where there is none.
+
+    Raises:
+        RequestError: the file is not there, holds something else than weights, or weights of another network.
+    """
+    if not _load.get():
+        return
+    with torch.device("cpu"):
+        imagenet = source == "imagenet" and published is not None
+        state = _published(published, key) if imagenet else read_state(Path(source).expanduser(), key)
+    own = network.state_dict()
+    state = {name: value for name, value in state.items() if name in own or not name.endswith("num_batches_tracked")}
+    first = next((name for name, value in own.items() if value.ndim == 4), "")
+    if first in state and own[first].shape[1] == 1 and state[first].ndim == 4 and state[first].shape[1] == 3:
+        state[first] = state[first].sum(1, keepdim=True)
+    left_out = _other_classes(network, own, state)
+    wrong = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    text = f"{key}={source} does not fit {type(network).__name__}: "
+    if wrong:
+        raise RequestError(text + f"it has no {wrong[0]}" + _more(wrong))
+    if wrong := [name for name in state if name not in own]:
+        raise RequestError(text + f"the network has no {wrong[0]}" + _more(wrong))
+    if wrong := [name for name in state if name not in left_out and state[name].shape != own[name].shape]:
+        shapes = ["x".join(map(str, tensors[wrong[0]].shape)) or "one number" for tensors in (state, own)]
+        raise RequestError(text + f"{wrong[0]} is {shapes[0]} there and {shapes[1]} here" + _more(wrong))
+    if any(parameter.is_meta for parameter in network.parameters()):
+        return
+    network.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
+    told = f"; {', '.join(left_out)} left as they are, for the classes differ" if left_out else ""
+    log.info("%s", f"started from {source}: {len(state) - len(left_out)} of {len(own)} tensors{told}")
+
+
+def read_state(path: Path, key: str) -> dict[str, Tensor]:
+    """The state dict in a file, with the names that the network has alone; no code in it is executed.
+
+    Raises:
+        RequestError: there is no such file, or no state dict in it.
+    """
+    if path.is_dir():
+        raise RequestError(f"{key}={path} is a folder; give a file, such as {path / 'checkpoints' / 'best.ckpt'}")
+    if not path.is_file():
+        raise RequestError(f"{key}={path} is not a file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of, it fails at, and that is told below
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RequestError(
+            f"{key}={path} is no file of weights alone: it holds other objects, or is damaged"
+        ) from error
+    except Exception as error:  # whatever a damaged file makes torch say
+        raise RequestError(f"{key}={path} is damaged or no file of weights ({type(error).__name__})") from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
+    if not state or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):
+        raise RequestError(f"{key}={path} holds no state dict: names and tensors, alone or under 'state_dict'")
+    if "state_dict" in loaded:  # a checkpoint of ours, where the network is a part of the classifier
+        return {name.removeprefix("network."): value for name, value in state.items()}
+    return dict(state)
+
+
+def _published(weights: Any, key: str) -> dict[str, Tensor]:
+    """torchvision's weights, from its cache or downloaded, their checksum checked."""
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except Exception as error:
+        name = Path(weights.url).name
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise RequestError(
+            f"{key}=imagenet: {weights.url} could not be had ({' '.join(str(error).split())}); put {name} into {folder}, "
+            f"or give its path as {key}"
+        ) from error
+
+
+def _other_classes(network: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the classifier's tensors, if they differ from the file's by nothing but the number of classes."""
+    head = classifier_of(network)
+    prefix = next(name for name, module in network.named_modules() if module is head) + "."
+    names = [name for name in own if name.startswith(prefix)]
+    pairs = [(own[name].shape, state[name].shape) for name in names if name in state]
+    return names if pairs and all(a[1:] == b[1:] for a, b in pairs) and any(a != b for a, b in pairs) else []
+
+
+def _more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

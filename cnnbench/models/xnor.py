@@ -1,0 +1,131 @@
+"""XNOR-Net (Rastegari et al. 2016): convolutions of binary weights with binary activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnnbench.errors import RequestError
+from cnnbench.models.convnet import shrink
+from cnnbench.models.layers import dropout_rate, per_layer
+
+
+def plus_or_minus(values: Tensor) -> Tensor:
+    """1 or -1 by the sign of each value; zero counts as positive, so that there are two values and no third."""
+    return torch.ones_like(values).copysign(values)
+
+
+class _Sign(torch.autograd.Function):
+    """sign(x); its gradient is straight through where |x| <= 1 and none elsewhere (section 3.1)."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return plus_or_minus(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return gradients[0] * (values.abs() <= 1)
+
+
+class _ScaledSign(torch.autograd.Function):
+    """alpha sign(W), alpha the mean |W| of each filter (equation 6); the gradient with respect to W is that of the
+    output times 1/n + alpha [|W| <= 1], n the weights of a filter (section 3.1, "Training Binary-Weights-Networks")."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        scale = weight.abs().mean((1, 2, 3), keepdim=True)
+        ctx.save_for_backward(weight, scale)
+        return plus_or_minus(weight) * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        weight, scale = ctx.saved_tensors
+        return gradients[0] * (1 / weight[0].numel() + scale * (weight.abs() <= 1))
+
+
+class BinaryConv2d(nn.Conv2d):
+    """A convolution of the signs of its input with the signs of its weights, each filter scaled by its mean |weight|.
+
+    The float weights are there for training; a prediction needs their signs and one scale a filter. The paper's second
+    scale, K, of each input window, is left out, as its section 4.3 finds little loss in doing.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H', W'); padding adds zeros, neither 1 nor -1."""
+        signs, weight = _Sign.apply(input), _ScaledSign.apply(self.weight)
+        return F.conv2d(signs, weight, None, self.stride, self.padding)
+
+    def bits(self) -> int:
+        """Bits that a prediction needs: one a weight, 32 a filter for its scale."""
+        return self.weight.numel() + 32 * self.out_channels
+
+
+class XnorNet(nn.Module):
+    """A convolution, binary convolutions, the mean over the image, and a linear layer.
+
+    The first and the last layer keep float weights, and each binary block is batch norm, sign, convolution, pooling
+    (section 3.2, figure 3): the norm puts the threshold of the sign at the channel's mean.
+
+    Args:
+        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
+        filters: feature maps of each convolution, the first one included.
+        kernels, paddings: of each convolution, in pixels; one number stands for all.
+        pools: side of the max-pooling window after each convolution, also its stride; 0 or 1 is none.
+        dropout: dropout probability before the last layer.
+
+    Raises:
+        RequestError: a value is out of range, a list has the wrong length, or the image is too small for a layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        *,
+        filters: Sequence[int],
+        kernels: int | Sequence[int] = 3,
+        paddings: int | Sequence[int] = 1,
+        pools: int | Sequence[int] = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        depth = len(filters)
+        if depth < 2:
+            raise RequestError(f"model.filters needs two convolutions, for the first is not binary; got {depth}")
+        sizes = (
+            per_layer("filters", filters, depth, 1),
+            per_layer("kernels", kernels, depth, 1),
+            per_layer("paddings", paddings, depth, 0),
+            per_layer("pools", pools, depth, 0),
+        )
+        layers: list[nn.Module] = []
+        channels, size = in_channels, image_size
+        for index, (width, kernel, padding, pool) in enumerate(zip(*sizes, strict=True), start=1):
+            size = shrink(size, f"convolution {index}", kernel, 1, padding, image_size)
+            if index > 1:
+                layers.append(nn.BatchNorm2d(channels))
+            kind = nn.Conv2d if index == 1 else BinaryConv2d
+            layers.append(kind(channels, width, kernel, padding=padding, bias=False))
+            if pool > 1:
+                size = shrink(size, f"pooling {index}", pool, pool, 0, image_size)
+                layers.append(nn.MaxPool2d(pool))
+            channels = width
+        self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        rate = dropout_rate("dropout", dropout)
+        self.dropout = nn.Dropout(rate) if rate else nn.Identity()
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W), float, to logits (N, num_classes)."""
+        return self.head(self.dropout(self.features(images).flatten(1)))
+
+    def get_classifier(self) -> nn.Module:
+        """The layer that gives the logits."""
+        return self.head
