@@ -18,7 +18,9 @@ The map, from the command line down. Imports go one way, from top to bottom, and
 ``results``         records on disk, and what they say together: leaderboard, statistics, report
 ``models``          architectures, one family a file             (leaf: torch alone)
 ``augment``         augmentation and normalisation of batches    (leaf)
+``fine_tune``       which layer is the classifier, frozen others (leaf)
 ``metrics``         accuracy and recall from a confusion matrix  (leaf)
+``optim``           parameter groups, a switch of optimizers     (leaf)
 ``schedulers``      what torch lacks                             (leaf)
 ``figures``         figures of one run                           (leaf: matplotlib alone)
 ``memory``          glibc's allocator, told to keep memory       (leaf)

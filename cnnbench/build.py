@@ -13,6 +13,7 @@ from torch import nn
 from cnnbench.classifier import ImageClassifier
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import RequestError
+from cnnbench.models.weights import load_weights
 from cnnbench.quirks import Quirks
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
@@ -34,11 +35,16 @@ def build_data(config: Config) -> ImageDataModule:
 
 
 def build_network(config: Config, data: ImageDataModule) -> nn.Module:
-    """The network, fitted to the data's channels, classes and image size, in channels_last memory."""
+    """The network, fitted to the data's channels, classes and image size, in channels_last memory; with the weights of
+    ``init_from`` where that is given."""
+    if config["init_from"] is not None and config["model"].get("weights") is not None:
+        raise RequestError("model.weights and init_from both say where the weights come from; give one of them")
     store = data.prepared
     network: nn.Module = instantiate(
         config["model"], in_channels=store.channels, num_classes=len(store.classes), image_size=store.image_size
     )
+    if config["init_from"] is not None:
+        load_weights(network, config["init_from"], "init_from")
     return network.to(memory_format=torch.channels_last)
 
 
@@ -63,6 +69,8 @@ def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) 
         decay_norm_and_bias=config["decay_norm_and_bias"],
         gradient_clip_val=config["trainer"]["gradient_clip_val"],
         accumulate=config["trainer"]["accumulate_grad_batches"],
+        frozen_epochs=config["fine_tune"]["frozen_epochs"],
+        backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"],
         cuda_graph=config["cuda_graph"],
         quirks=Quirks(**config["quirks"]),
     )
@@ -88,7 +96,9 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback]) ->
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
     """The record's ``model``. FLOPs are of one image's forward pass in convolutions and matrix products, a
-    multiplication and an addition counted as two, as torch's FlopCounterMode counts them."""
+    multiplication and an addition counted as two, as torch's FlopCounterMode counts them (a binarised convolution as
+    any other). ``bits`` is the size of what a prediction needs: a module that stores its parameters in fewer bits than
+    they are trained with says so in a method ``bits``."""
     from torch.utils.flop_counter import FlopCounterMode
 
     store = data.prepared
@@ -100,5 +110,16 @@ def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> di
     return {
         "name": name,
         "parameters": sum(p.numel() for p in network.parameters()),
+        "bits": size_in_bits(network),
         "flops_per_image": counter.get_total_flops(),
     }
+
+
+def size_in_bits(network: nn.Module) -> int:
+    """Bits of all parameters, as they are stored for predictions."""
+    bits, counted = 0, set()
+    for module in network.modules():
+        if hasattr(module, "bits"):
+            bits += module.bits()  # type: ignore[operator]
+            counted |= {id(p) for p in module.parameters()}
+    return bits + sum(p.numel() * p.element_size() * 8 for p in network.parameters() if id(p) not in counted)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from cnnbench.optim import Switch, parts
+
 WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -33,8 +35,9 @@ def why_not(optimizer: Optimizer, scheduler: Any, device: torch.device, bare: bo
         return "gradients are accumulated over several batches"
     if getattr(scheduler, "cycle_momentum", False):
         return "the schedule changes the momentum, which a captured step keeps"
-    if any("capturable" not in group and not group.get("fused") for group in optimizer.param_groups):
-        return f"{type(optimizer).__name__} cannot be captured"
+    for part in parts(optimizer):
+        if any("capturable" not in group and not group.get("fused") for group in part.param_groups):
+            return f"{type(part).__name__} cannot be captured"
     return None
 
 
@@ -43,7 +46,7 @@ def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
 
     Call it before the schedule is made, for that remembers the learning rates as it finds them.
     """
-    for group in optimizer.param_groups:
+    for group in (group for part in parts(optimizer) for group in part.param_groups):
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:
             group["capturable"] = True
@@ -54,17 +57,20 @@ class CapturedStep:
 
     Args:
         step: trains on a batch and returns (loss, logits); it must leave no gradients behind.
+        optimizer: that it uses. A Switch is told of replayed steps, and recorded anew with its second part.
     """
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, optimizer: Optimizer | None = None) -> None:
         self.step = step
-        self.calls = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.switch = optimizer if isinstance(optimizer, Switch) else None
+        self.forget()
         self.inputs: tuple[Tensor, Tensor]
         self.outputs: tuple[Tensor, Tensor]
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Train on a batch; the returned (loss, logits) are overwritten by the next call."""
+        if self.switch is not None and self.switch.switched != self.switched:
+            self.forget()
         if self.graph is None:
             self.calls += 1
             if self.calls <= WARM_UP:
@@ -76,7 +82,15 @@ class CapturedStep:
             held.copy_(given, non_blocking=True)
         assert self.graph is not None
         self.graph.replay()
+        if self.switch is not None:
+            self.switch.count_step()
         return self.outputs
+
+    def forget(self) -> None:
+        """Start over with steps one by one: what a step does has changed."""
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.switched = self.switch is not None and self.switch.switched
 
     def _beside(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step on a stream of its own, as a capture's warm-up must be."""

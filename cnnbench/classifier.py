@@ -9,22 +9,24 @@ that the results do not depend on how many of them share a Lightning step.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.captured import CapturedStep, make_capturable, why_not
 from cnnbench.data.loader import Batches
+from cnnbench.fine_tune import freeze_backbone
 from cnnbench.metrics import EpochMeter
+from cnnbench.optim import build_optimizer, parameter_groups
 from cnnbench.quirks import CrossEntropy, Quirks, keep_dropout_on
+from cnnbench.schedulers import build_scheduler, watches_a_metric
 
 log = logging.getLogger(__name__)
-Parameters = Iterable[nn.Parameter] | list[dict[str, Any]]
 
 
 class ImageClassifier(pl.LightningModule):
@@ -33,15 +35,16 @@ class ImageClassifier(pl.LightningModule):
     Args:
         network: images (N, C, H, W) to logits (N, num_classes).
         num_classes: of the data.
-        optimizer: makes the optimizer from parameter groups.
-        scheduler: makes the schedule from the optimizer; None keeps the learning rate. ``total_steps`` is passed where
-            its signature asks for it.
+        optimizer: makes the optimizer from parameter groups; ``total_steps`` is passed where its signature asks for it.
+        scheduler: makes the schedule from the optimizer, likewise; None keeps the learning rate.
         interval: when the schedule advances: every ``epoch`` or every ``step``.
         objective: the metric that a ReduceLROnPlateau watches.
         label_smoothing: share of the target probability spread over all classes (Szegedy et al. 2016).
         decay_norm_and_bias: whether weight decay also pulls on biases and norm parameters.
         gradient_clip_val: largest gradient norm; None does not clip.
         accumulate: batches whose gradients are averaged into one optimizer step.
+        frozen_epochs: in the first so many only the classifier learns.
+        backbone_lr_factor: learning rate of all other layers, times the optimizer's.
         cuda_graph: capture the step on a GPU where that is possible.
         quirks: deviations of published protocols.
     """
@@ -50,7 +53,7 @@ class ImageClassifier(pl.LightningModule):
         self,
         network: nn.Module,
         num_classes: int,
-        optimizer: Callable[[Parameters], Optimizer],
+        optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
         *,
         interval: Literal["epoch", "step"] = "epoch",
@@ -59,6 +62,8 @@ class ImageClassifier(pl.LightningModule):
         decay_norm_and_bias: bool = True,
         gradient_clip_val: float | None = None,
         accumulate: int = 1,
+        frozen_epochs: int = 0,
+        backbone_lr_factor: float = 1.0,
         cuda_graph: bool = True,
         quirks: Quirks = Quirks(),  # noqa: B008 it is frozen
     ) -> None:
@@ -72,6 +77,7 @@ class ImageClassifier(pl.LightningModule):
         self.train_loss = CrossEntropy(label_smoothing, quirks.softmax_before_loss)
         self.eval_loss = CrossEntropy(0.0, quirks.softmax_before_loss)
         self.decay_norm_and_bias = decay_norm_and_bias
+        self.frozen_epochs, self.backbone_lr_factor = frozen_epochs, backbone_lr_factor
         self.gradient_clip_val, self.accumulate, self.cuda_graph = gradient_clip_val, accumulate, cuda_graph
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
@@ -84,12 +90,13 @@ class ImageClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule, which ``_advance`` steps."""
-        optimizer = self.make_optimizer(parameter_groups(self.network, self.decay_norm_and_bias))
+        steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
+        groups = parameter_groups(self.network, self.decay_norm_and_bias, self.backbone_lr_factor)
+        optimizer = build_optimizer(self.make_optimizer, groups, steps)
         if self.cuda_graph and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
         if self.make_scheduler is None:
             return optimizer
-        steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
         scheduler = build_scheduler(self.make_scheduler, optimizer, steps)
         return {
             "optimizer": optimizer,
@@ -101,8 +108,8 @@ class ImageClassifier(pl.LightningModule):
         scheduler = self.lr_schedulers()
         if scheduler is None or self.interval != interval:
             return
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step(self.metrics[self.objective])
+        if watches_a_metric(scheduler):
+            scheduler.step(self.metrics[self.objective])  # type: ignore[union-attr, arg-type]
         else:
             scheduler.step()  # type: ignore[union-attr]
 
@@ -117,7 +124,7 @@ class ImageClassifier(pl.LightningModule):
             raw = self.trainer.optimizers[0]
             reason = why_not(raw, self.lr_schedulers(), self.device, self._bare, self.accumulate)
             if reason is None:
-                self._captured = CapturedStep(self._whole_step)
+                self._captured = CapturedStep(self._whole_step, raw)
             else:
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
 
@@ -126,6 +133,10 @@ class ImageClassifier(pl.LightningModule):
         loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
         self._meter = self._new_meter(loader)
         self._waiting = 0  # batches whose gradients have not been stepped yet
+        if self.frozen_epochs:
+            freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
+            if self._captured is not None and self.current_epoch == self.frozen_epochs:
+                self._captured.forget()
 
     def training_step(self, batches: Batches, batch_idx: int) -> None:
         """Train on every batch of a chunk, one optimizer step for each ``accumulate`` of them."""
@@ -244,24 +255,3 @@ class ImageClassifier(pl.LightningModule):
     def training_loss(self) -> float:
         """Mean training loss of this epoch so far; NaN or infinite once the run has diverged (waits for the device)."""
         return self._meter.loss()
-
-
-def parameter_groups(network: nn.Module, decay_norm_and_bias: bool) -> Parameters:
-    """All parameters in one group, or biases and norm parameters in a second one without weight decay."""
-    if decay_norm_and_bias:
-        return list(network.parameters())
-    decayed: list[nn.Parameter] = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    return groups
-
-
-def build_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Call ``make`` with the optimizer, and with ``total_steps`` where its signature asks for it and it is not set."""
-    import inspect
-
-    asked = inspect.signature(make).parameters.get("total_steps")
-    already: Mapping[str, Any] = getattr(make, "keywords", {})
-    if asked is not None and already.get("total_steps") is None:
-        return make(optimizer, total_steps=total_steps)
-    return make(optimizer)

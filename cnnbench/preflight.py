@@ -14,10 +14,12 @@ from torch import nn
 
 from cnnbench.build import Config, build_data, build_network, build_optimization, build_trainer
 from cnnbench.callbacks import BestAndLast
-from cnnbench.classifier import build_scheduler
 from cnnbench.config import fingerprint
 from cnnbench.errors import RequestError
+from cnnbench.fine_tune import classifier_of
 from cnnbench.metrics import metric_mode
+from cnnbench.optim import build_optimizer, parameter_groups
+from cnnbench.schedulers import build_scheduler
 
 T = TypeVar("T")
 
@@ -46,15 +48,26 @@ def check(config: Config) -> None:
             "objective=test/... would select on the test set; to do as published, say data.validation=test"
         )
     with torch.device("meta"):
-        building("model", lambda: build_network(config, data))
+        network = building("model", lambda: build_network(config, data))
     parts = building("optimizer", lambda: build_optimization(config))
-    optimizer = building("optimizer", lambda: parts["optimizer"]([nn.Parameter(torch.zeros(1))]))
+    weight = [nn.Parameter(torch.zeros(1))]
+    optimizer = building("optimizer", lambda: build_optimizer(parts["optimizer"], weight, 2))
     if parts["scheduler"] is not None:
         building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
-    building(
+    trainer = building(
         "trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [BestAndLast(Path(), config["objective"])])
     )
+    check_fine_tuning(network, config["fine_tune"], trainer.world_size)
     _checked.add(key)
+
+
+def check_fine_tuning(network: nn.Module, asked: Config, devices: int) -> None:
+    """Raises RequestError where this network, or so many devices, cannot be trained as ``fine_tune`` asks."""
+    if asked["frozen_epochs"]:
+        classifier_of(network)
+        if devices > 1:  # DistributedDataParallel settles at the start which parameters learn
+            raise RequestError(f"fine_tune.frozen_epochs needs trainer.devices=1, not {devices}")
+    parameter_groups(network, backbone_lr_factor=asked["backbone_lr_factor"])
 
 
 def building(group: str, make: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from cnnbench import build
 from cnnbench import train as training
 from cnnbench.captured import make_capturable, why_not
 from cnnbench.config import groups
+from cnnbench.optim import build_optimizer
 from cnnbench.schedulers import one_cycle
 
 GPU = torch.device("cuda")
@@ -20,7 +21,7 @@ GPU = torch.device("cuda")
 
 def optimizer(name: str = "adam") -> torch.optim.Optimizer:
     parts = build.build_optimization(config(f"optimizer={name}"))
-    return parts["optimizer"]([torch.nn.Parameter(torch.zeros(3))])
+    return build_optimizer(parts["optimizer"], [torch.nn.Parameter(torch.zeros(3))], 2)
 
 
 @pytest.mark.parametrize("name", groups()["optimizer"])

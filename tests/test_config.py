@@ -36,9 +36,9 @@ def test_every_yaml_has_a_headline_and_every_key_a_comment(path) -> None:
 
 def test_the_contract_has_its_choices() -> None:
     wanted = {
-        "model": "tiny_cnn mnist_cnn three_layer_cnn four_layer_cnn lenet alexnet mlp",
+        "model": "tiny_cnn mnist_cnn three_layer_cnn four_layer_cnn lenet alexnet mlp resnet18 mobilenet shufflenet xnor",
         "data": "digits mnist fashion_mnist cifar10 cifar100 image_folder npz",
-        "optimizer": "sgd momentum rmsprop adam adamw adadelta",
+        "optimizer": "sgd momentum rmsprop adam adamw adadelta switch",
         "scheduler": "none step exp cosine onecycle plateau",
         "augment": "none flip crop flip_crop",
         "trainer": "auto cpu gpu ddp",
@@ -87,11 +87,22 @@ def test_a_wrong_name_is_told_in_one_line_with_the_right_one(override: str, expe
         "data.shuffle=2",
         "test_with=first",
         "trainer.accumulate_grad_batches=0",
+        "fine_tune.frozen_epochs=-1",
+        "fine_tune.backbone_lr_factor=0",
+        "init_from=3",
     ],
 )
 def test_a_wrong_value_names_its_key(override: str) -> None:
     with pytest.raises(RequestError, match=override.partition("=")[0].replace(".", r"\.")):
         check_values(resolved(compose(["optimizer=momentum", override])))
+
+
+@pytest.mark.parametrize(
+    "override", ["switch_at=1", "switch_at=0", "first.lr=0", "then.momentum=1", "then.weight_decay=-1"]
+)
+def test_a_wrong_value_of_a_part_of_the_switch_names_its_key(override: str) -> None:
+    with pytest.raises(RequestError, match=rf"optimizer\.{override.partition('=')[0]}"):
+        check_values(resolved(compose(["optimizer=switch", f"optimizer.{override}"])))
 
 
 def test_expand_gives_every_cell_of_a_grid() -> None:

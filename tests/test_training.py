@@ -17,7 +17,9 @@ from cnnbench import build
 from cnnbench import train as training
 from cnnbench.augment import epoch_generator
 from cnnbench.config import groups
+from cnnbench.optim import build_optimizer
 from cnnbench.results.record import read_record
+from cnnbench.schedulers import build_scheduler
 
 OPTIMIZERS = groups()["optimizer"]
 SCHEDULERS = groups()["scheduler"]
@@ -33,8 +35,11 @@ def run(folder: Path, *overrides: str) -> dict[str, Any]:
     return record
 
 
-def plain_loop(cfg: dict[str, Any]) -> tuple[torch.nn.Module, list[float]]:
-    """What a person would write: no Lightning, no chunks; returns the network and the mean loss of each epoch."""
+def plain_loop(cfg: dict[str, Any], schedule: Any = None) -> tuple[torch.nn.Module, list[float]]:
+    """What a person would write: no Lightning, no chunks; returns the network and the mean loss of each epoch.
+
+    ``schedule`` makes the schedule from the optimizer and the steps of the run, in place of the configuration's.
+    """
     torch.set_num_threads(training.available_cores())
     seed_everything(cfg["seed"], verbose=False)
     data = build.build_data(cfg)
@@ -45,14 +50,13 @@ def plain_loop(cfg: dict[str, Any]) -> tuple[torch.nn.Module, list[float]]:
     images = images * (1 / (255 * std)) + (-mean / std)
     labels = torch.from_numpy(arrays["train_labels"][rows])
     parts = build.build_optimization(cfg)
-    optimizer = parts["optimizer"](list(network.parameters()))
     size = cfg["data"]["batch_size"]
     per_epoch = -(-len(labels) // size)
+    optimizer = build_optimizer(parts["optimizer"], network.parameters(), per_epoch * cfg["trainer"]["max_epochs"])
     make = parts["scheduler"]
-    scheduler = None
-    if make is not None:
-        total = {"total_steps": per_epoch * cfg["trainer"]["max_epochs"]} if parts["interval"] == "step" else {}
-        scheduler = make(optimizer, **total)
+    scheduler = schedule and schedule(optimizer, per_epoch * cfg["trainer"]["max_epochs"])
+    if scheduler is None and make is not None:
+        scheduler = build_scheduler(make, optimizer, per_epoch * cfg["trainer"]["max_epochs"])
     losses = []
     for epoch in range(cfg["trainer"]["max_epochs"]):
         network.train()
@@ -75,7 +79,7 @@ def plain_loop(cfg: dict[str, Any]) -> tuple[torch.nn.Module, list[float]]:
 
 @pytest.mark.parametrize(
     ("optimizer", "scheduler"),
-    [(o, "cosine") for o in OPTIMIZERS] + [("adam", s) for s in SCHEDULERS] + [("momentum", "onecycle")],
+    [(o, "cosine") for o in OPTIMIZERS] + [("adam", s) for s in SCHEDULERS],
 )
 def test_a_run_equals_a_plain_loop_to_the_bit(tmp_path: Path, optimizer: str, scheduler: str) -> None:
     asked = (f"optimizer={optimizer}", f"scheduler={scheduler}", "objective=train/loss", "trainer.max_epochs=3")
@@ -89,8 +93,36 @@ def test_a_run_equals_a_plain_loop_to_the_bit(tmp_path: Path, optimizer: str, sc
     np.testing.assert_allclose(record["history"]["train/loss"], losses, rtol=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
+def test_one_cycle_is_torchs_with_its_momentum_step_by_step(tmp_path: Path, optimizer: str) -> None:
+    cfg = config(f"optimizer={optimizer}", "scheduler=onecycle", "trainer.max_epochs=3", "steps_per_execution=3")
+    momenta = []
+
+    class Watched(torch.optim.lr_scheduler.OneCycleLR):
+        def step(self, *args: Any) -> None:
+            super().step(*args)
+            group = self.optimizer.param_groups[0]
+            momenta.append(group["momentum"] if "momentum" in group else group["betas"][0])
+
+    network, _ = plain_loop(cfg, lambda made, steps: Watched(made, cfg["optimizer"]["lr"], total_steps=steps))
+    assert training.train(cfg, tmp_path)["status"] == "completed"
+    mine = weights(tmp_path)
+    assert all(torch.equal(mine[f"network.{name}"], value) for name, value in network.state_dict().items())
+    assert len(set(momenta)) > 10 and min(momenta) < 0.86 < 0.94 < max(momenta)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet", "shufflenet", "xnor"])
+def test_the_larger_networks_train(tmp_path: Path, model: str) -> None:
+    asked = (f"model={model}", "data.limit_train=32", "trainer.max_epochs=1", "optimizer.lr=1e-3", "threads=1")
+    record = run(tmp_path, *asked)
+    network = build.build_network(config(*asked), build.build_data(config(*asked)))
+    mine = weights(tmp_path)
+    assert all(not torch.equal(mine[f"network.{name}"], value) for name, value in network.named_parameters())
+    assert record["model"]["bits"] < 32 * record["model"]["parameters"] or model != "xnor"
+
+
 COMBINATIONS = [
-    ("optimizer=sgd", "scheduler=onecycle"),
+    ("optimizer=switch", "scheduler=onecycle", "model.norm=batch", "decay_norm_and_bias=false"),
     ("optimizer=momentum", "scheduler=plateau", "trainer.gradient_clip_val=0.5"),
     ("optimizer=rmsprop", "trainer.accumulate_grad_batches=3"),
     ("optimizer=adam", "augment=flip_crop", "augment.cutout=4", "model.dropout=0.2", "model.hidden=[16]"),

@@ -104,4 +104,4 @@ def test_a_row_trains_a_step(study, row, tiny_sets, tmp_path):
     assert record["status"] == "completed" or cfg["optimizer"]["lr"] >= 0.05
 
 
-OFFLINE: dict[str, list[str]] = {"resnet18": ["model.weights=null", "data.image_size=64"]}
+OFFLINE: dict[str, list[str]] = {"resnet18": ["model.weights=null", "model.stem=imagenet", "data.image_size=64"]}
