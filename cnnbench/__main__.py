@@ -29,6 +29,20 @@ def report(arguments: Sequence[str]) -> int:
     return make(list(arguments))
 
 
+def resume(arguments: Sequence[str]) -> int:
+    """Go on with a stopped run or sweep."""
+    from cnnbench.again import resume as go_on
+
+    return go_on(arguments)
+
+
+def rerun(arguments: Sequence[str]) -> int:
+    """Run a finished run again and say whether the result is the same."""
+    from cnnbench.again import rerun as repeat
+
+    return repeat(arguments)
+
+
 def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
     from cnnbench.listing import listing
@@ -37,7 +51,9 @@ def show(arguments: Sequence[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "report": report, "list": show}
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train, "report": report, "resume": resume, "rerun": rerun, "list": show
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from cnnbench import build
 from cnnbench import train as training
 from cnnbench.augment import epoch_generator
 from cnnbench.config import groups
+from cnnbench.environment import available_cores
 from cnnbench.results.record import read_record
 
 OPTIMIZERS = groups()["optimizer"]
@@ -35,7 +36,7 @@ def run(folder: Path, *overrides: str) -> dict[str, Any]:
 
 def plain_loop(cfg: dict[str, Any]) -> tuple[torch.nn.Module, list[float]]:
     """What a person would write: no Lightning, no chunks; returns the network and the mean loss of each epoch."""
-    torch.set_num_threads(training.available_cores())
+    torch.set_num_threads(available_cores())
     seed_everything(cfg["seed"], verbose=False)
     data = build.build_data(cfg)
     network = build.build_network(cfg, data)

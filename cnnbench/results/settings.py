@@ -14,7 +14,7 @@ SEED = "seed"  # the replicate, never a factor
 
 # Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
 NO_RESULT = (
-    "name", "threads", "steps_per_execution", "cuda_graph", "hydra", "logger", "paths", "output_dir",
+    "name", "threads", "steps_per_execution", "cuda_graph", "checkpoint", "sweep", "hydra", "logger", "paths", "output_dir",
     "callbacks.progress", "callbacks.figures",
     "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.eval_batch_size",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
