@@ -33,7 +33,7 @@ from cnnbench.stopping import STOP_FILE, listening, requested
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep import commands
 from cnnbench.sweep.isolate import warm_up
-from cnnbench.sweep.job import SWEEP, TOTAL, run_job, say
+from cnnbench.sweep.job import SWEEP, TOTAL, run_job, say, summary
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Plan:
     cells: list[grid.Cell] | None  # of a grid; a search draws its runs while it goes
     options: dict[str, Any]  # the configuration's ``sweep``
     extra: list[str] = field(default_factory=list)  # overrides that settle the folder names
+    finished: bool = False  # a single run that has been done
 
     def left(self) -> list[grid.Cell] | None:
         """The cells that are to be run."""
@@ -84,8 +85,9 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
         cells = grid.place(cells, folder)
     asked = Plan(folder, sweep, cells if is_grid else None, options, names if sweep else [])
     left = asked.left()
-    if not sweep:
-        _check_folder(folder, cells[0].config)
+    if not sweep and _finished(folder, cells[0].config):
+        asked.finished = True
+        return asked
     if sweep and left != [] and options["isolate"] and "BasicLauncher" in str(base.launcher.get("_target_")):
         warm_up()
     check_runs([cell.config for cell in (cells if left is None else left)])
@@ -110,14 +112,16 @@ def check_runs(configs: Sequence[dict[str, Any]]) -> None:
         check(config)
 
 
-def _check_folder(folder: Path, config: dict[str, Any]) -> None:
-    """Raise RequestError where a single run's folder belongs to another run."""
+def _finished(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether a single run has been done; raises RequestError where the folder belongs to another."""
     mark = fingerprint(config)
-    claim.finished(folder, mark)
+    if claim.finished(folder, mark) is not None:
+        return True
     if not (folder / FILE).exists() and grid.hydra_fingerprint(folder) not in (None, mark):
         raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
     if claim.is_claimed(folder):
         raise claim.TakenError(f"{folder}: another process is running this")
+    return False
 
 
 def _own_folder(folder: Path) -> Path:
@@ -153,6 +157,9 @@ def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> i
     call = [*flags, *overrides, *asked.extra]
     if asked.sweep:
         return _sweep(asked, flags, overrides, call)
+    if asked.finished:
+        say(f"{asked.folder} has finished already\n{summary(read_record(asked.folder), asked.folder, short=False)}")
+        return 0
     with listening():
         try:
             through_hydra(call)

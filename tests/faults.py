@@ -16,39 +16,45 @@ class Fault(pl.Callback):
     """Does ``how`` (raise, diverge, kill, term, int, exit or hang) at the end of the first chunk at or after ``step``.
 
     Args:
-        file: made when it happens; where it is there already, nothing happens. None is every time.
-        seed: only in the run with this seed.
+        by_seed: instead of ``how``, what happens in the runs with these seeds.
+        folder: where it happens only once: a file of the seed's name marks that it has.
     """
 
-    def __init__(self, how: str, step: int = 1, file: str | None = None, seed: int | None = None) -> None:
-        self.how, self.step, self.file, self.seed = how, step, Path(file) if file else None, seed
+    def __init__(
+        self, how: str | None = None, step: int = 1, by_seed: dict[int, str] | None = None, folder: str | None = None
+    ) -> None:
+        self.how, self.step, self.by_seed = how, step, {int(seed): value for seed, value in (by_seed or {}).items()}
+        self.folder = Path(folder) if folder else None
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
-        if trainer.global_step < self.step or self.seed not in (None, trainer.datamodule.seed):  # type: ignore[attr-defined]
+        seed: int = trainer.datamodule.seed  # type: ignore[attr-defined]
+        how = self.by_seed.get(seed, self.how)
+        if how is None or trainer.global_step < self.step:
             return
-        if self.file is not None:
-            if self.file.exists():
+        if self.folder is not None:
+            mark = self.folder / f"seed{seed}"
+            if mark.exists():
                 return
-            self.file.touch()
-        if self.how == "raise":
+            mark.touch()
+        if how == "raise":
             raise RuntimeError("it went off")
-        if self.how == "diverge":
+        if how == "diverge":
             with torch.no_grad():
                 next(module.parameters()).fill_(float("nan"))
-        elif self.how == "exit":
+        elif how == "exit":
             os._exit(3)
-        elif self.how == "hang":
+        elif how == "hang":
             time.sleep(600)
         else:
-            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}[self.how])
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}[how])
 
 
-class FaultsBySeed(pl.Callback):
-    """A fault for each of some seeds: {1: raise, 2: diverge, ...}."""
+class Count(pl.Callback):
+    """Writes a line with the seed into ``file`` whenever a run starts to train."""
 
-    def __init__(self, by_seed: dict[int, str], step: int = 1) -> None:
-        self.faults = [Fault(how, step, seed=int(seed)) for seed, how in by_seed.items()]
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
-        for fault in self.faults:
-            fault.on_train_batch_end(trainer, module)
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        with self.file.open("a") as file:
+            file.write(f"{trainer.datamodule.seed}\n")  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 if TYPE_CHECKING:
     from cnnbench.classifier import ImageClassifier
 
-AT_CHANCE = 0.01  # relative distance from the loss of guessing that counts as being there
+AT_CHANCE = 0.02  # relative distance from the loss of guessing that counts as being there
 
 
 class Diverged(RuntimeError):
@@ -36,7 +36,7 @@ class StopWhenDiverged(
     Args:
         above: how many times the loss of guessing, ln(classes), is far too high; None never ends a run for that.
         epochs: in a row.
-        at_chance: whether epochs that stay at the loss of guessing, within 1 %, count too.
+        at_chance: whether epochs that stay at the loss of guessing, within 2 %, count too.
     """
 
     def __init__(self, above: float | None = None, epochs: int = 5, at_chance: bool = False) -> None:

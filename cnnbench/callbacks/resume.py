@@ -120,7 +120,7 @@ def place(loop: dict[str, Any], position: Mapping[str, int], chunks: int) -> Non
         return {"total": tracker, "current": dict(tracker)}
 
     # by an epoch that is ready and has not started Lightning knows that the rest is to be taken as it stands
-    loop["epoch_progress"] = progress(position["epoch"], position["epoch"] + bool(chunks))
+    loop["epoch_progress"] = progress(position["epoch"], position["epoch"] + (position["batch"] > 0))
     loop["epoch_loop.batch_progress"] = {**progress(chunks), "is_last_batch": False}
     loop["epoch_loop.val_loop.batch_progress"] = {**progress(0), "is_last_batch": False}
 

@@ -110,7 +110,7 @@ def folder_names(runs: Iterable[Sequence[str]]) -> list[str]:
         count += 1
         for text in run:
             key, _, value = text.partition("=")
-            values.setdefault(key, set()).add(value)
+            values.setdefault(key.lstrip("+~"), set()).add(value)
     shared = [key for key, seen in values.items() if len(seen) == 1 and count > 1]
     return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
 

@@ -48,6 +48,8 @@ class Job:
 
 def context() -> ForkServerContext:
     """Makes processes from the server, which is started by the first."""
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method(None, force=True)  # joblib's workers pass on a name that nobody else knows
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(PRELOAD)
     return found
@@ -75,8 +77,8 @@ def run_isolated(job: Job, minutes: float | None = None) -> Record:
     """
     with listening():
         process = context().Process(target=_work, args=(job, dict(os.environ)))
+        process.start()  # returns once the process is there; the server may have had to import first
         start = time.monotonic()
-        process.start()
         stopping = late = False
         while process.exitcode is None:
             process.join(POLL)
