@@ -8,7 +8,7 @@ DIR    ?= outputs
 STUDY  ?= eq2425
 ARGS   ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train report reproduce tensorboard test lint bench clean
+.PHONY: help setup sweep train report reproduce tensorboard test torture lint bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ tensorboard: setup ## browse the runs below DIR=outputs, on this machine only
 
 test: $(VENV)/.installed-test ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+torture: $(VENV)/.installed-test ## kill runs at random moments; each must go on to the identical result
+	@PYTHONPATH=tests $(BIN)/python tests/torture.py $(ARGS)
 
 lint: $(VENV)/.installed-lint ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -50,6 +50,20 @@ def find_lr(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def resume(arguments: Sequence[str]) -> int:
+    """Go on with a stopped run or sweep."""
+    from cnnbench.again import resume as go_on
+
+    return go_on(arguments)
+
+
+def rerun(arguments: Sequence[str]) -> int:
+    """Run a finished run again and say whether the result is the same."""
+    from cnnbench.again import rerun as repeat
+
+    return repeat(arguments)
+
+
 def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
     from cnnbench.listing import listing
@@ -62,6 +76,8 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "report": report,
     "reproduce": reproduce,
+    "resume": resume,
+    "rerun": rerun,
     "predict": predict,
     "find-lr": find_lr,
     "list": show,

@@ -76,11 +76,17 @@ def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) 
     )
 
 
-def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself."""
+def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
+    """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
+
+    Args:
+        resumed: the step that a killed run goes on from; TensorBoard then hides what the run had sent after it.
+    """
     options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
-    logger = instantiate(config["logger"], save_dir=str(folder)) if config["logger"].get("_target_") else False
+    target = config["logger"].get("_target_")
+    purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
+    logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
     return instantiate(
         options,
         callbacks=[*chosen[1:], *callbacks, *chosen[:1]],

@@ -81,6 +81,8 @@ class ImageClassifier(pl.LightningModule):
         self.gradient_clip_val, self.accumulate, self.cuda_graph = gradient_clip_val, accumulate, cuda_graph
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
+        self._meter: EpochMeter | None = None  # of the running epoch
+        self._resumed: dict[str, Tensor] = {}  # what the epoch had seen that a checkpoint goes on with
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W), float, to logits (N, num_classes)."""
@@ -128,10 +130,17 @@ class ImageClassifier(pl.LightningModule):
             else:
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
 
+    def on_train_start(self) -> None:
+        if self._captured is not None:  # a checkpoint has brought its learning rates, on the CPU
+            make_capturable(self.trainer.optimizers[0], self.device)
+
     def on_train_epoch_start(self) -> None:
         loader = self.trainer.train_dataloader
         loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
         self._meter = self._new_meter(loader)
+        if self._resumed:
+            self._meter.load_state_dict(self._resumed)
+            self._resumed = {}
         self._waiting = 0  # batches whose gradients have not been stepped yet
         if self.frozen_epochs:
             freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
@@ -140,6 +149,7 @@ class ImageClassifier(pl.LightningModule):
 
     def training_step(self, batches: Batches, batch_idx: int) -> None:
         """Train on every batch of a chunk, one optimizer step for each ``accumulate`` of them."""
+        assert self._meter is not None
         remaining = len(batches)
         for images, labels in batches:
             remaining -= 1
@@ -199,7 +209,19 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._finish("train")
+        self._meter = None
         self._advance("epoch")
+
+    # What a checkpoint needs besides weights, optimizer and schedule
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        running = {} if self._meter is None else self._meter.state_dict()
+        checkpoint["classifier"] = {"metrics": self.metrics, "confusion": self.confusion, "running": running}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["classifier"]
+        self.metrics, self.confusion = dict(state["metrics"]), dict(state["confusion"])
+        self._resumed = state["running"]
 
     # Evaluation
 
@@ -246,7 +268,9 @@ class ImageClassifier(pl.LightningModule):
 
     def _finish(self, split: str) -> None:
         """Turn the epoch's predictions into metrics, and tell Lightning (for early stopping and schedules)."""
-        values, confusion = (self._meter if split == "train" else self._eval_meter).compute()
+        meter = self._meter if split == "train" else self._eval_meter
+        assert meter is not None
+        values, confusion = meter.compute()
         named = {f"{split}/{name}": value for name, value in values.items()}
         self.metrics.update(named)
         self.confusion[split] = confusion
@@ -254,4 +278,5 @@ class ImageClassifier(pl.LightningModule):
 
     def training_loss(self) -> float:
         """Mean training loss of this epoch so far; NaN or infinite once the run has diverged (waits for the device)."""
+        assert self._meter is not None
         return self._meter.loss()

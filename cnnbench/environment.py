@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import subprocess
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +36,53 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def environment(device: str) -> dict[str, Any]:
-    """The record's ``environment``; ``device`` is torch's name of the device trained on."""
-    import torch
+def available_cores() -> int:
+    """Cores that this process may use; OMP_NUM_THREADS where it is set, as for every program that computes."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+
+@lru_cache(maxsize=1)
+def packages() -> dict[str, str]:
+    """The installed version of cnnbench and of each package that it depends on."""
+    try:
+        asked = [re.split(r"[^\w.-]", text)[0] for text in requires("cnnbench") or () if "extra ==" not in text]
+    except PackageNotFoundError:
+        asked = []
     versions = {}
-    for package in ("torch", "torchvision", "lightning", "cnnbench"):
+    for package in sorted({"cnnbench", "torch", "torchvision", "lightning", "numpy", *asked}):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "unknown"
+    return versions
+
+
+def environment(device: str | None = None) -> dict[str, Any]:
+    """The record's ``environment``.
+
+    Args:
+        device: torch's name of the device trained on; None where that is not known, and torch is not imported.
+    """
     commit, dirty = code_version()
-    return {
+    found = {
         "python": platform.python_version(),
-        **versions,
+        **{package: packages()[package] for package in ("torch", "torchvision", "lightning", "cnnbench")},
+        "packages": packages(),
         "device": device,
-        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
+        "gpu": None,
         "cpu": processor(),
-        "threads": torch.get_num_threads(),
+        "cores": available_cores(),
+        "threads": None,
         "system": platform.platform(),
         "git": commit,
         "git_dirty": dirty,
     }
+    if device is not None:
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name() if device.startswith("cuda") else None
+        found["threads"] = torch.get_num_threads()
+    return found

@@ -1,4 +1,4 @@
-"""One run or many, through Hydra: check everything first, run, and say at the end what came out.
+"""One run or many through Hydra: check everything first, run what is left to do, and say at the end what came out.
 
 Hydra stops a sweep at the first job that raises and then forgets its callbacks, so here a job never raises: a failure
 is a record. Everything that a sweep prints or writes at its end comes from the records on disk, whatever launched it.
@@ -7,15 +7,17 @@ is a record. Everything that a sweep prints or writes at its end comes from the 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from cnnbench import claim
 from cnnbench.config import (
     CONFIG_DIR,
     VERSION_BASE,
@@ -23,27 +25,41 @@ from cnnbench.config import (
     compose,
     expand,
     expand_globs,
+    fingerprint,
     register_resolvers,
-    resolved,
 )
 from cnnbench.errors import RequestError
-from cnnbench.results.record import RecordError, read_record
-
-TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many runs this sweep has; set for the jobs, wherever they run
+from cnnbench.results.record import FILE, RecordError, read_record
+from cnnbench.stopping import STOP_FILE, listening, requested
+from cnnbench.sweep import cells as grid
+from cnnbench.sweep import commands
+from cnnbench.sweep.isolate import warm_up
+from cnnbench.sweep.job import SWEEP, TOTAL, run_job, say, summary
 
 
 @dataclass
 class Plan:
-    """What the command line asks for, checked: the overrides of each run, and the folder of them all."""
+    """What the command line asks for, checked: the folder of it all, and what is to be run."""
 
-    runs: list[list[str]]
     folder: Path
     sweep: bool
+    cells: list[grid.Cell] | None  # of a grid; a search draws its runs while it goes
+    options: dict[str, Any]  # the configuration's ``sweep``
     extra: list[str] = field(default_factory=list)  # overrides that settle the folder names
+    finished: bool = False  # a single run that has been done
+
+    def left(self) -> list[grid.Cell] | None:
+        """The cells that are to be run."""
+        if self.cells is None:
+            return None
+        return [cell for cell in self.cells if cell.left(self.options["repeat_failed"])]
 
 
-def plan(overrides: Sequence[str], sweep: bool) -> Plan:
-    """Compose and check every run that ``overrides`` ask for.
+def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]] = ()) -> Plan:
+    """Compose and check every run that ``overrides`` ask for and that has not been done.
+
+    Args:
+        earlier: overrides of other commands of the same sweep, whose cells are to be done too.
 
     Raises:
         RequestError: something in it cannot be done as asked; nothing has been started or written.
@@ -52,19 +68,35 @@ def plan(overrides: Sequence[str], sweep: bool) -> Plan:
     base = compose([text for text in _fixed(overrides) if text.lstrip("+~").startswith("hydra")], hydra=True).hydra
     sweep = sweep or str(base.mode or "").endswith("MULTIRUN")
     # a search draws its runs while it goes, so only what is fixed can be checked
-    grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
-    runs = expand(overrides) if grid else [_fixed(overrides)] if sweep else [list(overrides)]
-    check_runs(runs)
+    is_grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
+    runs = expand(overrides) if is_grid else [_fixed(overrides)] if sweep else [list(overrides)]
+    names = grid.folder_names(runs)
+    cells = grid.make_cells(runs, names if sweep else [])
+    for command in earlier:
+        more = expand(command)
+        cells += grid.make_cells(more, grid.folder_names(more))
+    for cell in cells:
+        check_values(cell.config)
+    options = cells[0].config["sweep"]
+    if options["timeout"] is not None and not options["isolate"]:
+        raise RequestError("sweep.timeout needs sweep.isolate=true: only a process of its own can be ended")
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    given = any(text.startswith(f"{key}=") for text in overrides)
     folder = Path(str(OmegaConf.select(compose(runs[0], hydra=True), key)))
-    if any(text.startswith(f"{key}=") for text in overrides):
-        extra = []
-    else:
-        folder = _own_folder(folder)
-        extra = [f"{key}='{folder}'"]
-    if sweep:
-        extra += _folder_names(runs)
-    return Plan(runs, folder, sweep, extra)
+    if is_grid:
+        cells = grid.place(cells, folder)
+    asked = Plan(folder, sweep, cells if is_grid else None, options, names if sweep else [])
+    left = asked.left()
+    if not sweep and _finished(folder, cells[0].config):
+        asked.finished = True
+        return asked
+    if sweep and left != [] and options["isolate"] and "BasicLauncher" in str(base.launcher.get("_target_")):
+        warm_up()
+    check_runs([cell.config for cell in (cells if left is None else left)])
+    if not given:
+        asked.folder = _own_folder(folder)
+        asked.extra.append(f"{key}='{asked.folder}'")
+    return asked
 
 
 def _fixed(overrides: Sequence[str]) -> list[str]:
@@ -72,19 +104,26 @@ def _fixed(overrides: Sequence[str]) -> list[str]:
     return [text for text in overrides if "(" not in text and "," not in text.partition("=")[2]]
 
 
-def check_runs(runs: Sequence[Sequence[str]]) -> None:
-    """Compose every run and check its values, and then all that it names; raises RequestError.
-
-    In two passes, because the second has to import torch and the first finds most mistakes.
-    """
-    configs = []
-    for overrides in runs:
-        configs.append(resolved(compose(overrides)))
-        check_values(configs[-1])
+def check_runs(configs: Sequence[dict[str, Any]]) -> None:
+    """Build all that the configurations name, which has to import torch; raises RequestError."""
+    if not configs:
+        return
     from cnnbench.preflight import check
 
     for config in configs:
         check(config)
+
+
+def _finished(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether a single run has been done; raises RequestError where the folder belongs to another."""
+    mark = fingerprint(config)
+    if claim.finished(folder, mark) is not None:
+        return True
+    if not (folder / FILE).exists() and grid.hydra_fingerprint(folder) not in (None, mark):
+        raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
+    if claim.is_claimed(folder):
+        raise claim.TakenError(f"{folder}: another process is running this")
+    return False
 
 
 def _own_folder(folder: Path) -> Path:
@@ -101,78 +140,12 @@ def _own_folder(folder: Path) -> Path:
     raise RequestError(f"there are 1,000 folders named like {folder} already")
 
 
-def _folder_names(runs: list[list[str]]) -> list[str]:
-    """Overrides that name each run's folder by what varies, leaving out what all runs share."""
-    values: dict[str, set[str]] = {}
-    for run in runs:
-        for text in run:
-            key, _, value = text.partition("=")
-            values.setdefault(key, set()).add(value)
-    shared = [key for key, seen in values.items() if len(seen) == 1 and len(runs) > 1]
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
-
-
-def run_job(cfg: DictConfig) -> float | None:
-    """What Hydra calls for each run; never raises but for Ctrl-C. Returns the objective, for sweepers that search."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from cnnbench.train import train
-
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    overrides = list(hydra.overrides.task)
-    choices = {group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
-    total = os.environ.get(TOTAL)
-    if total is not None:
-        varied = re.sub(r",(?![^[]*])", " ", hydra.job.override_dirname)  # a comma in a list stays
-        say(f"\n[{hydra.job.num + 1}/{total}] {varied or 'the defaults'}")
-    config = resolved(cfg)
-    config["threads"] = config["threads"] or _share_of_cores(hydra.launcher.get("n_jobs"), total)
-    record = train(config, folder, overrides, choices)
-    say(summary(record, folder, short=total is not None))
-    if record["status"] == "interrupted":
-        raise KeyboardInterrupt
-    return record.get("best", {}).get(record["protocol"]["objective"])
-
-
-def _share_of_cores(jobs: int | None, total: str | None) -> int | None:
-    """CPU threads of each of ``jobs`` parallel runs (joblib's n_jobs: negative counts back from all cores); None where
-    runs go one after the other."""
-    from cnnbench.train import available_cores
-
-    if jobs is None or jobs == 1 or total is None:
-        return None
-    cores = available_cores()
-    at_once = min(jobs if jobs > 0 else max(cores + 1 + jobs, 1), int(total))
-    return max(cores // at_once, 1)
-
-
-def summary(record: dict[str, Any], folder: Path, short: bool) -> str:
-    """What a person wants to know of a run that has ended, in a line or a few."""
-    if record["status"] != "completed":
-        error = record["error"] or {}
-        lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
-        if os.environ.get("CNNBENCH_TRACEBACK") == "1":
-            lines.append(error.get("traceback", ""))
-    else:
-        metrics, best, objective = record["metrics"], record["best"], record["protocol"]["objective"]
-        lines = [
-            f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
-            f"loss {metrics['test/loss']:.4f}, with the {record['protocol']['weights']} weights "
-            f"(epoch {best['epoch'] + 1}: {objective} {best[objective]:.4f}); {record['time']['fit_seconds']:.1f} s"
-        ]
-        if record["data"]["validation"] == "test" and record["protocol"]["weights"] == "best":
-            lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
-    if not short:
-        lines.append(f"  record       {folder / 'result.json'}\n  tensorboard  tensorboard --logdir {folder}")
-    return "\n".join(lines)
-
-
-def launch(arguments: Sequence[str]) -> int:
-    """Run what the command line asks for.
+def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> int:
+    """Run what the command line asks for, and of that what has not been done.
 
     Args:
         arguments: overrides and Hydra's flags.
+        earlier: overrides of other commands of the same sweep, whose cells are to be done too.
 
     Returns:
         0 when every run completed, 1 when one did not.
@@ -183,23 +156,72 @@ def launch(arguments: Sequence[str]) -> int:
     flags = [text for text in arguments if text.startswith("-")]
     overrides = [text for text in arguments if not text.startswith("-")]
     overrides = expand_globs(overrides)
-    asked = plan(overrides, sweep=bool({"-m", "--multirun"} & set(flags)))
+    asked = plan(overrides, bool({"-m", "--multirun"} & set(flags)), earlier)
+    call = [*flags, *overrides, *asked.extra]
     if asked.sweep:
-        os.environ[TOTAL] = str(len(asked.runs))
-        say(f"{len(asked.runs)} runs, into {asked.folder}")
-    interrupted = False
-    try:
-        through_hydra([*flags, *overrides, *asked.extra])
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        os.environ.pop(TOTAL, None)
-    if asked.sweep:
-        return finish(asked.folder, interrupted)
+        return _sweep(asked, flags, overrides, call)
+    if asked.finished:
+        say(f"{asked.folder} has finished already\n{summary(read_record(asked.folder), asked.folder, short=False)}")
+        return 0
+    with listening():
+        try:
+            through_hydra(call)
+        except KeyboardInterrupt:
+            return 1
     try:
         return 0 if read_record(asked.folder)["status"] == "completed" else 1
     except (RecordError, FileNotFoundError):
         return 1
+
+
+def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Sequence[str]) -> int:
+    """Run the cells that are left, and finish."""
+    left = asked.left()
+    many = "a search" if asked.cells is None else grid.told(asked.cells, asked.options["repeat_failed"])
+    say(f"{many}; in {asked.folder}")
+    if left == []:
+        return finish(asked.folder)
+    commands.keep(asked.folder, flags, overrides)
+    stop = asked.folder.resolve() / f".stop-{os.getpid()}"
+    count = len(asked.cells or ())
+    os.environ.update({
+        TOTAL: f"{count - len(left or ())}/{count or '?'}", SWEEP: f"{os.getpid()} {time.time()}", STOP_FILE: str(stop)
+    })  # fmt: skip
+    interrupted = False
+    try:
+        with listening(), _only(left):
+            try:
+                through_hydra(call)
+            except KeyboardInterrupt:
+                interrupted = True
+            except SystemExit:  # Hydra has said why
+                say("the launcher gave up")
+            interrupted |= requested() is not None
+    finally:
+        stop.unlink(missing_ok=True)
+        for name in (TOTAL, SWEEP, STOP_FILE):
+            os.environ.pop(name, None)
+    return finish(asked.folder, interrupted)
+
+
+@contextmanager
+def _only(cells: Sequence[grid.Cell] | None) -> Iterator[None]:
+    """Let Hydra's basic sweeper run these cells, each in its folder, instead of its whole grid."""
+    if cells is None:
+        yield
+        return
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    def split(overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:
+        runs = [cell.command() for cell in cells]
+        return list(BasicSweeper.split_overrides_to_chunks(runs, max_batch_size))
+
+    before = BasicSweeper.split_arguments
+    BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        BasicSweeper.split_arguments = staticmethod(before)  # type: ignore[method-assign]
 
 
 def through_hydra(arguments: Sequence[str]) -> None:
@@ -220,17 +242,21 @@ def finish(folder: Path, interrupted: bool = False) -> int:
     from cnnbench.results import leaderboard, report
     from cnnbench.results.collect import collect
 
-    runs = collect([folder])
-    say(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
+    try:
+        runs = collect([folder])
+    except RequestError:  # stopped before the first began
+        runs = []
+    else:
+        say(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
     if interrupted:
-        say(f"interrupted; finished runs are kept. `cnnbench report {folder}` makes the leaderboard and the report")
+        say(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         return 1
     for path in report.make([folder]):
         say(f"  {path.suffix[1:]:<12} {path}")
     say(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} tensorboard --logdir {folder}")
-    return 0 if runs and all(run.status == "completed" for run in runs) else 1
-
-
-def say(text: str) -> None:
-    """Print at once, so that a pipe or a log shows it while the sweep runs."""
-    print(text, flush=True)
+    if not runs or not all(run.status == "completed" for run in runs):
+        say(
+            f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
+        )
+        return 1
+    return 0

@@ -98,6 +98,18 @@ class EpochMeter:
         self.loss_sum.add_(loss, alpha=count)
         self.seen += count
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an unfinished epoch has seen, on the CPU."""
+        seen = {"predictions": self.predictions[: self.seen], "targets": self.targets[: self.seen]}
+        return {name: value.cpu().clone() for name, value in {**seen, "loss_sum": self.loss_sum}.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another meter of the same epoch stood."""
+        self.seen = len(state["targets"])
+        self.predictions[: self.seen] = state["predictions"]
+        self.targets[: self.seen] = state["targets"]
+        self.loss_sum.copy_(state["loss_sum"])
+
     def loss(self) -> float:
         """Mean loss over the images seen so far (waits for the device)."""
         return (self.loss_sum / max(self.seen, 1)).item()

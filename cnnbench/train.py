@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
+import hashlib
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +12,20 @@ import lightning.pytorch as pl
 import torch
 from hydra.errors import InstantiationException
 
+from cnnbench import checkpoints, claim
 from cnnbench.build import Config, build_classifier, build_data, build_network, build_trainer, describe_network
-from cnnbench.callbacks import BestAndLast, ConfusionFigures, Diverged, History, StopWhenDiverged
+from cnnbench.callbacks import BestAndLast, ConfusionFigures, Diverged, History, Resume, StopWhenDiverged
 from cnnbench.callbacks.pictures import agreement, draw_pictures
 from cnnbench.classifier import ImageClassifier
 from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
-from cnnbench.environment import environment
+from cnnbench.environment import available_cores, code_version, environment
+from cnnbench.errors import RequestError
 from cnnbench.memory import keep_freed_memory
 from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
+from cnnbench.stopping import Stopped, listening
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
@@ -36,35 +38,38 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 
     Returns:
         The record, which is also ``folder/result.json``. Its ``status`` tells how the run ended; a failure is in
-        ``error`` and is not raised.
+        ``error`` and is not raised. A run that ended early goes on from its newest checkpoint, and one that has
+        completed is not repeated.
+
+    Raises:
+        RequestError: the folder holds another configuration's run, or another process is running in it.
     """
-    record: Record = {
-        "status": "failed",
-        "name": config["name"],
-        "fingerprint": fingerprint(config),
-        "overrides": list(overrides),
-        "choices": choices or {},
-        "config": config,
-        "seed": config["seed"],
-        "protocol": {"objective": config["objective"], "weights": config["test_with"]},
-        "error": None,
-    }
-    try:
-        _train(config, Path(folder), record)
-    except Diverged as error:
-        record.update(status="diverged", error=_error(error))
-    except KeyboardInterrupt as error:
-        record.update(status="interrupted", error=_error(error))
-    except Exception as error:
-        record.update(status="failed", error=_error(error))
-    write_record(folder, record)
+    folder, mark = Path(folder), fingerprint(config)
+    with claim.claimed(folder), listening():
+        finished = claim.finished(folder, mark)
+        if finished is not None:
+            return finished
+        claim.set_aside(folder)
+        record = claim.new_record(config, overrides, choices, claim.attempts(folder))
+        try:
+            _train(config, folder, record)
+        except Diverged as error:
+            record.update(status="diverged", error={**_error(error), "epoch": error.epoch, "step": error.step})
+        except (KeyboardInterrupt, Stopped) as error:
+            record.update(status="interrupted", error=_error(error))
+        except Exception as error:
+            record.update(status="failed", error=_error(error))
+        write_record(folder, record)
     return record
 
 
 def _train(config: Config, folder: Path, record: Record) -> None:
     quiet()
     keep_freed_memory()
-    torch.set_num_threads(config["threads"] or available_cores())
+    newest = resumable(folder, record["fingerprint"])
+    # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
+    threads = newest[1]["resume"]["sessions"][0]["threads"] if newest else config["threads"] or available_cores()
+    torch.set_num_threads(threads)
     pl.seed_everything(config["seed"], verbose=False)
 
     data = build_data(config)
@@ -80,17 +85,20 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     drawn = dict(config["callbacks"].get("figures", {}))
     pictures = drawn.pop("pictures", False)
     figures = ConfusionFigures(folder / "figures", data.classes, **drawn)
-    trainer = build_trainer(config, folder, [StopWhenDiverged(), figures, history, keep])
+    resume = Resume(keep, session(record), **config["checkpoint"])
+    callbacks: list[pl.Callback] = [figures, history, StopWhenDiverged(**config["divergence"]), keep, resume]
+    trainer = build_trainer(config, folder, callbacks, newest[1]["global_step"] if newest else None)
     record["environment"] = environment(str(trainer.strategy.root_device))
 
-    start = time.perf_counter()
     try:
-        fit(trainer, classifier, data)
+        fit(trainer, classifier, data, newest[0] if newest else None)
     finally:  # a run that ends early has its history too
         record["history"] = history.columns()
         record["metrics"] = dict(classifier.metrics)
         record["best"] = keep.best
-        record["time"] = times(history, data, time.perf_counter() - start)
+        record["time"] = times(history, data, resume.seconds())
+        record["resumed"] = resume.sessions
+    record["model"]["sha256"] = digest(classifier)
 
     matrices = test(trainer, classifier, data, keep, config["test_with"])
     record["metrics"] = dict(classifier.metrics)
@@ -105,10 +113,44 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     record["status"] = "completed"
 
 
-def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule) -> None:
-    """Train; raises KeyboardInterrupt where Lightning would have ended the process for one."""
+def resumable(folder: Path, mark: str) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint in the run's folder and what it holds, if there is one.
+
+    Raises:
+        RequestError: it is of another configuration.
+    """
+    newest = checkpoints.newest(folder / "checkpoints", lambda text: print(f"  {text}", flush=True))
+    if newest is None:
+        return None
+    path, saved = newest
+    last = saved["resume"]["sessions"][-1]
+    if last["fingerprint"] != mark:
+        raise RequestError(f"{path} is of another configuration; choose another folder")
+    print(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})", flush=True)
+    return newest
+
+
+def session(record: Record) -> dict[str, Any]:
+    """What each checkpoint says of the process that wrote it."""
+    commit, dirty = code_version()
+    return {
+        "fingerprint": record["fingerprint"],
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "git": commit,
+        "git_dirty": dirty,
+    }
+
+
+def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: Path | None) -> None:
+    """Train, from ``checkpoint`` on if there is one.
+
+    Raises:
+        KeyboardInterrupt: where Lightning would have ended the process.
+        Stopped: the run was asked to stop.
+    """
     try:
-        trainer.fit(classifier, datamodule=data)
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint)
     except SystemExit as error:
         raise KeyboardInterrupt from error
     if trainer.interrupted:
@@ -122,8 +164,7 @@ def test(
     final = dict(classifier.metrics)
     matrices = dict(classifier.confusion)
     if weights == "best":
-        checkpoint = torch.load(keep.folder / "best.ckpt", map_location="cpu", weights_only=True)
-        classifier.load_state_dict(checkpoint["state_dict"])
+        classifier.load_state_dict(keep.best_weights())
         matrices = dict(keep.best_confusion)
     trainer.test(classifier, datamodule=data, verbose=False)
     classifier.metrics = {**final, **{k: v for k, v in classifier.metrics.items() if k.startswith("test/")}}
@@ -154,12 +195,13 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     trainer.logger.log_hyperparams(values, final)
 
 
-def available_cores() -> int:
-    """Cores that this process may use; OMP_NUM_THREADS where it is set, as for every program that computes."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def digest(classifier: ImageClassifier) -> str:
+    """The SHA-256 of all weights and buffers, in the order of their names."""
+    total = hashlib.sha256()
+    for name, value in sorted(classifier.state_dict().items()):
+        total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def _error(error: BaseException) -> dict[str, str]:

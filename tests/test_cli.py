@@ -10,7 +10,7 @@ import pytest
 from helpers import SMALL, cnnbench
 
 from cnnbench.__main__ import main
-from cnnbench.launch import _share_of_cores
+from cnnbench.sweep.job import share_of_cores
 
 BOMB = """
 import lightning.pytorch as pl
@@ -133,5 +133,5 @@ def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("jobs", "total", "expected"), [(1, "4", None), (None, "4", None), (2, "6", 4), (-1, "6", 1),
                                                          (-1, "2", 4), (4, "2", 4), (16, "99", 1), (2, None, None)])  # fmt: skip
 def test_parallel_runs_share_the_cores(monkeypatch: pytest.MonkeyPatch, jobs, total, expected) -> None:
-    monkeypatch.setattr("cnnbench.train.available_cores", lambda: 8)
-    assert _share_of_cores(jobs, total) == expected
+    monkeypatch.setattr("cnnbench.sweep.job.available_cores", lambda: 8)
+    assert share_of_cores(jobs, total) == expected

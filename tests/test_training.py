@@ -17,6 +17,7 @@ from cnnbench import build
 from cnnbench import train as training
 from cnnbench.augment import epoch_generator
 from cnnbench.config import groups
+from cnnbench.environment import available_cores
 from cnnbench.optim import build_optimizer
 from cnnbench.results.record import read_record
 from cnnbench.schedulers import build_scheduler
@@ -40,7 +41,7 @@ def plain_loop(cfg: dict[str, Any], schedule: Any = None) -> tuple[torch.nn.Modu
 
     ``schedule`` makes the schedule from the optimizer and the steps of the run, in place of the configuration's.
     """
-    torch.set_num_threads(training.available_cores())
+    torch.set_num_threads(available_cores())
     seed_everything(cfg["seed"], verbose=False)
     data = build.build_data(cfg)
     network = build.build_network(cfg, data)

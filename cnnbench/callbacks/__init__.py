@@ -6,5 +6,15 @@ from cnnbench.callbacks.early_stopping import EarlyStopping
 from cnnbench.callbacks.figures import ConfusionFigures
 from cnnbench.callbacks.history import History
 from cnnbench.callbacks.progress import Progress
+from cnnbench.callbacks.resume import Resume
 
-__all__ = ["BestAndLast", "ConfusionFigures", "Diverged", "EarlyStopping", "History", "Progress", "StopWhenDiverged"]
+__all__ = [
+    "BestAndLast",
+    "ConfusionFigures",
+    "Diverged",
+    "EarlyStopping",
+    "History",
+    "Progress",
+    "Resume",
+    "StopWhenDiverged",
+]

@@ -32,6 +32,7 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         self.rows: list[dict[str, float]] = []
         self.epoch_seconds: list[float] = []
         self._started = self._trained = 0.0
+        self._before = 0.0  # seconds of the running epoch before this process went on with it
 
     def columns(self) -> dict[str, list[float]]:
         """The rows as one list a name, as the record has them."""
@@ -40,7 +41,7 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         }
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.perf_counter()
+        self._started = self._trained = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         if trainer.is_last_batch and pl_module.device.type == "cuda":
@@ -48,7 +49,8 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         self._trained = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.epoch_seconds.append(self._trained - self._started)
+        self.epoch_seconds.append(self._before + self._trained - self._started)
+        self._before = self._started = self._trained = 0.0
         group = trainer.optimizers[0].param_groups[0]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(group["lr"])}
         row.update({k: v for k, v in cast("ImageClassifier", pl_module).metrics.items() if not k.startswith("test/")})
@@ -66,10 +68,12 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         write_atomically(self.path, text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "epoch_seconds": self.epoch_seconds}
+        running = self._before + self._trained - self._started
+        return {"rows": self.rows, "epoch_seconds": self.epoch_seconds, "running_seconds": running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.epoch_seconds = list(state_dict["rows"]), list(state_dict["epoch_seconds"])
+        self._before = state_dict["running_seconds"]
 
 
 def _grouped(row: dict[str, float]) -> dict[str, float]:

@@ -97,7 +97,7 @@ class BatchLoader:
         self.rows, self.images = rows, len(data.labels) if rows is None else len(rows)
         self.batches = -(-self.images // batch_size)
         self.batches_per_step = batches_per_step or self.batches
-        self.epoch = 0
+        self.epoch = self.first = self.given = 0
         self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
         self._reader: DataLoader | None = None
         pixels = data.images[0].numel()
@@ -110,10 +110,20 @@ class BatchLoader:
         """Say which epoch the next iteration is; its order and draws follow from that."""
         self.epoch = epoch
 
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch have been given, 0 after the last; Lightning keeps it in its checkpoints."""
+        return {"given": self.given % self.batches}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration, and only that one, leave out the batches that had been given."""
+        self.first = state["given"]
+
     def __iter__(self) -> Iterator[Batches]:
-        batches = self._batches(self.epoch)
-        for start in range(0, self.batches, self.batches_per_step):
+        first, self.first = self.first, 0
+        batches = self._batches(self.epoch, first)
+        for start in range(first, self.batches, self.batches_per_step):
             stop = min(start + self.batches_per_step, self.batches)
+            self.given = stop
             yield Batches(stop - start, batches, last=stop == self.batches)
 
     def _order(self, epoch: int) -> Tensor | None:
@@ -123,28 +133,31 @@ class BatchLoader:
         order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
         return order if self.rows is None else self.rows[order]
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, epoch: int, begin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches from number ``begin`` on, each at the same place in its group's memory as in a whole epoch."""
         draws = None
         if self.augment is not None:
             size = self.data.images.shape[1]
             draws = self.augment.draw(self.images, size, epoch_generator(self.seed, epoch, "draws")).to(self.device)
-        start = 0
-        for raw, labels in self._groups(self._order(epoch)):
+        skipped, start = begin * self.batch_size, begin * self.batch_size // self.group * self.group
+        for raw, labels in self._groups(self._order(epoch), start):
             if self.augment is not None and draws is not None:
                 raw = self.augment(raw, draws[start : start + len(raw)])
-            start += len(raw)
             images = self.normalize(raw)
-            for first in range(0, len(labels), self.batch_size):
+            before = max(skipped - start, 0)
+            start += len(raw)
+            for first in range(before, len(labels), self.batch_size):
                 yield images[first : first + self.batch_size], labels[first : first + self.batch_size]
 
-    def _groups(self, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Raw images and labels of several batches at a time, on the device, in the order of the epoch."""
+    def _groups(self, order: Tensor | None, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raw images and labels of several batches at a time, on the device, in the order of the epoch, from position
+        ``begin`` of it on."""
         if self.workers is not None:
-            yield from self._streamed(order if order is not None else torch.arange(self.images))
+            yield from self._streamed((order if order is not None else torch.arange(self.images))[begin:])
             return
         if order is not None:
             order = order.to(self.device)
-        for start in range(0, self.images, self.group):
+        for start in range(begin, self.images, self.group):
             if order is None:
                 yield self.data.images[start : start + self.group], self.data.labels[start : start + self.group]
             else:
@@ -159,6 +172,7 @@ class BatchLoader:
                 batch_size=None,
                 sampler=self._parts,
                 num_workers=self.workers or 0,
+                generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
                 persistent_workers=bool(self.workers),
                 pin_memory=self.device.type == "cuda",
             )

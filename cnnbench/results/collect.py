@@ -121,7 +121,7 @@ def collect(folders: Sequence[Path]) -> list[Run]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
-        paths.update(dict.fromkeys(path.resolve() for path in _find(folder)))
+        paths.update(dict.fromkeys(path.resolve() for path in find_runs(folder)))
     runs = [read_run(path) for path in paths]
     if not runs:
         shown = ", ".join(map(str, folders))
@@ -153,7 +153,8 @@ def _run(folder: Path, status: str, record: Record) -> Run:
     return Run(folder, status, record, settings)
 
 
-def _find(folder: Path) -> Iterator[Path]:
+def find_runs(folder: Path) -> Iterator[Path]:
+    """The folders of runs below ``folder`` and itself: with a record, or begun by Hydra."""
     for here, below, files in os.walk(folder):
         if FILE in files or (".hydra" in below and (Path(here) / ".hydra" / "overrides.yaml").exists()):
             yield Path(here)

@@ -1,0 +1,87 @@
+"""Checkpoint files: written whole, the one before kept, and damage noticed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a kill leaves the old file or the new one, never a part.
+
+    What ``last.ckpt`` was is kept as ``previous.ckpt``.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        """Replace ``path``; torch's file has a CRC of every part of it, which ``damage`` checks."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".new")
+        torch.save(checkpoint, temporary)
+        if path.name == LAST and path.exists():
+            link(path, path.with_name(PREVIOUS))
+        os.replace(temporary, path)
+
+
+def link(source: Path, target: Path) -> None:
+    """Let ``target`` be what ``source`` is now; no byte is copied, and a later ``source`` is another file."""
+    temporary = target.with_suffix(".link")
+    temporary.unlink(missing_ok=True)
+    os.link(source, temporary)
+    os.replace(temporary, target)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint, on the CPU, without executing code.
+
+    Raises:
+        ValueError: the file is damaged; the message says how.
+        FileNotFoundError: there is none.
+        RuntimeError: it is whole, but holds what cannot be loaded without executing code.
+    """
+    try:
+        with zipfile.ZipFile(path) as parts:
+            if (wrong := parts.testzip()) is not None:
+                raise ValueError(f"{wrong} in it has changed")
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RuntimeError(f"{path} holds what is not loaded, for that could execute code: {error}") from error
+
+
+def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint of a run, and what it holds; None where the run has to start at its beginning.
+
+    Args:
+        folder: ``checkpoints/`` of the run; where none of it can be used it is emptied.
+        tell: is given a line for each damaged file.
+    """
+    for path in (folder / LAST, folder / PREVIOUS):
+        try:
+            found = path, read(path)
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            tell(f"{error}; left aside")
+            path.unlink()
+            continue
+        if path.name == PREVIOUS:
+            tell(f"going on from {path}, the checkpoint before")
+        return found
+    for path in folder.glob("*"):
+        if path.suffix in (".ckpt", ".new", ".link"):
+            path.unlink()
+    return None

@@ -1,0 +1,67 @@
+"""How a run or a sweep is asked to stop: SIGINT (Ctrl-C) and SIGTERM once, or a file that all of a sweep's runs watch.
+
+Once asks for an end at the next good moment; the second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+STOP_FILE = "CNNBENCH_STOP_FILE"  # names the file that stops this sweep's runs, wherever they run
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_asked: str | None = None
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has."""
+
+
+def requested() -> str | None:
+    """Who asked for a stop: the signal's name, or the sweep; None where nobody has."""
+    if _asked is not None:
+        return _asked
+    file = os.environ.get(STOP_FILE)
+    return "the sweep" if file and Path(file).exists() else None
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes."""
+    global _asked
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if _hear in before.values():  # an outer one listens already
+        yield
+        return
+    _asked = None
+    for number in SIGNALS:
+        signal.signal(number, _hear)
+    try:
+        yield
+    finally:
+        _asked = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _hear(number: int, frame: FrameType | None) -> Any:
+    global _asked
+    if _asked is not None:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    _asked = signal.Signals(number).name
+    if file := os.environ.get(STOP_FILE):  # for the runs in other processes
+        Path(file).touch()
+    if number == signal.SIGINT:
+        os.write(2, b"\nstopping at the next good moment; Ctrl-C again stops at once\n")

@@ -1,0 +1,129 @@
+"""The cells of a sweep: which runs lie in its folder already, by fingerprint, and which are left to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf, open_dict
+
+from cnnbench.claim import is_claimed
+from cnnbench.config import compose, fingerprint, resolved
+from cnnbench.errors import RequestError
+from cnnbench.results.collect import Run, find_runs, read_run
+
+FINISHED, FAILED = ("completed",), ("failed", "diverged", "unreadable")
+
+
+@dataclass
+class Cell:
+    """One run that a sweep asks for.
+
+    Attributes:
+        overrides: of this run.
+        config: resolved.
+        folder: below the sweep's; where a run of this configuration lies there already, its folder.
+        state: new, or as ``Run.status``; ``running`` where a process is at it.
+    """
+
+    overrides: list[str]
+    config: dict[str, Any]
+    folder: str
+    state: str = "new"
+
+    def left(self, repeat_failed: bool) -> bool:
+        """Whether there is something to do."""
+        return self.state not in (*FINISHED, "running") and (repeat_failed or self.state not in FAILED)
+
+    def command(self) -> list[str]:
+        """Its overrides with its folder."""
+        return [*self.overrides, f"hydra.sweep.subdir='{self.folder}'"]
+
+
+def make_cells(runs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Cell]:
+    """Compose every run; ``names`` are overrides that settle how folders are named.
+
+    Raises:
+        RequestError: a configuration cannot be composed.
+    """
+    cells = []
+    for number, overrides in enumerate(runs):
+        cfg = compose([*overrides, *names, f"hydra.job.num={number}", f"hydra.job.id={number}"], hydra=True)
+        folder = str(OmegaConf.select(cfg, "hydra.sweep.subdir"))
+        with open_dict(cfg):
+            del cfg["hydra"]
+        cells.append(Cell(list(overrides), resolved(cfg), folder))
+    return cells
+
+
+def place(cells: Sequence[Cell], sweep: Path) -> list[Cell]:
+    """Find each cell's run in the sweep's folder, or a free folder for it; cells of one fingerprint are one."""
+    there = existing(sweep)
+    taken = {str(run.path.relative_to(sweep.resolve())) for run, _ in there.values()}
+    taken |= {path.name for path in sweep.glob("*")} if sweep.is_dir() else set()
+    once: dict[str, Cell] = {}
+    for cell in cells:
+        mark = fingerprint(cell.config)
+        if mark in once:
+            continue
+        once[mark] = cell
+        if mark in there:
+            run, running = there[mark]
+            cell.folder, cell.state = str(run.path.relative_to(sweep.resolve())), "running" if running else run.status
+            continue
+        name, number = cell.folder, 1
+        while cell.folder in taken:
+            number += 1
+            cell.folder = f"{name}_{number}"
+        taken.add(cell.folder)
+    return list(once.values())
+
+
+def existing(sweep: Path) -> dict[str, tuple[Run, bool]]:
+    """The runs below a folder by fingerprint, each with whether a process is at it; of two the completed one."""
+    found: dict[str, tuple[Run, bool]] = {}
+    for path in find_runs(sweep.resolve()) if sweep.is_dir() else ():
+        run = read_run(path)
+        mark = str(run.record.get("fingerprint") or hydra_fingerprint(path))
+        if mark not in found or run.completed:
+            found[mark] = run, is_claimed(path)
+    return found
+
+
+def hydra_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the configuration that Hydra wrote when a run began; None where it cannot be read."""
+    try:
+        cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        return fingerprint(resolved(cfg))  # type: ignore[arg-type]
+    except (OSError, RequestError, ValueError):
+        return None
+
+
+def folder_names(runs: Iterable[Sequence[str]]) -> list[str]:
+    """Overrides that name each run's folder by what varies, leaving out what all runs share."""
+    values: dict[str, set[str]] = {}
+    count = 0
+    for run in runs:
+        count += 1
+        for text in run:
+            key, _, value = text.partition("=")
+            values.setdefault(key.lstrip("+~"), set()).add(value)
+    shared = [key for key, seen in values.items() if len(seen) == 1 and count > 1]
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
+
+
+def told(cells: Sequence[Cell], repeat_failed: bool) -> str:
+    """``"6 runs: 2 finished, 1 failed (kept; sweep.repeat_failed=true repeats it), 3 to do"``."""
+    left = sum(cell.left(repeat_failed) for cell in cells)
+    finished = sum(cell.state in FINISHED for cell in cells)
+    failed = 0 if repeat_failed else sum(cell.state in FAILED for cell in cells)
+    running = sum(cell.state == "running" for cell in cells)
+    parts = [f"{finished} finished" * bool(finished)]
+    parts.append(f"{failed} failed or diverged (sweep.repeat_failed=true repeats)" * bool(failed))
+    parts.append(f"{running} being run by another process" * bool(running))
+    parts = [part for part in parts if part]
+    many = f"{len(cells)} run{'s' * (len(cells) != 1)}"
+    return re.sub(" +", " ", f"{many}: {', '.join(parts)}, {left} to do" if parts else many)

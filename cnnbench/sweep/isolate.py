@@ -1,0 +1,154 @@
+"""A run in a process of its own, so that its end, whatever it is, is only its own.
+
+Processes are forked from a server that has imported everything and computed nothing: a run then starts in a fraction
+of a second, and no thread or CUDA context is copied.
+"""
+
+from __future__ import annotations
+
+import logging.config
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from cnnbench import claim
+from cnnbench.environment import environment
+from cnnbench.results.record import Record, RecordError, read_record, write_record
+from cnnbench.stopping import STOP_FILE, listening, requested
+
+POLL = 0.1  # seconds between two looks at the clock and at what was asked
+TAKEN = 75  # exit status: another process is running this
+PRELOAD = ["cnnbench.sweep.preload"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run needs to know: the arguments of ``train``, and how its messages are logged (a dictConfig)."""
+
+    config: dict[str, Any]
+    folder: Path
+    overrides: Sequence[str]
+    choices: Mapping[str, str]
+    logging: Mapping[str, Any] | None = None
+
+    def run(self) -> Record:
+        """Train in this process."""
+        from cnnbench.train import train
+
+        return train(self.config, self.folder, self.overrides, dict(self.choices))
+
+
+def context() -> ForkServerContext:
+    """Makes processes from the server, which is started by the first."""
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method(None, force=True)  # joblib's workers pass on a name that nobody else knows
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(PRELOAD)
+    return found
+
+
+def warm_up() -> None:
+    """Start the server now, so that it imports while the caller does other things."""
+    from multiprocessing import forkserver
+
+    context()
+    forkserver.ensure_running()
+
+
+def run_isolated(job: Job, minutes: float | None = None) -> Record:
+    """Train in a process of its own.
+
+    Args:
+        minutes: after which the process is killed; None never.
+
+    Returns:
+        The record that it left, or a failed one that says how the process ended.
+
+    Raises:
+        TakenError: another process is running this.
+    """
+    with listening():
+        process = context().Process(target=_work, args=(job, dict(os.environ)))
+        process.start()  # returns once the process is there; the server may have had to import first
+        start = time.monotonic()
+        stopping = late = False
+        while process.exitcode is None:
+            process.join(POLL)
+            if requested() is not None and not stopping:
+                stopping = True
+                process.terminate()
+            if minutes is not None and time.monotonic() - start > 60 * minutes and not late:
+                late = True
+                _kill(process)
+    if process.exitcode == TAKEN:
+        raise claim.TakenError(f"{job.folder}: another process is running this")
+    if process.exitcode == 0:
+        return read_record(job.folder)
+    return _ended(job, _reason(process.exitcode, minutes if late else None))
+
+
+def _reason(code: int, late: float | None) -> str:
+    if late is not None:
+        return f"it had not ended after {late:g} minutes (sweep.timeout)"
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL (often: the system had run out of memory)"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"the process ended itself with status {code}"
+
+
+def _ended(job: Job, reason: str) -> Record:
+    """Write the record that the process could not; one that it did write before its end counts."""
+    with claim.claimed(job.folder):
+        try:
+            return read_record(job.folder)
+        except (FileNotFoundError, RecordError):
+            pass
+        record = claim.new_record(job.config, job.overrides, job.choices, claim.attempts(job.folder))
+        error = {"type": "ProcessEnded", "message": reason, "traceback": ""}
+        record.update(error=error, environment=environment())
+        write_record(job.folder, record)
+    return record
+
+
+def _kill(process: ForkServerProcess) -> None:
+    """End a process and those that it started, at once."""
+    try:
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()
+
+
+def _work(job: Job, environ: dict[str, str]) -> None:
+    """What the process does."""
+    os.setsid()  # Ctrl-C in a terminal goes to the sweep, which tells its runs
+    os.environ.clear()
+    os.environ.update(environ)
+    os.environ.pop(STOP_FILE, None)  # the one who started this process watches that
+    exit_with_parent()
+    if job.logging is not None:
+        logging.config.dictConfig(dict(job.logging))
+    try:
+        job.run()
+    except claim.TakenError:
+        sys.exit(TAKEN)
+
+
+def exit_with_parent(seconds: float = 0.5) -> None:
+    """End this process soon after the one that started it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="exit_with_parent").start()

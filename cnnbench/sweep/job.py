@@ -1,0 +1,152 @@
+"""One run, as Hydra calls for it: alone or as a cell of a sweep, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cnnbench.claim import TakenError
+from cnnbench.config import resolved
+from cnnbench.environment import available_cores
+from cnnbench.results.record import FILE, Record, read_record
+from cnnbench.stopping import requested
+from cnnbench.sweep.isolate import Job, exit_with_parent, run_isolated
+
+TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many of the sweep's runs need no more doing, and how many it has: "2/6"
+SWEEP = "CNNBENCH_SWEEP"  # the process that sweeps, and since when: "1234 1700000000.0"
+
+
+def run_job(cfg: DictConfig) -> float | None:
+    """What Hydra calls for each run; never raises but for Ctrl-C. Returns the objective, for sweepers that search."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    total = os.environ.get(TOTAL)
+    elsewhere = sweeps_elsewhere()
+    if elsewhere:
+        _follow_the_sweep()
+    if requested() is not None:
+        _stop(folder, elsewhere)
+        return None
+    if total is not None:
+        varied = re.sub(r",(?![^[]*])", " ", hydra.job.override_dirname)  # a comma in a list stays
+        before, total = total.split("/")
+        say(f"\n[{int(before) + hydra.job.num + 1}/{total}] {varied or 'the defaults'}")
+    config = resolved(cfg)
+    config["threads"] = config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"), total)
+    job = Job(
+        config=config,
+        folder=folder,
+        overrides=[text for text in hydra.overrides.task if not text.startswith("hydra.")],
+        choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
+        logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
+    )  # fmt: skip
+    try:
+        record = run(job, isolate=total is not None and config["sweep"]["isolate"])
+    except TakenError:
+        say("  another process is running this")
+        return None
+    say(summary(record, folder, short=total is not None))
+    if record["status"] == "interrupted":
+        _stop(folder, elsewhere)
+        return None
+    return record.get("best", {}).get(record["protocol"]["objective"])
+
+
+def run(job: Job, isolate: bool) -> Record:
+    """Run, and try again as often as ``sweep.retries`` says while the run fails.
+
+    Raises:
+        TakenError: another process is running this.
+    """
+    options = job.config["sweep"]
+    # several devices start processes of their own, which need the command line
+    isolate = isolate and job.config["trainer"]["devices"] in (1, "1")
+    retries = options["retries"] if TOTAL in os.environ else 0
+    if (record := ended_meanwhile(job.folder)) is not None:
+        return record
+    for left in range(retries, -1, -1):
+        record = run_isolated(job, options["timeout"]) if isolate else job.run()
+        if record["status"] != "failed" or not left or requested() is not None:
+            return record
+        say(f"{summary(record, job.folder, short=True)}\n  trying again ({left} left)")
+    raise AssertionError("unreachable")
+
+
+def ended_meanwhile(folder: Path) -> Record | None:
+    """The record of a cell that another process has run since this sweep began."""
+    since = float(os.environ.get(SWEEP, "0 inf").split()[1])
+    try:
+        return read_record(folder) if (folder / FILE).stat().st_mtime > since else None
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def sweeps_elsewhere() -> bool:
+    """Whether this is a worker of the process that sweeps."""
+    return SWEEP in os.environ and os.environ[SWEEP].split()[0] != str(os.getpid())
+
+
+def _follow_the_sweep() -> None:
+    """Let this worker leave Ctrl-C to the process that sweeps, and end with it."""
+    if any(thread.name == "exit_with_parent" for thread in threading.enumerate()):
+        return
+    exit_with_parent()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _stop(folder: Path, elsewhere: bool) -> None:
+    """End the sweep; in a worker by doing nothing more, for what it raises would end the other workers too."""
+    if {path.name for path in folder.iterdir()} <= {".hydra"}:  # never begun
+        shutil.rmtree(folder)
+    if not elsewhere:
+        raise KeyboardInterrupt
+
+
+def share_of_cores(jobs: int | None, total: str | None) -> int | None:
+    """CPU threads of each of ``jobs`` parallel runs (joblib's n_jobs: negative counts back from all cores); None where
+    runs go one after the other."""
+    if jobs is None or jobs == 1 or total is None:
+        return None
+    cores = available_cores()
+    at_once = jobs if jobs > 0 else max(cores + 1 + jobs, 1)
+    if total.isdigit():
+        at_once = min(at_once, int(total))
+    return max(cores // at_once, 1)
+
+
+def summary(record: dict[str, Any], folder: Path, short: bool) -> str:
+    """What a person wants to know of a run that has ended, in a line or a few."""
+    if record["status"] != "completed":
+        error = record["error"] or {}
+        lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
+        if os.environ.get("CNNBENCH_TRACEBACK") == "1":
+            lines.append(error.get("traceback", ""))
+        if record["status"] == "interrupted" and not short:
+            lines.append(f"  `cnnbench resume {folder}` goes on")
+    else:
+        metrics, best, objective = record["metrics"], record["best"], record["protocol"]["objective"]
+        lines = [
+            f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
+            f"loss {metrics['test/loss']:.4f}, with the {record['protocol']['weights']} weights "
+            f"(epoch {best['epoch'] + 1}: {objective} {best[objective]:.4f}); {record['time']['fit_seconds']:.1f} s"
+        ]
+        if record["data"]["validation"] == "test" and record["protocol"]["weights"] == "best":
+            lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
+    if not short:
+        lines.append(f"  record       {folder / 'result.json'}\n  tensorboard  tensorboard --logdir {folder}")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """Print at once, so that a pipe or a log shows it while the sweep runs."""
+    print(text, flush=True)

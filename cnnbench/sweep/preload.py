@@ -1,0 +1,9 @@
+"""What a run imports sooner or later, for the server that runs are forked from (``cnnbench.sweep.isolate``)."""
+
+import torch.utils.flop_counter
+import torch.utils.tensorboard  # noqa: F401
+
+import cnnbench.figures
+import cnnbench.models
+import cnnbench.schedulers
+import cnnbench.train  # noqa: F401
