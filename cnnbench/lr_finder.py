@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from cnnbench.build import build_classifier, build_data, build_network
-from cnnbench.classifier import ImageClassifier, parameter_groups
+from cnnbench.classifier import ImageClassifier
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import RequestError
+from cnnbench.optim import build_optimizer, parameter_groups, parts
 
 SMOOTHING = 0.9  # of the exponential moving average of the loss
 EXPLODED = 4.0  # the test ends where the smoothed loss is so many times its lowest
@@ -85,8 +86,9 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     data = build_data(config)
     device = _device(config)
     classifier = build_classifier(config, build_network(config, data), data).to(device)
-    optimizer = classifier.make_optimizer(parameter_groups(classifier.network, classifier.decay_norm_and_bias))
-    base = float(config["optimizer"]["lr"]) if isinstance(config["optimizer"].get("lr"), (int, float)) else 1.0
+    groups = parameter_groups(classifier.network, classifier.decay_norm_and_bias, classifier.backbone_lr_factor)
+    optimizer = parts(build_optimizer(classifier.make_optimizer, groups, steps))[0]  # of a switch: the one that begins
+    base = float(optimizer.param_groups[0]["lr"])
     shares = [float(group["lr"]) / base for group in optimizer.param_groups]
     classifier.train()
     lrs: list[float] = []

@@ -10,6 +10,7 @@ import torch
 from cnnbench.build import build_classifier, build_data, build_network
 from cnnbench.config import check_values, compose, resolved
 from cnnbench.memory import keep_freed_memory
+from cnnbench.optim import build_optimizer
 from cnnbench.preflight import quiet
 from cnnbench.studies.study import Study
 
@@ -41,7 +42,7 @@ def run_seconds(overrides: Sequence[str]) -> float:
     data = build_data(config)
     device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
     classifier = build_classifier(config, build_network(config, data), data).to(device)
-    optimizer = classifier.make_optimizer(list(classifier.network.parameters()))
+    optimizer = build_optimizer(classifier.make_optimizer, classifier.network.parameters(), total_steps=1000)
     batches = iter(next(iter(data.train_dataloader())))
     images, labels = (tensor.to(device) for tensor in next(batches))
 
