@@ -44,6 +44,10 @@ COMBINATIONS = [
     (["optimizer=sgd", "scheduler=none", "callbacks=early_stopping", "callbacks.early_stopping.patience=1",
       "optimizer.lr=1e-9", "trainer.max_epochs=6"], 10),
     (["optimizer=adam", "data.storage=stream", "data.workers=1", "augment=crop", *DROPOUT], 18),
+    (["optimizer=switch", "scheduler=onecycle", "decay_norm_and_bias=false"], 6),  # the switch is at step 12
+    (["optimizer=switch", "scheduler=plateau", "scheduler.patience=0"], 16),
+    (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
+    (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch", "scheduler=step"], 19),
 ]  # fmt: skip
 
 
@@ -62,8 +66,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(tmp_path: Path, asked: list[st
 
 def test_every_optimizer_and_scheduler_is_among_the_combinations() -> None:
     asked = {text for combination, _ in COMBINATIONS for text in combination}
-    torch_like = {"sgd", "momentum", "adam", "adamw", "rmsprop", "adadelta"}
-    assert {f"optimizer={name}" for name in torch_like} <= asked
+    assert {f"optimizer={name}" for name in groups()["optimizer"]} <= asked
     assert {f"scheduler={name}" for name in groups()["scheduler"]} <= asked
 
 
