@@ -49,9 +49,11 @@ def run_folder(name: str) -> str:
 
 
 def groups() -> dict[str, list[str]]:
-    """Every config group and its choices, as they lie on disk."""
+    """Every config group and its choices, as they lie on disk; ``study`` is none, for it is not composed."""
     found = {}
-    for folder in sorted(path for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name != "hydra"):
+    for folder in sorted(
+        path for path in CONFIG_DIR.iterdir() if path.is_dir() and path.name not in ("hydra", "study")
+    ):
         names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         found[folder.name] = [name for name in names if not name.split("/")[-1].startswith("_")]
     return found

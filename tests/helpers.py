@@ -18,6 +18,7 @@ SMALL = [
     "data.limit_train=160",
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
+    "threads=1",  # several slow one another down where tests run side by side
 ]
 
 

@@ -41,7 +41,7 @@ def plain_loop(cfg: dict[str, Any], schedule: Any = None) -> tuple[torch.nn.Modu
 
     ``schedule`` makes the schedule from the optimizer and the steps of the run, in place of the configuration's.
     """
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(cfg["threads"] or available_cores())
     seed_everything(cfg["seed"], verbose=False)
     data = build.build_data(cfg)
     network = build.build_network(cfg, data)
