@@ -16,6 +16,7 @@ from helpers import ROOT, SMALL, cnnbench, config
 from same import differences
 
 from cnnbench.__main__ import main
+from cnnbench.claim import is_claimed
 from cnnbench.errors import RequestError
 from cnnbench.launch import _own_folder, plan
 from cnnbench.results.collect import collect
@@ -45,39 +46,54 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(
-    "launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]], ids=["basic", "joblib"]
-)
-def test_no_end_of_a_run_is_the_end_of_the_sweep(tmp_path: Path, launcher: list[str]) -> None:
-    if launcher:
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    faults = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.by_seed={1:raise,2:diverge,3:kill,4:hang}",
-              f"+callbacks.f.folder='{tmp_path}'"]  # fmt: skip
-    done = cnnbench(
-        "-m", *QUIET, *launcher, *faults, "seed=range(6)", "sweep.timeout=0.2", "hydra.sweep.dir=s",
-        cwd=tmp_path, check=1, PYTHONPATH=PATH,
-    )  # fmt: skip
-    ends = {1: "failed", 2: "diverged", 3: "failed", 4: "failed"}
-    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ends}
-    for told in ("it went off", "not finite in epoch 0", "killed by SIGKILL", "sweep.timeout", "cnnbench resume s"):
-        assert told in done.stdout, told
+ENDS = {1: "failed", 2: "diverged", 3: "failed", 4: "failed"}
+TOLD = ("it went off", "not finite in epoch 0", "killed by SIGKILL", "sweep.timeout", "cnnbench resume s")
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    return ["+callbacks.f._target_=faults.Fault", f"+callbacks.f.{text}", f"+callbacks.f.folder='{folder}'"]
+
+
+def test_no_end_of_a_run_is_the_end_of_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
+    assert main(["-m", *asked, "sweep.timeout=0.1", "hydra.sweep.dir=s"]) == 1
+    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
+    output = capfd.readouterr().out
+    assert all(told in output for told in TOLD), output
     before = (tmp_path / "s" / "seed=0" / "result.json").read_bytes()
-    # the failed ones are repeated only when that is asked for, and now nothing happens to them
-    again = cnnbench("resume", "s", cwd=tmp_path, check=1, PYTHONPATH=PATH)
-    assert "2 finished, 4 failed or diverged" in again.stdout and "0 to do" in again.stdout
-    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ends}
-    cnnbench("resume", "s", "sweep.repeat_failed=true", cwd=tmp_path, check=0, PYTHONPATH=PATH)
-    assert set(statuses(tmp_path / "s").values()) == {"completed"} and len(statuses(tmp_path / "s")) == 6
+    # the failed ones are repeated only when that is asked for
+    assert main(["resume", "s"]) == 1
+    told = capfd.readouterr().out
+    assert "2 finished, 4 failed or diverged" in told and "0 to do" in told
+    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
+    assert main(["resume", "s", "sweep.repeat_failed=true", "sweep.timeout=null"]) == 0
+    assert statuses(tmp_path / "s") == dict.fromkeys(range(6), "completed")
     assert (tmp_path / "s" / "seed=0" / "result.json").read_bytes() == before
-    for seed, status in ends.items():
+    for seed, status in ENDS.items():
         assert [end["status"] for end in read_record(tmp_path / "s" / f"seed={seed}")["attempts"]] == [status]
 
 
-def test_a_failed_run_is_tried_again_where_that_is_asked_for(tmp_path: Path) -> None:
-    faults = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.how=exit", f"+callbacks.f.folder='{tmp_path}'"]
-    done = cnnbench("-m", *QUIET, *faults, "seed=0", "sweep.retries=1", "hydra.sweep.dir=s",
-                    cwd=tmp_path, check=0, PYTHONPATH=PATH)  # fmt: skip
-    assert "ended itself with status 3" in done.stdout and "trying again" in done.stdout
+def test_nor_is_it_where_runs_are_parallel(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
+    done = cnnbench(
+        "-m", *asked, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "sweep.timeout=0.2", "hydra.sweep.dir=s",
+        cwd=tmp_path, check=1, PYTHONPATH=PATH,
+    )  # fmt: skip
+    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
+    assert all(told in done.stdout for told in TOLD), done.stdout
+
+
+def test_a_failed_run_is_tried_again_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", *QUIET, *faults(tmp_path, "how=exit"), "sweep.retries=1", "hydra.sweep.dir=s"]) == 0
+    told = capfd.readouterr().out
+    assert "ended itself with status 3" in told and "trying again" in told
 
 
 def test_a_sweep_that_grew_runs_the_new_cells_alone(
@@ -111,11 +127,13 @@ def test_two_processes_on_one_folder_share_its_runs(tmp_path: Path) -> None:
     assert set(statuses(tmp_path / "s").values()) == {"completed"}
 
 
-def test_control_c_ends_a_sweep_in_good_order_and_resume_goes_on(tmp_path: Path) -> None:
+def test_control_c_ends_a_sweep_in_good_order_and_resume_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = [
         *SMALL,
         "logger=none",
-        "trainer.max_epochs=300",
+        "trainer.max_epochs=60",
         "optimizer=adam",
         "model.hidden=[16]",
         "model.dropout=0.3",
@@ -126,7 +144,8 @@ def test_control_c_ends_a_sweep_in_good_order_and_resume_goes_on(tmp_path: Path)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "`cnnbench resume s` goes on" in told
     assert statuses(tmp_path / "s") == {0: "interrupted"}
-    cnnbench("resume", "s", cwd=tmp_path, check=0, PYTHONPATH=PATH)
+    monkeypatch.chdir(tmp_path)
+    assert main(["resume", "s"]) == 0
     assert statuses(tmp_path / "s") == {0: "completed", 1: "completed"}
     resumed = tmp_path / "s" / "seed=0"
     assert read_record(resumed)["attempts"][0]["status"] == "interrupted"
@@ -135,16 +154,17 @@ def test_control_c_ends_a_sweep_in_good_order_and_resume_goes_on(tmp_path: Path)
 
 
 def test_control_c_twice_ends_at_once_even_a_run_that_hangs(tmp_path: Path) -> None:
-    hang = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.how=hang", f"+callbacks.f.folder='{tmp_path}'"]
-    process = start("-m", *QUIET, *hang, "seed=0", "hydra.sweep.dir=s", cwd=tmp_path)
+    process = start("-m", *QUIET, *faults(tmp_path, "how=hang"), "seed=0", "hydra.sweep.dir=s", cwd=tmp_path)
     wait_for(tmp_path / "seed0", process)
     process.send_signal(signal.SIGINT)
     while "again stops at once" not in (process.stdout.readline() if process.stdout else ""):
         pass
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == -signal.SIGINT
-    while main(["resume", f"{tmp_path / 's'}"]) == 2:  # its process notices within a second
-        time.sleep(0.2)
+    (run,) = collect([tmp_path / "s"])
+    while is_claimed(run.path):  # its process ends soon after
+        time.sleep(0.1)
+    assert main(["resume", f"{tmp_path / 's'}"]) == 0
     assert statuses(tmp_path / "s") == {0: "completed"}
 
 
@@ -155,8 +175,14 @@ def test_two_sweeps_of_the_same_second_have_a_folder_each(tmp_path: Path) -> Non
 def test_a_search_or_a_single_run_has_no_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert plan([*QUIET, "hydra.run.dir=x"], sweep=False).left() is None
-    with pytest.raises(RequestError, match="sweep.isolate"):
+    with pytest.raises(RequestError, match=r"sweep\.isolate"):
         plan([*QUIET, "sweep.timeout=1", "sweep.isolate=false"], sweep=True)
+
+
+def test_cells_that_differ_in_speed_alone_are_all_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = plan([*QUIET, "steps_per_execution=1,2", "seed=0,1"], sweep=True)
+    assert len(asked.left() or ()) == 4 and len({cell.folder for cell in asked.cells or ()}) == 4
 
 
 def test_the_commands_of_a_sweep_are_kept_once(tmp_path: Path) -> None:
