@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,10 +34,14 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def link(source: Path, target: Path) -> None:
-    """Let ``target`` be what ``source`` is now; no byte is copied, and a later ``source`` is another file."""
+    """Let ``target`` be what ``source`` is now; where the file system has links no byte is copied, and a later
+    ``source`` is another file."""
     temporary = target.with_suffix(".link")
     temporary.unlink(missing_ok=True)
-    os.link(source, temporary)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
     os.replace(temporary, target)
 
 

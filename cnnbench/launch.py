@@ -183,6 +183,7 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
         return finish(asked.folder)
     commands.keep(asked.folder, flags, overrides)
     stop = asked.folder.resolve() / f".stop-{os.getpid()}"
+    stop.unlink(missing_ok=True)
     count = len(asked.cells or ())
     os.environ.update({
         TOTAL: f"{count - len(left or ())}/{count or '?'}", SWEEP: f"{os.getpid()} {time.time()}", STOP_FILE: str(stop)

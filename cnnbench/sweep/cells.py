@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,15 @@ class Cell:
         overrides: of this run.
         config: resolved.
         folder: below the sweep's; where a run of this configuration lies there already, its folder.
+        twin: how many cells before it in its command have its fingerprint: a sweep over settings that change no result,
+            such as steps_per_execution, has such cells.
         state: new, or as ``Run.status``; ``running`` where a process is at it.
     """
 
     overrides: list[str]
     config: dict[str, Any]
     folder: str
+    twin: int = 0
     state: str = "new"
 
     def left(self, repeat_failed: bool) -> bool:
@@ -50,46 +54,55 @@ def make_cells(runs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Cell
         RequestError: a configuration cannot be composed.
     """
     cells = []
+    seen: Counter[str] = Counter()
     for number, overrides in enumerate(runs):
         cfg = compose([*overrides, *names, f"hydra.job.num={number}", f"hydra.job.id={number}"], hydra=True)
         folder = str(OmegaConf.select(cfg, "hydra.sweep.subdir"))
         with open_dict(cfg):
             del cfg["hydra"]
-        cells.append(Cell(list(overrides), resolved(cfg), folder))
+        config = resolved(cfg)
+        mark = fingerprint(config)
+        cells.append(Cell(list(overrides), config, folder, seen[mark]))
+        seen[mark] += 1
     return cells
 
 
 def place(cells: Sequence[Cell], sweep: Path) -> list[Cell]:
-    """Find each cell's run in the sweep's folder, or a free folder for it; cells of one fingerprint are one."""
+    """Find each cell's run in the sweep's folder, or a free folder for it; cells of several commands that are equal
+    are one."""
     there = existing(sweep)
-    taken = {str(run.path.relative_to(sweep.resolve())) for run, _ in there.values()}
-    taken |= {path.name for path in sweep.glob("*")} if sweep.is_dir() else set()
-    once: dict[str, Cell] = {}
+    once: dict[tuple[str, int], Cell] = {}
     for cell in cells:
-        mark = fingerprint(cell.config)
-        if mark in once:
-            continue
-        once[mark] = cell
-        if mark in there:
-            run, running = there[mark]
-            cell.folder, cell.state = str(run.path.relative_to(sweep.resolve())), "running" if running else run.status
-            continue
+        once.setdefault((fingerprint(cell.config), cell.twin), cell)
+    waiting = dict(once)
+    for by_name in (True, False):  # names change when a grid grows, fingerprints do not
+        for (mark, twin), cell in list(waiting.items()):
+            runs = there.get(mark, [])
+            for name, run in runs:
+                if not by_name or name == cell.folder:
+                    cell.folder, cell.state = name, "running" if is_claimed(run.path) else run.status
+                    runs.remove((name, run))
+                    del waiting[mark, twin]
+                    break
+    taken: set[str] = set()
+    for cell in waiting.values():
         name, number = cell.folder, 1
-        while cell.folder in taken:
+        while cell.folder in taken or (sweep / cell.folder).exists():
             number += 1
             cell.folder = f"{name}_{number}"
         taken.add(cell.folder)
     return list(once.values())
 
 
-def existing(sweep: Path) -> dict[str, tuple[Run, bool]]:
-    """The runs below a folder by fingerprint, each with whether a process is at it; of two the completed one."""
-    found: dict[str, tuple[Run, bool]] = {}
-    for path in find_runs(sweep.resolve()) if sweep.is_dir() else ():
+def existing(sweep: Path) -> dict[str, list[tuple[str, Run]]]:
+    """The runs below a folder by fingerprint, each with its path from there; completed ones first."""
+    found: dict[str, list[tuple[str, Run]]] = {}
+    for path in find_runs(sweep) if sweep.is_dir() else ():
         run = read_run(path)
         mark = str(run.record.get("fingerprint") or hydra_fingerprint(path))
-        if mark not in found or run.completed:
-            found[mark] = run, is_claimed(path)
+        found.setdefault(mark, []).append((str(path.relative_to(sweep)), run))
+    for runs in found.values():
+        runs.sort(key=lambda item: not item[1].completed)
     return found
 
 
