@@ -133,7 +133,7 @@ def _work(job: Job, environ: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environ)
     os.environ.pop(STOP_FILE, None)  # the one who started this process watches that
-    exit_with_parent()
+    exit_with_parent(multiprocessing.parent_process())
     if job.logging is not None:
         logging.config.dictConfig(dict(job.logging))
     try:
@@ -142,12 +142,19 @@ def _work(job: Job, environ: dict[str, str]) -> None:
         sys.exit(TAKEN)
 
 
-def exit_with_parent(seconds: float = 0.5) -> None:
-    """End this process soon after the one that started it."""
+def exit_with_parent(started_by: Any = None, seconds: float = 0.5) -> None:
+    """End this process soon after the one that started it.
+
+    Args:
+        started_by: multiprocessing's parent process; None is the system's parent, which of a process that a server has
+            forked is the server.
+    """
     parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        if started_by is not None:
+            started_by.join()
+        while started_by is None and os.getppid() == parent:
             time.sleep(seconds)
         os._exit(1)
 
