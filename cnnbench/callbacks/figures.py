@@ -53,7 +53,7 @@ class ConfusionFigures(Checkpoint):  # a Checkpoint, for Lightning calls those l
 
         image = confusion_sheet(matrix.numpy(), self.classes, title=tag)
         self.folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(self.folder / file)
+        Image.fromarray(image).save(self.folder / file, compress_level=1)  # the default takes three times as long
         writer: Any = getattr(trainer.logger, "experiment", None)
         if hasattr(writer, "add_image"):
             writer.add_image(tag, image, step, dataformats="HWC")

@@ -52,7 +52,7 @@ def draw_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     writer: Any = getattr(trainer.logger, "experiment", None)
     for name, image in drawn.items():
-        Image.fromarray(image).save(folder / f"{name}.png")
+        Image.fromarray(image).save(folder / f"{name}.png", compress_level=1)
         if hasattr(writer, "add_image"):
             writer.add_image(f"test/{name}", image, trainer.global_step, dataformats="HWC")
 

@@ -6,4 +6,7 @@ import torch.utils.tensorboard  # noqa: F401
 import cnnbench.figures
 import cnnbench.models
 import cnnbench.schedulers
-import cnnbench.train  # noqa: F401
+import cnnbench.train
+from cnnbench.environment import code_version
+
+code_version()  # asks git, once for all runs
