@@ -3,10 +3,6 @@
 import torch.utils.flop_counter
 import torch.utils.tensorboard  # noqa: F401
 
-import cnnbench.figures
-import cnnbench.models
-import cnnbench.schedulers
-import cnnbench.train
 from cnnbench.environment import code_version
 
 code_version()  # asks git, once for all runs
