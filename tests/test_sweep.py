@@ -59,7 +59,7 @@ def test_no_end_of_a_run_is_the_end_of_the_sweep(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
-    assert main(["-m", *asked, "sweep.timeout=0.1", "hydra.sweep.dir=s"]) == 1
+    assert main(["-m", *asked, "sweep.timeout=0.25", "hydra.sweep.dir=s"]) == 1
     assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
     output = capfd.readouterr().out
     assert all(told in output for told in TOLD), output
