@@ -72,11 +72,17 @@ def main(argv: Sequence[str]) -> int:
     status = 0
     for form in forms if not asked.no_train else ():
         status = max(status, _run(study.name, rows, form, asked.seeds, overrides, folder / form))
-    command = shlex.join(["cnnbench", "reproduce", *(text for text in argv if text != "--no-train")])
+    command = _command(study.name, [text for text in asked.rows if "=" not in text], asked.seeds, asked.form, overrides)
     parts = [evaluate(study, rows, form, folder / form) for form in forms]
     for path in write(study, parts, command, folder, asked.out):
         print(f"  {path}")
     return status
+
+
+def _command(study: str, rows: Sequence[str], seeds: int, form: str, overrides: Sequence[str]) -> str:
+    """What does the same elsewhere: without where it was written, or whether it had run before."""
+    options = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", form]
+    return shlex.join(["cnnbench", "reproduce", study, *options, *overrides])
 
 
 def _run(study: str, rows: Sequence[str], form: str, seeds: int, overrides: Sequence[str], folder: Path) -> int:
