@@ -21,6 +21,7 @@ from cnnbench.errors import RequestError
 from cnnbench.launch import _own_folder, plan
 from cnnbench.results.collect import collect
 from cnnbench.results.record import read_record
+from cnnbench.sweep import isolate
 from cnnbench.train import train
 
 QUIET = [*SMALL, "logger=none", "callbacks.progress.seconds=1000"]
@@ -74,6 +75,19 @@ def test_no_end_of_a_run_is_the_end_of_the_sweep(
     assert (tmp_path / "s" / "seed=0" / "result.json").read_bytes() == before
     for seed, status in ENDS.items():
         assert [end["status"] for end in read_record(tmp_path / "s" / f"seed={seed}")["attempts"]] == [status]
+
+
+def write_what_is_imported(path: Path) -> None:
+    path.write_text("\n".join(sys.modules))
+
+
+def test_the_process_of_a_run_has_everything_imported(tmp_path: Path) -> None:
+    process = isolate.context().Process(target=write_what_is_imported, args=(tmp_path / "modules",))
+    process.start()
+    process.join()
+    assert {"cnnbench.train", "cnnbench.figures", "lightning.pytorch"} <= set(
+        (tmp_path / "modules").read_text().split()
+    )
 
 
 def test_nor_is_it_where_runs_are_parallel(tmp_path: Path) -> None:
