@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from cnnbench.results.record import FILE, RecordError, read_record
 from cnnbench.stopping import STOP_FILE, listening, requested
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep import commands
-from cnnbench.sweep.isolate import warm_up
+from cnnbench.sweep.isolate import call_isolated, warm_up
 from cnnbench.sweep.job import SWEEP, TOTAL, run_job, say, summary
 
 
@@ -64,9 +66,12 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     Raises:
         RequestError: something in it cannot be done as asked; nothing has been started or written.
     """
+    if sweep and not any(text.startswith(("hydra/launcher=", "sweep.isolate=")) for text in overrides):
+        warm_up()  # imports torch while this process composes and imports what the end needs
     # how Hydra is to run; without the rest, which may need the choices that are swept over
     base = compose([text for text in _fixed(overrides) if text.lstrip("+~").startswith("hydra")], hydra=True).hydra
     sweep = sweep or str(base.mode or "").endswith("MULTIRUN")
+    in_turn = sweep and "BasicLauncher" in str(base.launcher.get("_target_"))
     # a search draws its runs while it goes, so only what is fixed can be checked
     is_grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
     runs = expand(overrides) if is_grid else [_fixed(overrides)] if sweep else [list(overrides)]
@@ -90,9 +95,12 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     if not sweep and _finished(folder, cells[0].config):
         asked.finished = True
         return asked
-    if sweep and left != [] and options["isolate"] and "BasicLauncher" in str(base.launcher.get("_target_")):
-        warm_up()
-    check_runs([cell.config for cell in (cells if left is None else left)])
+    to_check = [cell.config for cell in (cells if left is None else left)]
+    if in_turn and to_check and options["isolate"]:
+        threading.Thread(target=_import_for_the_end, daemon=True).start()
+        call_isolated(check_runs, to_check)
+    else:
+        check_runs(to_check)
     if not given:
         asked.folder = _own_folder(folder)
         asked.extra.append(f"{key}='{asked.folder}'")
@@ -102,6 +110,13 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
 def _fixed(overrides: Sequence[str]) -> list[str]:
     """The overrides that are the same in every run of a search."""
     return [text for text in overrides if "(" not in text and "," not in text.partition("=")[2]]
+
+
+def _import_for_the_end() -> None:
+    """What the report needs; where it is missing, the report says so."""
+    with suppress(ImportError):
+        for name in ("matplotlib.backends.backend_svg", "statsmodels.regression.linear_model"):
+            import_module(name)
 
 
 def check_runs(configs: Sequence[dict[str, Any]]) -> None:

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -61,6 +62,21 @@ def warm_up() -> None:
 
     context()
     forkserver.ensure_running()
+
+
+def call_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``, computed in a process from the server; this one need not import what it needs.
+
+    Raises:
+        Exception: what ``function`` raised; BrokenProcessPool where the process was killed.
+    """
+    with ProcessPoolExecutor(1, context(), initializer=_own_session) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def run_isolated(job: Job, minutes: float | None = None) -> Record:
@@ -127,13 +143,18 @@ def _kill(process: ForkServerProcess) -> None:
         process.kill()
 
 
+def _own_session() -> None:
+    """Leave Ctrl-C in a terminal to the sweep, which tells its processes; end with it."""
+    os.setsid()
+    exit_with_parent(multiprocessing.parent_process())
+
+
 def _work(job: Job, environ: dict[str, str]) -> None:
     """What the process does."""
-    os.setsid()  # Ctrl-C in a terminal goes to the sweep, which tells its runs
+    _own_session()
     os.environ.clear()
     os.environ.update(environ)
     os.environ.pop(STOP_FILE, None)  # the one who started this process watches that
-    exit_with_parent(multiprocessing.parent_process())
     if job.logging is not None:
         logging.config.dictConfig(dict(job.logging))
     try:
