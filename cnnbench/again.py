@@ -57,9 +57,10 @@ def rerun(arguments: Sequence[str]) -> int:
     if (into / FILE).exists():
         raise RequestError(f"{into} holds a run already; choose another folder")
 
-    from cnnbench.config import check_values, register_resolvers
+    from cnnbench.config import register_resolvers
     from cnnbench.preflight import check
     from cnnbench.train import train
+    from cnnbench.values import check_values
 
     register_resolvers()
     config = dict(before["config"])

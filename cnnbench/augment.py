@@ -40,9 +40,9 @@ class Augment:
 
     def __init__(self, crop_padding: int = 0, flip: float = 0.0, cutout: int = 0) -> None:
         for name, value in (("crop_padding", crop_padding), ("cutout", cutout)):
-            if not isinstance(value, int) or value < 0:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise RequestError(f"augment.{name} must be a whole number of pixels, 0 or more, got {value!r}")
-        if not isinstance(flip, (int, float)) or not 0 <= flip <= 1:
+        if not isinstance(flip, (int, float)) or isinstance(flip, bool) or not 0 <= flip <= 1:
             raise RequestError(f"augment.flip must be a probability from 0 to 1, got {flip!r}")
         self.crop_padding, self.flip, self.cutout = crop_padding, float(flip), cutout
 

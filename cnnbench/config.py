@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -157,92 +156,6 @@ def unknown_key(key: str) -> str:
     near = did_you_mean(leaf, names).replace("'", f"'{parent}.", 1)
     where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
     return f"{key} is not a key of the configuration{near or f' ({where})'}; to add a new one write +{key}=..."
-
-
-Check = tuple[Callable[[Any], bool], str]
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(least: int, *words: str | None) -> Check:
-    shown = "".join(f" or {'null' if word is None else word}" for word in words)
-    return (
-        lambda v: v in words or (isinstance(v, int) and not isinstance(v, bool) and v >= least),
-        f"a whole number of at least {least}{shown}",
-    )
-
-
-def _between(low: float, high: float, text: str) -> Check:
-    return lambda v: _number(v) and low <= v < high, text
-
-
-POSITIVE: Check = (lambda v: _number(v) and v > 0, "a number above 0")
-NOT_NEGATIVE: Check = (lambda v: _number(v) and v >= 0, "a number, 0 or above")
-SHARE: Check = _between(0, 1, "a number from 0 to below 1")
-TRUTH: Check = (lambda v: isinstance(v, bool), "true or false")
-# What torch and Lightning do not check, or check late, or in words that a user cannot place.
-VALUES: dict[str, Check] = {
-    "seed": _whole(0),
-    "steps_per_execution": _whole(1, "auto"),
-    "threads": _whole(1, None),
-    "label_smoothing": SHARE,
-    "decay_norm_and_bias": TRUTH,
-    "cuda_graph": TRUTH,
-    "compile": TRUTH,
-    "quirks.softmax_before_loss": TRUTH,
-    "quirks.dropout_in_evaluation": TRUTH,
-    "quirks.batch_recall": TRUTH,
-    "quirks.train_in_eval_mode": TRUTH,
-    "study.form": (lambda v: v in ("published", "corrected"), "published or corrected"),
-    "checkpoint.minutes": (lambda v: v is None or (_number(v) and v >= 0), "a number, 0 or above, or null"),
-    "checkpoint.steps": _whole(1, None),
-    "divergence.above": (lambda v: v is None or (_number(v) and v > 1), "a number above 1, or null"),
-    "divergence.epochs": _whole(1),
-    "divergence.at_chance": TRUTH,
-    "sweep.isolate": TRUTH,
-    "sweep.timeout": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null"),
-    "sweep.retries": _whole(0),
-    "sweep.repeat_failed": TRUTH,
-    "test_with": (lambda v: v in ("best", "last"), "best or last"),
-    "data.batch_size": _whole(1),
-    "data.eval_batch_size": _whole(1),
-    "data.image_size": _whole(1, None),
-    "data.limit_train": _whole(1, None),
-    "data.split_seed": _whole(0),
-    "data.shuffle": TRUTH,
-    "data.workers": _whole(0),
-    "data.memory_share": (lambda v: _number(v) and 0 < v <= 1, "a number above 0, at most 1"),
-    **{f"optimizer.{part}{key}": right for part in ("", "first.", "then.")
-       for key, right in (("lr", POSITIVE), ("momentum", SHARE), ("weight_decay", NOT_NEGATIVE))},
-    "optimizer.switch_at": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
-    "fine_tune.frozen_epochs": _whole(0),
-    "fine_tune.backbone_lr_factor": POSITIVE,
-    "init_from": (lambda v: v is None or (isinstance(v, str) and v != ""), "the path of a file, or null"),
-    "trainer.max_epochs": _whole(1),
-    "trainer.accumulate_grad_batches": _whole(1),
-    "trainer.gradient_clip_val": (lambda v: v is None or (_number(v) and v > 0), "a number above 0, or null"),
-    "callbacks.progress.seconds": NOT_NEGATIVE,
-    "callbacks.figures.every_n_epochs": _whole(0),
-    "callbacks.figures.at_epochs": (
-        lambda v: isinstance(v, list) and all(isinstance(e, int) and e >= 1 for e in v),
-        "a list of whole numbers of at least 1",
-    ),
-    "callbacks.figures.pictures": TRUTH,
-}  # fmt: skip
-
-
-def check_values(config: dict[str, Any]) -> None:
-    """Check types and ranges of the keys that ``VALUES`` names, where the resolved configuration has them.
-
-    Raises:
-        RequestError: naming the first wrong key, its value, and what would be right.
-    """
-    leaves = flatten(config)
-    for key, (right, text) in VALUES.items():
-        if key in leaves and not right(leaves[key]):
-            raise RequestError(f"{key} must be {text}, got {leaves[key]!r}")
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

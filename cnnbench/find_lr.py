@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
     flags = [text for text in overrides if text.startswith("-") or "=" not in text]
     if flags:
         raise RequestError(f"{flags[0]!r} is neither an option nor an override (cnnbench find-lr --help)")
-    from cnnbench.config import check_values, compose, resolved
+    from cnnbench.config import compose, resolved
+    from cnnbench.values import check_values
 
     config = resolved(compose(overrides))
     check_values(config)

@@ -23,7 +23,6 @@ from cnnbench import claim
 from cnnbench.config import (
     CONFIG_DIR,
     VERSION_BASE,
-    check_values,
     compose,
     expand,
     expand_globs,
@@ -37,6 +36,7 @@ from cnnbench.sweep import cells as grid
 from cnnbench.sweep import commands
 from cnnbench.sweep.isolate import call_isolated, warm_up
 from cnnbench.sweep.job import SWEEP, TOTAL, run_job, say, summary
+from cnnbench.values import check_values
 
 
 @dataclass

@@ -80,7 +80,7 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
         (["-m", "optimizer=sgd,adma"], "did you mean 'adam'?"),
         (["-m", "optimizer.lr=0.1,-1"], "optimizer.lr must be"),
         (["-m", "seed=0,1", "model=lenet", "data.image_size=10"], "convolution 2"),
-        (["trainer.precision=8-true"], "trainer:"),
+        (["trainer.precision=8-true"], "trainer.precision"),
         (["data.validation=1.5"], "data.validation"),
         (["objective=val/acuracy"], "did you mean 'val/accuracy'?"),
         (["objective=test/accuracy"], "data.validation=test"),

@@ -7,8 +7,9 @@ import re
 import pytest
 from helpers import config
 
-from cnnbench.config import CONFIG_DIR, check_values, compose, expand, fingerprint, groups, resolved, run_folder
+from cnnbench.config import CONFIG_DIR, compose, expand, fingerprint, groups, resolved, run_folder
 from cnnbench.errors import RequestError
+from cnnbench.values import check_values
 
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 YAMLS = sorted(CONFIG_DIR.rglob("*.yaml"))

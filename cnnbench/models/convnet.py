@@ -16,9 +16,11 @@ from cnnbench.models.layers import (
     channel_groups,
     convolution,
     dropout_rate,
+    flags,
     fully_connected,
     norm_layer,
     per_layer,
+    widths,
 )
 
 NORM_PLACES = ("before_activation", "after_activation")
@@ -69,18 +71,19 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         one_of("model.norm_place", norm_place, NORM_PLACES)
+        filters = widths("filters", filters)
         depth = len(filters)
         channels, size = in_channels, image_size
         blocks = []
         for index, (width, kernel, stride, padding, group, pool, active) in enumerate(
             zip(
-                per_layer("filters", filters, depth, 1),
+                filters,
                 per_layer("kernels", kernels, depth, 1),
                 per_layer("strides", strides, depth, 1),
                 per_layer("paddings", paddings, depth, 0),
                 channel_groups(groups, depth),
                 per_layer("pools", pools, depth, 0),
-                per_layer("activate", activate, depth, 0),
+                flags("activate", activate, depth),
                 strict=True,
             ),
             start=1,

@@ -42,13 +42,28 @@ def per_layer(name: str, value: int | Sequence[int], layers: int, least: int) ->
     Raises:
         RequestError: the list has another length, or a number is no integer or under ``least``.
     """
-    values = [value] * layers if isinstance(value, (int, float)) else list(value)
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * layers
     if len(values) != layers:
         raise RequestError(f"model.{name} has {len(values)} values for {layers} layers; give {layers}, or one for all")
     for number in values:
-        if not isinstance(number, int) or number < least:
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise RequestError(f"model.{name} must be whole numbers of at least {least}, got {number!r}")
     return values
+
+
+def widths(name: str, value: Sequence[int]) -> list[int]:
+    """``value`` as a list of a width a layer; raises RequestError if it is none."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise RequestError(f"model.{name} must be a list of whole numbers, such as [32, 64], got {value!r}")
+    return per_layer(name, value, len(value), 1)
+
+
+def flags(name: str, value: bool | Sequence[bool], layers: int) -> list[bool]:
+    """One truth a layer from one for all of them or a list of them; raises RequestError as ``per_layer`` does."""
+    given = [value] * layers if isinstance(value, bool) else value
+    if not isinstance(given, Sequence) or not all(isinstance(one, bool) for one in given):
+        raise RequestError(f"model.{name} must be true or false, or a list of these, got {value!r}")
+    return [bool(one) for one in per_layer(name, [int(one) for one in given], layers, 0)]
 
 
 def channel_groups(value: int | str | Sequence[int | str], layers: int) -> list[int]:
@@ -93,7 +108,7 @@ def fully_connected(
     """(Linear, activation[, Dropout]) for each of ``hidden``, then the linear layer that gives the logits."""
     layers: list[nn.Module] = []
     rate = dropout_rate("dropout", dropout)
-    for width in per_layer("hidden", hidden, len(hidden), 1):
+    for width in widths("hidden", hidden):
         layers += [nn.Linear(features, width), activation_layer(activation)]
         if rate:
             layers.append(nn.Dropout(rate))

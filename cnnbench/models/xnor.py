@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnbench.errors import RequestError
 from cnnbench.models.convnet import shrink
-from cnnbench.models.layers import dropout_rate, per_layer
+from cnnbench.models.layers import dropout_rate, per_layer, widths
 
 
 def plus_or_minus(values: Tensor) -> Tensor:
@@ -96,11 +96,12 @@ class XnorNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        filters = widths("filters", filters)
         depth = len(filters)
         if depth < 2:
             raise RequestError(f"model.filters needs two convolutions, for the first is not binary; got {depth}")
         sizes = (
-            per_layer("filters", filters, depth, 1),
+            filters,
             per_layer("kernels", kernels, depth, 1),
             per_layer("paddings", paddings, depth, 0),
             per_layer("pools", pools, depth, 0),

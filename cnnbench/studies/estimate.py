@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import torch
 
 from cnnbench.build import build_classifier, build_data, build_network
-from cnnbench.config import check_values, compose, resolved
+from cnnbench.config import compose, resolved
 from cnnbench.memory import keep_freed_memory
 from cnnbench.optim import build_optimizer
 from cnnbench.preflight import quiet
 from cnnbench.studies.study import Study
+from cnnbench.values import check_values
 
 STEPS = 5  # at least so many are measured
 SECONDS = 1.0  # and for at least so long, where a step is short
