@@ -65,6 +65,8 @@ def read(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RuntimeError(f"{path} holds what is not loaded, for that could execute code: {error}") from error
+    except Exception as error:  # whatever else torch makes of it
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
 
 
 def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:

@@ -17,6 +17,7 @@ from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
 from cnnbench.augment import Normalize
+from cnnbench.checkpoints import read
 from cnnbench.errors import RequestError, one_of
 from cnnbench.models.weights import without_loading
 from cnnbench.results.record import FILE, RecordError, read_record
@@ -115,7 +116,7 @@ def _check(node: Mapping[str, Any], trusted: tuple[str, ...], folder: Path) -> N
 def _weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
     """The network's part of a checkpoint; raises RequestError where it cannot be read or does not fit."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state = read(path)["state_dict"]
     except Exception as error:
         raise RequestError(f"{path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})") from error
     found = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}

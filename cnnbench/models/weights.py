@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -102,6 +103,10 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise RequestError(f"{key}={path} is not a file")
     try:
+        if zipfile.is_zipfile(path):  # torch.load does not look at the checksums of its parts
+            with zipfile.ZipFile(path) as parts:
+                if (wrong := parts.testzip()) is not None:
+                    raise ValueError(f"{wrong} in it has changed")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch warns of, it fails at, and that is told below
             loaded = torch.load(path, map_location="cpu", weights_only=True)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cnnbench.claim import is_claimed
 from cnnbench.config import compose, fingerprint, resolved
-from cnnbench.errors import RequestError
 from cnnbench.results.collect import Run, find_runs, read_run
 
 FINISHED, FAILED = ("completed",), ("failed", "diverged", "unreadable")
@@ -110,8 +109,8 @@ def hydra_fingerprint(folder: Path) -> str | None:
     """The fingerprint of the configuration that Hydra wrote when a run began; None where it cannot be read."""
     try:
         cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
-        return fingerprint(resolved(cfg))  # type: ignore[arg-type]
-    except (OSError, RequestError, ValueError):
+        return fingerprint(resolved(cfg)) if isinstance(cfg, DictConfig) else None
+    except Exception:  # what the libraries make of a damaged file has no common kind
         return None
 
 
