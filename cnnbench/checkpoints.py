@@ -54,6 +54,9 @@ def read(path: Path) -> dict[str, Any]:
         RuntimeError: it is whole, but holds what cannot be loaded without executing code.
     """
     try:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":  # zipfile looks for its end only, torch at its start too
+                raise ValueError("it does not begin as one")
         with zipfile.ZipFile(path) as parts:
             if (wrong := parts.testzip()) is not None:
                 raise ValueError(f"{wrong} in it has changed")
