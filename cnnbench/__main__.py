@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from cnnbench.errors import RequestError, did_you_mean
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 # Hydra's own questions about a configuration; nothing is run for them.
 ASKING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 
@@ -108,6 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in NO_ROOM or os.environ.get("CNNBENCH_TRACEBACK") == "1":
+            raise
+        print(f"cnnbench: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -23,11 +23,20 @@ class WholeFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Replace ``path``; torch's file has a CRC of every part of it, which ``damage`` checks."""
+        """Replace ``path``; torch's file has a CRC of every part of it, which ``read`` checks.
+
+        Raises:
+            OSError: there is no room, or no right, to write it; what was there is as it was.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".new")
-        torch.save(checkpoint, temporary)
+        try:
+            torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch's writer says nothing of the reason
+            temporary.unlink(missing_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            raise OSError(f"{path} could not be written; {free / 1e6:,.1f} MB are free there") from error
         if path.name == LAST and path.exists():
             link(path, path.with_name(PREVIOUS))
         os.replace(temporary, path)

@@ -35,7 +35,8 @@ from cnnbench.stopping import STOP_FILE, listening, requested
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep import commands
 from cnnbench.sweep.isolate import call_isolated, warm_up
-from cnnbench.sweep.job import SWEEP, TOTAL, run_job, say, summary
+from cnnbench.sweep.job import SWEEP, TOTAL, run_job, summary
+from cnnbench.terminal import say
 from cnnbench.values import check_values
 
 
@@ -267,7 +268,7 @@ def finish(folder: Path, interrupted: bool = False) -> int:
     if interrupted:
         say(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         return 1
-    for path in report.make([folder]):
+    for path in report.make([folder]) if runs else ():
         say(f"  {path.suffix[1:]:<12} {path}")
     say(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} tensorboard --logdir {folder}")
     if not runs or not all(run.status == "completed" for run in runs):

@@ -26,6 +26,7 @@ from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
 from cnnbench.stopping import Stopped, listening
+from cnnbench.terminal import say
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
@@ -119,14 +120,14 @@ def resumable(folder: Path, mark: str) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         RequestError: it is of another configuration.
     """
-    newest = checkpoints.newest(folder / "checkpoints", lambda text: print(f"  {text}", flush=True))
+    newest = checkpoints.newest(folder / "checkpoints", lambda text: say(f"  {text}"))
     if newest is None:
         return None
     path, saved = newest
     last = saved["resume"]["sessions"][-1]
     if last["fingerprint"] != mark:
         raise RequestError(f"{path} is of another configuration; choose another folder")
-    print(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})", flush=True)
+    say(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
     return newest
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 
+from cnnbench.terminal import say
+
 if TYPE_CHECKING:
     from cnnbench.classifier import ImageClassifier
 
@@ -30,10 +32,9 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         self._first_epoch, self._start = trainer.current_epoch, time.perf_counter()
         data = trainer.datamodule  # type: ignore[attr-defined]
         weights = sum(p.numel() for p in pl_module.parameters())
-        print(
+        say(
             f"  {weights:,} weights; {data.count('train'):,} training, {data.count('val'):,} validation and "
-            f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}",
-            flush=True,
+            f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}"
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -49,8 +50,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         share = (batch_idx + 1) / trainer.num_training_batches
         left = (now - self._epoch_start) * (1 / share - 1)
         line = f"  epoch {self._epoch(trainer)}  {share:4.0%}  {left:.0f} s left in it"
-        sys.stdout.write(f"\r{line:<79}")
-        sys.stdout.flush()
+        say(f"\r{line:<79}", end="")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
@@ -72,8 +72,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
                 )
         parts.append(f"{images / (now - self._epoch_start):,.0f} images/s, {_duration(left)} left")
         line = " | ".join(parts)
-        sys.stdout.write(("\r" if self._live else "") + f"  {line}\n")
-        sys.stdout.flush()
+        say(("\r" if self._live else "") + f"  {line}")
 
     @staticmethod
     def _epoch(trainer: pl.Trainer) -> str:

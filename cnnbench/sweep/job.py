@@ -18,6 +18,7 @@ from cnnbench.environment import available_cores
 from cnnbench.results.record import FILE, Record, read_record
 from cnnbench.stopping import requested
 from cnnbench.sweep.isolate import Job, exit_with_parent, run_isolated
+from cnnbench.terminal import say
 
 TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many of the sweep's runs need no more doing, and how many it has: "2/6"
 SWEEP = "CNNBENCH_SWEEP"  # the process that sweeps, and since when: "1234 1700000000.0"
@@ -53,6 +54,9 @@ def run_job(cfg: DictConfig) -> float | None:
         record = run(job, isolate=total is not None and config["sweep"]["isolate"])
     except TakenError:
         say("  another process is running this")
+        return None
+    except OSError as error:  # what the run did not survive kept its record from being written too
+        say(f"  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be")
         return None
     say(summary(record, folder, short=total is not None))
     if record["status"] == "interrupted":
@@ -145,8 +149,3 @@ def summary(record: dict[str, Any], folder: Path, short: bool) -> str:
     if not short:
         lines.append(f"  record       {folder / 'result.json'}\n  tensorboard  tensorboard --logdir {folder}")
     return "\n".join(lines)
-
-
-def say(text: str) -> None:
-    """Print at once, so that a pipe or a log shows it while the sweep runs."""
-    print(text, flush=True)

@@ -1,0 +1,14 @@
+"""What is told to the person who started this."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print at once, so that a pipe or a log shows it while the work goes on; without a reader it goes on in silence."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

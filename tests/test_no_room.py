@@ -1,0 +1,77 @@
+"""A full disk and a closed pipe: what was done stays, what failed is said in a line, and with room the run goes on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, SMALL, cnnbench
+
+from cnnbench.data.sources import Digits
+from cnnbench.data.store import prepare
+from cnnbench.results.record import read_record
+
+RUN = [*SMALL, "model=lenet_bn", "data.image_size=28", "trainer.max_epochs=3", "logger=none"]
+
+
+@pytest.fixture(autouse=True)
+def _data(cache: Path) -> None:
+    """Prepared with room; that it is told where there is none is tested with the store."""
+    prepare(Digits(), None, 28, cache)
+
+
+def limited(bytes_a_file: int, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command line where no file can grow beyond so many bytes, which fails as a full disk does."""
+    return subprocess.run(
+        [sys.executable, "-m", "cnnbench", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_checkpoint_without_room_fails_the_run_which_goes_on_when_there_is_some(tmp_path: Path) -> None:
+    done = limited(100_000, *RUN, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    record = read_record(tmp_path / "run")
+    assert record["status"] == "failed" and "last.ckpt could not be written" in record["error"]["message"]
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    cnnbench("resume", "run", cwd=tmp_path, check=0)
+    cnnbench(*RUN, "hydra.run.dir=whole", cwd=tmp_path, check=0)
+    assert read_record(tmp_path / "run")["metrics"] == read_record(tmp_path / "whole")["metrics"]
+
+
+def test_a_record_without_room_is_told_in_a_line(tmp_path: Path) -> None:
+    done = limited(7_000, *RUN, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 1 and "no record could be written" in done.stdout
+    assert "Traceback" not in done.stderr and not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_report_without_room_is_told_and_the_runs_are_kept(tmp_path: Path) -> None:
+    cnnbench("-m", *RUN, "seed=0,1", "trainer.max_epochs=1", "hydra.sweep.dir=sweep", cwd=tmp_path, check=0)
+    for name in ("report.html", "leaderboard.csv"):
+        (tmp_path / "sweep" / name).unlink()
+    done = limited(2_000, "report", "sweep", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("cnnbench: ") and len(done.stderr.splitlines()) == 1
+    assert "report.html cannot be written" in done.stderr
+    assert read_record(tmp_path / "sweep" / "seed=0")["status"] == "completed"
+
+
+def test_a_sweep_whose_reader_has_gone_goes_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnbench", "-m", *RUN, "seed=0,1", "hydra.sweep.dir=sweep"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait(300) == 0 and "Broken" not in errors, errors
+    assert [read_record(tmp_path / "sweep" / f"seed={seed}")["status"] for seed in (0, 1)] == ["completed"] * 2
