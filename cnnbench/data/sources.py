@@ -113,6 +113,8 @@ class Torchvision:
 class ImageFolder:
     """Image files in a folder a class: below ``train/`` and ``test/`` (and perhaps ``val/``), or in one tree.
 
+    Their order is fixed and mixes the classes.
+
     Args:
         channels: 3 for colour, 1 for grey.
         test_share: where there is no ``test/``, this share of each class, fixed, is the test set.
@@ -133,7 +135,8 @@ class ImageFolder:
     def identity(self, location: Path | None) -> dict[str, Any]:
         listing = self._list(location)
         self._listed = (location, listing)
-        return {"set": "image_folder", "channels": self.channels, "test_share": self.test_share, "files": listing}
+        own = {"channels": self.channels, "test_share": self.test_share, "order": "mixed"}
+        return {"set": "image_folder", **own, "files": listing}
 
     def _list(self, location: Path | None) -> Listing:
         """Split name to class name to files, all sorted; one tree is the split named ``all``."""
@@ -175,4 +178,11 @@ class ImageFolder:
             test, train = stratified(whole.labels, self.test_share, seed=0)
             for name, rows in (("train", train), ("test", test)):
                 splits[name] = Split([whole.images[row] for row in rows], whole.labels[rows])
-        return ImageSet(splits, classes, self.channels)
+        return ImageSet({name: _mixed(split) for name, split in splits.items()}, classes, self.channels)
+
+
+def _mixed(split: Split) -> Split:
+    """The same images in a fixed order that mixes the classes, as published sets have them: in the order of the folders,
+    without shuffling, each batch would be of one class."""
+    order = np.random.default_rng(0).permutation(len(split.labels))
+    return Split([split.images[place] for place in order], split.labels[order])

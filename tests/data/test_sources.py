@@ -45,6 +45,19 @@ def test_a_folder_with_train_and_test(folder: Path, tmp_path: Path) -> None:
         assert len(chosen) == 3 and (chosen == colour).all()
 
 
+def test_the_order_of_a_folder_mixes_its_classes_and_is_always_the_same(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for label, name in enumerate("abcd"):
+            (tmp_path / "set" / part / name).mkdir(parents=True)
+            for number in range(16):
+                Image.new("L", (4, 4), 60 * label).save(tmp_path / "set" / part / name / f"{number}.png")
+    first, again = (prepare(ImageFolder(channels=1), tmp_path / "set", None, tmp_path / cache) for cache in "xy")
+    labels = first.arrays["train_labels"]
+    assert all(len(set(batch)) > 1 for batch in labels.reshape(-1, 16))  # without shuffling, as in eq2425
+    np.testing.assert_array_equal(first.arrays["train_images"][:, 0, 0, 0], 60 * labels)
+    np.testing.assert_array_equal(again.arrays["train_labels"], labels)
+
+
 def test_one_tree_is_split_and_a_val_folder_is_kept(folder: Path, tmp_path: Path) -> None:
     tree = prepare(ImageFolder(test_share=0.5), folder / "train", None, tmp_path / "cache")
     assert (
