@@ -71,7 +71,9 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             return hydra_compose("config", overrides=list(overrides), return_hydra_config=hydra)
     except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(explain(error)) from error
+        raise RequestError(
+            explain(error, [text for text in overrides if text.partition("=")[0] in groups()])
+        ) from error
 
 
 def expand_globs(overrides: Sequence[str]) -> list[str]:
@@ -121,8 +123,12 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         raise RequestError(explain(error)) from error
 
 
-def explain(error: BaseException) -> str:
-    """One line for an error of Hydra or OmegaConf: what is wrong, and the nearest right name."""
+def explain(error: BaseException, choices_made: Sequence[str] = ()) -> str:
+    """One line for an error of Hydra or OmegaConf: what is wrong, and the nearest right name.
+
+    Args:
+        choices_made: the overrides that choose from groups; they decide which keys there are.
+    """
     told, link = [], error
     while link is not None:  # Hydra often says the what, and its cause the why
         told.append(" ".join(str(link).split()))
@@ -133,9 +139,9 @@ def explain(error: BaseException) -> str:
         choices = groups().get(group.split("/")[0], [])
         return f"{group}={choice} is not a choice of {group}: {', '.join(choices)}{did_you_mean(choice, choices)}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1])
+        return unknown_key(match[1], choices_made)
     if match := re.search(r"Key '([^']+)' is not in struct.*?full_key: ([\w.]+)", text):
-        return unknown_key(match[2])
+        return unknown_key(match[2], choices_made)
     if match := re.search(r"Missing mandatory value: .*?full_key: ([\w.]+)", text):
         return f"{match[1]} has no default: give {match[1]}=..."
     if match := re.search(r"Interpolation key '([^']+)' not found.*?full_key: ([\w.]+)", text):
@@ -143,19 +149,20 @@ def explain(error: BaseException) -> str:
     return text
 
 
-def unknown_key(key: str) -> str:
-    """One line for a key that the configuration does not have, with the nearest that it has."""
+def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
+    """One line for a key that the configuration with these choices does not have, with the nearest that it has."""
     parent, _, leaf = key.rpartition(".")
     try:
-        node = OmegaConf.select(compose([]), parent) if parent else compose([])
-        names = [str(name) for name in node] if isinstance(node, DictConfig) else []
+        whole = compose(choices_made)
+        node = OmegaConf.select(whole, parent) if parent else whole
+        names = [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []
     except RequestError:
         names = []
     if not parent:
-        return f"{key} is not a key of the configuration{did_you_mean(leaf, names)}; to add a new one write +{key}=..."
+        return f"{key} is not a key of the configuration{did_you_mean(leaf, names)} (+{key}=... adds a new one)"
     near = did_you_mean(leaf, names).replace("'", f"'{parent}.", 1)
     where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
-    return f"{key} is not a key of the configuration{near or f' ({where})'}; to add a new one write +{key}=..."
+    return f"{key} is not a key of the configuration{near or f'; {where}'} (+{key}=... adds a new one)"
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

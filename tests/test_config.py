@@ -58,6 +58,8 @@ def test_the_contract_has_its_choices() -> None:
         ("optmizer=adam", "did you mean 'optimizer'?"),
         ("trainer.max_epoch=3", "did you mean 'trainer.max_epochs'?"),
         ("sed=1", "did you mean 'seed'?"),
+        ("optimizer=switch optimizer.first.lrr=1", "did you mean 'optimizer.first.lr'?"),
+        ("model=mlp model.hiden=3", "did you mean 'model.hidden'?"),
         ("data=npz", "data.path has no default"),
         ("seed=${nothing}", "refers to ${nothing}"),
         ("foo", "foo"),
@@ -65,7 +67,7 @@ def test_the_contract_has_its_choices() -> None:
 )
 def test_a_wrong_name_is_told_in_one_line_with_the_right_one(override: str, expected: str) -> None:
     with pytest.raises(RequestError) as error:
-        resolved(compose([override]))
+        resolved(compose(override.split()))
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
 
