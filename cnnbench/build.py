@@ -18,6 +18,7 @@ from cnnbench.quirks import Quirks
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
 
+AUTO = "auto"  # of optimizer.lr: what a range test suggests
 Config = dict[str, Any]
 
 
@@ -49,13 +50,19 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of optimizer and schedule, and when the schedule advances."""
+    """The makers of optimizer and schedule, and when the schedule advances.
+
+    ``optimizer.lr=auto`` builds here as 1.0, for checks and for the range test; a run has its rate before it builds.
+    """
     schedule = dict(config["scheduler"])
     interval = schedule.pop("interval")
     if interval not in ("epoch", "step"):
         raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
     make = instantiate(schedule) if schedule.get("_target_") else None
-    return {"optimizer": instantiate(config["optimizer"]), "scheduler": make, "interval": interval}
+    optimizer = dict(config["optimizer"])
+    if optimizer.get("lr") == AUTO:
+        optimizer["lr"] = 1.0
+    return {"optimizer": instantiate(optimizer), "scheduler": make, "interval": interval}
 
 
 def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) -> ImageClassifier:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnnbench.build import build_classifier, build_data, build_network
+from cnnbench.build import AUTO, build_classifier, build_data, build_network
 from cnnbench.classifier import ImageClassifier
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import RequestError
@@ -62,6 +62,15 @@ class RangeTest:
             f"the loss is lowest at {self.lowest:.1e}, a tenth of which is {self.lowest / 10:.1e}, and falls fastest at "
             f"{self.steepest:.1e}; the lower of the two leaves room for the schedule"
         )
+
+
+def settle_lr(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The configuration with a number for ``optimizer.lr=auto``, and what the range test found; None without one."""
+    if config["optimizer"].get("lr") != AUTO:
+        return config, None
+    found = range_test(config)
+    told = {"lr": found.suggestion, "lowest": found.lowest, "steepest": found.steepest, "reason": found.reason}
+    return {**config, "optimizer": {**config["optimizer"], "lr": found.suggestion}}, told
 
 
 def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:

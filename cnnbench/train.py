@@ -21,6 +21,7 @@ from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
 from cnnbench.environment import available_cores, code_version, environment
 from cnnbench.errors import RequestError
+from cnnbench.lr_finder import settle_lr
 from cnnbench.memory import keep_freed_memory
 from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
@@ -71,6 +72,9 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
     threads = newest[1]["resume"]["sessions"][0]["threads"] if newest else config["threads"] or available_cores()
     torch.set_num_threads(threads)
+    config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
+    if record["lr_finder"]:
+        say(f"  optimizer.lr={record['lr_finder']['lr']:g}: {record['lr_finder']['reason']}")
     pl.seed_everything(config["seed"], verbose=False)
 
     data = build_data(config)
@@ -190,7 +194,8 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
         return
     values = {"optimizer": record["choices"].get("optimizer")}
     values |= {key: value for key, _, value in (text.partition("=") for text in record["overrides"])}
-    values |= {"optimizer.lr": record["config"]["optimizer"].get("lr"), "seed": record["seed"]}
+    lr = (record["lr_finder"] or record["config"]["optimizer"]).get("lr")
+    values |= {"optimizer.lr": lr, "seed": record["seed"]}
     compared = ("test/accuracy", "test/recall", "val/accuracy", "test/loss")
     final = {f"final/{name}": record["metrics"][name] for name in compared if name in record["metrics"]}
     trainer.logger.log_hyperparams(values, final)

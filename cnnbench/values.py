@@ -126,6 +126,7 @@ VALUES: dict[str, Check] = {
     "data.workers": _whole(0),
     "data.memory_share": FACTOR,
     **{f"optimizer.{part}{key}": check for part in ("", "first.", "then.") for key, check in OPTIMIZER.items()},
+    "optimizer.lr": (lambda v: (_number(v) and v > 0) or _in(v, ("auto",)), "a number above 0, or auto"),
     "optimizer.switch_at": BETWEEN,
     "scheduler.T_max": _whole(1),
     "scheduler.eta_min": NOT_NEGATIVE,

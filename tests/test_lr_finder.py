@@ -12,6 +12,7 @@ from helpers import config
 from cnnbench.__main__ import main
 from cnnbench.errors import RequestError
 from cnnbench.lr_finder import RangeTest, range_test
+from cnnbench.train import train
 
 
 def test_the_steepest_descent_is_in_log_lr():
@@ -46,6 +47,16 @@ def test_it_is_what_a_plain_loop_with_these_rates_does(monkeypatch: pytest.Monke
 def test_it_ends_where_the_loss_explodes():
     found = range_test(config("optimizer=momentum"), low=1e-3, high=1e6, steps=80)
     assert found.exploded and found.lrs[-1] < 1e5
+
+
+def test_auto_trains_with_the_suggestion_and_the_record_keeps_it(tmp_path: Path):
+    auto = config("optimizer=adamw", "optimizer.lr=auto", "model=lenet_bn", "data.image_size=28")
+    record = train(auto, tmp_path / "auto")
+    suggestion = range_test(auto).suggestion
+    assert record["lr_finder"]["lr"] == suggestion and record["config"]["optimizer"]["lr"] == "auto"
+    by_hand = train({**auto, "optimizer": {**auto["optimizer"], "lr": suggestion}}, tmp_path / "by_hand")
+    assert by_hand["lr_finder"] is None
+    assert record["model"]["sha256"] == by_hand["model"]["sha256"]  # the test leaves no trace in the training
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture):
