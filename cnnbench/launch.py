@@ -168,6 +168,7 @@ def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> i
 
     Raises:
         RequestError: before anything ran.
+        KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been told.
     """
     flags = [text for text in arguments if text.startswith("-")]
     overrides = [text for text in arguments if not text.startswith("-")]
@@ -218,7 +219,10 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
         stop.unlink(missing_ok=True)
         for name in (TOTAL, SWEEP, STOP_FILE):
             os.environ.pop(name, None)
-    return finish(asked.folder, interrupted)
+    status = finish(asked.folder, interrupted)
+    if interrupted:  # so that whoever sweeps more than once, as reproduce does, stops too
+        raise KeyboardInterrupt
+    return status
 
 
 @contextmanager

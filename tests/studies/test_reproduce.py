@@ -72,3 +72,13 @@ def test_a_dry_run_lists_and_estimates_and_trains_nothing(tmp_path, monkeypatch,
 def test_a_wrong_request_is_told_in_a_line(arguments, says):
     with pytest.raises(RequestError, match=says):
         reproduce.main(arguments)
+
+
+def test_control_c_ends_all_forms(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnnbench.launch.through_hydra", interrupted)
+    folder = tmp_path / "runs"
+    assert main(["reproduce", "dl2020_mnist", "--form", "both", "--folder", str(folder), *SMALL]) == 1
+    assert [path.name for path in folder.iterdir()] == ["published"]
