@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case
-from cnnbench import build
-from cnnbench import train as training
+from cnnbench import build, training
 from cnnbench.config import compose, resolved
 
 MEAN, STD = 0.5, 0.5

@@ -1,16 +1,21 @@
 """cnnbench: does this change to a CNN's training help, by how much, and can I trust that?
 
 The map, from the command line down. Imports go one way, from top to bottom, and only ``__main__``, ``launch``,
-``sweep``, ``again``, ``train``, ``preflight``, ``build``, ``config`` and ``listing`` know Hydra and OmegaConf.
+``sweep``, ``again``, ``training``, ``preflight``, ``build``, ``config`` and ``listing`` know Hydra and OmegaConf.
 
 ==================  ===================================================================================
 ``__main__``        the command line: train (the default), report, reproduce, resume, rerun, predict, list ...
+``api``             the same from Python: ``train``, ``load_results``
 ``launch``          one run or many through Hydra: check all, run, leaderboard, exit status
 ``again``           ``resume`` and ``rerun``
 ``sweep``           the cells of a sweep and what is left of them, one run, runs in processes of their own
-``config``          composing, sweeping, checking and fingerprinting configurations (``conf/``)
+``studies``         published studies: rows, claims, ``reproduce``
+``predict``         the verb; ``saved`` has ``load_run``: a finished run as a network to use
+``find_lr``         the verb; ``lr_finder`` has the range test
+``config``          composing, sweeping and fingerprinting configurations (``conf/``)
+``values``          which values the keys of a configuration may have
 ``listing``         what ``cnnbench list`` prints
-``train``           ``train(config, folder)``: the checklist from a configuration to a record
+``training``        ``train(config, folder)``: the checklist from a configuration to a record
 ``claim``           one process at a time in a run's folder, and no finished record overwritten
 ``checkpoints``     checkpoint files: written whole, damage noticed
 ``stopping``        Ctrl-C and SIGTERM: once is a request
@@ -27,9 +32,29 @@ The map, from the command line down. Imports go one way, from top to bottom, and
 ``metrics``         accuracy and recall from a confusion matrix  (leaf)
 ``optim``           parameter groups, a switch of optimizers     (leaf)
 ``schedulers``      what torch lacks                             (leaf)
-``figures``         figures of one run                           (leaf: matplotlib alone)
+``quirks``          what published reports did otherwise         (leaf)
+``figures``         figures of one run                           (leaf)
+``terminal``        what is told to the person                   (leaf)
 ``memory``          glibc's allocator, told to keep memory       (leaf)
 ``environment``     versions, code and hardware, for the record  (leaf)
 ``errors``          ``RequestError``, and did-you-mean           (leaf)
 ==================  ===================================================================================
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnbench.api import load_results, train
+    from cnnbench.saved import load_run
+
+__all__ = ["load_results", "load_run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """The three functions, imported when they are first used: torch takes two seconds."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("cnnbench.saved" if name == "load_run" else "cnnbench.api"), name)

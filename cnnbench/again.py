@@ -59,7 +59,7 @@ def rerun(arguments: Sequence[str]) -> int:
 
     from cnnbench.config import register_resolvers
     from cnnbench.preflight import check
-    from cnnbench.train import train
+    from cnnbench.training import train
     from cnnbench.values import check_values
 
     register_resolvers()

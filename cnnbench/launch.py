@@ -103,7 +103,7 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     else:
         check_runs(to_check)
     if not given:
-        asked.folder = _own_folder(folder)
+        asked.folder = own_folder(folder)
         asked.extra.append(f"{key}='{asked.folder}'")
     return asked
 
@@ -142,7 +142,7 @@ def _finished(folder: Path, config: dict[str, Any]) -> bool:
     return False
 
 
-def _own_folder(folder: Path) -> Path:
+def own_folder(folder: Path) -> Path:
     """``folder``, or with a number where another command of the same second has it; made, so that it is taken."""
     for number in range(1, 1000):
         candidate = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")

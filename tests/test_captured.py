@@ -9,8 +9,7 @@ import pytest
 import torch
 from helpers import config
 
-from cnnbench import build
-from cnnbench import train as training
+from cnnbench import build, training
 from cnnbench.captured import make_capturable, why_not
 from cnnbench.config import groups
 from cnnbench.optim import build_optimizer

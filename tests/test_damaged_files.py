@@ -29,7 +29,7 @@ from cnnbench.results import leaderboard, report
 from cnnbench.results.collect import collect
 from cnnbench.saved import load_run
 from cnnbench.sweep import cells
-from cnnbench.train import train
+from cnnbench.training import train
 
 
 def flips(content: bytes, seed: int, count: int) -> bytes:

@@ -13,7 +13,7 @@ from torch import nn
 from cnnbench import build
 from cnnbench.errors import RequestError
 from cnnbench.fine_tune import classifier_of, freeze_backbone
-from cnnbench.train import train
+from cnnbench.training import train
 
 ASKED = ("model.norm=batch", "model.hidden=[8]", "fine_tune=head_first", "optimizer=momentum", "optimizer.weight_decay=0.1",
          "scheduler=none", "trainer.max_epochs=3", "threads=1")  # fmt: skip

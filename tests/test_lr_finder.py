@@ -12,7 +12,7 @@ from helpers import config
 from cnnbench.__main__ import main
 from cnnbench.errors import RequestError
 from cnnbench.lr_finder import RangeTest, range_test
-from cnnbench.train import train
+from cnnbench.training import train
 
 
 def test_the_steepest_descent_is_in_log_lr():

@@ -15,8 +15,7 @@ import torch
 from helpers import config
 from PIL import Image
 
-from cnnbench import build
-from cnnbench import train as training
+from cnnbench import build, training
 from cnnbench.__main__ import main
 from cnnbench.errors import RequestError
 from cnnbench.results.record import read_record, write_record

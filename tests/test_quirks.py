@@ -11,8 +11,7 @@ from helpers import config
 from sklearn.metrics import recall_score
 from torch.nn import functional
 
-from cnnbench import build
-from cnnbench import train as training
+from cnnbench import build, training
 from cnnbench.metrics import EpochMeter, batch_recall
 from cnnbench.quirks import CrossEntropy
 

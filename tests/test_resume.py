@@ -11,8 +11,7 @@ import torch
 from helpers import ROOT, SMALL, cnnbench, config
 from same import differences
 
-from cnnbench import checkpoints
-from cnnbench import train as training
+from cnnbench import checkpoints, training
 from cnnbench.__main__ import main
 from cnnbench.config import groups
 from cnnbench.results.record import read_record

@@ -11,7 +11,7 @@ import torch
 from helpers import config
 
 from cnnbench.schedulers import one_cycle
-from cnnbench.train import train
+from cnnbench.training import train
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from same import differences
 from cnnbench.__main__ import main
 from cnnbench.claim import is_claimed
 from cnnbench.errors import RequestError
-from cnnbench.launch import _own_folder, plan
+from cnnbench.launch import own_folder, plan
 from cnnbench.results.collect import collect
 from cnnbench.results.record import read_record
 from cnnbench.sweep import isolate
-from cnnbench.train import train
+from cnnbench.training import train
 
 QUIET = [*SMALL, "logger=none", "callbacks.progress.seconds=1000"]
 PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
@@ -85,7 +85,7 @@ def test_the_process_of_a_run_has_everything_imported(tmp_path: Path) -> None:
     process = isolate.context().Process(target=write_what_is_imported, args=(tmp_path / "modules",))
     process.start()
     process.join()
-    assert {"cnnbench.train", "cnnbench.figures", "lightning.pytorch"} <= set(
+    assert {"cnnbench.training", "cnnbench.figures", "lightning.pytorch"} <= set(
         (tmp_path / "modules").read_text().split()
     )
 
@@ -183,7 +183,7 @@ def test_control_c_twice_ends_at_once_even_a_run_that_hangs(tmp_path: Path) -> N
 
 
 def test_two_sweeps_of_the_same_second_have_a_folder_each(tmp_path: Path) -> None:
-    assert [_own_folder(tmp_path / "now").name for _ in range(3)] == ["now", "now_2", "now_3"]
+    assert [own_folder(tmp_path / "now").name for _ in range(3)] == ["now", "now_2", "now_3"]
 
 
 def test_a_search_or_a_single_run_has_no_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

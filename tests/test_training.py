@@ -13,8 +13,7 @@ from helpers import config
 from lightning.pytorch import seed_everything
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from cnnbench import build
-from cnnbench import train as training
+from cnnbench import build, training
 from cnnbench.augment import epoch_generator
 from cnnbench.config import groups
 from cnnbench.environment import available_cores

@@ -42,7 +42,7 @@ class Job:
 
     def run(self) -> Record:
         """Train in this process."""
-        from cnnbench.train import train
+        from cnnbench.training import train
 
         return train(self.config, self.folder, self.overrides, dict(self.choices))
 

@@ -5,7 +5,7 @@ from importlib import import_module
 from cnnbench.environment import code_version
 
 MODULES = (  # by name: an import whose name is not used is one that a linter takes away
-    "cnnbench.train",
+    "cnnbench.training",
     "cnnbench.figures",
     "cnnbench.models",
     "cnnbench.schedulers",

@@ -18,7 +18,7 @@ from cnnbench.models.resnet import ResNet18, ResNet18_Weights
 from cnnbench.models.shufflenet import ShuffleNetV2
 from cnnbench.models.weights import load_weights
 from cnnbench.saved import load_run
-from cnnbench.train import train
+from cnnbench.training import train
 
 
 def small(classes: int = 10, **options: Any) -> ConvNet:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import config
 
-from cnnbench import train as training
+from cnnbench import training
 from cnnbench.config import expand, expand_globs, groups
 from cnnbench.errors import RequestError
 from cnnbench.studies.claims import KINDS

@@ -1,0 +1,70 @@
+"""cnnbench from Python: ``train`` and ``load_results``; ``load_run`` is in ``cnnbench.saved``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from cnnbench.config import compose, resolved
+from cnnbench.launch import check_runs, own_folder
+from cnnbench.results.collect import collect
+from cnnbench.results.record import Record
+from cnnbench.results.settings import canonical
+from cnnbench.values import check_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def train(*overrides: str, folder: str | Path | None = None) -> Record:
+    """Train once, in this process, as ``cnnbench OVERRIDES`` does.
+
+    Args:
+        overrides: as on the command line: ``"model=lenet"``, ``"optimizer.lr=0.01"``.
+        folder: of the run; by default a new one below ``outputs/``. One that was interrupted goes on, and one that has
+            finished is not repeated.
+
+    Returns:
+        The record, as in ``result.json``. How the run ended is its ``status``; a failure is in ``error``, not raised.
+
+    Raises:
+        RequestError: before anything ran: what was asked for cannot be done.
+    """
+    from cnnbench.training import train as run
+
+    cfg = compose(overrides, hydra=True)
+    choices = {
+        group: str(choice) for group, choice in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")
+    }
+    config = resolved(compose(overrides))
+    check_values(config)
+    check_runs([config])
+    where = Path(folder) if folder is not None else own_folder(Path(str(OmegaConf.select(cfg, "hydra.run.dir"))))
+    return run(config, where, overrides, choices)
+
+
+def load_results(*folders: str | Path) -> pd.DataFrame:
+    """All runs in and below ``folders``, finished or not, a row each.
+
+    Returns:
+        Columns ``folder``, ``status`` and ``seed``, the settings that are not the same in all runs (``optimizer``,
+        ``optimizer.lr``), the metrics of the weights that a run stands for (``test/accuracy``, a share), and
+        ``parameters``, ``flops_per_image`` and ``seconds_per_epoch``; NaN where a run has no value.
+
+    Raises:
+        RequestError: a folder is not there, or has no runs.
+    """
+    import pandas as pd
+
+    runs = collect([Path(folder) for folder in folders])
+    keys = dict.fromkeys(key for run in runs for key in run.settings if key != "seed")
+    vary = [key for key in keys if len({canonical(run.settings.get(key)) for run in runs}) > 1]
+    metrics = sorted(set().union(*(run.metrics() for run in runs)))
+    return pd.DataFrame([
+        {"folder": str(run.path), "status": run.status, "seed": run.seed}
+        | {key: run.settings.get(key) for key in vary}
+        | {metric: run.value(metric) for metric in metrics}
+        for run in runs
+    ])  # fmt: skip
