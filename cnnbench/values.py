@@ -85,6 +85,7 @@ OPTIMIZER: dict[str, Check] = {
 }
 # Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network, the
 # augmentations, the ways to validate and the objective have checks that need more than the value (where they are used).
+# What others are computed from comes first, so that it is what is named.
 VALUES: dict[str, Check] = {
     "name": TEXT,
     "seed": _whole(0),
@@ -128,6 +129,14 @@ VALUES: dict[str, Check] = {
     **{f"optimizer.{part}{key}": check for part in ("", "first.", "then.") for key, check in OPTIMIZER.items()},
     "optimizer.lr": (lambda v: (_number(v) and v > 0) or _in(v, ("auto",)), "a number above 0, or auto"),
     "optimizer.switch_at": BETWEEN,
+    "fine_tune.frozen_epochs": _whole(0),
+    "fine_tune.backbone_lr_factor": POSITIVE,
+    "trainer.max_epochs": _whole(1),
+    "trainer.devices": DEVICES,
+    "trainer.precision": _one_of(*PRECISIONS),
+    "trainer.deterministic": (lambda v: isinstance(v, bool) or _in(v, ("warn",)), "true or false or warn"),
+    "trainer.accumulate_grad_batches": _whole(1),
+    "trainer.gradient_clip_val": _or_null(POSITIVE),
     "scheduler.T_max": _whole(1),
     "scheduler.eta_min": NOT_NEGATIVE,
     "scheduler.gamma": FACTOR,
@@ -139,14 +148,6 @@ VALUES: dict[str, Check] = {
     "scheduler.div_factor": AT_LEAST_1,
     "scheduler.final_div_factor": AT_LEAST_1,
     "scheduler.anneal_strategy": _one_of("cos", "linear"),
-    "fine_tune.frozen_epochs": _whole(0),
-    "fine_tune.backbone_lr_factor": POSITIVE,
-    "trainer.max_epochs": _whole(1),
-    "trainer.devices": DEVICES,
-    "trainer.precision": _one_of(*PRECISIONS),
-    "trainer.deterministic": (lambda v: isinstance(v, bool) or _in(v, ("warn",)), "true or false or warn"),
-    "trainer.accumulate_grad_batches": _whole(1),
-    "trainer.gradient_clip_val": _or_null(POSITIVE),
     "callbacks.progress.seconds": NOT_NEGATIVE,
     "callbacks.figures.every_n_epochs": _whole(0),
     "callbacks.figures.at_epochs": EPOCHS,

@@ -6,6 +6,7 @@ from cnnbench.environment import code_version
 
 MODULES = (  # by name: an import whose name is not used is one that a linter takes away
     "cnnbench.training",
+    "cnnbench.sweep.isolate",  # with it, every run of a sweep is of the code that was there at its start
     "cnnbench.figures",
     "cnnbench.models",
     "cnnbench.schedulers",
