@@ -1,12 +1,14 @@
 """cnnbench: does this change to a CNN's training help, by how much, and can I trust that?
 
-The map, from the command line down. Imports go one way, from top to bottom, and only ``__main__``, ``launch``,
-``sweep``, ``again``, ``training``, ``preflight``, ``build``, ``config`` and ``listing`` know Hydra and OmegaConf.
+The map, from the command line down. Imports go one way, from top to bottom, and only ``__main__``, ``api``, ``launch``,
+``plan``, ``sweep``, ``again``, ``training``, ``preflight``, ``build``, ``config`` and ``listing`` know Hydra and
+OmegaConf.
 
 ==================  ===================================================================================
 ``__main__``        the command line: train (the default), report, reproduce, resume, rerun, predict, list ...
 ``api``             the same from Python: ``train``, ``load_results``
-``launch``          one run or many through Hydra: check all, run, leaderboard, exit status
+``launch``          one run or many through Hydra: run what ``plan`` left, leaderboard, exit status
+``plan``            what is asked for, checked: folder, cells, what is left to do
 ``again``           ``resume`` and ``rerun``
 ``sweep``           the cells of a sweep and what is left of them, one run, runs in processes of their own
 ``studies``         published studies: rows, claims, ``reproduce``

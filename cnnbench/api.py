@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from cnnbench.config import compose, resolved
-from cnnbench.launch import check_runs, own_folder
+from cnnbench.plan import check_runs, own_folder
 from cnnbench.results.collect import collect
 from cnnbench.results.record import Record
 from cnnbench.results.settings import canonical

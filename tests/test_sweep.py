@@ -18,7 +18,7 @@ from same import differences
 from cnnbench.__main__ import main
 from cnnbench.claim import is_claimed
 from cnnbench.errors import RequestError
-from cnnbench.launch import own_folder, plan
+from cnnbench.plan import own_folder, plan
 from cnnbench.results.collect import collect
 from cnnbench.results.record import read_record
 from cnnbench.sweep import isolate

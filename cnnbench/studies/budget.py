@@ -35,7 +35,7 @@ def overrides(runs: Mapping[str, Sequence[Run]]) -> list[str]:
     for run in (run for of_row in runs.values() for run in of_row):
         for text in run.overrides:
             key, value = parse_override(text)
-            if key not in OWN:
+            if key not in OWN and not key.startswith("sweep."):
                 shown = PurePath(value).name if isinstance(value, str) and "/" in value else text.partition("=")[2]
                 seen[f"{key}={shown}"] = None
     return list(seen)

@@ -12,7 +12,7 @@ from cnnbench.results.names import difference, is_share, plural, unit
 from cnnbench.studies.budget import overrides, shortfall
 from cnnbench.studies.claims import Judgement
 from cnnbench.studies.study import Row, Study
-from cnnbench.studies.tables import RELATIVE, Line, gap_text, ours_text, reported_text
+from cnnbench.studies.tables import RELATIVE, Line, count_text, gap_text, ours_text, reported_text
 
 FORM_TEXT = {
     "published": "as published, with the report's own protocol and its quirks",
@@ -92,7 +92,7 @@ def _markdown_table(study: Study, part: Part) -> list[str]:
                 cells += [reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
             else:
                 cells += [ours_text(cell)]
-        cells += [f"{line.n}" + (f" ({line.failed} failed)" if line.failed else "")]
+        cells += [count_text(line)]
         table.append(f"| {' | '.join(cells)} |")
     return table
 

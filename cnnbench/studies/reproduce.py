@@ -15,7 +15,7 @@ from cnnbench.results.record import write_atomically
 from cnnbench.studies.claims import judge
 from cnnbench.studies.page import MARKS, Part, render, title
 from cnnbench.studies.study import FORMS, Study, choose_rows, load_row, load_study, row_names, studies
-from cnnbench.studies.tables import Line, build_table, gap_text, ours_text, reported_text
+from cnnbench.studies.tables import Line, build_table, count_text, gap_text, ours_text, reported_text
 
 PAGE = "reproduction.md"
 
@@ -143,7 +143,7 @@ def _terminal_line(line: Line) -> list[str]:
         for cell in line.cells
         for text in (reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip())
     ]
-    return [line.row.name, *cells, str(line.n)]
+    return [line.row.name, *cells, count_text(line)]
 
 
 def write(study: Study, parts: Sequence[Part], command: str, folder: Path, out: Path | None) -> list[Path]:

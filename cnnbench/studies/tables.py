@@ -29,11 +29,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table; ``failed`` counts runs that have no result."""
+    """One row of the table: ``n`` runs with a result, of which ``diverged`` lack some numbers; ``failed`` have none."""
 
     row: Row
     cells: tuple[Cell, ...]
     n: int
+    diverged: int
     failed: int
 
 
@@ -48,7 +49,8 @@ def build_table(study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[R
             expression = column.measures[form]
             ours = summarise([measure(run, expression) for run in counted])
             cells.append(compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance))
-        lines.append(Line(row, tuple(cells), len(counted), len(all_runs) - len(counted)))
+        diverged = sum(run.status == "diverged" for run in counted)
+        lines.append(Line(row, tuple(cells), len(counted), diverged, len(all_runs) - len(counted)))
     return lines
 
 
@@ -68,6 +70,12 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
         spread = t_quantile((1 + CONFIDENCE) / 2, ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5
         allowed = max(allowed, spread)
     return Cell(metric, reported, ours, gap, "match" if abs(gap) <= allowed else "differs")
+
+
+def count_text(line: Line) -> str:
+    """``3``, ``3, 1 of them diverged`` or ``2, 1 more failed``."""
+    diverged = f", {line.diverged} of them diverged" if line.diverged else ""
+    return f"{line.n}{diverged}" + (f", {line.failed} more failed" if line.failed else "")
 
 
 def reported_text(cell: Cell) -> str:
