@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from torch import nn
 
 from cnnbench.classifier import ImageClassifier
@@ -96,6 +103,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
     return instantiate(
         options,
+        plugins=[_cluster(options)],
         callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
         logger=logger,
         default_root_dir=str(folder),
@@ -105,6 +113,17 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _cluster(options: Mapping[str, Any]) -> ClusterEnvironment:
+    """What starts the processes of a run: for one device nothing, whatever cluster it may run on, else what Lightning
+    would choose, but Slurm without Lightning's own requeueing, which stands in the way of ``cnnbench.stopping``."""
+    several = options["devices"] not in (1, "1") or options.get("num_nodes", 1) > 1
+    if several and SLURMEnvironment.detect():
+        return SLURMEnvironment(auto_requeue=False)
+    if several and TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return LightningEnvironment()
 
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:

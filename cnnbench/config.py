@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.errors import RequestError, did_you_mean
 from cnnbench.results.settings import NO_RESULT, flatten
+from cnnbench.sweep.gpus import runs_at_once
 
 HERE = Path(__file__).parent
 # beside the package in a checkout, inside it in a wheel
@@ -28,10 +29,12 @@ VERSION_BASE = "1.3"
 
 def register_resolvers() -> None:
     """What the YAMLs call: ``${better:METRIC}`` is min or max, ``${run_folder:NAME}`` a safe folder name,
-    ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``."""
+    ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``, ``${runs_at_once:ACCELERATOR,RUNS_PER_GPU}``
+    how many runs this machine takes at a time."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("by_form", by_form, replace=True)
+    OmegaConf.register_new_resolver("runs_at_once", runs_at_once, replace=True)
 
 
 def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:

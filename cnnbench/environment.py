@@ -36,12 +36,26 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def available_cores() -> int:
-    """Cores that this process may use; OMP_NUM_THREADS where it is set, as for every program that computes."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; does not import torch."""
+    if (asked := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in asked.split(",") if name and name != "-1"]
+    return [str(number) for number, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_cores() -> int:
+    """CPU threads that a run takes by itself: one a core, or OMP_NUM_THREADS, as for every program that computes; in a
+    job of Slurm the cores of its task."""
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        asked = os.environ.get(name, "")
+        if asked.isdecimal() and int(asked) > 0:
+            return int(asked)
+    return cores()
 
 
 @lru_cache(maxsize=1)

@@ -10,24 +10,23 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config import (
-    CONFIG_DIR,
-    VERSION_BASE,
-    expand_globs,
-    register_resolvers,
-)
+from cnnbench.claim import LOCK
+from cnnbench.config import CONFIG_DIR, VERSION_BASE, expand_globs, register_resolvers
 from cnnbench.errors import RequestError
 from cnnbench.plan import Plan, plan
-from cnnbench.results.record import RecordError, read_record
+from cnnbench.results.record import FILE, RecordError, read_record
 from cnnbench.stopping import STOP_FILE, listening, requested
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep import commands
-from cnnbench.sweep.job import SWEEP, TOTAL, run_job, summary
+from cnnbench.sweep.job import SWEEP, TOTAL, run_job, summary, this_process
+from cnnbench.sweep.progress import Progress, told
 from cnnbench.terminal import say
+
+TRIES = 3  # of a launcher that gives up, as joblib does when one of its workers is killed
 
 
 def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> int:
@@ -77,17 +76,22 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
     stop.unlink(missing_ok=True)
     count = len(asked.cells or ())
     os.environ.update({
-        TOTAL: f"{count - len(left or ())}/{count or '?'}", SWEEP: f"{os.getpid()} {time.time()}", STOP_FILE: str(stop)
+        TOTAL: f"{count - len(left or ())}/{count or '?'}", SWEEP: f"{this_process()} {time.time()}", STOP_FILE: str(stop)
     })  # fmt: skip
     interrupted = False
     try:
-        with listening(), _only(left):
-            try:
-                through_hydra(call)
-            except KeyboardInterrupt:
-                interrupted = True
-            except SystemExit:  # Hydra has said why
-                say("the launcher gave up")
+        with listening(), _only(left), _progress(asked, left):
+            for _ in range(TRIES):
+                try:
+                    through_hydra(call)
+                except KeyboardInterrupt:
+                    interrupted = True
+                except SystemExit:  # Hydra has said why
+                    say("the launcher gave up")
+                    if not interrupted and requested() is None and _missing(asked.folder, left):
+                        say("going on with what it has left")
+                        continue
+                break
             interrupted |= requested() is not None
     finally:
         stop.unlink(missing_ok=True)
@@ -97,6 +101,27 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
     if interrupted:  # so that whoever sweeps more than once, as reproduce does, stops too
         raise KeyboardInterrupt
     return status
+
+
+def _missing(folder: Path, cells: Sequence[grid.Cell] | None) -> bool:
+    """Whether some of these cells have no record."""
+    return any(not (folder / cell.folder / FILE).exists() for cell in cells or ())
+
+
+def _progress(asked: Plan, left: Sequence[grid.Cell] | None) -> AbstractContextManager[None]:
+    """Tell how a sweep goes whose runs go on beside each other; those that go one after the other tell it themselves."""
+    if asked.in_turn:
+        return nullcontext()
+    config = asked.config
+    folders = [asked.folder / cell.folder for cell in left] if left is not None else None
+    return told(
+        Progress(
+            lambda: folders if folders is not None else [path.parent for path in asked.folder.glob(f"*/{LOCK}")],
+            None if left is None else len(left),
+            config["objective"],
+            config["trainer"]["max_epochs"],
+        )
+    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import claim
 from cnnbench.config import compose, expand, fingerprint
@@ -28,7 +28,8 @@ class Plan:
     folder: Path
     sweep: bool
     cells: list[grid.Cell] | None  # of a grid; a search draws its runs while it goes
-    options: dict[str, Any]  # the configuration's ``sweep``
+    config: dict[str, Any]  # of the first run
+    in_turn: bool = True  # runs go one after the other
     extra: list[str] = field(default_factory=list)  # overrides that settle the folder names
     finished: bool = False  # a single run that has been done
 
@@ -37,6 +38,11 @@ class Plan:
         if self.cells is None:
             return None
         return [cell for cell in self.cells if cell.left(self.options["repeat_failed"])]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The configuration's ``sweep``."""
+        return self.config["sweep"]
 
 
 def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]] = ()) -> Plan:
@@ -48,12 +54,15 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     Raises:
         RequestError: something in it cannot be done as asked; nothing has been started or written.
     """
-    if sweep and not any(text.startswith(("hydra/launcher=", "sweep.isolate=")) for text in overrides):
+    if sweep and not any(text.startswith("sweep.isolate=") for text in overrides):
         warm_up()  # imports torch while this process composes and imports what the end needs
     # how Hydra is to run; without the rest, which may need the choices that are swept over
     base = compose([text for text in _fixed(overrides) if text.lstrip("+~").startswith("hydra")], hydra=True).hydra
     sweep = sweep or str(base.mode or "").endswith("MULTIRUN")
-    in_turn = sweep and "BasicLauncher" in str(base.launcher.get("_target_"))
+    launcher = str(base.launcher.get("_target_"))
+    in_turn = "BasicLauncher" in launcher
+    if sweep:
+        check_plugins(base)
     # a search draws its runs while it goes, so only what is fixed can be checked
     is_grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
     runs = expand(overrides) if is_grid else [_fixed(overrides)] if sweep else [list(overrides)]
@@ -67,18 +76,20 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     options = cells[0].config["sweep"]
     if options["timeout"] is not None and not options["isolate"]:
         raise RequestError("sweep.timeout needs sweep.isolate=true: only a process of its own can be ended")
+    if sweep and "ParallelLauncher" in launcher and not options["isolate"]:
+        raise RequestError("hydra/launcher=parallel needs sweep.isolate=true: each of its runs is a process")
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     given = any(text.startswith(f"{key}=") for text in overrides)
     folder = Path(str(OmegaConf.select(compose(runs[0], hydra=True), key)))
     if is_grid:
         cells = grid.place(cells, folder)
-    asked = Plan(folder, sweep, cells if is_grid else None, options, names if sweep else [])
+    asked = Plan(folder, sweep, cells if is_grid else None, cells[0].config, in_turn, names if sweep else [])
     left = asked.left()
     if not sweep and _finished(folder, cells[0].config):
         asked.finished = True
         return asked
     to_check = [cell.config for cell in (cells if left is None else left)]
-    if in_turn and to_check and options["isolate"]:
+    if sweep and to_check and options["isolate"]:
         threading.Thread(target=_import_for_the_end, daemon=True).start()
         call_isolated(check_runs, to_check)
     else:
@@ -94,6 +105,19 @@ def _fixed(overrides: Sequence[str]) -> list[str]:
     return [text for text in overrides if "(" not in text and "," not in text.partition("=")[2]]
 
 
+def check_plugins(hydra: DictConfig) -> None:
+    """Raise RequestError where a launcher or sweeper is not installed."""
+    for kind in ("launcher", "sweeper"):
+        module = str(hydra[kind].get("_target_")).rpartition(".")[0]
+        try:
+            import_module(module)
+        except ImportError as error:
+            choice = hydra.runtime.choices[f"hydra/{kind}"]
+            raise RequestError(
+                f"hydra/{kind}={choice} needs a package that is not installed ({error}): pip install 'cnnbench[{choice}]'"
+            ) from error
+
+
 def _import_for_the_end() -> None:
     """What the report needs; where it is missing, the report says so."""
     with suppress(ImportError):
@@ -105,8 +129,9 @@ def check_runs(configs: Sequence[dict[str, Any]]) -> None:
     """Build all that the configurations name, which has to import torch; raises RequestError."""
     if not configs:
         return
-    from cnnbench.preflight import check
+    from cnnbench.preflight import check, quiet
 
+    quiet()
     for config in configs:
         check(config)
 

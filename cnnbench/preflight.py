@@ -95,6 +95,7 @@ def quiet() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
         ".*Total length of `list` across ranks is zero.*",  # a run without validation
     ):
         warnings.filterwarnings("ignore", message=text)

@@ -1,4 +1,5 @@
-"""How a run or a sweep is asked to stop: SIGINT (Ctrl-C) and SIGTERM once, or a file that all of a sweep's runs watch.
+"""How a run or a sweep is asked to stop: SIGINT (Ctrl-C) and SIGTERM once, or a file that all of a sweep's runs watch;
+a run also by SIGUSR1 and SIGUSR2, with which clusters say that the time is up.
 
 Once asks for an end at the next good moment; the second signal ends the process at once.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ from typing import Any
 
 STOP_FILE = "CNNBENCH_STOP_FILE"  # names the file that stops this sweep's runs, wherever they run
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TIME_IS_UP = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 _asked: str | None = None
 
@@ -33,18 +35,18 @@ def requested() -> str | None:
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def listening(numbers: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
     """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes."""
     global _asked
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in numbers}
     if _hear in before.values():  # an outer one listens already
         yield
         return
     _asked = None
-    for number in SIGNALS:
+    for number in numbers:
         signal.signal(number, _hear)
     try:
         yield

@@ -26,7 +26,7 @@ from cnnbench.memory import keep_freed_memory
 from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
-from cnnbench.stopping import Stopped, listening
+from cnnbench.stopping import SIGNALS, TIME_IS_UP, Stopped, listening
 from cnnbench.terminal import say
 
 
@@ -47,7 +47,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         RequestError: the folder holds another configuration's run, or another process is running in it.
     """
     folder, mark = Path(folder), fingerprint(config)
-    with claim.claimed(folder), listening():
+    with claim.claimed(folder), listening((*SIGNALS, *TIME_IS_UP)):
         finished = claim.finished(folder, mark)
         if finished is not None:
             return finished

@@ -110,6 +110,7 @@ VALUES: dict[str, Check] = {
     "sweep.isolate": TRUTH,
     "sweep.timeout": _or_null(POSITIVE),
     "sweep.retries": _whole(0),
+    "sweep.runs_per_gpu": _whole(1),
     "sweep.repeat_failed": TRUTH,
     "data.seed": _whole(0),
     "data.path": TEXT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,9 +12,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from cnnbench.stopping import requested
+
 
 class Fault(pl.Callback):
-    """Does ``how`` (raise, diverge, kill, term, int, exit or hang) at the end of the first chunk at or after ``step``.
+    """Does ``how`` (raise, diverge, kill, term, int, exit, hang, kill_parent, or wait until the run is asked to stop) at the end of the first chunk at or after ``step``.
 
     Args:
         by_seed: instead of ``how``, what happens in the runs with these seeds.
@@ -43,6 +46,12 @@ class Fault(pl.Callback):
                 next(module.parameters()).fill_(float("nan"))
         elif how == "exit":
             os._exit(3)
+        elif how == "kill_parent":  # the process that waits for this one, not the server that it was forked from
+            parent = multiprocessing.parent_process()
+            os.kill(parent.pid or 0 if parent else 0, signal.SIGKILL)
+        elif how == "wait":
+            while requested() is None:
+                time.sleep(0.05)
         elif how == "hang":
             time.sleep(600)
         else:

@@ -90,15 +90,25 @@ def test_the_process_of_a_run_has_everything_imported(tmp_path: Path) -> None:
     )
 
 
-def test_nor_is_it_where_runs_are_parallel(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+@pytest.mark.parametrize("launcher", ["parallel", "joblib"])
+def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> None:
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
     done = cnnbench(
-        "-m", *asked, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "sweep.timeout=0.2", "hydra.sweep.dir=s",
-        cwd=tmp_path, check=1, PYTHONPATH=PATH,
+        "-m", *asked, f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", "sweep.timeout=0.25",
+        "hydra.sweep.dir=s", cwd=tmp_path, check=1, PYTHONPATH=PATH,
     )  # fmt: skip
     assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
     assert all(told in done.stdout for told in TOLD), done.stdout
+    assert "6/6 done, 4 failed" in done.stdout and "epoch" not in done.stdout  # one line, no run's own
+    assert "epoch" in (tmp_path / "s" / "seed=0" / "output.log").read_text()
+
+
+def test_a_killed_worker_takes_no_run_with_it(tmp_path: Path) -> None:
+    """joblib gives up with the runs that it has left; the sweep starts it again for those."""
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_parent}"), "seed=range(4)", "hydra.launcher.n_jobs=2"]
+    done = cnnbench("-m", *asked, "hydra/launcher=joblib", "hydra.sweep.dir=s", cwd=tmp_path, check=0, PYTHONPATH=PATH)
+    assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
+    assert "going on with what it has left" in done.stdout
 
 
 def test_a_failed_run_is_tried_again_where_that_is_asked_for(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 
-from cnnbench.terminal import say
+from cnnbench.terminal import duration, say
 
 if TYPE_CHECKING:
     from cnnbench.classifier import ImageClassifier
@@ -70,7 +70,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
                 parts.append(
                     f"{split} loss {values['loss']:.4f} acc {values['accuracy']:6.2%} recall {values['recall']:6.2%}"
                 )
-        parts.append(f"{images / (now - self._epoch_start):,.0f} images/s, {_duration(left)} left")
+        parts.append(f"{images / (now - self._epoch_start):,.0f} images/s, {duration(left)} left")
         line = " | ".join(parts)
         say(("\r" if self._live else "") + f"  {line}")
 
@@ -78,13 +78,3 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
     def _epoch(trainer: pl.Trainer) -> str:
         width = len(str(trainer.max_epochs))
         return f"{trainer.current_epoch + 1:>{width}}/{trainer.max_epochs}"
-
-
-def _duration(seconds: float) -> str:
-    """``"42 s"``, ``"3 min 5 s"`` or ``"2 h 10 min"``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 from cnnbench import claim
 from cnnbench.environment import environment
+from cnnbench.errors import RequestError
 from cnnbench.results.record import Record, RecordError, read_record, write_record
 from cnnbench.stopping import STOP_FILE, listening, requested
 
@@ -32,13 +34,15 @@ PRELOAD = ["cnnbench.sweep.preload"]
 
 @dataclass(frozen=True)
 class Job:
-    """What a run needs to know: the arguments of ``train``, and how its messages are logged (a dictConfig)."""
+    """What a run needs to know: the arguments of ``train``, how its messages are logged (a dictConfig), and the file
+    that what it prints goes to, where that is not the terminal."""
 
     config: dict[str, Any]
     folder: Path
     overrides: Sequence[str]
     choices: Mapping[str, str]
     logging: Mapping[str, Any] | None = None
+    output: Path | None = None
 
     def run(self) -> Record:
         """Train in this process."""
@@ -68,22 +72,28 @@ def call_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """``function(*arguments)``, computed in a process from the server; this one need not import what it needs.
 
     Raises:
-        Exception: what ``function`` raised; BrokenProcessPool where the process was killed.
+        Exception: what ``function`` raised.
+        RequestError: the process was killed.
     """
     with ProcessPoolExecutor(1, context(), initializer=_own_session) as pool:
         try:
             return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise RequestError(
+                "the process that checks the runs was killed (often: the system had run out of memory)"
+            ) from error
         except KeyboardInterrupt:
             for child in multiprocessing.active_children():
                 child.terminate()
             raise
 
 
-def run_isolated(job: Job, minutes: float | None = None) -> Record:
+def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, str] | None = None) -> Record:
     """Train in a process of its own.
 
     Args:
         minutes: after which the process is killed; None never.
+        environ: environment variables of the process, beside those of this one.
 
     Returns:
         The record that it left, or a failed one that says how the process ended.
@@ -92,7 +102,7 @@ def run_isolated(job: Job, minutes: float | None = None) -> Record:
         TakenError: another process is running this.
     """
     with listening():
-        process = context().Process(target=_work, args=(job, dict(os.environ)))
+        process = context().Process(target=_work, args=(job, {**os.environ, **(environ or {})}))
         process.start()  # returns once the process is there; the server may have had to import first
         start = time.monotonic()
         stopping = late = False
@@ -155,6 +165,10 @@ def _work(job: Job, environ: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environ)
     os.environ.pop(STOP_FILE, None)  # the one who started this process watches that
+    if job.output is not None:
+        with job.output.open("a") as file:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
     if job.logging is not None:
         logging.config.dictConfig(dict(job.logging))
     try:

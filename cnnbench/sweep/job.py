@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +21,32 @@ from cnnbench.config import resolved
 from cnnbench.environment import available_cores
 from cnnbench.results.record import FILE, Record, read_record
 from cnnbench.stopping import requested
+from cnnbench.sweep.gpus import one_gpu
 from cnnbench.sweep.isolate import Job, exit_with_parent, run_isolated
 from cnnbench.terminal import say
 
 TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many of the sweep's runs need no more doing, and how many it has: "2/6"
-SWEEP = "CNNBENCH_SWEEP"  # the process that sweeps, and since when: "1234 1700000000.0"
+OUTPUT = "output.log"  # what a run that goes on beside others says
+SWEEP = "CNNBENCH_SWEEP"  # the process that sweeps, and since when: "1234@node 1700000000.0"
 
 
-def run_job(cfg: DictConfig) -> float | None:
+_pool: ThreadPoolExecutor | None = None  # where several runs go on at a time
+
+
+@contextmanager
+def at_once(jobs: int) -> Iterator[None]:
+    """Within this, ``run_job`` returns at once, with a Future of what it would have returned, and ``jobs`` runs go on at
+    a time; its end waits for them all."""
+    global _pool
+    with ThreadPoolExecutor(jobs, "run") as _pool:
+        try:
+            yield
+        finally:
+            pool, _pool = _pool, None
+            pool.shutdown(wait=True)
+
+
+def run_job(cfg: DictConfig) -> float | Future[float | None] | None:
     """What Hydra calls for each run; never raises but for Ctrl-C. Returns the objective, for sweepers that search."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -34,13 +56,11 @@ def run_job(cfg: DictConfig) -> float | None:
     elsewhere = sweeps_elsewhere()
     if elsewhere:
         _follow_the_sweep()
-    if requested() is not None:
-        _stop(folder, elsewhere)
-        return None
-    if total is not None:
+    beside = "BasicLauncher" not in hydra.launcher["_target_"] and total is not None  # other runs go on meanwhile
+    if total is not None and not beside:
         varied = re.sub(r",(?![^[]*])", " ", hydra.job.override_dirname)  # a comma in a list stays
-        before, total = total.split("/")
-        say(f"\n[{int(before) + hydra.job.num + 1}/{total}] {varied or 'the defaults'}")
+        before, count = total.split("/")
+        say(f"\n[{int(before) + hydra.job.num + 1}/{count}] {varied or 'the defaults'}")
     config = resolved(cfg)
     config["threads"] = config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"), total)
     job = Job(
@@ -49,16 +69,27 @@ def run_job(cfg: DictConfig) -> float | None:
         overrides=[text for text in hydra.overrides.task if not text.startswith("hydra.")],
         choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
+        output=folder / OUTPUT if beside else None,
     )  # fmt: skip
+    return _pool.submit(_do, job, elsewhere) if _pool is not None else _do(job, elsewhere)
+
+
+def _do(job: Job, elsewhere: bool) -> float | None:
+    """Run, and tell what came of it; of runs that go on beside others the sweep itself tells."""
+    folder, sweeping = job.folder, TOTAL in os.environ
+    if requested() is not None:
+        _stop(folder, elsewhere)
+        return None
     try:
-        record = run(job, isolate=total is not None and config["sweep"]["isolate"])
+        record = run(job, isolate=sweeping and job.config["sweep"]["isolate"])
     except TakenError:
         say("  another process is running this")
         return None
     except OSError as error:  # what the run did not survive kept its record from being written too
         say(f"  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be")
         return None
-    say(summary(record, folder, short=total is not None))
+    if job.output is None:
+        say(summary(record, folder, short=sweeping))
     if record["status"] == "interrupted":
         _stop(folder, elsewhere)
         return None
@@ -78,7 +109,11 @@ def run(job: Job, isolate: bool) -> Record:
     if (record := ended_meanwhile(job.folder)) is not None:
         return record
     for left in range(retries, -1, -1):
-        record = run_isolated(job, options["timeout"]) if isolate else job.run()
+        if isolate:
+            with one_gpu(job.folder.parent, job.config) as environ:
+                record = run_isolated(job, options["timeout"], environ)
+        else:
+            record = job.run()
         if record["status"] != "failed" or not left or requested() is not None:
             return record
         say(f"{summary(record, job.folder, short=True)}\n  trying again ({left} left)")
@@ -86,17 +121,24 @@ def run(job: Job, isolate: bool) -> Record:
 
 
 def ended_meanwhile(folder: Path) -> Record | None:
-    """The record of a cell that another process has run since this sweep began."""
+    """The record of a cell that has ended since this sweep began: in another process, or in a worker that then was
+    killed. One that was only interrupted, as a job that a cluster requeues is, goes on."""
     since = float(os.environ.get(SWEEP, "0 inf").split()[1])
     try:
-        return read_record(folder) if (folder / FILE).stat().st_mtime > since else None
+        record = read_record(folder) if (folder / FILE).stat().st_mtime > since else None
     except (FileNotFoundError, ValueError):
         return None
+    return None if record is None or record["status"] == "interrupted" else record
+
+
+def this_process() -> str:
+    """What no other process is called, also on other machines."""
+    return f"{os.getpid()}@{platform.node()}"
 
 
 def sweeps_elsewhere() -> bool:
     """Whether this is a worker of the process that sweeps."""
-    return SWEEP in os.environ and os.environ[SWEEP].split()[0] != str(os.getpid())
+    return SWEEP in os.environ and os.environ[SWEEP].split()[0] != this_process()
 
 
 def _follow_the_sweep() -> None:
@@ -118,14 +160,15 @@ def _stop(folder: Path, elsewhere: bool) -> None:
 
 def share_of_cores(jobs: int | None, total: str | None) -> int | None:
     """CPU threads of each of ``jobs`` parallel runs (joblib's n_jobs: negative counts back from all cores); None where
-    runs go one after the other."""
+    runs go one after the other, or on other machines."""
     if jobs is None or jobs == 1 or total is None:
         return None
     cores = available_cores()
     at_once = jobs if jobs > 0 else max(cores + 1 + jobs, 1)
-    if total.isdigit():
-        at_once = min(at_once, int(total))
-    return max(cores // at_once, 1)
+    before, _, count = total.rpartition("/")
+    if count.isdigit():
+        at_once = min(at_once, int(count) - int(before or 0))
+    return max(cores // max(at_once, 1), 1)
 
 
 def summary(record: dict[str, Any], folder: Path, short: bool) -> str:

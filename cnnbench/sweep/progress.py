@@ -1,0 +1,145 @@
+"""One line for a sweep whose runs go on beside each other: done, running, failed, time left, best so far.
+
+It is read from the runs' folders, so it is the same for any launcher, on this machine or on others.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnnbench.claim import began
+from cnnbench.results.names import higher_is_better, number, title, unit
+from cnnbench.results.record import FILE, Record, RecordError, read_record
+from cnnbench.terminal import duration, say
+
+LOOK = 0.5  # seconds between two looks at the folders
+# In a file: seconds between two lines where a run has begun or ended since, and where none has, which grows with time.
+QUIET, QUIETER, SHARE = 5.0, 30.0, 0.05
+EPOCHS = "metrics.csv"
+
+
+@dataclass
+class Progress:
+    """What the folders of a sweep's runs say.
+
+    Args:
+        folders: lists those of the runs that are to be done now.
+        total: how many runs there will be; None where nobody knows.
+        objective: the metric that tells the best.
+        epochs: that a run trains.
+        since: runs that ended before are not of now; seconds since the epoch.
+    """
+
+    folders: Callable[[], Sequence[Path]]
+    total: int | None
+    objective: str
+    epochs: int
+    since: float = field(default_factory=time.time)
+    ended: dict[Path, Record] = field(default_factory=dict)
+    running: dict[Path, float] = field(default_factory=dict)  # with the share of its epochs that is done
+
+    def look(self) -> list[Path]:
+        """Read what has changed; returns the folders of the runs that have ended since the last look."""
+        news = []
+        self.running = {}
+        for folder in self.folders():
+            if folder in self.ended:
+                continue
+            if (record := self._record(folder)) is not None:
+                self.ended[folder] = record
+                news.append(folder)
+            elif (began(folder) or 0) >= self.since:
+                self.running[folder] = min(_lines(folder / EPOCHS) / self.epochs, 1.0)
+        return news
+
+    def _record(self, folder: Path) -> Record | None:
+        try:
+            return read_record(folder) if (folder / FILE).stat().st_mtime >= self.since else None
+        except (OSError, RecordError):
+            return None
+
+    @property
+    def failed(self) -> int:
+        """Runs that have ended, but not as they should."""
+        return sum(record["status"] != "completed" for record in self.ended.values())
+
+    def seconds_left(self) -> float | None:
+        """From the time that what is done has taken; None before there is anything to go by."""
+        done = len(self.ended) + sum(self.running.values())
+        if self.total is None or not done:
+            return None
+        return (time.time() - self.since) * (self.total - done) / done
+
+    def best(self) -> tuple[float, Path] | None:
+        """The best value of the objective among the completed runs, and the run's folder."""
+        values = [
+            (record["best"][self.objective], folder)
+            for folder, record in self.ended.items()
+            if record["status"] == "completed" and (record.get("best") or {}).get(self.objective) is not None
+        ]
+        if not values:
+            return None
+        return (max if higher_is_better(self.objective) else min)(values, key=lambda item: item[0])
+
+    def line(self) -> str:
+        """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``."""
+        counts = [f"{len(self.ended)}{'' if self.total is None else f'/{self.total}'} done"]
+        counts += [f"{len(self.running)} running"] * bool(self.running) + [f"{self.failed} failed"] * bool(self.failed)
+        parts = [", ".join(counts)]
+        left = self.seconds_left()
+        if left is not None and self.total is not None and len(self.ended) < self.total:
+            parts.append(f"{duration(left)} left")
+        if (best := self.best()) is not None:
+            value, folder = best
+            parts.append(
+                f"best {title(self.objective)} {number(value, self.objective)}{unit(self.objective)} ({folder.name})"
+            )
+        return " | ".join(parts)
+
+
+@contextmanager
+def told(progress: Progress) -> Iterator[None]:
+    """Within this, tell the progress: on a terminal in one line that changes, in a file in a line now and then."""
+    done = threading.Event()
+    live = sys.stdout.isatty()
+
+    def follow() -> None:
+        shown, counts, last, ending = "", "", progress.since, False
+        while not ending:
+            ending = done.wait(LOOK)
+            for folder in progress.look():
+                if (record := progress.ended[folder])["status"] != "completed":
+                    error = record.get("error") or {}
+                    text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"
+                    say(f"\r{text:<{len(shown)}}" if live else text)
+            line, now = f"  {progress.line()}", time.time()
+            if live:
+                say(f"\r{line:<{len(shown)}}", end="\n" if ending else "")
+                shown = line
+            else:
+                wait = QUIET if line.partition("|")[0] != counts else max(QUIETER, SHARE * (now - progress.since))
+                if now - last >= wait or (ending and line != shown):
+                    say(line)
+                    shown, counts, last = line, line.partition("|")[0], now
+
+    thread = threading.Thread(target=follow, daemon=True, name="progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _lines(path: Path) -> int:
+    """Rows of a CSV file, 0 where there is none."""
+    try:
+        return max(path.read_bytes().count(b"\n") - 1, 0)
+    except OSError:
+        return 0

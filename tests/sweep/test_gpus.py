@@ -1,0 +1,54 @@
+"""Runs that go on at the same time are spread over the GPUs; no GPU is needed to show it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cnnbench.environment import cores
+from cnnbench.sweep.gpus import one_gpu, runs_at_once
+
+CONFIG = {"trainer": {"accelerator": "auto"}, "sweep": {"runs_per_gpu": 2}}
+
+
+def test_as_many_runs_go_on_as_the_gpus_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3,5")
+    assert runs_at_once("auto", 1) == 3 and runs_at_once("gpu", 4) == 12
+    assert runs_at_once("cpu", 4) == cores()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert runs_at_once("auto", 4) == cores()
+
+
+def test_no_place_is_given_twice_and_the_gpus_fill_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    lock, running, seen = threading.Lock(), Counter[str](), []
+
+    def run(number: int) -> None:
+        with one_gpu(tmp_path, CONFIG) as environ:
+            name = environ["CUDA_VISIBLE_DEVICES"]
+            with lock:
+                running[name] += 1
+                seen.append((name, dict(running)))
+            time.sleep(0.05)
+            with lock:
+                running[name] -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(16)))
+    assert all(count <= 2 for _, counts in seen for count in counts.values())
+    assert {name for name, _ in seen[:2]} == {"0", "3"}
+    assert len(seen) == 16
+
+
+def test_where_there_is_nothing_to_choose_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with one_gpu(tmp_path, CONFIG) as environ:
+        assert environ == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with one_gpu(tmp_path, {**CONFIG, "trainer": {"accelerator": "cpu"}}) as environ:
+        assert environ == {}

@@ -1,0 +1,65 @@
+"""The one line of a sweep whose runs go on beside each other."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from cnnbench.claim import claimed
+from cnnbench.results.record import write_record
+from cnnbench.sweep.progress import Progress, told
+
+
+def end(folder: Path, status: str, accuracy: float | None = None) -> None:
+    error = None if status == "completed" else {"type": "RuntimeError", "message": "it went off"}
+    write_record(folder, {"status": status, "best": {"epoch": 1, "val/accuracy": accuracy}, "error": error})
+
+
+def begin(folder: Path, epochs: int) -> None:
+    with claimed(folder):
+        (folder / "metrics.csv").write_text("epoch\n" + "0\n" * epochs)
+
+
+def test_it_says_what_is_done_running_failed_left_and_best(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abcdef"]
+    progress = Progress(lambda: folders, 6, "val/accuracy", epochs=10, since=time.time() - 30)
+    assert progress.look() == [] and progress.line() == "0/6 done"
+    end(folders[0], "completed", 0.5)
+    end(folders[1], "failed")
+    end(folders[2], "completed", 0.75)
+    begin(folders[3], epochs=5)
+    begin(folders[4], epochs=5)
+    assert progress.look() == folders[:3] and progress.look() == []  # each is news once
+    # four of six runs' worth of epochs took 30 s, so the other two take 15
+    assert progress.line() == "3/6 done, 2 running, 1 failed | 15 s left | best validation accuracy 75.00 % (c)"
+    for folder in folders[3:]:
+        end(folder, "completed", 0.1)
+    progress.look()
+    assert progress.line() == "6/6 done, 1 failed | best validation accuracy 75.00 % (c)"
+
+
+def test_the_best_loss_is_the_smallest_and_what_ended_before_is_not_of_now(tmp_path: Path) -> None:
+    progress = Progress(lambda: [tmp_path / "a", tmp_path / "b"], None, "val/loss", epochs=1)
+    for name, value in (("a", 0.2), ("b", 0.1)):
+        write_record(tmp_path / name, {"status": "completed", "best": {"epoch": 0, "val/loss": value}})
+    progress.since = time.time() + 60
+    assert progress.look() == [] and progress.line() == "0 done"
+    progress.since = 0
+    progress.look()
+    assert progress.line() == "2 done | best validation loss 0.1000 (b)"
+
+
+def test_failures_are_told_when_they_happen_and_a_file_gets_few_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    with told(Progress(lambda: folders, 2, "val/accuracy", epochs=1)):
+        end(folders[0], "failed")
+        end(folders[1], "completed", 0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "  failed: a: RuntimeError: it went off",
+        "  2/2 done, 1 failed | best validation accuracy 50.00 % (b)",
+    ]
