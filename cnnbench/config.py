@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +26,10 @@ HERE = Path(__file__).parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 VERSION_BASE = "1.3"
+
+
+# the presets of launchers have the names of the plugins' own, which they replace
+warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/.* is validated against ConfigStore schema")
 
 
 def register_resolvers() -> None:

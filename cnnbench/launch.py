@@ -112,16 +112,21 @@ def _progress(asked: Plan, left: Sequence[grid.Cell] | None) -> AbstractContextM
     """Tell how a sweep goes whose runs go on beside each other; those that go one after the other tell it themselves."""
     if asked.in_turn:
         return nullcontext()
+    folders = [asked.folder / cell.folder for cell in left or ()]
     config = asked.config
-    folders = [asked.folder / cell.folder for cell in left] if left is not None else None
     return told(
         Progress(
-            lambda: folders if folders is not None else [path.parent for path in asked.folder.glob(f"*/{LOCK}")],
-            None if left is None else len(left),
+            lambda: folders if left is not None else [path.parent for path in asked.folder.glob(f"*/{LOCK}")],
+            len(folders) if left is not None else _trials_left(asked),
             config["objective"],
             config["trainer"]["max_epochs"],
         )
     )
+
+
+def _trials_left(asked: Plan) -> int | None:
+    """Of a search, how many runs are to come."""
+    return None if asked.trials is None else max(asked.trials - len(list(asked.folder.glob(f"*/{FILE}"))), 0)
 
 
 @contextmanager
@@ -138,10 +143,12 @@ def _only(cells: Sequence[grid.Cell] | None) -> Iterator[None]:
 
     before = BasicSweeper.split_arguments
     BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
+    BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]  # ``plan`` has
     try:
         yield
     finally:
         BasicSweeper.split_arguments = staticmethod(before)  # type: ignore[method-assign]
+        del BasicSweeper.validate_batch_is_legal
 
 
 def through_hydra(arguments: Sequence[str]) -> None:
@@ -174,7 +181,7 @@ def finish(folder: Path, interrupted: bool = False) -> int:
     for path in report.make([folder]) if runs else ():
         say(f"  {path.suffix[1:]:<12} {path}")
     say(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} tensorboard --logdir {folder}")
-    if not runs or not all(run.status == "completed" for run in runs):
+    if not runs or not all(run.completed or run.pruned for run in runs):
         say(
             f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
         )

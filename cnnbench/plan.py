@@ -18,6 +18,7 @@ from cnnbench.errors import RequestError
 from cnnbench.results.record import FILE
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep.isolate import call_isolated, warm_up
+from cnnbench.sweep.space import corners
 from cnnbench.values import check_values
 
 
@@ -30,6 +31,7 @@ class Plan:
     cells: list[grid.Cell] | None  # of a grid; a search draws its runs while it goes
     config: dict[str, Any]  # of the first run
     in_turn: bool = True  # runs go one after the other
+    trials: int | None = None  # of a search
     extra: list[str] = field(default_factory=list)  # overrides that settle the folder names
     finished: bool = False  # a single run that has been done
 
@@ -63,12 +65,12 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     in_turn = "BasicLauncher" in launcher
     if sweep:
         check_plugins(base)
-    # a search draws its runs while it goes, so only what is fixed can be checked
+    # a search draws its runs while it goes; what can be checked is that the ends of what it draws from can be run
     is_grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
-    runs = expand(overrides) if is_grid else [_fixed(overrides)] if sweep else [list(overrides)]
-    names = grid.folder_names(runs)
+    runs = expand(overrides) if is_grid else corners(overrides) if sweep else [list(overrides)]
+    names = grid.folder_names(runs) if is_grid else []
     cells = grid.make_cells(runs, names if sweep else [])
-    for command in earlier:
+    for command in earlier if is_grid else ():  # a search keeps its own account
         more = expand(command)
         cells += grid.make_cells(more, grid.folder_names(more))
     for cell in cells:
@@ -83,7 +85,15 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     folder = Path(str(OmegaConf.select(compose(runs[0], hydra=True), key)))
     if is_grid:
         cells = grid.place(cells, folder)
-    asked = Plan(folder, sweep, cells if is_grid else None, cells[0].config, in_turn, names if sweep else [])
+    asked = Plan(
+        folder,
+        sweep,
+        cells if is_grid else None,
+        cells[0].config,
+        in_turn,
+        base.sweeper.get("n_trials"),
+        names if sweep else [],
+    )
     left = asked.left()
     if not sweep and _finished(folder, cells[0].config):
         asked.finished = True
@@ -96,7 +106,8 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
         check_runs(to_check)
     if not given:
         asked.folder = own_folder(folder)
-        asked.extra.append(f"{key}='{asked.folder}'")
+    if not given or (sweep and not in_turn):  # workers may have another working directory
+        asked.extra.append(f"{key}='{asked.folder if in_turn else asked.folder.absolute()}'")
     return asked
 
 

@@ -15,6 +15,7 @@ from cnnbench.results.record import FILE, Record, RecordError, read_record
 from cnnbench.results.settings import SEED, parse_override, settings_of
 
 COMPLETED = "completed"
+PRUNED = "Pruned"  # the type of its record's error
 INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures", ".hydra"}  # folders that hold no run
 
 
@@ -38,6 +39,11 @@ class Run:
     def completed(self) -> bool:
         """Whether the run ended as it should."""
         return self.status == COMPLETED
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the search that it is of ended it, because it had fallen behind."""
+        return self.part("error").get("type") == PRUNED
 
     @property
     def seed(self) -> int | None:

@@ -72,6 +72,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     )
     files = {name: Markup((TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
     context = {**_head(analysis), **_evidence(analysis, draw), **_foot(analysis, runs, command)}
+    context["searches"] = sections.searches(runs, draw)
     context["contents"] = _contents(context)
     return environment.get_template("report.html").render(version=version, **files, **context) + "\n"
 
@@ -216,7 +217,7 @@ def _grain(runs: Sequence[Run]) -> str:
 
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The sections that are there."""
-    sections = (("answer", "Answer"), ("leaderboard", "Leaderboard"), ("comparison", context["comparison_title"]),
+    sections = (("answer", "Answer"), ("searches", "Search"), ("leaderboard", "Leaderboard"), ("comparison", context["comparison_title"]),
                 ("effects", "Factors"), ("curves", "Curves"), ("classes", "Classes"), ("cost", "Cost"),
                 ("trouble", "Not completed"))  # fmt: skip
     there = [(key, name) for key, name in sections if context[key] and getattr(context[key], "rows", True)]

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnbench.results import search
 from cnnbench.results.collect import Run
 from cnnbench.results.figures import curves as curve_figures
 from cnnbench.results.figures import matrices, overview
+from cnnbench.results.figures import search as search_figures
 from cnnbench.results.figures.style import BLUE, COLOURS, DASHES, ORANGE
 from cnnbench.results.grid import Configuration
 from cnnbench.results.leaderboard import Leaderboard
-from cnnbench.results.names import COSTS, compact, finite, higher_is_better, title
+from cnnbench.results.names import COSTS, compact, finite, higher_is_better, plural, title, unit
+from cnnbench.results.names import number as number_of
 from cnnbench.results.pareto import pareto
+from cnnbench.results.settings import show
 from cnnbench.results.statistics import kept, mean
 
 if TYPE_CHECKING:
@@ -45,6 +49,32 @@ def top_note(board: Leaderboard, reference: Configuration | None) -> str:
         return first
     some = "the first places, the baseline and the last place" if reference else "the first places and the last"
     return f"{first}Of the {len(board.rows)} configurations {some} are drawn."
+
+
+def searches(runs: Sequence[Run], draw: Draw) -> list[dict[str, Any]]:
+    """What the searches came to whose runs these are."""
+    told = []
+    for number, found in enumerate(search.find({run.path.parent for run in runs})):
+        best, metric = found.best(), found.objective
+        ended = found.count("pruned")
+        counts = f"{found.count('complete')} of {plural(len(found.trials), 'trial')} completed"
+        counts += f", {ended} ended early" * bool(ended) + f", {found.count('fail')} failed" * bool(found.count("fail"))
+        first = ""
+        if best is not None:
+            values = ", ".join(f"{key}={show(value)}" for key, value in best["parameters"].items())
+            first = f"Best {title(metric)}: {number_of(best['value'], metric)}{unit(metric)}, trial {best['number']} ({values}). "
+        figures = [
+            draw(search_figures.history(found), f"search-{number}", f"Best {title(metric)} so far over the trials"),
+            draw(search_figures.importance(found), f"importance-{number}", "Share of the variance by parameter"),
+            *(draw(figure, f"axis-{number}-{name}", f"{name} against {title(metric)}")
+              for name, figure in search_figures.drawn_from(found)),
+        ]  # fmt: skip
+        told.append({
+            "folder": found.folder.name,
+            "told": f"{first}{counts}. The best of many trials is a little optimistic; the test set tells how much.",
+            "figures": [figure for figure in figures if figure],
+        })  # fmt: skip
+    return told
 
 
 def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> dict[str, Any] | None:

@@ -24,11 +24,13 @@ from typing import Any
 from cnnbench import claim
 from cnnbench.environment import environment
 from cnnbench.errors import RequestError
+from cnnbench.results.collect import PRUNED
 from cnnbench.results.record import Record, RecordError, read_record, write_record
 from cnnbench.stopping import STOP_FILE, listening, requested
 
 POLL = 0.1  # seconds between two looks at the clock and at what was asked
 TAKEN = 75  # exit status: another process is running this
+ENOUGH = ".enough"  # a file in a run's folder: the search that it is of ends it, and why
 PRELOAD = ["cnnbench.sweep.preload"]
 
 
@@ -102,13 +104,14 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
         TakenError: another process is running this.
     """
     with listening():
+        (job.folder / ENOUGH).unlink(missing_ok=True)
         process = context().Process(target=_work, args=(job, {**os.environ, **(environ or {})}))
         process.start()  # returns once the process is there; the server may have had to import first
         start = time.monotonic()
         stopping = late = False
         while process.exitcode is None:
             process.join(POLL)
-            if requested() is not None and not stopping:
+            if not stopping and (requested() is not None or (job.folder / ENOUGH).exists()):
                 stopping = True
                 process.terminate()
             if minutes is not None and time.monotonic() - start > 60 * minutes and not late:
@@ -117,8 +120,17 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
     if process.exitcode == TAKEN:
         raise claim.TakenError(f"{job.folder}: another process is running this")
     if process.exitcode == 0:
-        return read_record(job.folder)
+        return _with_reason(job.folder)
     return _ended(job, _reason(process.exitcode, minutes if late else None))
+
+
+def _with_reason(folder: Path) -> Record:
+    """The record that a run left; of one that was ended by its search with the reason."""
+    record = read_record(folder)
+    if record["status"] == "interrupted" and (folder / ENOUGH).exists():
+        record["error"] = {"type": PRUNED, "message": (folder / ENOUGH).read_text(), "traceback": ""}
+        write_record(folder, record)
+    return record
 
 
 def _reason(code: int, late: float | None) -> str:

@@ -22,7 +22,7 @@ from cnnbench.environment import available_cores
 from cnnbench.results.record import FILE, Record, read_record
 from cnnbench.stopping import requested
 from cnnbench.sweep.gpus import one_gpu
-from cnnbench.sweep.isolate import Job, exit_with_parent, run_isolated
+from cnnbench.sweep.isolate import ENOUGH, Job, exit_with_parent, run_isolated
 from cnnbench.terminal import say
 
 TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many of the sweep's runs need no more doing, and how many it has: "2/6"
@@ -90,7 +90,7 @@ def _do(job: Job, elsewhere: bool) -> float | None:
         return None
     if job.output is None:
         say(summary(record, folder, short=sweeping))
-    if record["status"] == "interrupted":
+    if record["status"] == "interrupted" and not (folder / ENOUGH).exists():
         _stop(folder, elsewhere)
         return None
     return record.get("best", {}).get(record["protocol"]["objective"])

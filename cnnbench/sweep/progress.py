@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnbench.claim import began
+from cnnbench.results.collect import PRUNED
 from cnnbench.results.names import higher_is_better, number, title, unit
 from cnnbench.results.record import FILE, Record, RecordError, read_record
 from cnnbench.terminal import duration, say
@@ -67,7 +68,12 @@ class Progress:
     @property
     def failed(self) -> int:
         """Runs that have ended, but not as they should."""
-        return sum(record["status"] != "completed" for record in self.ended.values())
+        return sum(record["status"] != "completed" for record in self.ended.values()) - self.pruned
+
+    @property
+    def pruned(self) -> int:
+        """Runs that their search has ended."""
+        return sum((record.get("error") or {}).get("type") == PRUNED for record in self.ended.values())
 
     def seconds_left(self) -> float | None:
         """From the time that what is done has taken; None before there is anything to go by."""
@@ -91,6 +97,7 @@ class Progress:
         """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``."""
         counts = [f"{len(self.ended)}{'' if self.total is None else f'/{self.total}'} done"]
         counts += [f"{len(self.running)} running"] * bool(self.running) + [f"{self.failed} failed"] * bool(self.failed)
+        counts += [f"{self.pruned} ended early"] * bool(self.pruned)
         parts = [", ".join(counts)]
         left = self.seconds_left()
         if left is not None and self.total is not None and len(self.ended) < self.total:
