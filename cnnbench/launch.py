@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from cnnbench.claim import LOCK
+from cnnbench.claim import LOCK, began
 from cnnbench.config import CONFIG_DIR, VERSION_BASE, expand_globs, register_resolvers
 from cnnbench.errors import RequestError
 from cnnbench.plan import Plan, plan
@@ -82,13 +82,14 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
     try:
         with listening(), _only(left), _progress(asked, left):
             for _ in range(TRIES):
+                since = time.time()
                 try:
-                    through_hydra(call)
+                    through_hydra([*call, *_environment()])
                 except KeyboardInterrupt:
                     interrupted = True
                 except SystemExit:  # Hydra has said why
                     say("the launcher gave up")
-                    if not interrupted and requested() is None and _missing(asked.folder, left):
+                    if not interrupted and requested() is None and _worth_another_try(asked.folder, left, since):
                         say("going on with what it has left")
                         continue
                 break
@@ -103,9 +104,15 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
     return status
 
 
-def _missing(folder: Path, cells: Sequence[grid.Cell] | None) -> bool:
-    """Whether some of these cells have no record."""
-    return any(not (folder / cell.folder / FILE).exists() for cell in cells or ())
+def _environment() -> list[str]:
+    """What a run needs of this process's environment, as overrides, for workers on other machines have one of their own."""
+    return [f"++hydra.job.env_set.{name}='{os.environ[name]}'" for name in (TOTAL, SWEEP, STOP_FILE)]
+
+
+def _worth_another_try(folder: Path, cells: Sequence[grid.Cell] | None, since: float) -> bool:
+    """Whether some of these cells have no record, though the launcher did start some."""
+    folders = [folder / cell.folder for cell in cells or ()]
+    return not all((path / FILE).exists() for path in folders) and any((began(path) or 0) >= since for path in folders)
 
 
 def _progress(asked: Plan, left: Sequence[grid.Cell] | None) -> AbstractContextManager[None]:

@@ -42,8 +42,9 @@ class Cell:
         return self.state not in (*FINISHED, "running") and (repeat_failed or self.state not in FAILED)
 
     def command(self) -> list[str]:
-        """Its overrides with its folder."""
-        return [*self.overrides, f"hydra.sweep.subdir='{self.folder}'"]
+        """Its overrides with its folder in the sweep's, which the whole command names."""
+        own = [text for text in self.overrides if not text.startswith("hydra.sweep.dir=")]
+        return [*own, f"hydra.sweep.subdir='{self.folder}'"]
 
 
 def make_cells(runs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Cell]:

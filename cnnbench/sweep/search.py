@@ -147,7 +147,8 @@ class Search:
         return run_folder(",".join([f"trial={trial.number}", *self._varied(trial)]))
 
     def _overrides(self, trial: optuna.Trial) -> list[str]:
-        return [*self.fixed, *self._varied(trial), f"hydra.sweep.subdir='{self._name(trial)}'"]
+        fixed = [text for text in self.fixed if not text.startswith("hydra.sweep.dir=")]
+        return [*fixed, *self._varied(trial), f"hydra.sweep.subdir='{self._name(trial)}'"]
 
     def _tell(self, trial: optuna.Trial) -> None:
         """How a run has ended; of one that has not nothing, so that it is gone on with."""
