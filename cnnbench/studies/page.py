@@ -12,7 +12,7 @@ from cnnbench.results.names import difference, is_share, plural, unit
 from cnnbench.studies.budget import overrides, shortfall
 from cnnbench.studies.claims import Judgement
 from cnnbench.studies.study import Row, Study
-from cnnbench.studies.tables import RELATIVE, Line, count_text, gap_text, ours_text, reported_text
+from cnnbench.studies.tables import RELATIVE, WIDE, Line, count_text, gap_text, ours_text, reported_text
 
 FORM_TEXT = {
     "published": "as published, with the report's own protocol and its quirks",
@@ -81,17 +81,22 @@ def _markdown_table(study: Study, part: Part) -> list[str]:
         given = any(line.cells[place].reported is not None for line in part.table)
         metric = part.table[0].cells[place].metric if part.table else ""
         name = f"{column.heading}{unit(metric)}"
-        heads += [f"{name}: reported", "ours", "difference"] if given else [f"{name}: ours"]
-        rule += ["---:"] * (3 if given else 1)
+        if given and len(study.columns) > WIDE:
+            heads += [f"{name}: reported / ours (difference)"]
+        else:
+            heads += [f"{name}: reported", "ours", "difference"] if given else [f"{name}: ours"]
+        rule += ["---:"] * (3 if given and len(study.columns) <= WIDE else 1)
     table = [f"| {' | '.join([*heads, 'n'])} |", f"|{'|'.join([*rule, '---:'])}|"]
     for line in part.table:
         cells = [f"`{line.row.name}`", _cell(line.row.change)]
         for place in range(len(study.columns)):
             cell = line.cells[place]
-            if any(other.cells[place].reported is not None for other in part.table):
-                cells += [reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
-            else:
+            if not any(other.cells[place].reported is not None for other in part.table):
                 cells += [ours_text(cell)]
+            elif len(study.columns) > WIDE:
+                cells += [f"{reported_text(cell)} / {ours_text(cell)}" + (f" ({gap_text(cell)})" if cell.fit else "")]
+            else:
+                cells += [reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
         cells += [count_text(line)]
         table.append(f"| {' | '.join(cells)} |")
     return table

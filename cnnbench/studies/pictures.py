@@ -15,7 +15,7 @@ from cnnbench.results.names import is_share, scale, title, unit
 from cnnbench.results.statistics import mean
 from cnnbench.studies.measure import metric_of
 from cnnbench.studies.study import Study
-from cnnbench.studies.tables import Line
+from cnnbench.studies.tables import WIDE, Line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,8 @@ def draw(
     """Write the pictures into ``folder``; returns the files with a line each on what they show."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
-    for place, column in enumerate(study.columns):
+    # where a table has a column a class, its first is the one over all
+    for place, column in enumerate(study.columns if len(study.columns) <= WIDE else study.columns[:1]):
         figure = against_report(table, place, column.heading)
         if figure is not None and sum(line.cells[place].reported is not None for line in table) > 1:
             told = f"{column.heading}: the report's number (orange) and ours (blue, mean ± standard deviation)"

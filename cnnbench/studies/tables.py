@@ -13,6 +13,7 @@ from cnnbench.studies.measure import measure, metric_of
 from cnnbench.studies.study import Reported, Row, Study
 
 RELATIVE = 0.1  # the tolerance of what is not a share, of the reported number
+WIDE = 4  # columns from which on a table has one cell for all that it says of a number
 Fit = Literal["match", "differs", ""]
 
 
