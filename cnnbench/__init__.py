@@ -5,7 +5,7 @@ The map, from the command line down. Imports go one way, from top to bottom, and
 OmegaConf.
 
 ==================  ===================================================================================
-``__main__``        the command line: train (the default), report, reproduce, resume, rerun, predict, list ...
+``__main__``        the command line: train (the default), report, reproduce, resume, rerun, predict, export ...
 ``api``             the same from Python: ``train``, ``load_results``
 ``launch``          one run or many through Hydra: run what ``plan`` left, leaderboard, exit status
 ``plan``            what is asked for, checked: folder, cells, what is left to do
@@ -13,6 +13,7 @@ OmegaConf.
 ``sweep``           the cells of a sweep and what is left of them, one run, runs in processes of their own
 ``studies``         published studies: rows, claims, ``reproduce``
 ``predict``         the verb; ``saved`` has ``load_run``: a finished run as a network to use
+``export``          the verb; ``programs`` has ONNX and torch.export: a finished run without cnnbench
 ``find_lr``         the verb; ``lr_finder`` has the range test
 ``config``          composing, sweeping and fingerprinting configurations (``conf/``)
 ``values``          which values the keys of a configuration may have
@@ -39,6 +40,7 @@ OmegaConf.
 ``terminal``        what is told to the person                   (leaf)
 ``memory``          glibc's allocator, told to keep memory       (leaf)
 ``environment``     versions, code and hardware, for the record  (leaf)
+``arguments``       how a verb's options are parsed              (leaf)
 ``errors``          ``RequestError``, and did-you-mean           (leaf)
 ==================  ===================================================================================
 """

@@ -45,6 +45,13 @@ def predict(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def export(arguments: Sequence[str]) -> int:
+    """Write the network of a finished run as ONNX and torch.export files."""
+    from cnnbench.export import main as run
+
+    return run(list(arguments))
+
+
 def find_lr(arguments: Sequence[str]) -> int:
     """Suggest a learning rate by a range test."""
     from cnnbench.find_lr import main as run
@@ -81,6 +88,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "resume": resume,
     "rerun": rerun,
     "predict": predict,
+    "export": export,
     "find-lr": find_lr,
     "list": show,
 }

@@ -100,6 +100,7 @@ class Normalize:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = list(mean), list(std)
         self.scale = 1 / (255 * torch.tensor(std, dtype=torch.float32))
         self.shift = -torch.tensor(mean, dtype=torch.float32) / torch.tensor(std, dtype=torch.float32)
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}  # by width: the constants of a whole row of pixels

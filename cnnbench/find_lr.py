@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from cnnbench.arguments import Parser
 from cnnbench.errors import RequestError
 
 if TYPE_CHECKING:
     from cnnbench.lr_finder import RangeTest
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message} (cnnbench find-lr --help lists the options)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="cnnbench find-lr",
+def _parser() -> Parser:
+    parser = Parser(
+        "find-lr",
         description="Raise the learning rate from step to step and see where the loss falls, and where it explodes.",
         epilog="Other arguments are overrides, as in training: model=lenet optimizer=sgd data=mnist.",
-        allow_abbrev=False,
     )
     parser.add_argument("--low", type=float, default=1e-6, metavar="LR", help="first learning rate (1e-6)")
     parser.add_argument("--high", type=float, default=10.0, metavar="LR", help="last learning rate (10)")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK = 512  # images between two words on progress
 FEW = 2_000  # up to this many images, other processes are not worth their start
+Damaged = tuple[int, str]  # row of an image that does not decode, and what is said of it
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -34,9 +35,14 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise undecodable(path, error) from error
 
 
-def undecodable(path: Path, error: Exception) -> RequestError:
-    """What is said of a file that is no image, or a damaged one."""
-    return RequestError(f"{path} cannot be decoded as an image ({' '.join(str(error).split())})")
+class Undecodable(RequestError):
+    """A file is no image, or a damaged one."""
+
+
+def undecodable(path: Path, error: Exception) -> Undecodable:
+    """What is said of such a file."""
+    reason = " ".join(str(error).split()).replace(f" {str(path)!r}", "")
+    return Undecodable(f"{path} cannot be decoded as an image ({reason})")
 
 
 def read_picture(path: Path, size: int, channels: int, resize: bool) -> np.ndarray:
@@ -96,15 +102,19 @@ def resize_array(images: np.ndarray, out: np.ndarray) -> None:
 
 def decode_files(
     paths: Sequence[Path], target: Path, size: int, channels: int, resize: bool, progress: Callable[[int], None]
-) -> None:
+) -> list[Damaged]:
     """Decode ``paths`` into the .npy file ``target``, uint8 (N, size, size, channels), in as many processes as cores.
 
     Args:
         progress: is told how many images are done, now and then.
 
+    Returns:
+        The images that do not decode; their rows are black.
+
     Raises:
-        RequestError: an image does not decode or has the wrong size, or a process died.
+        RequestError: an image has the wrong size, or a process died.
     """
+    damaged: list[Damaged] = []
     np.lib.format.open_memmap(target, "w+", np.uint8, (len(paths), size, size, channels)).flush()
     names = [str(path) for path in paths]
     workers = 1 if len(names) <= FEW else os.cpu_count() or 1
@@ -113,9 +123,12 @@ def decode_files(
         (str(target), start, names[start : start + share], channels, resize) for start in range(0, len(names), share)
     ]
     if workers == 1:
-        for count in decode_part(*parts[0]):
-            progress(count)
-        return
+        for found in decode_part(*parts[0]):
+            if isinstance(found, int):
+                progress(found)
+            else:
+                damaged.append(found)
+        return damaged
     # Programs of their own: a fork would copy the locks of this process's threads, and multiprocessing's spawn would
     # run the caller's script again.
     command = [sys.executable, "-c", "from cnnbench.pictures import worker; worker()"]
@@ -141,6 +154,8 @@ def decode_files(
                         raise RequestError(f"a process that decodes images ended with status {process.returncode}")
                 elif isinstance(answer, str):
                     raise RequestError(answer)
+                elif isinstance(answer, list):
+                    damaged.append((answer[0], answer[1]))
                 else:
                     done[index] = answer
                     progress(sum(done))
@@ -148,21 +163,27 @@ def decode_files(
         for process in processes:
             process.kill()
             process.wait()
+    return sorted(damaged)
 
 
-def decode_part(target: str, start: int, paths: list[str], channels: int, resize: bool) -> Iterator[int]:
-    """Decode some files into the rows of ``target`` from ``start`` on; yields how many are done, now and then."""
+def decode_part(target: str, start: int, paths: list[str], channels: int, resize: bool) -> Iterator[int | Damaged]:
+    """Decode some files into the rows of ``target`` from ``start`` on; yields how many are done, now and then, and each
+    that does not decode."""
     array = np.load(target, mmap_mode="r+", allow_pickle=False)
     for index, path in enumerate(paths, start=1):
-        array[start + index - 1] = read_picture(Path(path), array.shape[1], channels, resize)
+        try:
+            array[start + index - 1] = read_picture(Path(path), array.shape[1], channels, resize)
+        except Undecodable as error:
+            yield start + index - 1, str(error)
         if index % CHUNK == 0 or index == len(paths):
             yield index
 
 
 def worker() -> None:
-    """Decode the part that standard input asks for; each line printed is a number of images done, or an error."""
+    """Decode the part that standard input asks for; each line printed is a number of images done, a
+    damaged one, or an error."""
     try:
         for done in decode_part(*json.load(sys.stdin)):
-            print(done, flush=True)
+            print(json.dumps(done), flush=True)
     except RequestError as error:
         print(json.dumps(str(error)), flush=True)

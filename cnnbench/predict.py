@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -10,10 +9,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnbench.arguments import Parser
 from cnnbench.errors import RequestError, one_of
 
 if TYPE_CHECKING:
@@ -37,15 +37,8 @@ class Prediction:
         return {"file": self.file, "class": name, "confidence": confidence, "top": top}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message} (cnnbench predict --help lists the options)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="cnnbench predict", description="Classify images with the network of a finished run.", allow_abbrev=False
-    )
+def _parser() -> Parser:
+    parser = Parser("predict", "Classify images with the network of a finished run.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, folders, or - for standard input")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown of each image (3)")

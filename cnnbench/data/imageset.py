@@ -25,6 +25,7 @@ class ImageSet:
     splits: dict[str, Split]
     classes: list[str]
     channels: int
+    skip_damaged: bool = False  # whether files that do not decode are left out; otherwise they are an error
 
 
 def one_line(error: Exception) -> str:

@@ -118,24 +118,29 @@ class ImageFolder:
     Args:
         channels: 3 for colour, 1 for grey.
         test_share: where there is no ``test/``, this share of each class, fixed, is the test set.
+        skip_damaged: leave out the files that do not decode; otherwise they are an error.
 
     Raises:
         RequestError: a value is out of range.
     """
 
-    def __init__(self, channels: int = 3, test_share: float = 0.2) -> None:
+    def __init__(self, channels: int = 3, test_share: float = 0.2, skip_damaged: bool = False) -> None:
         if channels not in (1, 3):
             raise RequestError(f"data.source.channels must be 1 (grey) or 3 (colour), got {channels!r}")
         if not isinstance(test_share, float) or not 0 < test_share < 1:
             raise RequestError(f"data.source.test_share must be a fraction between 0 and 1, got {test_share!r}")
-        self.channels, self.test_share = channels, test_share
+        if not isinstance(skip_damaged, bool):
+            raise RequestError(f"data.source.skip_damaged must be true or false, got {skip_damaged!r}")
+        self.channels, self.test_share, self.skip_damaged = channels, test_share, skip_damaged
         # What ``identity`` listed, so that ``read`` need not do it again.
         self._listed: tuple[Path | None, Listing] | None = None
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         listing = self._list(location)
         self._listed = (location, listing)
-        own = {"channels": self.channels, "test_share": self.test_share, "order": "mixed"}
+        own: dict[str, Any] = {"channels": self.channels, "test_share": self.test_share, "order": "mixed"}
+        if self.skip_damaged:
+            own["skip_damaged"] = True
         return {"set": "image_folder", **own, "files": listing}
 
     def _list(self, location: Path | None) -> Listing:
@@ -178,7 +183,9 @@ class ImageFolder:
             test, train = stratified(whole.labels, self.test_share, seed=0)
             for name, rows in (("train", train), ("test", test)):
                 splits[name] = Split([whole.images[row] for row in rows], whole.labels[rows])
-        return ImageSet({name: _mixed(split) for name, split in splits.items()}, classes, self.channels)
+        return ImageSet(
+            {name: _mixed(split) for name, split in splits.items()}, classes, self.channels, self.skip_damaged
+        )
 
 
 def _mixed(split: Split) -> Split:

@@ -19,8 +19,8 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from cnnbench.errors import RequestError
 from cnnbench.pictures import CHUNK, decode_files, picture_size, resize_array
 
 FORMAT = 1
+MOST_NAMED = 10  # damaged files in one message
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,17 @@ def _lock(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
+def prepared_images(cache: Path, fingerprint: str, split: str, most: int) -> np.ndarray | None:
+    """The first ``most`` images of a split, uint8 (N, H, W, C), of the store that a record names by its fingerprint;
+    None where it is not in ``cache``. Nothing is read from the source, or downloaded."""
+    for path in cache.glob("*/meta.json"):
+        with suppress(OSError, ValueError, KeyError):
+            if json.loads(path.read_text())["fingerprint"] == fingerprint:
+                images = np.load(path.with_name(f"{split}_images.npy"), mmap_mode="r", allow_pickle=False)
+                return np.array(images[:most])
+    return None
+
+
 def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).data)
 
@@ -149,17 +161,25 @@ def _make(images: ImageSet, image_size: int | None, folder: Path, tell: Callable
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         checksums: dict[str, int] = {}
+        damaged: list[str] = []
         for part, split in images.splits.items():
             if len(split.labels) == 0:
                 raise RequestError(f"the {part} split of {name} has no images")
             target = temporary / f"{part}_images.npy"
             shape = (size, size, images.channels)
             with Preparing(f"{name} {part}", len(split.labels), tell, live) as progress:
-                _fill(target, split, shape, image_size is not None, progress)
+                rows = _fill(target, split, shape, image_size is not None, progress)
+            damaged += rows.values()
             labels = split.labels.astype(np.int64)
+            if rows and images.skip_damaged:
+                labels = _leave_out(list(rows), target, labels)
+                if len(labels) == 0:
+                    raise RequestError(f"no image of the {part} split of {name} decodes")
             np.save(temporary / f"{part}_labels.npy", labels, allow_pickle=False)
             checksums[f"{part}_images"] = _checksum(np.load(target, mmap_mode="r", allow_pickle=False))
             checksums[f"{part}_labels"] = _checksum(labels)
+        if damaged:
+            _report(damaged, images.skip_damaged, tell)
         meta: dict[str, Any] = {
             "classes": images.classes,
             "channels": images.channels,
@@ -189,13 +209,13 @@ def _common_size(images: ImageSet) -> int:
 
 def _fill(
     target: Path, split: Split, shape: tuple[int, int, int], resize: bool, progress: Callable[[int], None]
-) -> None:
-    """Write every image of ``split``, decoded, resized and with the right number of channels, into ``target``."""
+) -> dict[int, str]:
+    """Write every image of ``split``, decoded, resized and with the right number of channels, into ``target``; returns
+    the rows that do not decode, with what is said of each."""
     size, _, channels = shape
     count = len(split.labels)
     if not isinstance(split.images, np.ndarray):
-        decode_files(split.images, target, size, channels, resize, progress)
-        return
+        return dict(decode_files(split.images, target, size, channels, resize, progress))
     array = np.lib.format.open_memmap(target, "w+", np.uint8, (count, *shape))
     same = split.images.shape[1:3] == (size, size)
     for start in range(0, count, CHUNK):
@@ -206,3 +226,19 @@ def _fill(
             resize_array(part, array[start : start + CHUNK])
             progress(start + len(part))
     array.flush()
+    return {}
+
+
+def _leave_out(rows: list[int], target: Path, labels: np.ndarray) -> np.ndarray:
+    """Write ``target`` again without these rows; returns the labels without them."""
+    np.save(target, np.delete(np.load(target, allow_pickle=False), rows, axis=0), allow_pickle=False)
+    return np.delete(labels, rows)
+
+
+def _report(damaged: Sequence[str], skipped: bool, tell: Callable[[str], None]) -> None:
+    """Tell which files were left out; where they are not to be, raise RequestError with all of them in one line."""
+    more = f" (and {len(damaged) - MOST_NAMED} more)" if len(damaged) > MOST_NAMED else ""
+    text = "; ".join(damaged[:MOST_NAMED]) + more
+    if not skipped:
+        raise RequestError(f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true")
+    tell(f"left out: {text}")

@@ -16,7 +16,7 @@ from cnnbench.models.layers import dropout_rate, per_layer, widths
 
 def plus_or_minus(values: Tensor) -> Tensor:
     """1 or -1 by the sign of each value; zero counts as positive, so that there are two values and no third."""
-    return torch.ones_like(values).copysign(values)
+    return (values >= 0).to(values.dtype).mul_(2).sub_(1)  # ONNX has no copysign
 
 
 class _Sign(torch.autograd.Function):
@@ -58,8 +58,12 @@ class BinaryConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W'); padding adds zeros, neither 1 nor -1."""
-        signs, weight = _Sign.apply(input), _ScaledSign.apply(self.weight)
-        return F.conv2d(signs, weight, None, self.stride, self.padding)
+        if self.training:
+            signs, weight = _Sign.apply(input), _ScaledSign.apply(self.weight)
+            return F.conv2d(signs, weight, None, self.stride, self.padding)
+        # Sums of ones are exact in any order, so that a tie is one wherever an exported network runs.
+        sums = F.conv2d(_Sign.apply(input), _Sign.apply(self.weight), None, self.stride, self.padding)
+        return sums * self.weight.abs().mean((1, 2, 3))[:, None, None]
 
     def bits(self) -> int:
         """Bits that a prediction needs: one a weight, 32 a filter for its scale."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from cnnbench.arguments import Parser
 from cnnbench.errors import RequestError, one_of
 from cnnbench.results import leaderboard
 from cnnbench.results.collect import Run, collect
@@ -111,19 +111,8 @@ def _command(
     return shlex.join(["cnnbench", "report", *map(str, folders), *options])
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong as a RequestError, which the command line shows as one line with exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message} (cnnbench report --help lists the options)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="cnnbench report",
-        description="Compare runs: report.html, leaderboard.csv and leaderboard.md from what is on disk.",
-        allow_abbrev=False,
-    )
+def _parser() -> Parser:
+    parser = Parser("report", "Compare runs: report.html, leaderboard.csv and leaderboard.md from what is on disk.")
     parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="folder with runs in or below it")
     parser.add_argument("--baseline", metavar="SETTINGS", help='compare with this one: "optimizer=sgd scheduler=none"')
     parser.add_argument(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from cnnbench.arguments import Parser
 from cnnbench.config import run_folder
 from cnnbench.errors import RequestError, one_of
 from cnnbench.results.collect import Run, collect
@@ -20,17 +19,11 @@ from cnnbench.studies.tables import Line, build_table, count_text, gap_text, our
 PAGE = "reproduction.md"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise RequestError(f"{message} (cnnbench reproduce --help lists the options)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="cnnbench reproduce",
+def _parser() -> Parser:
+    parser = Parser(
+        "reproduce",
         description="Run the rows of a published study and compare them with its numbers and its claims.",
         epilog=f"Studies: {', '.join(studies())}. Other arguments are overrides, for example trainer.max_epochs=3.",
-        allow_abbrev=False,
     )
     parser.add_argument("study", metavar="STUDY", help="a name in conf/study")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these (all)")
