@@ -87,7 +87,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
 
     Args:
-        resumed: the step that a killed run goes on from; TensorBoard then hides what the run had sent after it.
+        resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
     """
     options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
