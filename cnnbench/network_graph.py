@@ -49,19 +49,17 @@ def network_graph(network: nn.Module, image: torch.Tensor) -> GraphDef:
 
 
 def _name(node: fx.Node, module: nn.Module | None) -> str:
-    """``features/0/Conv2d``: the scope, and the kind of layer or the operation."""
-    if node.op == "placeholder":
-        return "images"
-    if node.op == "output":
-        return "logits"
-    scope = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
-    parent = scope[-1] if scope else ""
-    if module is not None:  # the stack ends with the layer itself
-        path, kind = str(node.target).rpartition(".")[::2], type(module).__name__
-        parent, last = path[0], path[1]
-        return "/".join([*filter(None, parent.split(".")), kind if last.isdigit() else f"{last} ({kind})"])
-    kind = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return "/".join([*filter(None, parent.split(".")), kind])
+    """``features/0/Conv2d``: the scope, and the layer's name, or its kind where it has but a number."""
+    if node.op in ("placeholder", "output"):
+        return "images" if node.op == "placeholder" else "logits"
+    if module is not None:
+        scope, _, last = str(node.target).rpartition(".")
+        last = type(module).__name__ if last.isdigit() else last
+    else:
+        within = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        scope = within[-1] if within else ""
+        last = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return "/".join([*filter(None, scope.split(".")), last])
 
 
 def _proto(node: fx.Node, name: str, module: nn.Module | None, inputs: list[str]) -> Any:

@@ -213,6 +213,7 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     writer = board.writer(trainer)
     if writer is not None:
         board.add_hparams(writer, values, list(final))
+        writer.flush()  # a process of a sweep ends without its threads' leave
     else:
         trainer.logger.log_hyperparams(values)
 

@@ -68,17 +68,18 @@ class Figures(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         from cnnbench.figures import confusion_sheet
 
         epoch = trainer.current_epoch
-        for split, matrix in matrices.items():
-            tag = "test/confusion" if split == "test" else "test/confusion on the validation set"
-            title = f"{'Test' if split == 'test' else 'Validation'} set"
-            self._show(
-                trainer, tag, confusion_sheet(matrix.numpy(), self.data.classes, title), f"confusion_{split}.png", epoch
-            )
+        for split, title in (("val", "Validation set"), ("test", "Test set")):
+            if split in matrices:
+                sheet = confusion_sheet(matrices[split].numpy(), self.data.classes, title)
+                self._show(trainer, None, sheet, f"confusion_{split}.png", epoch)
+        if writer(trainer) is not None:  # which shows pictures small: one panel can be read
+            sheet = confusion_sheet(matrices["test"].numpy(), self.data.classes, title, counts=False)
+            self._show(trainer, "test/confusion", sheet, None, epoch)
         if self.pictures:
             for name, sheet in final_sheets(classifier, self.data, matrices["test"]).items():
                 self._show(trainer, f"test/{TAGS.get(name, name)}", sheet, f"{name}.png", epoch)
 
-    def _show(self, trainer: pl.Trainer, tag: str, sheet: np.ndarray, file: str | None, epoch: int) -> None:
+    def _show(self, trainer: pl.Trainer, tag: str | None, sheet: np.ndarray, file: str | None, epoch: int) -> None:
         from PIL import Image
 
         image, png = Image.fromarray(sheet), io.BytesIO()
@@ -87,5 +88,5 @@ class Figures(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / file).write_bytes(png.getvalue())
         board = writer(trainer)
-        if board is not None:
+        if board is not None and tag is not None:
             add_png(board, tag, png.getvalue(), image.size, epoch)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cnnbench.data import ImageDataModule
 
 FIRST = 40  # test images shown, in the set's order
-FIRST_OF_EPOCH = 20  # validation images shown after an epoch
+FIRST_OF_EPOCH = 10  # validation images shown after an epoch
 MISTAKES = 20  # test images that are predicted wrong: those that the network is surest of
 COMPARED = 1024  # test images evaluated on the CPU too, where the run was on another device
 Sheets = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
