@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -28,10 +30,11 @@ VERSION_BASE = "1.3"
 
 def register_resolvers() -> None:
     """What the YAMLs call: ``${better:METRIC}`` is min or max, ``${run_folder:NAME}`` a safe folder name,
-    ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``."""
+    ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``, ``${choices:}`` what ``--help`` lists."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("by_form", by_form, replace=True)
+    OmegaConf.register_new_resolver("choices", choices_told, replace=True)
 
 
 def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
@@ -56,6 +59,16 @@ def groups() -> dict[str, list[str]]:
         names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         found[folder.name] = [name for name in names if not name.split("/")[-1].startswith("_")]
     return found
+
+
+def choices_told() -> str:
+    """A line a group, for ``--help``; of the experiments, which are many, how many."""
+    lines = []
+    for group, names in groups().items():
+        rows = Counter(name.partition("/")[0] for name in names if "/" in name)
+        told = [name for name in names if "/" not in name] + [f"{study}/... ({n})" for study, n in rows.items()]
+        lines.append(fill(", ".join(told), 110, initial_indent=f"  {group:<11} ", subsequent_indent=" " * 14))
+    return "\n".join(lines)
 
 
 def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:

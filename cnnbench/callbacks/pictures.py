@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FIRST = 40  # test images shown, in the set's order
 FIRST_OF_EPOCH = 10  # validation images shown after an epoch
 MISTAKES = 20  # test images that are predicted wrong: those that the network is surest of
+COLUMNS = 5  # of these: TensorBoard shows a picture small
 COMPARED = 1024  # test images evaluated on the CPU too, where the run was on another device
 Sheets = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
 
@@ -35,7 +36,7 @@ def epoch_sheets(classifier: ImageClassifier, data: ImageDataModule, epoch: int,
     if pictures:
         if "val" in classifier.confusion:
             shown = _predicted(classifier, data, "val", np.arange(min(FIRST_OF_EPOCH, data.count("val"))))
-            drawn["predictions"] = prediction_sheet(shown, data.classes, f"First images of the {after}")
+            drawn["predictions"] = prediction_sheet(shown, data.classes, f"First images of the {after}", COLUMNS)
         drawn |= _kernels(classifier)
     return drawn
 
@@ -57,7 +58,7 @@ def final_sheets(classifier: ImageClassifier, data: ImageDataModule, matrix: Ten
         order = np.argsort(-found.confidence, kind="stable")[:MISTAKES]
         surest = type(found)(*(array[order] for array in vars(found).values()))
         title = f"The surest of {len(wrong):,} mistakes on {data.count('test'):,} test images"
-        drawn["mistakes"] = prediction_sheet(surest, data.classes, title)
+        drawn["mistakes"] = prediction_sheet(surest, data.classes, title, COLUMNS)
     drawn["per_class"] = per_class_sheet(
         recall_per_class(matrix).tolist(), data.classes, "Recall by class on the test set"
     )
