@@ -78,9 +78,9 @@ def _choice(group: str, choice: str, chosen: Sequence[str], by_hand: Mapping[str
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else {}
     said = comments(path)
     keys = {key: value for key, value in flatten(plain).items() if key.rpartition(".")[2] not in HIDDEN}
-    shown = {
-        key: f"{group}.{key}={'(must be given)' if value == '???' else show(value)}" for key, value in keys.items()
-    }
+    special = {"???": "(must be given)", "": "''"}
+    values = {key: show(value) for key, value in keys.items()}
+    shown = {key: f"{group}.{key}={special.get(value, value)}" for key, value in values.items()}
     width = min(max(map(len, shown.values()), default=0), 48)
     lines = [f"  {entry:<{width}}  {_painted(said.get(key, ''), DIM, colour)}".rstrip() for key, entry in shown.items()]
     head = [line.lstrip("# ") for line in text.splitlines()[: _heading(text)]]
