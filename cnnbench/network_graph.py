@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 
+class _Layers(fx.Tracer):
+    """A module without modules in it is a layer, whoever wrote it."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)
+
+
 def network_graph(network: nn.Module, image: torch.Tensor) -> GraphDef:
     """A node for each layer and each operation between layers, in the scopes of the modules that they are in.
 
@@ -32,7 +39,7 @@ def network_graph(network: nn.Module, image: torch.Tensor) -> GraphDef:
     from tensorboard.compat.proto.versions_pb2 import VersionDef
 
     with evaluating(network):
-        traced = fx.symbolic_trace(network)
+        traced = fx.GraphModule(network, _Layers().trace(network))
         ShapeProp(traced).propagate(image)
     names: dict[fx.Node, str] = {}
     nodes = []

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import config
+from hydra.utils import instantiate
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -17,7 +19,9 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cnnbench import browse, training
+from cnnbench.config import groups
 from cnnbench.errors import RequestError
+from cnnbench.network_graph import network_graph
 from cnnbench.results.record import read_record
 
 EPOCHS = 5
@@ -98,6 +102,15 @@ def test_the_graph_is_there_once_and_is_the_network(folder: Path) -> None:
     shape = nodes["logits"].attr["_output_shapes"].list.shape[0]
     assert [dim.size for dim in shape.dim] == [1, 10]
     assert sum(node.attr["parameters"].i for node in nodes.values()) == read_record(folder)["model"]["parameters"]
+
+
+@pytest.mark.parametrize("model", groups()["model"])
+def test_every_model_has_a_graph_with_all_its_weights(model: str) -> None:
+    with torch.device("meta"):
+        network = instantiate(config(f"model={model}")["model"], in_channels=3, num_classes=10, image_size=32)
+        nodes = network_graph(network, torch.zeros(1, 3, 32, 32)).node
+    assert network.training and len({node.name for node in nodes}) == len(nodes)
+    assert sum(node.attr["parameters"].i for node in nodes) == sum(p.numel() for p in network.parameters())
 
 
 def test_there_is_one_hparams_entry_with_what_was_asked_for(folder: Path) -> None:

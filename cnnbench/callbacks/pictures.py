@@ -87,8 +87,9 @@ def _predicted(classifier: ImageClassifier, data: ImageDataModule, split: str, r
 
 
 def _logits(classifier: ImageClassifier, images: Tensor) -> Tensor:
-    with evaluating(classifier.network):
-        return classifier.network(images).float()
+    weight = next(classifier.network.parameters())
+    with evaluating(classifier.network):  # ``forward``, for so few images are not worth a compilation
+        return classifier.network.forward(images.to(weight.dtype)).float()
 
 
 def agreement(
