@@ -41,7 +41,7 @@ reproduce: setup ## a published study again, STUDY=eq2425, beside its numbers
 	@$(BIN)/python -m cnnbench reproduce $(STUDY) $(ARGS)
 
 tensorboard: setup ## browse the runs below DIR=outputs, on this machine only
-	@$(BIN)/tensorboard --logdir $(DIR) --host 127.0.0.1 $(ARGS)
+	@$(BIN)/python -m cnnbench tensorboard $(DIR) $(ARGS)
 
 test: $(VENV)/.installed-test ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)

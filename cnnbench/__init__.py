@@ -14,6 +14,7 @@ OmegaConf.
 ``studies``         published studies: rows, claims, ``reproduce``
 ``predict``         the verb; ``saved`` has ``load_run``: a finished run as a network to use
 ``export``          the verb; ``programs`` has ONNX and torch.export: a finished run without cnnbench
+``browse``          the verb ``tensorboard``: TensorBoard over runs, each called by what varies
 ``find_lr``         the verb; ``lr_finder`` has the range test
 ``config``          composing, sweeping and fingerprinting configurations (``conf/``)
 ``values``          which values the keys of a configuration may have
@@ -26,12 +27,14 @@ OmegaConf.
 ``build``           from nodes of the configuration to data, network, classifier, trainer
 ``classifier``      ``ImageClassifier``, the LightningModule: loss, optimizer steps, metrics
 ``captured``        on a GPU, the training step as one CUDA graph
-``callbacks``       history, checkpoints, resuming, divergence, early stopping, figures, progress
+``callbacks``       history, checkpoints, resuming, divergence, early stopping, figures, TensorBoard, progress
 ``data``            sources, the prepared store, splits, batches, the LightningDataModule
 ``results``         records on disk, and what they say together: leaderboard, statistics, report
 ``models``          architectures, one family a file             (leaf: torch alone)
 ``augment``         augmentation and normalisation of batches    (leaf)
 ``fine_tune``       which layer is the classifier, frozen others (leaf)
+``modes``           a network in eval mode for a while            (leaf)
+``network_graph``   layers and what flows, for TensorBoard       (leaf)
 ``metrics``         accuracy and recall from a confusion matrix  (leaf)
 ``optim``           parameter groups, a switch of optimizers     (leaf)
 ``schedulers``      what torch lacks                             (leaf)

@@ -73,11 +73,18 @@ def rerun(arguments: Sequence[str]) -> int:
     return repeat(arguments)
 
 
+def browse(arguments: Sequence[str]) -> int:
+    """Browse runs in TensorBoard, on this machine only."""
+    from cnnbench.browse import main as run
+
+    return run(list(arguments))
+
+
 def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
-    from cnnbench.listing import listing
+    from cnnbench.listing import colours, listing
 
-    print(listing(list(arguments)))
+    print(listing(list(arguments), colours()))
     return 0
 
 
@@ -90,6 +97,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "predict": predict,
     "export": export,
     "find-lr": find_lr,
+    "tensorboard": browse,
     "list": show,
 }
 

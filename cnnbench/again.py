@@ -16,12 +16,29 @@ from cnnbench.sweep import commands
 
 COMPARED = ("metrics", "best", "history", "per_class", "confusion_matrix")  # of two records
 MOST_SHOWN = 8
+HELP = {"--help", "-h"}
+RESUME = """usage: cnnbench resume DIR [OVERRIDE]...
+
+Go on with a stopped run or sweep: what has finished is kept, what was interrupted goes on from its newest checkpoint,
+and what has not begun is run. Overrides may change how it goes on, not what comes out.
+
+  cnnbench resume outputs/cnnbench/sweep_...
+  cnnbench resume outputs/cnnbench/sweep_... sweep.repeat_failed=true
+"""
+RERUN = """usage: cnnbench rerun RUN [FOLDER]
+
+Run a finished run again, from its record, into FOLDER (outputs/rerun/...), and say what differs: of the result, and of
+the code, packages, hardware and data around it. The status is 0 where the result is the same, to the bit.
+"""
 
 
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a stopped run or sweep: cnnbench resume DIR [overrides that do not change results]."""
     from cnnbench.launch import launch
 
+    if HELP & {*arguments}:
+        print(RESUME, end="")
+        return 0
     folder, more = _folder(arguments, "resume", "a run or a sweep")
     for text in more:
         key = text.partition("=")[0].lstrip("+~")
@@ -42,6 +59,9 @@ def resume(arguments: Sequence[str]) -> int:
 
 def rerun(arguments: Sequence[str]) -> int:
     """Run a finished run again and say whether the result is the same: cnnbench rerun RUN [FOLDER]."""
+    if HELP & {*arguments}:
+        print(RERUN, end="")
+        return 0
     folder, more = _folder(arguments, "rerun", "a finished run")
     try:
         before = read_record(folder)

@@ -21,6 +21,7 @@ from cnnbench.classifier import ImageClassifier
 from cnnbench.data import ImageDataModule
 from cnnbench.errors import RequestError
 from cnnbench.models.weights import load_weights
+from cnnbench.modes import evaluating
 from cnnbench.quirks import Quirks
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
@@ -94,7 +95,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
 
     Args:
-        resumed: the step that a killed run goes on from; TensorBoard then hides what the run had sent after it.
+        resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
     """
     options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
@@ -127,24 +128,25 @@ def _cluster(options: Mapping[str, Any]) -> ClusterEnvironment:
 
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
-    """The record's ``model``. FLOPs are of one image's forward pass in convolutions and matrix products, a
-    multiplication and an addition counted as two, as torch's FlopCounterMode counts them (a binarised convolution as
-    any other). ``bits`` is the size of what a prediction needs: a module that stores its parameters in fewer bits than
-    they are trained with says so in a method ``bits``."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    store = data.prepared
-    image = torch.zeros(1, store.channels, store.image_size, store.image_size)
-    mode = network.training
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.eval()(image)
-    network.train(mode)
+    """The record's ``model``. ``bits`` is the size of what a prediction needs: a module that stores its parameters in
+    fewer bits than they are trained with says so in a method ``bits``."""
     return {
         "name": name,
         "parameters": sum(p.numel() for p in network.parameters()),
         "bits": size_in_bits(network),
-        "flops_per_image": counter.get_total_flops(),
+        "flops_per_image": flops_per_image(network, data.prepared.channels, data.prepared.image_size),
     }
+
+
+def flops_per_image(network: nn.Module, channels: int, image_size: int) -> int:
+    """FLOPs of one image's forward pass in convolutions and matrix products, a multiplication and an addition counted as
+    two, as torch's FlopCounterMode counts them (a binarised convolution as any other)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    image = torch.zeros(1, channels, image_size, image_size)
+    with evaluating(network), FlopCounterMode(display=False) as counter:
+        network(image)
+    return counter.get_total_flops()
 
 
 def size_in_bits(network: nn.Module) -> int:

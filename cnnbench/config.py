@@ -6,9 +6,11 @@ import hashlib
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -34,11 +36,12 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/.* is v
 
 def register_resolvers() -> None:
     """What the YAMLs call: ``${better:METRIC}`` is min or max, ``${run_folder:NAME}`` a safe folder name,
-    ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``, ``${runs_at_once:ACCELERATOR,RUNS_PER_GPU}``
-    how many runs this machine takes at a time."""
+    ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``, ``${choices:}`` what ``--help`` lists,
+    ``${runs_at_once:ACCELERATOR,RUNS_PER_GPU}`` how many runs this machine takes at a time."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("by_form", by_form, replace=True)
+    OmegaConf.register_new_resolver("choices", choices_told, replace=True)
     OmegaConf.register_new_resolver("runs_at_once", runs_at_once, replace=True)
 
 
@@ -64,6 +67,16 @@ def groups() -> dict[str, list[str]]:
         names = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
         found[folder.name] = [name for name in names if not name.split("/")[-1].startswith("_")]
     return found
+
+
+def choices_told() -> str:
+    """A line a group, for ``--help``; of the experiments, which are many, how many."""
+    lines = []
+    for group, names in groups().items():
+        rows = Counter(name.partition("/")[0] for name in names if "/" in name)
+        told = [name for name in names if "/" not in name] + [f"{study}/... ({n})" for study, n in rows.items()]
+        lines.append(fill(", ".join(told), 110, initial_indent=f"  {group:<11} ", subsequent_indent=" " * 14))
+    return "\n".join(lines)
 
 
 def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:

@@ -14,8 +14,9 @@ from hydra.errors import InstantiationException
 
 from cnnbench import checkpoints, claim
 from cnnbench.build import Config, build_classifier, build_data, build_network, build_trainer, describe_network
-from cnnbench.callbacks import BestAndLast, ConfusionFigures, Diverged, History, Resume, StopWhenDiverged
-from cnnbench.callbacks.pictures import agreement, draw_pictures
+from cnnbench.callbacks import BestAndLast, Board, Diverged, Figures, History, Resume, StopWhenDiverged, board
+from cnnbench.callbacks.history import tag
+from cnnbench.callbacks.pictures import agreement
 from cnnbench.classifier import ImageClassifier
 from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
@@ -26,6 +27,7 @@ from cnnbench.memory import keep_freed_memory
 from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
+from cnnbench.results.settings import SEED, ignored, parse_override, settings_of, show
 from cnnbench.stopping import SIGNALS, TIME_IS_UP, Stopped, listening
 from cnnbench.terminal import say
 
@@ -87,12 +89,20 @@ def _train(config: Config, folder: Path, record: Record) -> None:
 
     history = History(folder)
     keep = BestAndLast(folder / "checkpoints", config["objective"])
-    drawn = dict(config["callbacks"].get("figures", {}))
-    pictures = drawn.pop("pictures", False)
-    figures = ConfusionFigures(folder / "figures", data.classes, **drawn)
+    figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
+    shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
     resume = Resume(keep, session(record), **config["checkpoint"])
-    callbacks: list[pl.Callback] = [figures, history, StopWhenDiverged(**config["divergence"]), keep, resume]
-    trainer = build_trainer(config, folder, callbacks, newest[1]["global_step"] if newest else None)
+    callbacks: list[pl.Callback] = [
+        Board(data.classes, shape),
+        figures,
+        history,
+        StopWhenDiverged(**config["divergence"]),
+        keep,
+        resume,
+    ]
+    if not newest:
+        board.remove_events(folder)
+    trainer = build_trainer(config, folder, callbacks, newest[1]["resume"]["sessions"][-1]["epoch"] if newest else None)
     record["environment"] = environment(str(trainer.strategy.root_device))
 
     try:
@@ -110,9 +120,7 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
     recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
     record["per_class"] = {"classes": data.classes, **recalls}
-    figures.finish(trainer, matrices)
-    if pictures:
-        draw_pictures(trainer, classifier, data, recall_per_class(matrices["test"]), folder / "figures")
+    figures.finish(trainer, classifier, matrices)
     record["agreement_with_cpu"] = agreement(classifier, data, trainer.strategy.root_device)
     log_hparams(trainer, record)
     record["status"] = "completed"
@@ -189,16 +197,25 @@ def times(history: History, data: ImageDataModule, fit_seconds: float) -> dict[s
 
 def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     """One hparams entry, so that TensorBoard's HPARAMS tab compares the runs of a sweep: what was asked for on the
-    command line, the optimizer and its learning rate, and the few final metrics that one compares."""
-    if trainer.logger is None or not hasattr(trainer.logger, "log_hyperparams"):
+    command line, the optimizer and its learning rate, and the final metrics that one compares."""
+    if trainer.logger is None:
         return
-    values = {"optimizer": record["choices"].get("optimizer")}
-    values |= {key: value for key, _, value in (text.partition("=") for text in record["overrides"])}
-    lr = (record["lr_finder"] or record["config"]["optimizer"]).get("lr")
-    values |= {"optimizer.lr": lr, "seed": record["seed"]}
-    compared = ("test/accuracy", "test/recall", "val/accuracy", "test/loss")
-    final = {f"final/{name}": record["metrics"][name] for name in compared if name in record["metrics"]}
-    trainer.logger.log_hyperparams(values, final)
+    settings = settings_of(record["config"], record["choices"], record["overrides"])
+    settings["optimizer.lr"] = (record["lr_finder"] or settings).get("lr", settings.get("optimizer.lr"))
+    asked = [parse_override(text)[0] for text in record["overrides"]]
+    keys = [key for key in dict.fromkeys(("optimizer", *asked, "optimizer.lr")) if not ignored(key)]
+    values = {key: show(settings[key]) if isinstance(settings[key], list) else settings[key]
+              for key in (*keys, SEED) if settings.get(key) is not None}  # fmt: skip
+    objective = record["protocol"]["objective"]
+    final = {tag(name): record["metrics"][name] for name in ("test/accuracy", "test/recall", "test/loss")}
+    final[f"{tag(objective)} (best)"] = record["best"][objective]
+    trainer.logger.log_metrics(final, step=trainer.current_epoch)
+    writer = board.writer(trainer)
+    if writer is not None:
+        board.add_hparams(writer, values, list(final))
+        writer.flush()  # a process of a sweep ends without its threads' leave
+    else:
+        trainer.logger.log_hyperparams(values)
 
 
 def digest(classifier: ImageClassifier) -> str:

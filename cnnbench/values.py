@@ -61,8 +61,8 @@ BETAS: Check = (
     "two numbers from 0 to below 1, such as [0.9, 0.999]",
 )
 EPOCHS: Check = (
-    lambda v: isinstance(v, list) and all(_is_whole(epoch, 1) for epoch in v),
-    "a list of whole numbers of at least 1",
+    lambda v: v == "auto" or (isinstance(v, list) and all(_is_whole(epoch, 1) for epoch in v)),
+    "a list of whole numbers of at least 1, or auto",
 )
 DEVICES: Check = (
     lambda v: (

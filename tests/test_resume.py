@@ -126,6 +126,7 @@ def test_a_run_that_lacks_only_its_test_is_not_trained_again(tmp_path: Path, mon
 
 def test_tensorboard_shows_each_epoch_once(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     go(tmp_path, "logger=tensorboard", *fault("raise", 21, tmp_path))
     (tmp_path / "checkpoints" / "last.ckpt").unlink()  # so that the second epoch comes again, of which there is a point
@@ -133,7 +134,11 @@ def test_tensorboard_shows_each_epoch_once(tmp_path: Path) -> None:
     assert record["resumed"][0]["step"] == 8
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [point.step for point in events.Scalars("loss/val")] == record["history"]["step"] == [8, 16, 24]
+    assert [point.step for point in events.Scalars("loss/val")] == [1, 2, 3]
+    steps = [image.step for image in events.Images("validation/confusion")]
+    assert steps == [1, 2, 3]
+    files = [EventFileLoader(str(path)) for path in (tmp_path / "tensorboard").glob("events.out.tfevents.*")]
+    assert sum(event.HasField("graph_def") for file in files for event in file.Load()) == 1
 
 
 def test_a_killed_process_can_be_resumed_by_its_folder(tmp_path: Path) -> None:

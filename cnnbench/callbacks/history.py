@@ -52,13 +52,15 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         self.epoch_seconds.append(self._before + self._trained - self._started)
         self._before = self._started = self._trained = 0.0
         group = trainer.optimizers[0].param_groups[0]
+        momentum = group.get("momentum", group.get("betas", (None,))[0])
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(group["lr"])}
         row.update({k: v for k, v in cast("ImageClassifier", pl_module).metrics.items() if not k.startswith("test/")})
         self.rows.append(row)
         if trainer.is_global_zero:
             self._write()
             if trainer.logger is not None:
-                trainer.logger.log_metrics(_grouped(row), step=trainer.global_step)
+                sent = _grouped(row) | ({} if momentum is None else {"optimizer/momentum": float(momentum)})
+                trainer.logger.log_metrics(sent, step=trainer.current_epoch + 1)
 
     def _write(self) -> None:
         text = io.StringIO()
@@ -76,7 +78,11 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         self._before = state_dict["running_seconds"]
 
 
+def tag(metric: str) -> str:
+    """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, and the splits of one metric belong
+    side by side."""
+    return "/".join(reversed(metric.split("/")))
+
+
 def _grouped(row: dict[str, float]) -> dict[str, float]:
-    """TensorBoard groups by what comes before the slash: the splits of one metric belong side by side."""
-    scalars = {"/".join(reversed(name.split("/"))): value for name, value in row.items() if "/" in name}
-    return {**scalars, "optimizer/lr": row["lr"]}
+    return {**{tag(name): value for name, value in row.items() if "/" in name}, "optimizer/lr": row["lr"]}

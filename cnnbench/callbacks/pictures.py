@@ -1,80 +1,95 @@
-"""Pictures of a finished run: the first test images with predictions, the surest mistakes, recall by class, kernels."""
+"""What a network sees and says, as sheets: images with predictions, mistakes, recall by class, kernels, confusions."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from cnnbench.metrics import recall_per_class
+from cnnbench.modes import evaluating
 
 if TYPE_CHECKING:
     from cnnbench.classifier import ImageClassifier
     from cnnbench.data import ImageDataModule
 
 FIRST = 40  # test images shown, in the set's order
-MISTAKES = 20  # and the wrong ones that the network is surest of
+FIRST_OF_EPOCH = 10  # validation images shown after an epoch
+MISTAKES = 20  # test images that are predicted wrong: those that the network is surest of
+COLUMNS = 5  # of these: TensorBoard shows a picture small
 COMPARED = 1024  # test images evaluated on the CPU too, where the run was on another device
+Sheets = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
 
 
-def draw_pictures(
-    trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, recall: Tensor, folder: Path
-) -> None:
-    """Write predictions.png, mistakes.png, per_class.png and, of a network with convolutions, kernels.png.
+def epoch_sheets(classifier: ImageClassifier, data: ImageDataModule, epoch: int, pictures: bool) -> Sheets:
+    """After an epoch: the validation confusions and, with ``pictures``, some predictions and the first kernels."""
+    from cnnbench.figures import confusion_sheet, prediction_sheet
+
+    drawn = {}
+    after = f"validation set after epoch {epoch}"
+    if "val" in classifier.confusion:
+        drawn["confusion"] = confusion_sheet(
+            classifier.confusion["val"].numpy(), data.classes, f"{after[0].upper()}{after[1:]}", counts=False
+        )
+    if pictures:
+        if "val" in classifier.confusion:
+            shown = _predicted(classifier, data, "val", np.arange(min(FIRST_OF_EPOCH, data.count("val"))))
+            drawn["predictions"] = prediction_sheet(shown, data.classes, f"First images of the {after}", COLUMNS)
+        drawn |= _kernels(classifier)
+    return drawn
+
+
+def final_sheets(classifier: ImageClassifier, data: ImageDataModule, matrix: Tensor) -> Sheets:
+    """Of a finished run: the first test images, the surest mistakes, recall by class and the first kernels.
 
     Args:
         classifier: right after the test set was evaluated with it.
-        recall: of the test set, a value a class.
-        folder: for the files; they go to TensorBoard too.
+        matrix: confusions on the test set.
     """
-    from PIL import Image
+    from cnnbench.figures import per_class_sheet, prediction_sheet
 
-    from cnnbench.figures import kernel_sheet, per_class_sheet, prediction_sheet
-
-    drawn = {
-        "predictions": prediction_sheet(
-            _predicted(classifier, data, np.arange(min(FIRST, data.count("test")))), data.classes, "First test images"
-        )
-    }
-    wrong = np.flatnonzero(classifier.test_predictions.numpy() != data.test_labels())
+    first = _predicted(classifier, data, "test", np.arange(min(FIRST, data.count("test"))))
+    drawn = {"predictions": prediction_sheet(first, data.classes, "First test images")}
+    wrong = np.flatnonzero(classifier.test_predictions.numpy() != data.labels("test"))
     if len(wrong):
-        found = _predicted(classifier, data, wrong)
+        found = _predicted(classifier, data, "test", wrong)
         order = np.argsort(-found.confidence, kind="stable")[:MISTAKES]
         surest = type(found)(*(array[order] for array in vars(found).values()))
         title = f"The surest of {len(wrong):,} mistakes on {data.count('test'):,} test images"
-        drawn["mistakes"] = prediction_sheet(surest, data.classes, title)
-    drawn["per_class"] = per_class_sheet(recall.tolist(), data.classes, "Recall by class on the test set")
+        drawn["mistakes"] = prediction_sheet(surest, data.classes, title, COLUMNS)
+    drawn["per_class"] = per_class_sheet(
+        recall_per_class(matrix).tolist(), data.classes, "Recall by class on the test set"
+    )
+    return drawn | _kernels(classifier)
+
+
+def _kernels(classifier: ImageClassifier) -> Sheets:
+    from cnnbench.figures import kernel_sheet
+
     first = next((module for module in classifier.network.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is not None:
-        drawn["kernels"] = kernel_sheet(first.weight.detach().float().cpu().numpy())
-    folder.mkdir(parents=True, exist_ok=True)
-    writer: Any = getattr(trainer.logger, "experiment", None)
-    for name, image in drawn.items():
-        Image.fromarray(image).save(folder / f"{name}.png", compress_level=1)
-        if hasattr(writer, "add_image"):
-            writer.add_image(f"test/{name}", image, trainer.global_step, dataformats="HWC")
+    return {} if first is None else {"kernels": kernel_sheet(first.weight.detach().float().cpu().numpy())}
 
 
-def _predicted(classifier: ImageClassifier, data: ImageDataModule, rows: np.ndarray) -> Any:
-    """Predictions of the test images in ``rows``."""
+def _predicted(classifier: ImageClassifier, data: ImageDataModule, split: str, rows: np.ndarray) -> Any:
+    """Predictions of the images of ``split`` in ``rows``."""
     from cnnbench.figures.predictions import Predicted
 
     confidences, predictions = [], []
     for part in np.array_split(rows, max(-(-len(rows) // data.eval_batch_size), 1)):
-        probabilities = _logits(classifier, data.test_batch(part).to(classifier.device)).softmax(dim=1).cpu()
+        probabilities = _logits(classifier, data.batch(split, part).to(classifier.device)).softmax(dim=1).cpu()
         best = probabilities.max(dim=1)
         confidences.append(best.values.numpy())
         predictions.append(best.indices.numpy())
-    raw = data.prepared.arrays["test_images"][rows]
-    return Predicted(raw, data.test_labels()[rows], np.concatenate(predictions), np.concatenate(confidences))
+    truth = data.labels(split)[rows]
+    return Predicted(data.raw(split, rows), truth, np.concatenate(predictions), np.concatenate(confidences))
 
 
 def _logits(classifier: ImageClassifier, images: Tensor) -> Tensor:
-    classifier.eval()
-    with torch.no_grad():
-        return classifier.network(images).float()
+    weight = next(classifier.network.parameters())
+    with evaluating(classifier.network):  # ``forward``, for so few images are not worth a compilation
+        return classifier.network.forward(images.to(weight.dtype)).float()
 
 
 def agreement(
@@ -87,7 +102,7 @@ def agreement(
     """
     if device.type == "cpu":
         return None
-    images = data.test_batch(np.arange(min(COMPARED, data.count("test"))))
+    images = data.batch("test", np.arange(min(COMPARED, data.count("test"))))
     there = _logits(classifier.to(device), images.to(device)).cpu()
     here = _logits(classifier.to("cpu"), images)
     return {

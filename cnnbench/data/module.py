@@ -182,14 +182,30 @@ class ImageDataModule(LightningDataModule):
         """Test batches, all in one chunk."""
         return self._loader("test", self.eval_batch_size)
 
+    def raw(self, split: str, rows: np.ndarray) -> np.ndarray:
+        """The images of ``split`` at these positions (N,), as they are stored: uint8 (N, H, W, C)."""
+        return np.asarray(self.prepared.arrays[f"{self._stored(split)}_images"][self._in_store(split, rows)])
+
+    def labels(self, split: str) -> np.ndarray:
+        """The true classes of a split, int64 (N,)."""
+        stored = np.asarray(self.prepared.arrays[f"{self._stored(split)}_labels"])
+        return stored[self._in_store(split, np.arange(self.count(split)))]
+
+    def _in_store(self, split: str, rows: np.ndarray) -> np.ndarray:
+        chosen = self.rows[split]
+        return rows if chosen is None else chosen[rows]
+
+    def batch(self, split: str, rows: np.ndarray) -> torch.Tensor:
+        """These images as the network gets them, not augmented: float32 (N, C, H, W), on the CPU."""
+        return Normalize(*self.statistics())(torch.from_numpy(self.raw(split, rows)))
+
     def test_batch(self, rows: np.ndarray) -> torch.Tensor:
-        """The test images of these row numbers (N,), as the network gets them: float32 (N, C, H, W), on the CPU."""
-        raw = torch.from_numpy(np.asarray(self.prepared.arrays["test_images"][rows]))
-        return Normalize(*self.statistics())(raw)
+        """``batch`` of the test set."""
+        return self.batch("test", rows)
 
     def test_labels(self) -> np.ndarray:
-        """The true classes of the test set, int64 (N,)."""
-        return np.asarray(self.prepared.arrays["test_labels"])
+        """``labels`` of the test set."""
+        return self.labels("test")
 
     def train_evaluation_loader(self) -> BatchLoader:
         """The train set in its own order, as it is evaluated: not augmented."""

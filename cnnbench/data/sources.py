@@ -27,6 +27,8 @@ class Digits:
     A fifth of each class, fixed, is the test set.
     """
 
+    shape: ClassVar = {"channels": 1, "image_size": 8, "classes": 10}
+
     def identity(self, location: Path | None) -> dict[str, Any]:
         return {"set": "digits", "test": 0.2}
 
@@ -64,6 +66,13 @@ class Torchvision:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = one_of("data.source.dataset", dataset, self.FOLDERS)
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """What its images are like, for ``cnnbench list``, which does not read them."""
+        colour = self.dataset.startswith("CIFAR")
+        classes = 100 if self.dataset == "CIFAR100" else 10
+        return {"channels": 3 if colour else 1, "image_size": 32 if colour else 28, "classes": classes}
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         assert location is not None
@@ -132,6 +141,7 @@ class ImageFolder:
         if not isinstance(skip_damaged, bool):
             raise RequestError(f"data.source.skip_damaged must be true or false, got {skip_damaged!r}")
         self.channels, self.test_share, self.skip_damaged = channels, test_share, skip_damaged
+        self.shape = {"channels": channels}
         # What ``identity`` listed, so that ``read`` need not do it again.
         self._listed: tuple[Path | None, Listing] | None = None
 

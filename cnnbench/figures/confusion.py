@@ -15,13 +15,14 @@ CELL, SIDE = 36, 640  # pixels of a cell with a number in it, and of a panel wit
 MARGIN, NAME = 24, 110  # pixels around, and the most for a name
 
 
-def confusion_sheet(matrix: np.ndarray, classes: Sequence[str], title: str) -> np.ndarray:
+def confusion_sheet(matrix: np.ndarray, classes: Sequence[str], title: str, counts: bool = True) -> np.ndarray:
     """The confusion matrix twice: counts, and each row as percentages of its true class.
 
     Args:
         matrix: counts (C, C); rows are the true class, columns the prediction.
         classes: C names.
         title: above both.
+        counts: whether there are counts; without, the percentages alone.
 
     Returns:
         uint8 (H, W, 3).
@@ -37,17 +38,20 @@ def confusion_sheet(matrix: np.ndarray, classes: Sequence[str], title: str) -> n
     upright = names > cell  # names below do not fit beside one another
     below = names if upright else 22
     wide = names + side + 2 * MARGIN
-    sheet = Image.new("RGB", (2 * wide + MARGIN, side + below + 138), "white")
-    draw = ImageDraw.Draw(sheet)
     heading = f"{title}: {correct:.2%} of {int(matrix.sum()):,} correct"
+    said = worst(matrix, classes)
+    room = (2 if counts else 1) * wide + MARGIN
+    width = max(room, int(max(font(15).getlength(heading), font(13).getlength(said))) + 2 * MARGIN)
+    sheet = Image.new("RGB", (width, side + below + 138), "white")
+    draw = ImageDraw.Draw(sheet)
     draw.text((sheet.width / 2, 18), heading, DARK, font=font(15), anchor="mm")
-    draw.text((sheet.width / 2, 40), worst(matrix, classes), DARK, font=font(13), anchor="mm")
-    counts = [[f"{n}" if n else "" for n in row] for row in matrix] if written else []
+    draw.text((sheet.width / 2, 40), said, DARK, font=font(13), anchor="mm")
     percents = [[_percent(p) for p in row] for row in shares] if written else []
-    for place, (values, texts, told) in enumerate(
-        ((matrix, counts, "counts"), (100 * shares, percents, "% of the true class"))
-    ):
-        left, top = MARGIN + 18 + names + place * wide, 84
+    panels = [(100 * shares, percents, "% of the true class")]
+    if counts:
+        panels.insert(0, (matrix, [[f"{n}" if n else "" for n in row] for row in matrix] if written else [], "counts"))
+    for place, (values, texts, told) in enumerate(panels):
+        left, top = (width - room) // 2 + MARGIN + 18 + names + place * wide, 84
         sheet.paste(_cells(values, cell), (left, top))
         draw.rectangle((left - 1, top - 1, left + side, top + side), outline="#d0d0d0")
         draw.text((left + side / 2, top - 14), told, DARK, font=font(13), anchor="mm")
@@ -65,7 +69,7 @@ def confusion_sheet(matrix: np.ndarray, classes: Sequence[str], title: str) -> n
                 draw.text((left + (at + 0.5) * cell, top + side + 13), name, DARK, font=small, anchor="mm")
         draw.text((left + side / 2, top + side + below + 14), "prediction", GREY, font=font(12), anchor="mm")
         if not written:
-            told = f"darkest: {values.max():,.0f}{' %' if place else ''}"
+            told = f"darkest: {values.max():,.0f}{' %' * told.startswith('%')}"
             draw.text((left + side, top - 14), told, GREY, font=font(11), anchor="rm")
         _upright(sheet, "true class", left - names - 14, top + side / 2, 12, centred=True)
     return np.asarray(sheet)
