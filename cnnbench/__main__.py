@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from inspect import getdoc
 
 from cnnbench.errors import RequestError, did_you_mean
 
@@ -53,21 +54,37 @@ def find_lr(arguments: Sequence[str]) -> int:
 
 
 def resume(arguments: Sequence[str]) -> int:
-    """Go on with a stopped run or sweep."""
+    """Go on with a stopped run or sweep.
+
+    usage: cnnbench resume DIR [OVERRIDE ...]
+
+    DIR is the folder of the run or of the sweep. Overrides may be such as do not change results:
+    sweep.repeat_failed=true, threads=2, hydra/launcher=joblib.
+    """
     from cnnbench.again import resume as go_on
 
     return go_on(arguments)
 
 
 def rerun(arguments: Sequence[str]) -> int:
-    """Run a finished run again and say whether the result is the same."""
+    """Run a finished run again and say whether the result is the same.
+
+    usage: cnnbench rerun RUN [FOLDER]
+
+    RUN is the folder of the finished run, FOLDER that of the new one (outputs/rerun/RUN_TIME).
+    """
     from cnnbench.again import rerun as repeat
 
     return repeat(arguments)
 
 
 def show(arguments: Sequence[str]) -> int:
-    """List the config groups and their choices."""
+    """List the config groups and their choices.
+
+    usage: cnnbench list [GROUP | GROUP=CHOICE ...]
+
+    GROUP lists its choices, a line each; GROUP=CHOICE shows every key of one, with its comment.
+    """
     from cnnbench.listing import listing
 
     print(listing(list(arguments)))
@@ -84,6 +101,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "find-lr": find_lr,
     "list": show,
 }
+WITHOUT_OPTIONS = ("resume", "rerun", "list")  # their help is their docstring
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"{verb!r} is neither a command ({', '.join(VERBS)}) nor an override such as "
                     f"optimizer=sgd{did_you_mean(verb, VERBS)}"
                 )
+        if verb in WITHOUT_OPTIONS and rest[:1] in (["--help"], ["-h"]):
+            print(getdoc(VERBS[verb]))
+            return 0
         return VERBS[verb](rest)
     except RequestError as error:
         if os.environ.get("CNNBENCH_TRACEBACK") == "1":
