@@ -53,7 +53,8 @@ lint: $(VENV)/.installed-lint ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 docs: $(VENV)/.installed-docs ## the documentation as a site: site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS) && echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS) && \
+	echo "site/index.html (searching it takes a server: python3 -m http.server --bind 127.0.0.1 --directory site)"
 
 bench: setup ## speed against a hand-written loop and against the usual pipeline
 	@$(BIN)/python -m benchmarks $(ARGS)

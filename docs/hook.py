@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 from generator import pages
@@ -30,3 +32,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links to a page outside docs/, which are right in the repository, lead to its copy in the site."""
     up = "../" * page.file.src_uri.count("/")
     return markdown.replace(f"](../{up}{MEASURED[0]}", f"]({up}{MEASURED[1]}")
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> None:
+    """Refuse a page that would load anything from elsewhere: the site is to work without a network.
+
+    Raises:
+        PluginError: it would.
+    """
+    if found := re.search(
+        r'<(?:script|img|iframe)[^>]*\bsrc="(?:https?:)?//[^>]*>|<link[^>]*\bhref="(?:https?:)?//[^>]*>', output
+    ):
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {found[0]}")

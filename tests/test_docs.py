@@ -119,14 +119,23 @@ def filled(line: str) -> str:
     return line
 
 
-def run(line: str, main: Callable[[list[str]], int], monkeypatch: pytest.MonkeyPatch) -> None:
+def composed(arguments: list[str]) -> None:
+    """Compose and check every run that a command asks for."""
+    from cnnbench.config import compose, expand, resolved
+    from cnnbench.values import check_values
+
+    for cell in expand([text for text in arguments if text != "-m"]):
+        check_values(resolved(compose(cell)))
+
+
+def run(line: str, main: Callable[[list[str]], int]) -> None:
     """Run one command line as far as it can be run here; anything that is not known fails."""
     words = shlex.split(filled(line), comments=True)
     if words[:3] == ["python", "-m", "cnnbench"]:
         words = ["cnnbench", *words[3:]]
     if shlex.join(words).replace("'", "") in NOT_RUN:
-        words = [words[0], "--cfg", "job", *(word for word in words[1:] if word != "-m")]
-    if words[0] == "cnnbench":
+        composed(words[1:])
+    elif words[0] == "cnnbench":
         assert main(words[1:]) == 0, line
     elif words[0] == "make":  # installs; what it calls of cnnbench is run
         arguments = shlex.join([*words[1:], "VENV=nowhere"])
@@ -143,9 +152,7 @@ def run(line: str, main: Callable[[list[str]], int], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
-def test_what_a_page_shows_works(
-    page: Path, checkout: Path, main: Callable[[list[str]], int], monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
+def test_what_a_page_shows_works(page: Path, checkout: Path, main: Callable[[list[str]], int], capsys) -> None:
     shown = blocks(page)
     take_for_granted(checkout, shown)
     for block in shown:
@@ -156,7 +163,7 @@ def test_what_a_page_shows_works(
             path.write_text(block.text)
         elif block.language == "sh":
             for line in block.commands():
-                run(line, main, monkeypatch)
+                run(line, main)
         elif block.language == "console":
             command, *told = block.text.removeprefix("$ ").splitlines()
             capsys.readouterr()

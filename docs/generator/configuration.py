@@ -95,8 +95,8 @@ def inherited(found: Commented, shared: set[str]) -> str:
 def weights(model: str) -> str:
     """How many weights a model has, as it stands."""
     counts = []
+    node = resolved(compose([f"model={model}"]))["model"]
     for channels, size in SIZES:
-        node = resolved(compose([f"model={model}"]))["model"]
         with torch.device("meta"):
             network = instantiate(node, in_channels=channels, num_classes=10, image_size=size)
         counts.append(f"{sum(p.numel() for p in network.parameters()):,} on {channels}x{size}x{size}")

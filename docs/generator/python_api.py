@@ -32,7 +32,7 @@ def page() -> str:
 
 def signature(function: Any, name: str) -> str:
     """A call with its types, a parameter a line where they are many."""
-    text = f"{name}{inspect.signature(function)}".replace("'", "")
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", f"{name}{inspect.signature(function)}")  # types without their quotes
     if len(text) > 90:
         head, _, tail = text.partition("(")
         arguments, _, result = tail.rpartition(")")
