@@ -8,7 +8,7 @@ from pathlib import Path
 
 from helpers import ROOT
 
-# Pages under docs/reproductions are written by `cnnbench reproduce`, with the command that made them; its tests read them.
+# Pages under docs/reproductions are written by `cnnbench reproduce`, with the command that made them.
 PAGES = [
     ROOT / "README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "reproductions" not in path.parts),

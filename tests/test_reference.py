@@ -1,4 +1,4 @@
-"""The reference pages say what the program has: every group, choice, key, command, row of a study, and field of a record."""
+"""The reference pages say what the program has: every choice, key, command, row of a study, field of a record."""
 
 from __future__ import annotations
 

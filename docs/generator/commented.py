@@ -13,7 +13,7 @@ HYDRAS = ("defaults", "hydra", "_partial_")  # addressed to Hydra, not settings
 
 @dataclass(frozen=True)
 class Key:
-    """A key: its full name below the file's place, its default as the file writes it (empty over a block), its comment."""
+    """A key: its name below the file's place, its default as written (empty over a block), its comment."""
 
     name: str
     default: str
