@@ -52,8 +52,9 @@ torture: $(VENV)/.installed-test ## kill runs at random moments; each must go on
 lint: $(VENV)/.installed-lint ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# Not --quiet: MkDocs would then not count its warnings, and dead links would pass.
 docs: $(VENV)/.installed-docs ## the documentation as a site: site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet $(ARGS) && \
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build $(ARGS) && \
 	echo "site/index.html (searching it takes a server: python3 -m http.server --bind 127.0.0.1 --directory site)"
 
 bench: setup ## speed against a hand-written loop and against the usual pipeline
