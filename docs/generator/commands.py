@@ -28,13 +28,13 @@ def page() -> str:
 
 
 def printed(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> str:
-    """What a command prints, in lines of 100 characters.
+    """What a command prints, in lines of 80 characters.
 
     Raises:
         ValueError: it does not end well.
     """
     out = io.StringIO()
-    with redirect_stdout(out), patch.dict(os.environ, COLUMNS="100"):
+    with redirect_stdout(out), patch.dict(os.environ, COLUMNS="80"):
         try:
             status = command(arguments)
         except SystemExit as end:  # argparse, after its help
