@@ -8,7 +8,7 @@ DIR    ?= outputs
 STUDY  ?= eq2425
 ARGS   ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train report reproduce tensorboard test torture lint bench clean
+.PHONY: help setup sweep train report reproduce tensorboard test torture lint docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,9 +52,14 @@ torture: $(VENV)/.installed-test ## kill runs at random moments; each must go on
 lint: $(VENV)/.installed-lint ## style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+# Not --quiet: MkDocs would then not count its warnings, and dead links would pass.
+docs: $(VENV)/.installed-docs ## the documentation as a site: site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build $(ARGS) && \
+	echo "site/index.html (searching it takes a server: python3 -m http.server --bind 127.0.0.1 --directory site)"
+
 bench: setup ## speed against a hand-written loop and against the usual pipeline
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove caches and builds (not .venv, not outputs)
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

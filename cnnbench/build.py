@@ -66,11 +66,12 @@ def build_optimization(config: Config) -> dict[str, Any]:
     interval = schedule.pop("interval")
     if interval not in ("epoch", "step"):
         raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
-    make = instantiate(schedule) if schedule.get("_target_") else None
+    make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
     optimizer = dict(config["optimizer"])
     if optimizer.get("lr") == AUTO:
         optimizer["lr"] = 1.0
-    return {"optimizer": instantiate(optimizer), "scheduler": make, "interval": interval}
+    # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
+    return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, "interval": interval}
 
 
 def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) -> ImageClassifier:

@@ -164,3 +164,11 @@ def test_a_schedule_scales_the_rates_of_backbone_and_classifier_alike() -> None:
             rates.append([group["lr"] for group in optimizer.param_groups])
         assert rates[0] != rates[1]
         assert [slow for _, slow in rates] == pytest.approx([fast / 10 for fast, _ in rates]), name
+
+
+def test_an_optimizer_keeps_lists_of_its_yaml_as_lists() -> None:
+    """NAdam, unlike Adam, keeps its betas as it got them; they go into checkpoints, which hold plain values alone."""
+    wanted = config()
+    wanted["optimizer"] = {"_target_": "torch.optim.NAdam", "_partial_": True, "lr": 0.01, "betas": [0.8, 0.9]}
+    optimizer = build_optimization(wanted)["optimizer"](network().parameters())
+    assert type(optimizer.state_dict()["param_groups"][0]["betas"]) is list

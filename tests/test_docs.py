@@ -1,0 +1,187 @@
+"""What the documentation shows works: its files are written and its commands run, page by page, on a small budget."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from pages import PAGES, Block, anchors, blocks, links, name
+from PIL import Image
+
+# Added to what trains. A page's own epochs and images would take hours; a sweep runs its first and its last cell.
+BUDGET = [
+    "trainer.max_epochs=1", "data.limit_train=64", "trainer.accelerator=cpu", "threads=1", "sweep.isolate=false",
+    "callbacks.figures.pictures=false", "logger=none",
+]  # fmt: skip
+# Commands that cannot run here, and why. Those of cnnbench are composed instead.
+NOT_RUN = {
+    "cnnbench model=resnet18 model.weights=imagenet data=cifar10 data.image_size=224 data.mean=[0.485,0.456,0.406] "
+    "data.std=[0.229,0.224,0.225] fine_tune=head_first": "downloads 45 MB",
+    "cnnbench -m optimizer=sgd,adam seed=0,1 sweep.timeout=30 sweep.retries=1": "a time limit needs processes of their "
+    "own, which test_sweep.py starts",
+}
+# Files that a page takes for granted, made up below.
+PHOTOS, MEDMNIST = "photos", "pathmnist.npz"
+WITH_COMMANDS = [page for page in PAGES if any(block.language in ("sh", "console") for block in blocks(page))]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the code and the YAMLs, to which pages may add files; ``cnnbench`` is imported from it."""
+    for folder in ("cnnbench", "conf"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    kept = {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] == "cnnbench"}
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for key in [key for key in sys.modules if key.split(".")[0] == "cnnbench"]:
+        del sys.modules[key]
+    sys.modules.update(kept)
+
+
+@pytest.fixture
+def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
+    """The command line on a small budget: made-up images for sets that are downloaded, the ends of each grid alone."""
+    import cnnbench.plan
+    import cnnbench.studies.estimate as estimate
+    from cnnbench.__main__ import VERBS
+    from cnnbench.__main__ import main as run
+    from cnnbench.data.sources import Torchvision
+
+    assert Path(cnnbench.plan.__file__).is_relative_to(checkout)
+    whole = cnnbench.plan.expand
+
+    def ends(overrides: list[str]) -> list[list[str]]:
+        cells = whole(overrides)
+        return [cells[0], cells[-1]] if len(cells) > 2 else cells
+
+    monkeypatch.setattr(cnnbench.plan, "expand", ends)
+    monkeypatch.setattr(Torchvision, "identity", lambda self, location: {"set": self.dataset})
+    monkeypatch.setattr(Torchvision, "read", made_up)
+    monkeypatch.setattr(estimate, "STEPS", 1)
+    monkeypatch.setattr(estimate, "SECONDS", 0.0)
+    monkeypatch.setattr("cnnbench.results.page.svg", lambda *_: "<svg></svg>")  # pictures are half of a report's time
+    monkeypatch.setattr("cnnbench.studies.pictures._save", lambda figure, path: path)
+
+    def within_budget(arguments: list[str]) -> int:
+        verb = arguments[0] if arguments and arguments[0] in VERBS else "train"
+        more = {"train": BUDGET, "reproduce": BUDGET, "find-lr": [*BUDGET, "--steps", "12"]}.get(verb, [])
+        return run([*arguments, *more])
+
+    return within_budget
+
+
+def made_up(self: object, location: Path | None) -> object:
+    """Noise in the shape of MNIST or CIFAR, instead of the downloaded set."""
+    from cnnbench.data.imageset import ImageSet, Split
+
+    dataset = self.dataset  # type: ignore[attr-defined]
+    shape = (32, 32, 3) if dataset.startswith("CIFAR") else (28, 28)
+    classes = 100 if dataset == "CIFAR100" else 10
+    random = np.random.default_rng(0)
+    splits = {
+        split: Split(random.integers(0, 256, (count, *shape), dtype=np.uint8), np.arange(count) % classes)
+        for split, count in (("train", 300), ("test", 60))
+    }
+    return ImageSet(splits, [str(number) for number in range(classes)], channels=(*shape, 1)[2])
+
+
+def take_for_granted(folder: Path, page: list[Block]) -> None:
+    """Make the photographs and the MedMNIST file that a reader has, unless the page makes them."""
+    if not any(PHOTOS in block.title for block in page):
+        for label in ("cat", "dog"):
+            (folder / PHOTOS / label).mkdir(parents=True)
+            for number in range(12):
+                Image.new("RGB", (20, 16), (10 * number, 80, 120)).save(folder / PHOTOS / label / f"{number}.jpg")
+    images = np.zeros((40, 28, 28, 3), np.uint8)
+    labels = (np.arange(40) % 9)[:, None].astype(np.uint8)
+    splits = {
+        f"{split}_{key}": v for split in ("train", "val", "test") for key, v in (("images", images), ("labels", labels))
+    }
+    np.savez(folder / MEDMNIST, **splits)
+
+
+def filled(line: str) -> str:
+    """A command line with the newest run for ``<time>``, and the newest sweep for ``sweep_...`` and ``sweep_*``."""
+    for pattern, found in (("<time>", "[0-9]*"), (r"sweep_(\.\.\.|\*)", "sweep_*")):
+        if re.search(pattern, line):
+            newest = max(Path("outputs/cnnbench").glob(found), key=lambda path: path.stat().st_mtime_ns)
+            line = re.sub(pattern, newest.name, line)
+    return line
+
+
+def composed(arguments: list[str]) -> None:
+    """Compose and check every run that a command asks for."""
+    from cnnbench.config import compose, expand, resolved
+    from cnnbench.values import check_values
+
+    for cell in expand([text for text in arguments if text != "-m"]):
+        check_values(resolved(compose(cell)))
+
+
+def run(line: str, main: Callable[[list[str]], int]) -> None:
+    """Run one command line as far as it can be run here; anything that is not known fails."""
+    words = shlex.split(filled(line), comments=True)
+    if words[:3] == ["python", "-m", "cnnbench"]:
+        words = ["cnnbench", *words[3:]]
+    if shlex.join(words).replace("'", "") in NOT_RUN:
+        composed(words[1:])
+    elif words[0] == "cnnbench":
+        assert main(words[1:]) == 0, line
+    elif words[0] == "make":  # installs; what it calls of cnnbench is run
+        arguments = shlex.join([*words[1:], "VENV=nowhere"])
+        plan = subprocess.run(f"make --dry-run {arguments}", shell=True, cwd=ROOT, capture_output=True, text=True)
+        assert plan.returncode == 0, f"{line}: {plan.stderr}"
+        for command in re.findall(r"^nowhere/bin/python -m cnnbench (.*)$", plan.stdout, flags=re.MULTILINE):
+            assert main(shlex.split(command)) == 0, line
+    elif words[0] == "python" and len(words) == 2:
+        runpy.run_path(words[1], run_name="__main__")
+    elif words[:2] == ["python", "-c"]:
+        exec(words[2], {})
+    else:
+        pytest.fail(f"{line}: nobody knows how to run this; NOT_RUN may name it with a reason")
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
+def test_what_a_page_shows_works(page: Path, checkout: Path, main: Callable[[list[str]], int], capsys) -> None:
+    shown = blocks(page)
+    take_for_granted(checkout, shown)
+    for block in shown:
+        if block.title:
+            assert not (ROOT / block.title).exists(), f"{block.title} is there already"
+            path = checkout / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+        elif block.language == "sh":
+            for line in block.commands():
+                run(line, main)
+        elif block.language == "console":
+            command, *told = block.text.removeprefix("$ ").splitlines()
+            capsys.readouterr()
+            assert main(shlex.split(command)[1:]) == 2, command
+            assert capsys.readouterr().err.splitlines() == told
+
+
+def test_every_exception_is_shown_on_a_page() -> None:
+    shown = {shlex.join(shlex.split(line, comments=True)).replace("'", "") for page in PAGES for block in blocks(page)
+             for line in block.commands() if block.language == "sh"}  # fmt: skip
+    assert set(NOT_RUN) <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        generated = "reference" in Path(path).parts  # checked when the site is built
+        assert generated or target.exists(), f"{name(page)}: {link} leads nowhere"
+        assert generated or not anchor or anchor in anchors(target), f"{name(page)}: {link} has no such heading"
