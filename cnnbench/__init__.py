@@ -40,7 +40,8 @@ OmegaConf.
 ``schedulers``      what torch lacks                             (leaf)
 ``quirks``          what published reports did otherwise         (leaf)
 ``figures``         figures of one run                           (leaf)
-``terminal``        what is told to the person                   (leaf)
+``summary``         what is told of one run, when it starts and when it ends
+``terminal``        how the person is told, and how much         (leaf)
 ``memory``          glibc's allocator, told to keep memory       (leaf)
 ``environment``     versions, code and hardware, for the record  (leaf)
 ``arguments``       how a verb's options are parsed              (leaf)

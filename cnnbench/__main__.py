@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cnnbench.errors import RequestError, did_you_mean
+from cnnbench.terminal import TRACEBACK, colours, verbosity
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 # Hydra's own questions about a configuration; nothing is run for them.
 ASKING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 
@@ -82,7 +84,7 @@ def browse(arguments: Sequence[str]) -> int:
 
 def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
-    from cnnbench.listing import colours, listing
+    from cnnbench.listing import listing
 
     print(listing(list(arguments), colours()))
     return 0
@@ -114,9 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"{verb!r} is neither a command ({', '.join(VERBS)}) nor an override such as "
                     f"optimizer=sgd{did_you_mean(verb, VERBS)}"
                 )
-        return VERBS[verb](rest)
+        level = next((LEVELS[text] for text in rest if text in LEVELS), None)
+        with verbosity(level):
+            return VERBS[verb]([text for text in rest if text not in LEVELS])
     except RequestError as error:
-        if os.environ.get("CNNBENCH_TRACEBACK") == "1":
+        if os.environ.get(TRACEBACK) == "1":
             raise
         print(f"cnnbench: {error}", file=sys.stderr)
         return 2
@@ -127,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in NO_ROOM or os.environ.get("CNNBENCH_TRACEBACK") == "1":
+        if error.errno not in NO_ROOM or os.environ.get(TRACEBACK) == "1":
             raise
         print(f"cnnbench: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
         return 1

@@ -20,11 +20,12 @@ from cnnbench.errors import RequestError
 from cnnbench.plan import Plan, plan
 from cnnbench.results.record import FILE, RecordError, read_record
 from cnnbench.stopping import STOP_FILE, listening, requested
+from cnnbench.summary import ending
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep import commands
-from cnnbench.sweep.job import SWEEP, TOTAL, run_job, summary, this_process
+from cnnbench.sweep.job import SWEEP, TOTAL, run_job, this_process
 from cnnbench.sweep.progress import Progress, told
-from cnnbench.terminal import say
+from cnnbench.terminal import say, tell
 
 TRIES = 3  # of a launcher that gives up, as joblib does when one of its workers is killed
 
@@ -51,7 +52,7 @@ def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> i
     if asked.sweep:
         return _sweep(asked, flags, overrides, call)
     if asked.finished:
-        say(f"{asked.folder} has finished already\n{summary(read_record(asked.folder), asked.folder, short=False)}")
+        tell(f"{asked.folder} has finished already\n{ending(read_record(asked.folder), asked.folder)}")
         return 0
     with listening():
         try:
@@ -88,9 +89,9 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
                 except KeyboardInterrupt:
                     interrupted = True
                 except SystemExit:  # Hydra has said why
-                    say("the launcher gave up")
+                    tell("the launcher gave up")
                     if not interrupted and requested() is None and _worth_another_try(asked.folder, left, since):
-                        say("going on with what it has left")
+                        tell("going on with what it has left")
                         continue
                 break
             interrupted |= requested() is not None
@@ -181,15 +182,15 @@ def finish(folder: Path, interrupted: bool = False) -> int:
     except RequestError:  # stopped before the first began
         runs = []
     else:
-        say(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
+        tell(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
     if interrupted:
-        say(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
+        tell(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         return 1
     for path in report.make([folder]) if runs else ():
-        say(f"  {path.suffix[1:]:<12} {path}")
-    say(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} tensorboard --logdir {folder}")
+        tell(f"  {path.suffix[1:]:<12} {path}")
+    tell(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
     if not runs or not all(run.completed or run.pruned for run in runs):
-        say(
+        tell(
             f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
         )
         return 1

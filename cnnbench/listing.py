@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,11 +52,6 @@ def listing(asked: Sequence[str] = (), colour: bool = False) -> str:
             lines = (f"  {c:<{width}}  {_painted(headline(group, c), DIM, colour)}" for c in known[group])
             parts.append("\n".join([_painted(group, BOLD, colour), *lines]))
     return "\n\n".join(parts)
-
-
-def colours() -> bool:
-    """Whether standard output is a terminal whose person has not said no (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def headline(group: str, choice: str) -> str:

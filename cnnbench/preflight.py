@@ -32,7 +32,8 @@ def check(config: Config) -> None:
     Raises:
         RequestError: something cannot be built; the message says what.
     """
-    key = fingerprint({**config, "seed": 0, "data": {**config["data"], "seed": 0}})
+    # paths in it may be relative
+    key = f"{Path.cwd()} {fingerprint({**config, 'seed': 0, 'data': {**config['data'], 'seed': 0}})}"
     if key in _checked:
         return
     quiet()

@@ -4,14 +4,60 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+VERBOSITY = "CNNBENCH_VERBOSITY"  # quiet (-q) or verbose (-v), for all processes of a command
+TRACEBACK = "CNNBENCH_TRACEBACK"
+
+
+def quiet() -> bool:
+    """Whether only results and what goes wrong are told."""
+    return os.environ.get(VERBOSITY) == "quiet"
+
+
+def verbose() -> bool:
+    """Whether failures are told with their tracebacks, and every epoch."""
+    return os.environ.get(VERBOSITY) == "verbose" or os.environ.get(TRACEBACK) == "1"
+
+
+@contextmanager
+def verbosity(level: str | None) -> Iterator[None]:
+    """Within this, ``quiet`` or ``verbose``; None leaves it as it is."""
+    before = os.environ.get(VERBOSITY)
+    if level is not None:
+        os.environ[VERBOSITY] = level
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VERBOSITY, None)
+        else:
+            os.environ[VERBOSITY] = before
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print at once, so that a pipe or a log shows it while the work goes on; without a reader it goes on in silence."""
+    """Print what a quiet command leaves out, at once, so that a pipe or a log shows it while the work goes on."""
+    if not quiet():
+        tell(text, end)
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Print a result, or what went wrong, at once; without a reader the work goes on in silence."""
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def colours() -> bool:
+    """Whether standard output is a terminal whose person has not said no (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def bold(text: str) -> str:
+    """``text``, bold on a terminal."""
+    return f"\033[1m{text}\033[0m" if colours() else text
 
 
 def duration(seconds: float) -> str:

@@ -99,8 +99,8 @@ def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> Non
     )  # fmt: skip
     assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
     assert all(told in done.stdout for told in TOLD), done.stdout
-    assert "6/6 done, 4 failed" in done.stdout and "epoch" not in done.stdout  # one line, no run's own
-    assert "epoch" in (tmp_path / "s" / "seed=0" / "output.log").read_text()
+    assert "6/6 done, 4 failed" in done.stdout and "epoch 1" not in done.stdout  # one line, no run's own
+    assert "epoch 2/2" in (tmp_path / "s" / "seed=0" / "output.log").read_text()
 
 
 def test_a_killed_worker_takes_no_run_with_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 
-from cnnbench.terminal import duration, say
+from cnnbench.terminal import duration, say, verbose
 
 if TYPE_CHECKING:
     from cnnbench.classifier import ImageClassifier
@@ -27,6 +27,8 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         self.seconds = seconds
         self._shown = self._printed = 0.0
         self._live = sys.stdout.isatty()
+        if verbose():
+            self.seconds = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._first_epoch, self._start = trainer.current_epoch, time.perf_counter()

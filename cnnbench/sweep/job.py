@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,9 +20,10 @@ from cnnbench.config import resolved
 from cnnbench.environment import available_cores
 from cnnbench.results.record import FILE, Record, read_record
 from cnnbench.stopping import requested
+from cnnbench.summary import beginning, ending
 from cnnbench.sweep.gpus import one_gpu
 from cnnbench.sweep.isolate import ENOUGH, Job, exit_with_parent, run_isolated
-from cnnbench.terminal import say
+from cnnbench.terminal import say, tell
 
 TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many of the sweep's runs need no more doing, and how many it has: "2/6"
 OUTPUT = "output.log"  # what a run that goes on beside others says
@@ -71,6 +71,8 @@ def run_job(cfg: DictConfig) -> float | Future[float | None] | None:
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
         output=folder / OUTPUT if beside else None,
     )  # fmt: skip
+    if total is None:
+        say(beginning(config, job.choices, folder))
     return _pool.submit(_do, job, elsewhere) if _pool is not None else _do(job, elsewhere)
 
 
@@ -83,13 +85,13 @@ def _do(job: Job, elsewhere: bool) -> float | None:
     try:
         record = run(job, isolate=sweeping and job.config["sweep"]["isolate"])
     except TakenError:
-        say("  another process is running this")
+        tell("  another process is running this")
         return None
     except OSError as error:  # what the run did not survive kept its record from being written too
-        say(f"  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be")
+        tell(f"  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be")
         return None
     if job.output is None:
-        say(summary(record, folder, short=sweeping))
+        tell(ending(record, folder, short=sweeping))
     if record["status"] == "interrupted" and not (folder / ENOUGH).exists():
         _stop(folder, elsewhere)
         return None
@@ -116,7 +118,7 @@ def run(job: Job, isolate: bool) -> Record:
             record = job.run()
         if record["status"] != "failed" or not left or requested() is not None:
             return record
-        say(f"{summary(record, job.folder, short=True)}\n  trying again ({left} left)")
+        tell(f"{ending(record, job.folder, short=True)}\n  trying again ({left} left)")
     raise AssertionError("unreachable")
 
 
@@ -169,26 +171,3 @@ def share_of_cores(jobs: int | None, total: str | None) -> int | None:
     if count.isdigit():
         at_once = min(at_once, int(count) - int(before or 0))
     return max(cores // max(at_once, 1), 1)
-
-
-def summary(record: dict[str, Any], folder: Path, short: bool) -> str:
-    """What a person wants to know of a run that has ended, in a line or a few."""
-    if record["status"] != "completed":
-        error = record["error"] or {}
-        lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
-        if os.environ.get("CNNBENCH_TRACEBACK") == "1":
-            lines.append(error.get("traceback", ""))
-        if record["status"] == "interrupted" and not short:
-            lines.append(f"  `cnnbench resume {folder}` goes on")
-    else:
-        metrics, best, objective = record["metrics"], record["best"], record["protocol"]["objective"]
-        lines = [
-            f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
-            f"loss {metrics['test/loss']:.4f}, with the {record['protocol']['weights']} weights "
-            f"(epoch {best['epoch'] + 1}: {objective} {best[objective]:.4f}); {record['time']['fit_seconds']:.1f} s"
-        ]
-        if record["data"]["validation"] == "test" and record["protocol"]["weights"] == "best":
-            lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
-    if not short:
-        lines.append(f"  record       {folder / 'result.json'}\n  tensorboard  tensorboard --logdir {folder}")
-    return "\n".join(lines)

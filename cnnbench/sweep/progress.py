@@ -17,7 +17,7 @@ from cnnbench.claim import began
 from cnnbench.results.collect import PRUNED
 from cnnbench.results.names import higher_is_better, number, title, unit
 from cnnbench.results.record import FILE, Record, RecordError, read_record
-from cnnbench.terminal import duration, say
+from cnnbench.terminal import duration, say, tell
 
 LOOK = 0.5  # seconds between two looks at the folders
 # In a file: seconds between two lines where a run has begun or ended since, and where none has, which grows with time.
@@ -124,7 +124,7 @@ def told(progress: Progress) -> Iterator[None]:
                 if (record := progress.ended[folder])["status"] != "completed":
                     error = record.get("error") or {}
                     text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"
-                    say(f"\r{text:<{len(shown)}}" if live else text)
+                    tell(f"\r{text:<{len(shown)}}" if live else text)
             line, now = f"  {progress.line()}", time.time()
             if live:
                 say(f"\r{line:<{len(shown)}}", end="\n" if ending else "")

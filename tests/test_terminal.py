@@ -1,0 +1,60 @@
+"""What a person reads: with -q results and what goes wrong, with -v everything."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers import SMALL
+
+from cnnbench.__main__ import main
+from cnnbench.results.record import read_record
+from cnnbench.terminal import duration, quiet, verbosity
+
+RUN = [*SMALL, "logger=none", "hydra.run.dir=r", "callbacks.progress.seconds=0"]
+
+
+def test_a_run_begins_with_what_it_is_and_ends_with_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(RUN) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("tiny_cnn on digits: adam (lr 0.001), cosine, 2 epochs of batches of 32; seed 0")
+    metrics = read_record(tmp_path / "r")["metrics"]
+    (row,) = re.findall(r"^  test +([\d.]+) +([\d.]+) % +([\d.]+) %", told, re.MULTILINE)
+    assert [float(value) for value in row] == pytest.approx(
+        [metrics["test/loss"], 100 * metrics["test/accuracy"], 100 * metrics["test/recall"]], abs=0.005
+    )
+    assert "r/result.json" in told and "cnnbench tensorboard" in told and "\033" not in told
+
+
+def test_quiet_tells_results_alone_and_verbose_where_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["-q", *RUN]) == 0
+    told = capsys.readouterr().out
+    assert "epoch 1/2" not in told and "weights;" not in told and re.search(r"^  test ", told, re.MULTILINE)
+    broken = [*RUN[:-2], "+callbacks.f._target_=faults.Fault", "+callbacks.f.how=raise"]
+    assert main([*broken, "hydra.run.dir=a", "--quiet"]) == 1
+    told = capsys.readouterr().out
+    assert "failed: RuntimeError: it went off" in told and "Traceback" not in told
+    assert main([*broken, "hydra.run.dir=b", "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().out and not quiet()
+
+
+def test_a_level_holds_for_its_command_alone() -> None:
+    with verbosity("quiet"):
+        assert quiet()
+        with verbosity(None):
+            assert quiet()
+    assert not quiet()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
