@@ -28,7 +28,7 @@ def records(folder: Path) -> list[dict]:
 
 def test_one_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
     done = cnnbench(*SMALL, "hydra.run.dir=here", cwd=tmp_path, check=0)
-    assert "test accuracy" in done.stdout
+    assert "accuracy macro recall" in done.stdout
     assert done.stderr == ""
     run = tmp_path / "here"
     for path in (

@@ -77,23 +77,25 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
 
 def _markdown_table(study: Study, part: Part) -> list[str]:
     heads, rule = ["row", "change"], ["---", "---"]
+    reported = [any(line.cells[p].reported is not None for line in part.table) for p in range(len(study.columns))]
+    wide = sum(reported) > WIDE
     for place, column in enumerate(study.columns):
-        given = any(line.cells[place].reported is not None for line in part.table)
         metric = part.table[0].cells[place].metric if part.table else ""
         name = f"{column.heading}{unit(metric)}"
-        if given and len(study.columns) > WIDE:
+        given = reported[place]
+        if given and wide:
             heads += [f"{name}: reported / ours (difference)"]
         else:
             heads += [f"{name}: reported", "ours", "difference"] if given else [f"{name}: ours"]
-        rule += ["---:"] * (3 if given and len(study.columns) <= WIDE else 1)
+        rule += ["---:"] * (3 if given and not wide else 1)
     table = [f"| {' | '.join([*heads, 'n'])} |", f"|{'|'.join([*rule, '---:'])}|"]
     for line in part.table:
         cells = [f"`{line.row.name}`", _cell(line.row.change)]
         for place in range(len(study.columns)):
             cell = line.cells[place]
-            if not any(other.cells[place].reported is not None for other in part.table):
+            if not reported[place]:
                 cells += [ours_text(cell)]
-            elif len(study.columns) > WIDE:
+            elif wide:
                 cells += [f"{reported_text(cell)} / {ours_text(cell)}" + (f" ({gap_text(cell)})" if cell.fit else "")]
             else:
                 cells += [reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]

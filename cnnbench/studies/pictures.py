@@ -37,7 +37,9 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
     # where a table has a column a class, its first is the one over all
-    for place, column in enumerate(study.columns if len(study.columns) <= WIDE else study.columns[:1]):
+    with_reports = [p for p in range(len(study.columns)) if any(line.cells[p].reported is not None for line in table)]
+    for place in with_reports if len(with_reports) <= WIDE else with_reports[:1]:
+        column = study.columns[place]
         figure = against_report(table, place, column.heading)
         if figure is not None and sum(line.cells[place].reported is not None for line in table) > 1:
             told = f"{column.heading}: the report's number (orange) and ours (blue, mean ± standard deviation)"
