@@ -34,7 +34,7 @@ def one_gpu(sweep: Path, config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         The environment variables of the run's process: CUDA_VISIBLE_DEVICES; none where there is nothing to choose.
     """
     names, trainer = gpus(), config["trainer"]
-    if len(names) < 2 or trainer["accelerator"] not in ON_A_GPU:
+    if len(names) < 2 or trainer["accelerator"] not in ON_A_GPU or trainer.get("devices", 1) != 1:
         yield {}
         return
     folder = sweep / FOLDER

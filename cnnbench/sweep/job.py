@@ -103,8 +103,6 @@ def run(job: Job, isolate: bool) -> Record:
         TakenError: another process is running this.
     """
     options = job.config["sweep"]
-    # several devices start processes of their own, which need the command line
-    isolate = isolate and job.config["trainer"]["devices"] in (1, "1")
     retries = options["retries"] if TOTAL in os.environ else 0
     if (record := ended_meanwhile(job.folder)) is not None:
         return record
