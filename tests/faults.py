@@ -26,7 +26,11 @@ class Fault(pl.Callback):
     """
 
     def __init__(
-        self, how: str | None = None, step: int = 1, by_seed: dict[int, str] | None = None, folder: str | None = None,
+        self,
+        how: str | None = None,
+        step: int = 1,
+        by_seed: dict[int, str] | None = None,
+        folder: str | None = None,
         rank: int = 0,
     ) -> None:
         self.rank = rank
