@@ -60,7 +60,7 @@ def check(config: Config) -> None:
     check_devices(config, devices)
     keep = BestAndLast(Path(), config["objective"])
     building("trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [keep], place=Place(world=devices)))
-    check_fine_tuning(network, config["fine_tune"], devices)
+    check_fine_tuning(network, config["fine_tune"])
     _checked.add(key)
 
 
@@ -82,12 +82,10 @@ def check_devices(config: Config, devices: int) -> None:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
 
 
-def check_fine_tuning(network: nn.Module, asked: Config, devices: int) -> None:
-    """Raises RequestError where this network, or so many devices, cannot be trained as ``fine_tune`` asks."""
+def check_fine_tuning(network: nn.Module, asked: Config) -> None:
+    """Raises RequestError where this network cannot be trained as ``fine_tune`` asks."""
     if asked["frozen_epochs"]:
         classifier_of(network)
-        if devices > 1:  # DistributedDataParallel settles at the start which parameters learn
-            raise RequestError(f"fine_tune.frozen_epochs needs trainer.devices=1, not {devices}")
     parameter_groups(network, backbone_lr_factor=asked["backbone_lr_factor"])
 
 

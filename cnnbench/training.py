@@ -88,9 +88,10 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     if record["lr_finder"]:
         say(f"  optimizer.lr={record['lr_finder']['lr']:g}: {record['lr_finder']['reason']}")
     resumed = (newest[0], newest[1]["global_step"]) if newest else None
+    data = build_data(config)  # before there are others, which find it prepared
     work = partial(_follow, config, folder, dict(record), resumed, torch.get_num_threads())
     with together(devices, work, partial(_give_up, folder, record)) as place:
-        _run(config, folder, record, resumed, place)
+        _run(config, folder, record, data, resumed, place)
 
 
 def _follow(
@@ -102,7 +103,7 @@ def _follow(
     torch.set_num_threads(threads)
     try:
         with listening((*SIGNALS, *TIME_IS_UP)):  # a cluster tells every process
-            _run(config, folder, record, resumed, place)
+            _run(config, folder, record, build_data(config), resumed, place)
     except (Diverged, KeyboardInterrupt, Stopped):
         return None  # all came to that together
     except Exception as error:
@@ -117,7 +118,14 @@ def _give_up(folder: Path, record: Record, error: Error) -> None:
     say(f"  failed: {error['type']}: {error['message']}")
 
 
-def _run(config: Config, folder: Path, record: Record, resumed: tuple[Path, int] | None, place: Place) -> None:
+def _run(
+    config: Config,
+    folder: Path,
+    record: Record,
+    data: ImageDataModule,
+    resumed: tuple[Path, int] | None,
+    place: Place,
+) -> None:
     """Train and test; in all processes of a run, of which the first alone writes.
 
     Args:
@@ -126,7 +134,6 @@ def _run(config: Config, folder: Path, record: Record, resumed: tuple[Path, int]
     """
     pl.seed_everything(config["seed"], verbose=False)
 
-    data = build_data(config)
     record["data"] = data.description()
     network = build_network(config, data)
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))

@@ -66,7 +66,7 @@ def test_the_processes_share_each_batch(batch: int, images: int, world: int, wor
 SAME = [
     "optimizer=momentum", "optimizer.lr=0.1", "scheduler=onecycle", "augment=flip_crop", "label_smoothing=0.1",
     "trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=3", "quirks.batch_recall=true",
-    "quirks.train_in_eval_mode=true", "logger=tensorboard",
+    "quirks.train_in_eval_mode=true", "logger=tensorboard", "fine_tune=head_first", "fine_tune.frozen_epochs=1",
 ]  # fmt: skip
 
 
