@@ -21,7 +21,7 @@ from cnnbench.config import resolved
 from cnnbench.environment import available_cores
 from cnnbench.results.record import FILE, Record, read_record
 from cnnbench.stopping import requested
-from cnnbench.sweep.gpus import one_gpu
+from cnnbench.sweep.gpus import own_gpus
 from cnnbench.sweep.isolate import Job, exit_with_parent, run_isolated
 from cnnbench.terminal import say
 
@@ -108,7 +108,7 @@ def run(job: Job, isolate: bool) -> Record:
         return record
     for left in range(retries, -1, -1):
         if isolate:
-            with one_gpu(job.folder.parent, job.config) as environ:
+            with own_gpus(job.folder.parent, job.config) as environ:
                 record = run_isolated(job, options["timeout"], environ)
         else:
             record = job.run()
