@@ -20,12 +20,14 @@ OmegaConf.
 ``values``          which values the keys of a configuration may have
 ``listing``         what ``cnnbench list`` prints
 ``training``        ``train(config, folder)``: the checklist from a configuration to a record
+``followers``       the other processes of a run on several devices
 ``claim``           one process at a time in a run's folder, and no finished record overwritten
 ``checkpoints``     checkpoint files: written whole, damage noticed
 ``stopping``        Ctrl-C and SIGTERM: once is a request
 ``preflight``       everything that a configuration names, built once before anything runs
 ``build``           from nodes of the configuration to data, network, classifier, trainer
 ``classifier``      ``ImageClassifier``, the LightningModule: loss, optimizer steps, metrics
+``distributed``     what the processes of a run on several devices share: batches, gradients, metrics
 ``captured``        on a GPU, the training step as one CUDA graph
 ``callbacks``       history, checkpoints, resuming, divergence, early stopping, figures, TensorBoard, progress
 ``data``            sources, the prepared store, splits, batches, the LightningDataModule

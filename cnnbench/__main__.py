@@ -20,6 +20,11 @@ def train(arguments: Sequence[str]) -> int:
     """Train once, or sweep with -m."""
     from cnnbench.launch import launch, through_hydra
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from cnnbench.followers import follows
+
+        if follows():
+            return 0
     if any(text.partition("=")[0] in ASKING for text in arguments):
         through_hydra(arguments)
         return 0

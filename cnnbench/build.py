@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.classifier import ImageClassifier
 from cnnbench.data import ImageDataModule
+from cnnbench.distributed import DataParallel, Place
 from cnnbench.errors import RequestError
 from cnnbench.models.weights import load_weights
 from cnnbench.modes import evaluating
@@ -26,7 +21,7 @@ from cnnbench.quirks import Quirks
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
 
-AUTO = "auto"  # of optimizer.lr: what a range test suggests
+AUTO = "auto"  # of optimizer.lr: what a range test suggests; of devices: all
 Config = dict[str, Any]
 
 
@@ -92,20 +87,43 @@ def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) 
     )
 
 
-def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
+def count_devices(config: Config) -> int:
+    """How many devices the run is asked to take."""
+    devices = config["trainer"]["devices"]
+    if devices == AUTO:
+        accelerator = config["trainer"]["accelerator"]
+        options = dict.fromkeys(
+            ("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary"), False
+        )
+        return pl.Trainer(accelerator=accelerator, devices=AUTO, **options).num_devices  # type: ignore[arg-type]
+    return len(devices) if isinstance(devices, list) else int(devices)
+
+
+def build_trainer(
+    config: Config,
+    folder: Path,
+    callbacks: list[pl.Callback],
+    resumed: int | None = None,
+    place: Place = Place(),  # noqa: B008 it is frozen
+) -> pl.Trainer:
     """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
 
     Args:
         resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
+        place: of this process in the run.
     """
     options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
+    if place.world > 1:
+        processes: dict[str, Any] = {"strategy": DataParallel(place)}
+    else:  # one process, whatever cluster it may run on
+        processes = {"strategy": AUTO, "plugins": [LightningEnvironment()]}
     return instantiate(
         options,
-        plugins=[_cluster(options)],
+        **processes,
         callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
         logger=logger,
         default_root_dir=str(folder),
@@ -115,17 +133,6 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-
-
-def _cluster(options: Mapping[str, Any]) -> ClusterEnvironment:
-    """What starts the processes of a run: for one device nothing, whatever cluster it may run on, else what Lightning
-    would choose, but Slurm without Lightning's own requeueing, which stands in the way of ``cnnbench.stopping``."""
-    several = options["devices"] not in (1, "1") or options.get("num_nodes", 1) > 1
-    if several and SLURMEnvironment.detect():
-        return SLURMEnvironment(auto_requeue=False)
-    if several and TorchElasticEnvironment.detect():
-        return TorchElasticEnvironment()
-    return LightningEnvironment()
 
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:

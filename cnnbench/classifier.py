@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.captured import CapturedStep, make_capturable, why_not
 from cnnbench.data.loader import Batches
+from cnnbench.distributed import SharedMeter, broadcast, sum_gradients
 from cnnbench.fine_tune import freeze_backbone
 from cnnbench.metrics import EpochMeter
 from cnnbench.optim import build_optimizer, parameter_groups
@@ -120,11 +121,13 @@ class ImageClassifier(pl.LightningModule):
     def on_fit_start(self) -> None:
         # bare arithmetic where nothing stands between the loss and the weights; Lightning's way where something does
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        self._bare = self._scaler is None and self.trainer.world_size == 1
+        self._bare = self._scaler is None
+        self._several = self.trainer.world_size > 1
         self._captured = None
         if self.cuda_graph and self.device.type == "cuda":
             raw = self.trainer.optimizers[0]
-            reason = why_not(raw, self.lr_schedulers(), self.device, self._bare, self.accumulate)
+            alone = self._bare and not self._several
+            reason = why_not(raw, self.lr_schedulers(), self.device, alone, self.accumulate)
             if reason is None:
                 self._captured = CapturedStep(self._whole_step, raw)
             else:
@@ -171,6 +174,8 @@ class ImageClassifier(pl.LightningModule):
         logits = self.network(images)
         loss = self.train_loss(logits, labels)
         scaled = loss / self.accumulate if self.accumulate > 1 else loss
+        if isinstance(self._meter, SharedMeter):
+            scaled = scaled * self._meter.share
         if self._bare:
             scaled.backward()
         else:
@@ -181,6 +186,8 @@ class ImageClassifier(pl.LightningModule):
         """Clip the gradients, move the weights and forget the gradients."""
         wrapped = self.optimizers()
         raw: Optimizer = wrapped.optimizer  # type: ignore[union-attr]
+        if self._several:
+            sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
             if self._scaler is not None:
                 self._scaler.unscale_(raw)
@@ -226,6 +233,8 @@ class ImageClassifier(pl.LightningModule):
     # Evaluation
 
     def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:  # the first process's statistics of batch norm, as checkpoints have them
+            broadcast(self.network.buffers())
         self._eval_meter = self._new_meter(self.trainer.val_dataloaders)
 
     def on_test_epoch_start(self) -> None:
@@ -233,7 +242,11 @@ class ImageClassifier(pl.LightningModule):
 
     def _new_meter(self, loader: Any) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
-        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch)
+        arguments = loader.images, self.num_classes, self.device, recall_batch
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        if world == 1:
+            return EpochMeter(*arguments)
+        return SharedMeter(*arguments, batch_size=loader.batch_size, rank=rank, world=world)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()
@@ -264,7 +277,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._finish("test")
-        self.test_predictions = self._eval_meter.predictions.cpu()  # class indices (N,), in the order of the set
+        self.test_predictions = self._eval_meter.whole()[0].cpu()  # class indices (N,), in the order of the set
 
     def _finish(self, split: str) -> None:
         """Turn the epoch's predictions into metrics, and tell Lightning (for early stopping and schedules)."""

@@ -114,9 +114,13 @@ class EpochMeter:
         """Mean loss over the images seen so far (waits for the device)."""
         return (self.loss_sum / max(self.seen, 1)).item()
 
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
+        return self.predictions[: self.seen], self.targets[: self.seen]
+
     def compute(self) -> tuple[dict[str, float], Tensor]:
         """The metrics by name (loss, accuracy, recall; batch_recall if asked) and the confusion matrix, on the CPU."""
-        predictions, targets = self.predictions[: self.seen].cpu(), self.targets[: self.seen].cpu()
+        predictions, targets = (values.cpu() for values in self.whole())
         confusion = confusion_matrix(predictions, targets, self.num_classes)
         values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
         if self.recall_batch is not None:

@@ -75,6 +75,8 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
         cells += grid.make_cells(more, grid.folder_names(more))
     for cell in cells:
         check_values(cell.config)
+    if not sweep and cells[0].config["trainer"]["devices"] != 1:
+        warm_up()  # likewise, for the run's other processes
     options = cells[0].config["sweep"]
     if options["timeout"] is not None and not options["isolate"]:
         raise RequestError("sweep.timeout needs sweep.isolate=true: only a process of its own can be ended")

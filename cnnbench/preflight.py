@@ -12,14 +12,16 @@ import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
-from cnnbench.build import Config, build_data, build_network, build_optimization, build_trainer
+from cnnbench.build import Config, build_data, build_network, build_optimization, build_trainer, count_devices
 from cnnbench.callbacks import BestAndLast
 from cnnbench.config import fingerprint
+from cnnbench.distributed import Place
 from cnnbench.errors import RequestError
 from cnnbench.fine_tune import classifier_of
 from cnnbench.metrics import metric_mode
 from cnnbench.optim import build_optimizer, parameter_groups
 from cnnbench.schedulers import build_scheduler
+from cnnbench.sweep.gpus import ON_A_GPU
 
 T = TypeVar("T")
 
@@ -55,19 +57,36 @@ def check(config: Config) -> None:
     optimizer = building("optimizer", lambda: build_optimizer(parts["optimizer"], weight, 2))
     if parts["scheduler"] is not None:
         building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
-    trainer = building(
-        "trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [BestAndLast(Path(), config["objective"])])
-    )
-    check_fine_tuning(network, config["fine_tune"], trainer.world_size)
+    devices = building("trainer", lambda: count_devices(config))
+    check_devices(config, devices)
+    keep = BestAndLast(Path(), config["objective"])
+    building("trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [keep], place=Place(world=devices)))
+    check_fine_tuning(network, config["fine_tune"])
     _checked.add(key)
 
 
-def check_fine_tuning(network: nn.Module, asked: Config, devices: int) -> None:
-    """Raises RequestError where this network, or so many devices, cannot be trained as ``fine_tune`` asks."""
+def check_devices(config: Config, devices: int) -> None:
+    """Raises RequestError where this run cannot be on so many devices."""
+    trainer = config["trainer"]
+    there = torch.cuda.device_count() if trainer["accelerator"] in ON_A_GPU else 0
+    if there and devices > there:
+        has = f"{there} GPU{'s' * (there > 1)}"
+        raise RequestError(f"trainer.devices={trainer['devices']}, but this machine has {has}")
+    if trainer.get("num_nodes", 1) != 1:
+        raise RequestError("a run takes the devices of one machine: leave out trainer.num_nodes")
+    for key in ("batch_size", "eval_batch_size"):
+        if config["data"][key] < devices:
+            raise RequestError(
+                f"data.{key}={config['data'][key]} is shared by {devices} devices, so it must be at least {devices}"
+            )
+    if trainer.get("sync_batchnorm") and not there:
+        raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
+
+
+def check_fine_tuning(network: nn.Module, asked: Config) -> None:
+    """Raises RequestError where this network cannot be trained as ``fine_tune`` asks."""
     if asked["frozen_epochs"]:
         classifier_of(network)
-        if devices > 1:  # DistributedDataParallel settles at the start which parameters learn
-            raise RequestError(f"fine_tune.frozen_epochs needs trainer.devices=1, not {devices}")
     parameter_groups(network, backbone_lr_factor=asked["backbone_lr_factor"])
 
 
@@ -97,6 +116,7 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*GPU available but not used.*",
         ".*`srun` command is available.*",
+        ".*logging on epoch level in distributed setting.*",  # what is logged is of all processes already
         ".*Total length of `list` across ranks is zero.*",  # a run without validation
     ):
         warnings.filterwarnings("ignore", message=text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,25 @@ import torch
 from hydra.errors import InstantiationException
 
 from cnnbench import checkpoints, claim
-from cnnbench.build import Config, build_classifier, build_data, build_network, build_trainer, describe_network
+from cnnbench.build import (
+    Config,
+    build_classifier,
+    build_data,
+    build_network,
+    build_trainer,
+    count_devices,
+    describe_network,
+)
 from cnnbench.callbacks import BestAndLast, Board, Diverged, Figures, History, Resume, StopWhenDiverged, board
 from cnnbench.callbacks.history import tag
 from cnnbench.callbacks.pictures import agreement
 from cnnbench.classifier import ImageClassifier
 from cnnbench.config import fingerprint
 from cnnbench.data import ImageDataModule
+from cnnbench.distributed import Place
 from cnnbench.environment import available_cores, code_version, environment
 from cnnbench.errors import RequestError
+from cnnbench.followers import Error, FollowerFailed, together
 from cnnbench.lr_finder import settle_lr
 from cnnbench.memory import keep_freed_memory
 from cnnbench.metrics import recall_per_class
@@ -70,28 +81,74 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 def _train(config: Config, folder: Path, record: Record) -> None:
     quiet()
     keep_freed_memory()
-    newest = resumable(folder, record["fingerprint"])
+    devices = count_devices(config)
+    newest = resumable(folder, record["fingerprint"], devices)
     # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
-    threads = newest[1]["resume"]["sessions"][0]["threads"] if newest else config["threads"] or available_cores()
-    torch.set_num_threads(threads)
+    threads = config["threads"] or max(available_cores() // devices, 1)
+    torch.set_num_threads(newest[1]["resume"]["sessions"][0]["threads"] if newest else threads)
     config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
     if record["lr_finder"]:
         say(f"  optimizer.lr={record['lr_finder']['lr']:g}: {record['lr_finder']['reason']}")
+    resumed = (newest[0], newest[1]["resume"]["sessions"][-1]["epoch"]) if newest else None
+    data = build_data(config)  # before there are others, which find it prepared
+    work = partial(_follow, config, folder, dict(record), resumed, torch.get_num_threads())
+    with together(devices, work, partial(_give_up, folder, record)) as place:
+        _run(config, folder, record, data, resumed, place)
+
+
+def _follow(
+    config: Config, folder: Path, record: Record, resumed: tuple[Path, int] | None, threads: int, place: Place
+) -> Error | None:
+    """What the other processes of a run on several devices do, beside the first; returns the error that ended it."""
+    quiet()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    try:
+        with listening((*SIGNALS, *TIME_IS_UP)):  # a cluster tells every process
+            _run(config, folder, record, build_data(config), resumed, place)
+    except (Diverged, KeyboardInterrupt, Stopped):
+        return None  # all came to that together
+    except Exception as error:
+        return _error(error)
+    return None
+
+
+def _give_up(folder: Path, record: Record, error: Error) -> None:
+    """Leave the record of a run that hangs because another of its processes has ended."""
+    record.update(status="failed", error=error)
+    write_record(folder, record)
+    say(f"  failed: {error['type']}: {error['message']}")
+
+
+def _run(
+    config: Config,
+    folder: Path,
+    record: Record,
+    data: ImageDataModule,
+    resumed: tuple[Path, int] | None,
+    place: Place,
+) -> None:
+    """Train and test; in all processes of a run, of which the first alone writes.
+
+    Args:
+        record: is filled in.
+        resumed: the checkpoint to go on from, and how many whole epochs it has behind it.
+    """
     pl.seed_everything(config["seed"], verbose=False)
 
-    data = build_data(config)
     record["data"] = data.description()
     network = build_network(config, data)
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
     classifier = build_classifier(config, network, data)
+    place.seed(config["seed"])
 
     history = History(folder)
     keep = BestAndLast(folder / "checkpoints", config["objective"])
     figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
     shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
-    resume = Resume(keep, session(record), **config["checkpoint"])
+    resume = Resume(keep, session(record, place.world), **config["checkpoint"])
     callbacks: list[pl.Callback] = [
         Board(data.classes, shape),
         figures,
@@ -100,13 +157,13 @@ def _train(config: Config, folder: Path, record: Record) -> None:
         keep,
         resume,
     ]
-    if not newest:
+    if resumed is None and not place.rank:
         board.remove_events(folder)
-    trainer = build_trainer(config, folder, callbacks, newest[1]["resume"]["sessions"][-1]["epoch"] if newest else None)
-    record["environment"] = environment(str(trainer.strategy.root_device))
+    trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, place)
+    record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": place.world}
 
     try:
-        fit(trainer, classifier, data, newest[0] if newest else None)
+        fit(trainer, classifier, data, resumed[0] if resumed else None)
     finally:  # a run that ends early has its history too
         record["history"] = history.columns()
         record["metrics"] = dict(classifier.metrics)
@@ -116,6 +173,8 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     record["model"]["sha256"] = digest(classifier)
 
     matrices = test(trainer, classifier, data, keep, config["test_with"])
+    if place.rank:
+        return
     record["metrics"] = dict(classifier.metrics)
     record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
     recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
@@ -126,11 +185,11 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     record["status"] = "completed"
 
 
-def resumable(folder: Path, mark: str) -> tuple[Path, dict[str, Any]] | None:
+def resumable(folder: Path, mark: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
     """The newest whole checkpoint in the run's folder and what it holds, if there is one.
 
     Raises:
-        RequestError: it is of another configuration.
+        RequestError: it is of another configuration, or of another number of devices.
     """
     newest = checkpoints.newest(folder / "checkpoints", lambda text: say(f"  {text}"))
     if newest is None:
@@ -139,16 +198,19 @@ def resumable(folder: Path, mark: str) -> tuple[Path, dict[str, Any]] | None:
     last = saved["resume"]["sessions"][-1]
     if last["fingerprint"] != mark:
         raise RequestError(f"{path} is of another configuration; choose another folder")
+    if (began := last.get("devices", 1)) != devices:
+        raise RequestError(f"{path} is of a run on {began} devices; it goes on with trainer.devices={began} only")
     say(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
     return newest
 
 
-def session(record: Record) -> dict[str, Any]:
+def session(record: Record, devices: int) -> dict[str, Any]:
     """What each checkpoint says of the process that wrote it."""
     commit, dirty = code_version()
     return {
         "fingerprint": record["fingerprint"],
         "threads": torch.get_num_threads(),
+        "devices": devices,
         "torch": str(torch.__version__),
         "git": commit,
         "git_dirty": dirty,
@@ -177,7 +239,8 @@ def test(
     final = dict(classifier.metrics)
     matrices = dict(classifier.confusion)
     if weights == "best":
-        classifier.load_state_dict(keep.best_weights())
+        if trainer.is_global_zero:  # which has written them; the others get them from it
+            classifier.load_state_dict(keep.best_weights())
         matrices = dict(keep.best_confusion)
     trainer.test(classifier, datamodule=data, verbose=False)
     classifier.metrics = {**final, **{k: v for k, v in classifier.metrics.items() if k.startswith("test/")}}
@@ -229,6 +292,8 @@ def digest(classifier: ImageClassifier) -> str:
 
 def _error(error: BaseException) -> dict[str, str]:
     """The record's ``error``."""
+    if isinstance(error, FollowerFailed):
+        return error.error
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     return {
         "type": type(cause).__name__,

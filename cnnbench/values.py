@@ -134,6 +134,8 @@ VALUES: dict[str, Check] = {
     "fine_tune.backbone_lr_factor": POSITIVE,
     "trainer.max_epochs": _whole(1),
     "trainer.devices": DEVICES,
+    "trainer.strategy": _one_of("auto", "ddp"),
+    "trainer.sync_batchnorm": TRUTH,
     "trainer.precision": _one_of(*PRECISIONS),
     "trainer.deterministic": (lambda v: isinstance(v, bool) or _in(v, ("warn",)), "true or false or warn"),
     "trainer.accumulate_grad_batches": _whole(1),

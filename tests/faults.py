@@ -19,20 +19,30 @@ class Fault(pl.Callback):
     """Does ``how`` (raise, diverge, kill, term, int, exit, hang, kill_parent, or wait until the run is asked to stop) at the end of the first chunk at or after ``step``.
 
     Args:
+        rank: of the process that it happens in, of a run on several devices. ``build`` is a failure at once, in a process
+            that another has started.
         by_seed: instead of ``how``, what happens in the runs with these seeds.
         folder: where it happens only once: a file of the seed's name marks that it has.
     """
 
     def __init__(
-        self, how: str | None = None, step: int = 1, by_seed: dict[int, str] | None = None, folder: str | None = None
+        self,
+        how: str | None = None,
+        step: int = 1,
+        by_seed: dict[int, str] | None = None,
+        folder: str | None = None,
+        rank: int = 0,
     ) -> None:
+        self.rank = rank
+        if how == "build" and multiprocessing.parent_process() is not None:
+            raise RuntimeError("it was not built")
         self.how, self.step, self.by_seed = how, step, {int(seed): value for seed, value in (by_seed or {}).items()}
         self.folder = Path(folder) if folder else None
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *args: Any) -> None:
         seed: int = trainer.datamodule.seed  # type: ignore[attr-defined]
         how = self.by_seed.get(seed, self.how)
-        if how is None or trainer.global_step < self.step:
+        if how is None or trainer.global_rank != self.rank or trainer.global_step < self.step:
             return
         if self.folder is not None:
             mark = self.folder / f"seed{seed}"

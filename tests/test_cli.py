@@ -90,10 +90,7 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
         (["model.activation=rleu"], "did you mean 'relu'?"),
         (["init_from=nowhere.ckpt"], "init_from=nowhere.ckpt is not a file"),
         (["model=resnet18", "model.weights=a", "init_from=b"], "model.weights and init_from"),
-        (
-            ["fine_tune=head_first", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
-            "needs trainer.devices=1",
-        ),
+        (["trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=1"], "must be at least 2"),
         (["optimizer=switch", "optimizer@optimizer.then=sdg"], "did you mean 'sgd'?"),
         (["optimizer=switch", "optimizer.then.nesterov=true", "optimizer.then.momentum=0"], "Nesterov"),
         (["reprot"], "did you mean 'report'?"),

@@ -34,9 +34,10 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         self._first_epoch, self._start = trainer.current_epoch, time.perf_counter()
         data = trainer.datamodule  # type: ignore[attr-defined]
         weights = sum(p.numel() for p in pl_module.parameters())
+        others = f" and {trainer.world_size - 1} more" if trainer.world_size > 1 else ""
         say(
             f"  {weights:,} weights; {data.count('train'):,} training, {data.count('val'):,} validation and "
-            f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}"
+            f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}{others}"
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.callbacks.checkpoint import BestAndLast
+from cnnbench.distributed import gather
 from cnnbench.stopping import Stopped, requested
 
 
@@ -50,7 +51,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         self._saved, self._saved_step = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (asked := requested()) is not None:  # nothing to save: an epoch has just ended, or not begun
+        if (asked := _asked(trainer)) is not None:  # nothing to save: an epoch has just ended, or not begun
             raise Stopped(f"stopped by {asked}")
         if self._random is not None:
             set_random_state(self._random)
@@ -59,16 +60,16 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         if trainer.is_last_batch:  # the end of the epoch saves
             return
-        asked = requested()
-        due = asked is not None
+        due = requested() is not None
         due |= self.minutes is not None and time.perf_counter() - self._saved >= 60 * self.minutes
         due |= self.steps is not None and trainer.global_step - self._saved_step >= self.steps
         if trainer.world_size > 1:  # all processes save, or none
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if due:
-            self.keep.save(trainer)
-            self.on_train_start(trainer, pl_module)
-        if asked is not None:
+        if not due:
+            return
+        self.keep.save(trainer)
+        self.on_train_start(trainer, pl_module)
+        if (asked := _asked(trainer)) is not None:
             raise Stopped(f"stopped by {asked}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -83,11 +84,13 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
             "batch": given,
             "step": trainer.global_step,
         }
+        state, *others = gather(random_state())  # by rank
         checkpoint["resume"] = {
             "position": position,
             "should_stop": bool(trainer.should_stop),
             "seconds": self.seconds(),
-            "random": random_state(),
+            "random": state,
+            "random_of_others": others,
             "sessions": [*self.sessions, {**self.session, **position}],
         }
 
@@ -98,7 +101,8 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     ) -> None:
         saved = checkpoint["resume"]
         self.sessions, self.earlier_seconds = list(saved["sessions"]), saved["seconds"]
-        self._random, position = saved["random"], saved["position"]
+        states, position = [saved["random"], *saved.get("random_of_others", ())], saved["position"]
+        self._random = states[trainer.global_rank]
         self._started = time.perf_counter()
         trainer.should_stop = saved["should_stop"]
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -106,6 +110,14 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         batches = -(-data.count("train") // data.batch_size)
         left = -(-(batches - position["batch"]) // chunk)
         place(checkpoint["loops"]["fit_loop"], position, -(-batches // chunk) - left)
+
+
+def _asked(trainer: pl.Trainer) -> str | None:
+    """Who asked any of the run's processes for a stop."""
+    asked = requested()
+    if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(asked is not None, all=False):
+        return asked or "another process of this run"
+    return asked
 
 
 def place(loop: dict[str, Any], position: Mapping[str, int], chunks: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.augment import Augment, Normalize, epoch_generator
+from cnnbench.distributed import local_rows
 
 # Several small batches are made at once, up to this many float bytes, so that they stay in a core's cache.
 GROUP_BYTES = 2**20
@@ -75,6 +76,7 @@ class BatchLoader:
         batches_per_step: how many batches one Lightning step gets; 0 is all of them.
         device: where the batches should be.
         workers: None where the split is in memory (or mapped) and on the device; else how many processes read it.
+        rank, world: of several processes that share each batch, which this one is; it is given its ``local_rows``.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class BatchLoader:
         batches_per_step: int = 0,
         device: torch.device | str = "cpu",
         workers: int | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.data, self.batch_size, self.seed, self.shuffle = data, batch_size, seed, shuffle
         self.augment, self.device, self.workers = augment or None, torch.device(device), workers
@@ -97,11 +101,14 @@ class BatchLoader:
         self.rows, self.images = rows, len(data.labels) if rows is None else len(rows)
         self.batches = -(-self.images // batch_size)
         self.batches_per_step = batches_per_step or self.batches
+        self.mine = local_rows(self.images, batch_size, rank, world) if world > 1 else None
+        self.count = self.images if self.mine is None else len(self.mine)  # images that this process is given
+        self.size = len(range(rank, batch_size, world))  # and those of a whole batch
         self.epoch = self.first = self.given = 0
         self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
         self._reader: DataLoader | None = None
         pixels = data.images[0].numel()
-        self.group = max(1, GROUP_BYTES // (4 * pixels * batch_size)) * batch_size
+        self.group = max(1, GROUP_BYTES // (4 * pixels * self.size)) * self.size
 
     def __len__(self) -> int:
         return -(-self.batches // self.batches_per_step)
@@ -127,10 +134,13 @@ class BatchLoader:
             yield Batches(stop - start, batches, last=stop == self.batches)
 
     def _order(self, epoch: int) -> Tensor | None:
-        """Row numbers in the order of this epoch; None is all rows as they are stored."""
-        if not self.shuffle:
+        """Row numbers in the order of this epoch, those of this process; None is all rows as they are stored."""
+        order = self.mine
+        if self.shuffle:
+            order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
+            order = order if self.mine is None else order[self.mine]
+        if order is None:
             return self.rows
-        order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
         return order if self.rows is None else self.rows[order]
 
     def _batches(self, epoch: int, begin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -138,16 +148,17 @@ class BatchLoader:
         draws = None
         if self.augment is not None:
             size = self.data.images.shape[1]
-            draws = self.augment.draw(self.images, size, epoch_generator(self.seed, epoch, "draws")).to(self.device)
-        skipped, start = begin * self.batch_size, begin * self.batch_size // self.group * self.group
+            draws = self.augment.draw(self.images, size, epoch_generator(self.seed, epoch, "draws"))
+            draws = (draws if self.mine is None else draws[self.mine]).to(self.device)
+        skipped, start = begin * self.size, begin * self.size // self.group * self.group
         for raw, labels in self._groups(self._order(epoch), start):
             if self.augment is not None and draws is not None:
                 raw = self.augment(raw, draws[start : start + len(raw)])
             images = self.normalize(raw)
             before = max(skipped - start, 0)
             start += len(raw)
-            for first in range(before, len(labels), self.batch_size):
-                yield images[first : first + self.batch_size], labels[first : first + self.batch_size]
+            for first in range(before, len(labels), self.size):
+                yield images[first : first + self.size], labels[first : first + self.size]
 
     def _groups(self, order: Tensor | None, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Raw images and labels of several batches at a time, on the device, in the order of the epoch, from position
@@ -157,7 +168,7 @@ class BatchLoader:
             return
         if order is not None:
             order = order.to(self.device)
-        for start in range(begin, self.images, self.group):
+        for start in range(begin, self.count, self.group):
             if order is None:
                 yield self.data.images[start : start + self.group], self.data.labels[start : start + self.group]
             else:

@@ -30,7 +30,7 @@ class ImageDataModule(LightningDataModule):
         cache: folder of the prepared stores.
         image_size: side in pixels to resize to; None keeps the set's own.
         mean, std: per channel, for pixels scaled to [0, 1]; one value stands for all channels.
-        batch_size, eval_batch_size: images in a training batch, and in a batch of evaluation.
+        batch_size, eval_batch_size: images in a training batch, and in a batch of evaluation, over all devices.
         validation: a fraction of the train set (stratified, by ``split_seed``), ``test`` for the test set itself,
             ``own`` for the set's own validation split, or ``none``.
         split_seed: of the validation split and of ``limit_train``; independent of ``seed``.
@@ -227,6 +227,8 @@ class ImageDataModule(LightningDataModule):
             batches_per_step=chunk,
             device=device,
             workers=self.workers if streaming else None,
+            rank=self.trainer.global_rank if self.trainer is not None else 0,
+            world=self.trainer.world_size if self.trainer is not None else 1,
         )
 
     def statistics(self) -> tuple[list[float], list[float]]:

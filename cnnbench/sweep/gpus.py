@@ -1,9 +1,10 @@
-"""Which GPU a run of a parallel sweep gets: a place on one that no other run of the sweep has."""
+"""Which GPUs a run of a parallel sweep gets: a place on as many as it takes that no other run of the sweep has."""
 
 from __future__ import annotations
 
 import os
 import platform
+import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,8 +25,8 @@ def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
 
 
 @contextmanager
-def one_gpu(sweep: Path, config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Hold a place on a GPU for a run of this configuration; waits until there is one.
+def own_gpus(sweep: Path, config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Hold a place on each of ``trainer.devices`` GPUs for a run of this configuration; waits until there are so many.
 
     The places are locked files in the sweep's folder, which a killed process lets go of, so any launcher that has its
     workers on one machine spreads its runs. GPUs fill evenly: the second place of one is taken after the first of all.
@@ -34,23 +35,31 @@ def one_gpu(sweep: Path, config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         The environment variables of the run's process: CUDA_VISIBLE_DEVICES; none where there is nothing to choose.
     """
     names, trainer = gpus(), config["trainer"]
-    if len(names) < 2 or trainer["accelerator"] not in ON_A_GPU:
+    if len(names) < 2 or trainer["accelerator"] not in ON_A_GPU or isinstance(trainer["devices"], list):
         yield {}
         return
+    wanted = len(names) if trainer["devices"] == "auto" else min(trainer["devices"], len(names))
     folder = sweep / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     places = [(place, name) for place in range(config["sweep"]["runs_per_gpu"]) for name in names]
-    while (taken := next((t for t in (_take(folder, *place) for place in places) if t is not None), None)) is None:
-        time.sleep(POLL)
-    handle, name = taken
+    taken: dict[str, int] = {}  # GPUs, and the handles of the locks on them
     try:
-        yield {"CUDA_VISIBLE_DEVICES": name}
+        while len(taken) < wanted:
+            for place, name in places:
+                if len(taken) < wanted and name not in taken and (handle := _take(folder, place, name)) is not None:
+                    taken[name] = handle
+            if len(taken) < wanted:  # another run may have, and wait for, the others
+                while taken:
+                    os.close(taken.popitem()[1])
+                time.sleep(POLL * (1 + random.random()))
+        yield {"CUDA_VISIBLE_DEVICES": ",".join(name for name in names if name in taken)}
     finally:
-        os.close(handle)
+        for handle in taken.values():
+            os.close(handle)
 
 
-def _take(folder: Path, place: int, name: str) -> tuple[int, str] | None:
-    """Lock a place on a GPU: (handle, name), or None where another run has it."""
+def _take(folder: Path, place: int, name: str) -> int | None:
+    """Lock a place on a GPU: the handle, or None where another run has it."""
     import fcntl
 
     handle = os.open(folder / f"{platform.node()}-{name}-{place}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -59,4 +68,4 @@ def _take(folder: Path, place: int, name: str) -> tuple[int, str] | None:
     except BlockingIOError:
         os.close(handle)
         return None
-    return handle, name
+    return handle

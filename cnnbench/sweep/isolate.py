@@ -77,7 +77,7 @@ def call_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         Exception: what ``function`` raised.
         RequestError: the process was killed.
     """
-    with ProcessPoolExecutor(1, context(), initializer=_own_session) as pool:
+    with ProcessPoolExecutor(1, context(), initializer=own_session) as pool:
         try:
             return pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
@@ -121,7 +121,8 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
         raise claim.TakenError(f"{job.folder}: another process is running this")
     if process.exitcode == 0:
         return _with_reason(job.folder)
-    return _ended(job, _reason(process.exitcode, minutes if late else None))
+    late_reason = f"it had not ended after {minutes:g} minutes (sweep.timeout)"
+    return _ended(job, late_reason if late else reason(process.exitcode))
 
 
 def _with_reason(folder: Path) -> Record:
@@ -133,9 +134,8 @@ def _with_reason(folder: Path) -> Record:
     return record
 
 
-def _reason(code: int, late: float | None) -> str:
-    if late is not None:
-        return f"it had not ended after {late:g} minutes (sweep.timeout)"
+def reason(code: int) -> str:
+    """What a process's exit code says of its end, in words."""
     if code == -signal.SIGKILL:
         return "killed by SIGKILL (often: the system had run out of memory)"
     if code < 0:
@@ -165,7 +165,7 @@ def _kill(process: ForkServerProcess) -> None:
         process.kill()
 
 
-def _own_session() -> None:
+def own_session() -> None:
     """Leave Ctrl-C in a terminal to the sweep, which tells its processes; end with it."""
     os.setsid()
     exit_with_parent(multiprocessing.parent_process())
@@ -173,7 +173,7 @@ def _own_session() -> None:
 
 def _work(job: Job, environ: dict[str, str]) -> None:
     """What the process does."""
-    _own_session()
+    own_session()
     os.environ.clear()
     os.environ.update(environ)
     os.environ.pop(STOP_FILE, None)  # the one who started this process watches that

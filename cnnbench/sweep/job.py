@@ -21,7 +21,7 @@ from cnnbench.environment import available_cores
 from cnnbench.results.record import FILE, Record, read_record
 from cnnbench.stopping import requested
 from cnnbench.summary import beginning, ending
-from cnnbench.sweep.gpus import one_gpu
+from cnnbench.sweep.gpus import own_gpus
 from cnnbench.sweep.isolate import ENOUGH, Job, exit_with_parent, run_isolated
 from cnnbench.terminal import say, tell
 
@@ -105,14 +105,12 @@ def run(job: Job, isolate: bool) -> Record:
         TakenError: another process is running this.
     """
     options = job.config["sweep"]
-    # several devices start processes of their own, which need the command line
-    isolate = isolate and job.config["trainer"]["devices"] in (1, "1")
     retries = options["retries"] if TOTAL in os.environ else 0
     if (record := ended_meanwhile(job.folder)) is not None:
         return record
     for left in range(retries, -1, -1):
         if isolate:
-            with one_gpu(job.folder.parent, job.config) as environ:
+            with own_gpus(job.folder.parent, job.config) as environ:
                 record = run_isolated(job, options["timeout"], environ)
         else:
             record = job.run()

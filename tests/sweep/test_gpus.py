@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cnnbench.environment import cores
-from cnnbench.sweep.gpus import one_gpu, runs_at_once
+from cnnbench.sweep.gpus import own_gpus, runs_at_once
 
-CONFIG = {"trainer": {"accelerator": "auto"}, "sweep": {"runs_per_gpu": 2}}
+CONFIG = {"trainer": {"accelerator": "auto", "devices": 1}, "sweep": {"runs_per_gpu": 2}}
 
 
 def test_as_many_runs_go_on_as_the_gpus_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_no_place_is_given_twice_and_the_gpus_fill_evenly(tmp_path: Path, monkey
     lock, running, seen = threading.Lock(), Counter[str](), []
 
     def run(number: int) -> None:
-        with one_gpu(tmp_path, CONFIG) as environ:
+        with own_gpus(tmp_path, CONFIG) as environ:
             name = environ["CUDA_VISIBLE_DEVICES"]
             with lock:
                 running[name] += 1
@@ -45,10 +45,30 @@ def test_no_place_is_given_twice_and_the_gpus_fill_evenly(tmp_path: Path, monkey
     assert len(seen) == 16
 
 
+def test_a_run_on_several_gpus_waits_for_as_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3,5")
+    config = {"trainer": {"accelerator": "auto", "devices": 2}, "sweep": {"runs_per_gpu": 1}}
+    lock, running, seen = threading.Lock(), Counter[str](), []
+
+    def run(number: int) -> None:
+        with own_gpus(tmp_path, config) as environ:
+            names = environ["CUDA_VISIBLE_DEVICES"].split(",")
+            with lock:
+                running.update(names)
+                seen.append((len(set(names)), max(running.values())))
+            time.sleep(0.05)
+            with lock:
+                running.subtract(names)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
+    assert seen == [(2, 1)] * 4
+
+
 def test_where_there_is_nothing_to_choose_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    with one_gpu(tmp_path, CONFIG) as environ:
+    with own_gpus(tmp_path, CONFIG) as environ:
         assert environ == {}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with one_gpu(tmp_path, {**CONFIG, "trainer": {"accelerator": "cpu"}}) as environ:
+    with own_gpus(tmp_path, {**CONFIG, "trainer": {"accelerator": "cpu", "devices": 1}}) as environ:
         assert environ == {}
