@@ -29,6 +29,19 @@ NOT_RUN = {
     "cnnbench -m optimizer=sgd,adam seed=0,1 sweep.timeout=30 sweep.retries=1": "a time limit needs processes of their "
     "own, which test_sweep.py starts",
 }
+PARALLEL = "needs processes of its own, which tests/test_sweep.py, tests/sweep and tests/cluster start"
+NOT_RUN |= dict.fromkeys((
+    "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=parallel",
+    "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=parallel hydra.launcher.n_jobs=2 sweep.timeout=30",
+    "cnnbench -m optimizer=sgd,adam seed=0,1,2 hydra/launcher=submitit_slurm hydra.launcher.partition=gpu "
+    "hydra.launcher.gpus_per_node=1",
+    "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=ray",
+    "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=ray hydra.launcher.ray.init.address=auto",
+    "cnnbench -m optimizer=sgd,adam seed=range(3) hydra/launcher=parallel",
+    "cnnbench trainer=ddp trainer.devices=4 model=resnet18 data=cifar10 data.batch_size=512",
+    "cnnbench trainer=ddp trainer.accelerator=cpu trainer.devices=2 threads=1",
+    "cnnbench -m trainer=ddp trainer.devices=4 optimizer=sgd,adam seed=range(3)",
+), PARALLEL)  # fmt: skip
 # Files that a page takes for granted, made up below.
 PHOTOS, MEDMNIST = "photos", "pathmnist.npz"
 WITH_COMMANDS = [page for page in PAGES if any(block.language in ("sh", "console") for block in blocks(page))]
@@ -135,6 +148,11 @@ def run(line: str, main: Callable[[list[str]], int]) -> None:
         words = ["cnnbench", *words[3:]]
     if shlex.join(words).replace("'", "") in NOT_RUN:
         composed(words[1:])
+    elif words[:2] == ["cnnbench", "tensorboard"]:  # would serve until it is stopped; test_tensorboard.py starts it
+        assert main(["tensorboard", "--help"]) == 0 and Path(words[2]).is_dir()
+    elif "-sc" in line:  # for the shell; what it would read is asked for
+        command = re.search(r"cnnbench (-sc \S+=\w+)", line)
+        assert command is not None and main(command[1].split()) == 0, line
     elif words[0] == "cnnbench":
         assert main(words[1:]) == 0, line
     elif words[0] == "make":  # installs; what it calls of cnnbench is run

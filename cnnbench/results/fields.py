@@ -39,6 +39,7 @@ FIELDS: dict[str, str] = {
     "environment.cnnbench": "version",
     "environment.packages": "version of every package that cnnbench requires",
     "environment.device": "torch's name of the device trained on",
+    "environment.devices": "how many processes trained it, one a device",
     "environment.gpu": "its name, or null",
     "environment.cpu": "name of the processor",
     "environment.cores": "that the process could use",
