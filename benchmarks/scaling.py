@@ -120,7 +120,7 @@ def make_runs(folder: Path, template: dict[str, Any], counts: list[int]) -> None
 def write_npz(path: Path, images: int, classes: int) -> None:
     """Noise of 28 x 28 gray pixels with a brighter row that tells the class, and a hundredth as many to test on."""
     draw = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, count in (("train", images), ("test", max(images // 100, classes))):
         labels = np.arange(count) % classes
         pixels = draw.integers(0, 128, (count, 28, 28), dtype=np.uint8)
