@@ -83,12 +83,11 @@ def analyse(
     """
     board = build(runs, objective, ignore)
     grid = board.grid
-    known = {name for item in grid.runs for name in item.metrics()}
     if metric is not None:
-        known_metric(metric, known)
+        known_metric(metric, board.known)
     else:
         tested = f"test/{leaf(board.objective)}"
-        metric = tested if tested in known else board.objective
+        metric = tested if tested in board.known else board.objective
     placed = [row.configuration for row in board.rows]
     reference = grid.find(baseline) if baseline else placed[0] if placed else None
     if baseline and reference is not None and not reference.runs:

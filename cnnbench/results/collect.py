@@ -79,8 +79,8 @@ class Run:
         """A mapping in the record, empty where it is missing or null."""
         node: Any = self.record
         for key in keys:
-            node = node.get(key) if isinstance(node, Mapping) else None
-        return dict(node) if isinstance(node, Mapping) else {}
+            node = node.get(key) if isinstance(node, dict) else None
+        return dict(node) if isinstance(node, dict) else {}
 
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""

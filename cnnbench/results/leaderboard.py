@@ -53,6 +53,7 @@ class Leaderboard:
         objective: the metric that orders the rows.
         tests: the test metrics that are shown beside it; they order nothing unless the objective is one of them.
         rows: of the configurations with a completed run.
+        known: every metric and cost that a completed run has.
     """
 
     grid: Grid
@@ -60,6 +61,7 @@ class Leaderboard:
     tests: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    known: frozenset[str]
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
     sign = -1 if higher_is_better(chosen) else 1
     rows.sort(key=lambda row: (row.objective.mean is None, sign * (row.objective.mean or 0), row.configuration.label))
     placed = tuple(replace(row, place=place) for place, row in enumerate(rows, start=1))
-    return Leaderboard(grid, chosen, tests, placed, tuple(notes))
+    return Leaderboard(grid, chosen, tests, placed, tuple(notes), frozenset(known))
 
 
 def _row(configuration: Configuration, objective: str, names: Iterable[str]) -> Row:

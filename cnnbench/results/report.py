@@ -56,15 +56,22 @@ def make(
         RequestError: a folder is not there or has no runs, or a name is of nothing.
     """
     one_of("format", fmt, FORMATS)
+    _check_out(out)
     ignore = list(ignore)
     runs, analysis = _analyse(folders, baseline, objective, metric, size, run, versus, ignore)
     command = command or _command(folders, out, fmt, baseline, objective, metric, size, run, versus, ignore)
-    target = Path(out or folders[0])
-    if target.exists() and not target.is_dir():
-        raise RequestError(f"--out {target} is a file; give a folder")
+    return _write(Path(out or folders[0]), text(runs, analysis, fmt, command), analysis.board, fmt)
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out} is a file; give a folder")
+
+
+def _write(target: Path, told: str, board: leaderboard.Leaderboard, fmt: str) -> list[Path]:
     path = target / f"report.{FORMATS[fmt]}"
-    write_atomically(path, text(runs, analysis, fmt, command))
-    return [path, *(leaderboard.write(analysis.board, target) if fmt == "html" else [])]
+    write_atomically(path, told)
+    return [path, *(leaderboard.write(board, target) if fmt == "html" else [])]
 
 
 def _analyse(
@@ -143,16 +150,16 @@ def main(argv: Sequence[str]) -> int:
     asked = vars(_parser().parse_args(list(argv)))
     folders, out, fmt = asked.pop("folders"), asked.pop("out"), asked.pop("fmt")
     command = shlex.join(["cnnbench", "report", *argv])
+    one_of("format", fmt, FORMATS)
+    _check_out(out)
+    runs, analysis = _analyse(folders, **asked)
+    told = text(runs, analysis, fmt, command)
     if fmt != "html" and out is None:
-        one_of("format", fmt, FORMATS)
-        names = ("baseline", "objective", "metric", "size", "run", "versus", "ignore")
-        runs, analysis = _analyse(folders, *(asked[name] for name in names))
-        print(text(runs, analysis, fmt, command), end="")
+        print(told, end="")
         return 0
-    paths = make(folders, out, fmt=fmt, command=command, **asked)
+    paths = _write(Path(out or folders[0]), told, analysis.board, fmt)
     if fmt == "html":
-        board = leaderboard.build(collect(folders), asked["objective"], asked["ignore"])
-        print(leaderboard.to_text(board))
+        print(leaderboard.to_text(analysis.board))
     for path in paths:
         print(f"  {path}")
     return 0

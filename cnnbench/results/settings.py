@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 SEED = "seed"  # the replicate, never a factor
@@ -71,11 +72,14 @@ def parse_value(text: str) -> Any:
 
 def canonical(value: Any) -> str:
     """Text that is the same for equal settings: ``1`` and ``1.0`` are equal, ``1`` and ``true`` are not."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(canonical(item) for item in value) + "]"
-    return json.dumps(value, sort_keys=True, default=str)
+    return _canonical(value) if isinstance(value, (str, int, float)) else json.dumps(value, sort_keys=True, default=str)
+
+
+@lru_cache(2**14, typed=True)  # thousands of runs share a few values
+def _canonical(value: str | float) -> str:
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def show(value: Any) -> str:

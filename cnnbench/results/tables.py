@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnnbench.results.collect import Run
@@ -59,7 +60,11 @@ class Table:
 
     def numeric(self, column: int) -> bool:
         """Whether a column holds numbers."""
-        return all(row[column].numeric for row in self.rows)
+        return self._numeric[column]
+
+    @cached_property
+    def _numeric(self) -> tuple[bool, ...]:  # once a table, for the page asks at every cell
+        return tuple(all(row[column].numeric for row in self.rows) for column in range(len(self.headers)))
 
 
 def text(value: str) -> Cell:

@@ -19,7 +19,8 @@ from cnnbench.results.names import higher_is_better, number, title, unit
 from cnnbench.results.record import FILE, Record, RecordError, read_record
 from cnnbench.terminal import duration, say, tell
 
-LOOK = 0.5  # seconds between two looks at the folders
+# Between two looks at the folders: seconds, and how often the last look's time, which thousands of runs make long.
+LOOK, REST = 0.5, 20
 # In a file: seconds between two lines where a run has begun or ended since, and where none has, which grows with time.
 QUIET, QUIETER, SHARE = 5.0, 30.0, 0.05
 EPOCHS = "metrics.csv"
@@ -110,6 +111,11 @@ class Progress:
         return " | ".join(parts)
 
 
+def pause(took: float) -> float:
+    """Seconds until the next look at the folders after one that ``took`` so long."""
+    return max(LOOK, REST * took)
+
+
 @contextmanager
 def told(progress: Progress) -> Iterator[None]:
     """Within this, tell the progress: on a terminal in one line that changes, in a file in a line now and then."""
@@ -117,10 +123,13 @@ def told(progress: Progress) -> Iterator[None]:
     live = sys.stdout.isatty()
 
     def follow() -> None:
-        shown, counts, last, ending = "", "", progress.since, False
+        shown, counts, last, ending, took = "", "", progress.since, False, 0.0
         while not ending:
-            ending = done.wait(LOOK)
-            for folder in progress.look():
+            ending = done.wait(pause(took))
+            start = time.monotonic()
+            news = progress.look()
+            took = time.monotonic() - start
+            for folder in news:
                 if (record := progress.ended[folder])["status"] != "completed":
                     error = record.get("error") or {}
                     text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"

@@ -237,6 +237,17 @@ def test_the_command_line(runs, capsys, tmp_path):
         report.main([])
 
 
+def test_each_record_is_read_once(runs, monkeypatch, capsys):
+    from cnnbench.results.collect import read_record
+
+    optimizers(runs)
+    read = []
+    monkeypatch.setattr("cnnbench.results.collect.read_record", lambda path: read.append(path) or read_record(path))
+    assert report.main([str(runs.root)]) == 0
+    assert len(read) == len(set(read)) == 9
+    assert "adam" in capsys.readouterr().out
+
+
 def test_the_run_and_the_one_to_hold_against_it_can_be_chosen(runs):
     optimizers(runs)
     analysis = analyse(collect([runs.root]), run="optimizer=sgd,seed=1", versus="optimizer=rmsprop,seed=2")

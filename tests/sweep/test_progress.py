@@ -9,7 +9,7 @@ import pytest
 
 from cnnbench.claim import claimed
 from cnnbench.results.record import write_record
-from cnnbench.sweep.progress import Progress, told
+from cnnbench.sweep.progress import Progress, pause, told
 
 
 def end(folder: Path, status: str, accuracy: float | None = None) -> None:
@@ -49,6 +49,11 @@ def test_the_best_loss_is_the_smallest_and_what_ended_before_is_not_of_now(tmp_p
     progress.since = 0
     progress.look()
     assert progress.line() == "2 done | best validation loss 0.1000 (b)"
+
+
+def test_long_looks_leave_the_disk_to_the_runs() -> None:
+    assert pause(0.001) == pause(0.0) == 0.5
+    assert pause(2.0) / (2.0 + pause(2.0)) > 0.95
 
 
 def test_failures_are_told_when_they_happen_and_a_file_gets_few_lines(
