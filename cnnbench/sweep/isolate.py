@@ -121,8 +121,9 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
         raise claim.TakenError(f"{job.folder}: another process is running this")
     if process.exitcode == 0:
         return _with_reason(job.folder)
-    late_reason = f"it had not ended after {minutes:g} minutes (sweep.timeout)"
-    return _ended(job, late_reason if late else reason(process.exitcode))
+    if late:
+        return _ended(job, f"it had not ended after {minutes:g} minutes (sweep.timeout)")
+    return _ended(job, reason(process.exitcode))
 
 
 def _with_reason(folder: Path) -> Record:

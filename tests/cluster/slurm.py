@@ -21,7 +21,7 @@ CONFIG = """\
 ClusterName=test
 SlurmctldHost={node}(127.0.0.1)
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=2
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 SlurmUser=root
 SlurmctldPort={ports[0]}
@@ -38,7 +38,7 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000,bf_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 KillWait=2
