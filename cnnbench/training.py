@@ -24,7 +24,6 @@ from cnnbench.build import (
     describe_network,
 )
 from cnnbench.callbacks import BestAndLast, Board, Diverged, Figures, History, Resume, StopWhenDiverged, board
-from cnnbench.callbacks.history import tag
 from cnnbench.callbacks.pictures import agreement
 from cnnbench.classifier import ImageClassifier
 from cnnbench.config import fingerprint
@@ -33,12 +32,12 @@ from cnnbench.distributed import Place
 from cnnbench.environment import available_cores, code_version, environment
 from cnnbench.errors import RequestError
 from cnnbench.followers import Error, FollowerFailed, together
+from cnnbench.hparams import log_hparams
 from cnnbench.lr_finder import settle_lr
 from cnnbench.memory import keep_freed_memory
 from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
-from cnnbench.results.settings import SEED, ignored, parse_override, settings_of, show
 from cnnbench.stopping import SIGNALS, TIME_IS_UP, Stopped, listening
 from cnnbench.terminal import say
 
@@ -256,29 +255,6 @@ def times(history: History, data: ImageDataModule, fit_seconds: float) -> dict[s
         "epoch_seconds": history.epoch_seconds,
         "images_per_second": data.count("train") * len(history.epoch_seconds) / spent if spent else None,
     }
-
-
-def log_hparams(trainer: pl.Trainer, record: Record) -> None:
-    """One hparams entry, so that TensorBoard's HPARAMS tab compares the runs of a sweep: what was asked for on the
-    command line, the optimizer and its learning rate, and the final metrics that one compares."""
-    if trainer.logger is None:
-        return
-    settings = settings_of(record["config"], record["choices"], record["overrides"])
-    settings["optimizer.lr"] = (record["lr_finder"] or settings).get("lr", settings.get("optimizer.lr"))
-    asked = [parse_override(text)[0] for text in record["overrides"]]
-    keys = [key for key in dict.fromkeys(("optimizer", *asked, "optimizer.lr")) if not ignored(key)]
-    values = {key: show(settings[key]) if isinstance(settings[key], list) else settings[key]
-              for key in (*keys, SEED) if settings.get(key) is not None}  # fmt: skip
-    objective = record["protocol"]["objective"]
-    final = {tag(name): record["metrics"][name] for name in ("test/accuracy", "test/recall", "test/loss")}
-    final[f"{tag(objective)} (best)"] = record["best"][objective]
-    trainer.logger.log_metrics(final, step=trainer.current_epoch)
-    writer = board.writer(trainer)
-    if writer is not None:
-        board.add_hparams(writer, values, list(final))
-        writer.flush()  # a process of a sweep ends without its threads' leave
-    else:
-        trainer.logger.log_hyperparams(values)
 
 
 def digest(classifier: ImageClassifier) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cnnbench.claim import began
 from cnnbench.results.collect import PRUNED
 from cnnbench.results.names import higher_is_better, number, title, unit
 from cnnbench.results.record import FILE, Record, RecordError, read_record
+from cnnbench.sweep.alongside import alongside
 from cnnbench.terminal import duration, say, tell
 
 # Between two looks at the folders: seconds, and how often the last look's time, which thousands of runs make long.
@@ -116,13 +117,11 @@ def pause(took: float) -> float:
     return max(LOOK, REST * took)
 
 
-@contextmanager
-def told(progress: Progress) -> Iterator[None]:
+def told(progress: Progress) -> AbstractContextManager[None]:
     """Within this, tell the progress: on a terminal in one line that changes, in a file in a line now and then."""
-    done = threading.Event()
     live = sys.stdout.isatty()
 
-    def follow() -> None:
+    def follow(done: threading.Event) -> None:
         shown, counts, last, ending, took = "", "", progress.since, False, 0.0
         while not ending:
             ending = done.wait(pause(took))
@@ -144,13 +143,7 @@ def told(progress: Progress) -> Iterator[None]:
                     say(line)
                     shown, counts, last = line, line.partition("|")[0], now
 
-    thread = threading.Thread(target=follow, daemon=True, name="progress")
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return alongside(follow, "progress")
 
 
 def _lines(path: Path) -> int:

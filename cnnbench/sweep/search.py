@@ -10,8 +10,8 @@ from __future__ import annotations
 import csv
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from cnnbench.results.names import higher_is_better
 from cnnbench.results.record import RecordError, read_record, write_atomically
 from cnnbench.results.search import FILE
 from cnnbench.stopping import requested
+from cnnbench.sweep.alongside import alongside
 from cnnbench.sweep.isolate import ENOUGH
 from cnnbench.sweep.space import parse
 
@@ -167,23 +168,15 @@ class Search:
         elif record["status"] == "failed":
             self.study.tell(trial.number, state=TrialState.FAIL)
 
-    @contextmanager
-    def _watching(self, batch: Sequence[optuna.Trial]) -> Iterator[None]:
+    def _watching(self, batch: Sequence[optuna.Trial]) -> AbstractContextManager[None]:
         """Report the epochs of the runs while they go on, and end those that fall behind."""
-        done = threading.Event()
 
-        def watch() -> None:
+        def watch(done: threading.Event) -> None:
             while not done.wait(LOOK):
                 for trial in batch:
                     self._look(trial)
 
-        thread = threading.Thread(target=watch, daemon=True, name="search")
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+        return alongside(watch, "search")
 
     def _look(self, trial: optuna.Trial, end: bool = True) -> None:
         folder = self.folder / self._name(trial)
