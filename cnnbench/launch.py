@@ -85,7 +85,7 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
             for _ in range(TRIES):
                 since = time.time()
                 try:
-                    through_hydra([*call, *_environment()])
+                    through_hydra(call if asked.in_turn else [*call, *_environment()])
                 except KeyboardInterrupt:
                     interrupted = True
                 except SystemExit:  # Hydra has said why
@@ -107,7 +107,8 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
 
 def _environment() -> list[str]:
     """What a run needs of this process's environment, as overrides, for workers on other machines have one of their own."""
-    return [f"++hydra.job.env_set.{name}='{os.environ[name]}'" for name in (TOTAL, SWEEP, STOP_FILE)]
+    escaped = {name: os.environ[name].replace("'", r"\'") for name in (TOTAL, SWEEP, STOP_FILE)}
+    return [f"++hydra.job.env_set.{name}='{value}'" for name, value in escaped.items()]
 
 
 def _worth_another_try(folder: Path, cells: Sequence[grid.Cell] | None, since: float) -> bool:

@@ -109,7 +109,8 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     if not given:
         asked.folder = own_folder(folder)
     if not given or (sweep and not in_turn):  # workers may have another working directory
-        asked.extra.append(f"{key}='{asked.folder if in_turn else asked.folder.absolute()}'")
+        told = str(asked.folder if in_turn else asked.folder.absolute()).replace("'", r"\'")
+        asked.extra.append(f"{key}='{told}'")
     return asked
 
 

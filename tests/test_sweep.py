@@ -92,15 +92,17 @@ def test_the_process_of_a_run_has_everything_imported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("launcher", ["parallel", "joblib"])
 def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> None:
+    here = tmp_path / "o'brien"  # a path that has to be quoted
+    here.mkdir()
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
     done = cnnbench(
         "-m", *asked, f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", "sweep.timeout=0.25",
-        "hydra.sweep.dir=s", cwd=tmp_path, check=1, PYTHONPATH=PATH,
+        "hydra.sweep.dir=s", cwd=here, check=1, PYTHONPATH=PATH,
     )  # fmt: skip
-    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
+    assert statuses(here / "s") == {0: "completed", 5: "completed", **ENDS}
     assert all(told in done.stdout for told in TOLD), done.stdout
     assert "6/6 done, 4 failed" in done.stdout and "epoch 1" not in done.stdout  # one line, no run's own
-    assert "epoch 2/2" in (tmp_path / "s" / "seed=0" / "output.log").read_text()
+    assert "epoch 2/2" in (here / "s" / "seed=0" / "output.log").read_text()
 
 
 def test_a_killed_worker_takes_no_run_with_it(tmp_path: Path) -> None:
