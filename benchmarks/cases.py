@@ -23,7 +23,7 @@ class Case:
     augment: str = "none"
 
 
-CASES = {
+ON_CPU = {
     case.name: case
     for case in (
         Case("tiny_cnn-16", "tiny_cnn", 1, 28, 16, 60_000, 3_200),
@@ -33,6 +33,18 @@ CASES = {
         Case("alexnet-64", "alexnet", 3, 32, 64, 1_920, 192, optimizer="momentum"),
     )
 }
+# On a GPU the question is the time of a step, over networks and batch sizes; an epoch is then short.
+GRID = {
+    f"{model}-{batch}": Case(f"{model}-{batch}", model, channels, size, batch, 20_480, 4_096, optimizer)
+    for model, channels, size, optimizer in (
+        ("tiny_cnn", 1, 28, "adam"),
+        ("three_layer_cnn", 3, 32, "adam"),
+        ("alexnet", 3, 32, "momentum"),
+        ("resnet18", 3, 32, "momentum"),
+    )
+    for batch in (16, 64, 256, 1024)
+}
+CASES = {"cpu": {**GRID, **ON_CPU}, "cuda": {**ON_CPU, **GRID}}
 
 
 def make_data(case: Case, images: int, folder: Path) -> Path:

@@ -6,100 +6,16 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case
-from cnnbench import build, training
-from cnnbench.config import compose, resolved
-
-MEAN, STD = 0.5, 0.5
-Train = Callable[[int], float]
-
-
-def config(case: Case, data: Path, epochs: int, *more: str) -> dict[str, Any]:
-    """The cnnbench configuration of a case."""
-    return resolved(
-        compose(
-            [
-                f"model={case.model}", "data=npz", f"data.path={data}", f"data.batch_size={case.batch_size}",
-                f"optimizer={case.optimizer}", "scheduler=none", f"augment={case.augment}",
-                f"trainer.max_epochs={epochs}", *more,
-            ]
-        )
-    )  # fmt: skip
-
-
-def parts(case: Case, data: Path, device: torch.device) -> tuple[nn.Module, Any]:
-    """The network, channels_last, and the maker of its fused optimizer: the same in every row."""
-    cfg = config(case, data, 1)
-    network = build.build_network(cfg, build.build_data(cfg)).to(device)
-    return network, build.build_optimization(cfg)["optimizer"]
-
-
-def arrays(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, H, W, C) uint8 and labels."""
-    with np.load(data, allow_pickle=False) as file:
-        images = file[f"{split}_images"]
-        return images.reshape(*images.shape[:3], -1), file[f"{split}_labels"]
-
-
-def floor(case: Case, data: Path, device: torch.device) -> Train:
-    """A plain loop over an in-memory tensor, as a person would write it who cares for speed."""
-    network, make_optimizer = parts(case, data, device)
-    sets = {}
-    for split in ("train", "val"):
-        images, labels = arrays(data, split)
-        tensor = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-        if case.augment == "none" or split == "val":
-            tensor = tensor.float().div_(255).sub_(MEAN).div_(STD)  # once for all epochs
-        sets[split] = tensor, torch.from_numpy(labels).to(device)
-
-    def augmented(batch: Tensor) -> Tensor:
-        count, _, size, _ = batch.shape
-        padded = nn.functional.pad(batch, (4, 4, 4, 4)).permute(0, 2, 3, 1)
-        line = torch.arange(size, device=device)
-        rows = torch.randint(9, (count, 1), device=device) + line
-        flip = torch.rand(count, 1, device=device) < 0.5
-        columns = torch.randint(9, (count, 1), device=device) + torch.where(flip, line.flip(0), line)
-        picked = padded[torch.arange(count, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return picked.permute(0, 3, 1, 2).float().div_(255).sub_(MEAN).div_(STD)
-
-    def train(epochs: int) -> float:
-        optimizer = make_optimizer(list(network.parameters()))
-        start = time.perf_counter()
-        for _ in range(epochs):
-            for split in ("train", "val"):
-                images, labels = sets[split]
-                learning = split == "train"
-                network.train(learning)
-                predicted = torch.empty_like(labels)
-                order = (
-                    torch.randperm(len(labels), device=device) if learning else torch.arange(len(labels), device=device)
-                )
-                step = case.batch_size if learning else 256
-                losses = torch.zeros((), device=device)
-                with torch.set_grad_enabled(learning):
-                    for first in range(0, len(order), step):
-                        rows = order[first : first + step]
-                        batch = images[rows]
-                        logits = network(augmented(batch) if learning and case.augment != "none" else batch)
-                        loss = nn.functional.cross_entropy(logits, labels[rows])
-                        if learning:
-                            loss.backward()
-                            optimizer.step()
-                            optimizer.zero_grad()
-                        predicted[rows] = logits.detach().argmax(1)
-                        losses += loss.detach()
-                torch.bincount(labels * 10 + predicted, minlength=100).reshape(10, 10).cpu()
-                losses.item()
-        return time.perf_counter() - start
-
-    return train
+from benchmarks.plain import MEAN, STD, Train, arrays, config, floor, parts
+from cnnbench import training
 
 
 def cnnbench(case: Case, data: Path, device: torch.device, *more: str) -> Train:
@@ -186,4 +102,27 @@ def usual(case: Case, data: Path, device: torch.device) -> Train:
     return train
 
 
-ROWS: dict[str, Callable[..., Train]] = {"floor": floor, "floor-tuned": floor, "cnnbench": cnnbench, "usual": usual}
+def ours(*more: str) -> Callable[..., Train]:
+    """cnnbench with other settings."""
+    return lambda case, data, device: cnnbench(case, data, device, *more)
+
+
+# what each row is: benchmarks/README.md
+ROWS: dict[str, Callable[..., Train]] = {
+    "floor": floor,
+    "floor-tuned": floor,
+    "floor-nchw": partial(floor, channels_last=False),
+    "floor-graph": partial(floor, captured=True),
+    "cnnbench": cnnbench,
+    "cnnbench-no-graph": ours("cuda_graph=false"),
+    "cnnbench-bf16": ours("trainer.precision=bf16-mixed"),
+    "cnnbench-compile": ours("compile=true"),
+    "cnnbench-deterministic": ours("trainer.deterministic=true"),
+    "usual": usual,
+}
+GPU_ONLY = ("floor-graph", "cnnbench-no-graph")
+DEFAULT = {
+    "cpu": ("floor", "floor-tuned", "cnnbench", "usual"),
+    "cuda": ("floor", "floor-graph", "cnnbench", "usual"),
+}
+BASE = {"cpu": "floor-tuned", "cuda": "floor-graph"}  # what the others are multiples of

@@ -34,7 +34,7 @@ def main() -> None:
     torch.manual_seed(0)
     if row == "floor-tuned":
         keep_freed_memory()
-    train = ROWS[row](CASES[case], Path(data), torch.device(device))
+    train = ROWS[row](CASES[device][case], Path(data), torch.device(device))
     for _ in sys.stdin:
         seconds = train(int(epochs))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -21,6 +21,7 @@ OmegaConf.
 ``listing``         what ``cnnbench list`` prints
 ``training``        ``train(config, folder)``: the checklist from a configuration to a record
 ``followers``       the other processes of a run on several devices
+``machines``        those on other machines, which torchrun has started
 ``hparams``         what TensorBoard's HPARAMS tab shows of a run
 ``claim``           one process at a time in a run's folder, and no finished record overwritten
 ``checkpoints``     checkpoint files: written whole, damage noticed

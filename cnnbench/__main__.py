@@ -20,11 +20,6 @@ def train(arguments: Sequence[str]) -> int:
     """Train once, or sweep with -m."""
     from cnnbench.launch import launch, through_hydra
 
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        from cnnbench.followers import follows
-
-        if follows():
-            return 0
     if any(text.partition("=")[0] in ASKING for text in arguments):
         through_hydra(arguments)
         return 0
@@ -123,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
         level = next((LEVELS[text] for text in rest if text in LEVELS), None)
         with verbosity(level):
-            return VERBS[verb]([text for text in rest if text not in LEVELS])
+            return _run(verb, [text for text in rest if text not in LEVELS])
     except RequestError as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
@@ -140,6 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"cnnbench: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
         return 1
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return VERBS[verb](arguments)
+    from cnnbench.machines import under_torchrun
+
+    return under_torchrun(lambda: VERBS[verb](arguments))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) 
 
 
 def count_devices(config: Config) -> int:
-    """How many devices the run is asked to take."""
+    """How many devices of each machine the run is asked to take."""
     devices = config["trainer"]["devices"]
     if devices == AUTO:
         accelerator = config["trainer"]["accelerator"]
@@ -97,6 +97,11 @@ def count_devices(config: Config) -> int:
         )
         return pl.Trainer(accelerator=accelerator, devices=AUTO, **options).num_devices  # type: ignore[arg-type]
     return len(devices) if isinstance(devices, list) else int(devices)
+
+
+def count_machines(config: Config) -> int:
+    """How many machines the run is asked to take, each with as many devices."""
+    return int(config["trainer"].get("num_nodes", 1))
 
 
 def build_trainer(

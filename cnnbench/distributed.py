@@ -1,4 +1,4 @@
-"""One run on several devices of this machine: a process each, which trains on its share of every batch.
+"""One run on several devices, of one machine or more: a process each, which trains on its share of every batch.
 
 All processes hold the same weights. Each computes the gradients of its rows of the batch, weighted so that their sum is
 the gradient of the mean loss over the whole batch; they sum them, and all take the same step. The sum is taken once an
@@ -22,6 +22,10 @@ from torch import Tensor
 from cnnbench.metrics import EpochMeter
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Place:
     """One process of a run.
@@ -31,12 +35,14 @@ class Place:
         world: how many there are.
         store: where they meet; None where there is one alone.
         meet: waits until all are at the store, and raises where one has failed before.
+        devices: processes on each machine; the first so many are those of the first.
     """
 
     rank: int = 0
     world: int = 1
     store: dist.Store | None = None
-    meet: Callable[[], None] = lambda: None
+    meet: Callable[[], None] = _nothing
+    devices: int = 1
 
     def seed(self, seed: int) -> None:
         """Give each process random numbers of its own, for dropout; the first goes on with those that it has."""
@@ -57,10 +63,10 @@ class _Processes(LightningEnvironment):
         return True
 
     def local_rank(self) -> int:
-        return self.place.rank
+        return self.place.rank % self.place.devices
 
     def node_rank(self) -> int:
-        return 0
+        return self.place.rank // self.place.devices
 
 
 class DataParallel(DDPStrategy):

@@ -12,12 +12,21 @@ import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
-from cnnbench.build import Config, build_data, build_network, build_optimization, build_trainer, count_devices
+from cnnbench.build import (
+    Config,
+    build_data,
+    build_network,
+    build_optimization,
+    build_trainer,
+    count_devices,
+    count_machines,
+)
 from cnnbench.callbacks import BestAndLast
 from cnnbench.config import fingerprint
 from cnnbench.distributed import Place
 from cnnbench.errors import RequestError
 from cnnbench.fine_tune import classifier_of
+from cnnbench.machines import machines
 from cnnbench.metrics import metric_mode
 from cnnbench.optim import build_optimizer, parameter_groups
 from cnnbench.schedulers import build_scheduler
@@ -60,7 +69,10 @@ def check(config: Config) -> None:
     devices = building("trainer", lambda: count_devices(config))
     check_devices(config, devices)
     keep = BestAndLast(Path(), config["objective"])
-    building("trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [keep], place=Place(world=devices)))
+    building(
+        "trainer",
+        lambda: build_trainer({**config, "logger": {}}, Path(), [keep], place=Place(world=devices, devices=devices)),
+    )
     check_fine_tuning(network, config["fine_tune"])
     _checked.add(key)
 
@@ -72,12 +84,21 @@ def check_devices(config: Config, devices: int) -> None:
     if there and devices > there:
         has = f"{there} GPU{'s' * (there > 1)}"
         raise RequestError(f"trainer.devices={trainer['devices']}, but this machine has {has}")
-    if trainer.get("num_nodes", 1) != 1:
-        raise RequestError("a run takes the devices of one machine: leave out trainer.num_nodes")
+    asked, given = count_machines(config), machines()
+    if asked > given:
+        raise RequestError(
+            f"trainer.num_nodes={asked}, but this was started on {given}: start it on each machine with "
+            f"torchrun --nnodes={asked} (docs/howto/devices.md)"
+        )
+    if asked < given:
+        raise RequestError(
+            f"torchrun has started this on {given} machines: ask for them with trainer.num_nodes={given}"
+        )
+    world = devices * asked
     for key in ("batch_size", "eval_batch_size"):
-        if config["data"][key] < devices:
+        if config["data"][key] < world:
             raise RequestError(
-                f"data.{key}={config['data'][key]} is shared by {devices} devices, so it must be at least {devices}"
+                f"data.{key}={config['data'][key]} is shared by {world} devices, so it must be at least {world}"
             )
     if trainer.get("sync_batchnorm") and not there:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")

@@ -21,6 +21,7 @@ from cnnbench.build import (
     build_network,
     build_trainer,
     count_devices,
+    count_machines,
     describe_network,
 )
 from cnnbench.callbacks import BestAndLast, Board, Diverged, Figures, History, Resume, StopWhenDiverged, board
@@ -80,8 +81,8 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 def _train(config: Config, folder: Path, record: Record) -> None:
     quiet()
     keep_freed_memory()
-    devices = count_devices(config)
-    newest = resumable(folder, record["fingerprint"], devices)
+    devices, machines = count_devices(config), count_machines(config)
+    newest = resumable(folder, record["fingerprint"], devices * machines)
     # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
     threads = config["threads"] or max(available_cores() // devices, 1)
     torch.set_num_threads(newest[1]["resume"]["sessions"][0]["threads"] if newest else threads)
@@ -91,7 +92,7 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     resumed = (newest[0], newest[1]["resume"]["sessions"][-1]["epoch"]) if newest else None
     data = build_data(config)  # before there are others, which find it prepared
     work = partial(_follow, config, folder, dict(record), resumed, torch.get_num_threads())
-    with together(devices, work, partial(_give_up, folder, record)) as place:
+    with together(devices, machines, work, partial(_give_up, folder, record)) as place:
         _run(config, folder, record, data, resumed, place)
 
 
@@ -188,7 +189,7 @@ def resumable(folder: Path, mark: str, devices: int = 1) -> tuple[Path, dict[str
     """The newest whole checkpoint in the run's folder and what it holds, if there is one.
 
     Raises:
-        RequestError: it is of another configuration, or of another number of devices.
+        RequestError: it is of another configuration, or of another number of devices in all.
     """
     newest = checkpoints.newest(folder / "checkpoints", lambda text: say(f"  {text}"))
     if newest is None:
@@ -198,7 +199,7 @@ def resumable(folder: Path, mark: str, devices: int = 1) -> tuple[Path, dict[str
     if last["fingerprint"] != mark:
         raise RequestError(f"{path} is of another configuration; choose another folder")
     if (began := last.get("devices", 1)) != devices:
-        raise RequestError(f"{path} is of a run on {began} devices; it goes on with trainer.devices={began} only")
+        raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
     say(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
     return newest
 

@@ -134,6 +134,7 @@ VALUES: dict[str, Check] = {
     "fine_tune.backbone_lr_factor": POSITIVE,
     "trainer.max_epochs": _whole(1),
     "trainer.devices": DEVICES,
+    "trainer.num_nodes": _whole(1),
     "trainer.strategy": _one_of("auto", "ddp"),
     "trainer.sync_batchnorm": TRUTH,
     "trainer.precision": _one_of(*PRECISIONS),

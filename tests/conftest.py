@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["CNNBENCH_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_log_left_open() -> Iterator[None]:
+    """Hydra, called in this process, lets all that is logged after it go to a file in the test's folder."""
+    kept = list(logging.root.handlers)
+    yield
+    for handler in [one for one in logging.root.handlers if isinstance(one, logging.FileHandler) and one not in kept]:
+        logging.root.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(scope="session")

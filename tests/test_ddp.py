@@ -119,7 +119,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     go(tmp_path / "whole", *asked)
     part = go(tmp_path / "part", *asked, *fault("term", 10, 0, tmp_path))
     assert part["status"] == "interrupted" and "SIGTERM" in part["error"]["message"], part["error"]
-    with pytest.raises(RequestError, match=r"on 3 devices; it goes on with trainer\.devices=3 only"):
+    with pytest.raises(RequestError, match=r"on 3 devices in all; it goes on with as many only"):
         training.resumable(tmp_path / "part", part["fingerprint"], devices=2)
     again = go(tmp_path / "part", *asked, *fault("term", 10, 0, tmp_path), "steps_per_execution=2")
     assert again["resumed"][0]["batch"] and again["resumed"][0]["devices"] == 3
@@ -196,7 +196,7 @@ def test_a_sweep_of_such_runs(tmp_path: Path) -> None:
         (["data.batch_size=1"], r"data\.batch_size=1 is shared by 2 devices, so it must be at least 2"),
         (["data.eval_batch_size=1"], r"data\.eval_batch_size=1 is shared"),
         (["trainer.sync_batchnorm=true"], r"sync_batchnorm=true needs GPUs"),
-        (["+trainer.num_nodes=2"], r"one machine"),
+        (["trainer.num_nodes=2"], r"trainer\.num_nodes=2, but this was started on 1: .* torchrun --nnodes=2 "),
         (["trainer.accelerator=auto"], r"trainer\.devices=2, but this machine has 1 GPU"),
     ],
 )

@@ -161,6 +161,8 @@ def run(line: str, main: Callable[[list[str]], int]) -> None:
         assert plan.returncode == 0, f"{line}: {plan.stderr}"
         for command in re.findall(r"^nowhere/bin/python -m cnnbench (.*)$", plan.stdout, flags=re.MULTILINE):
             run(f"cnnbench {command}", main)
+    elif words[0] == "torchrun":  # tests/test_machines.py starts two machines
+        composed(words[words.index("cnnbench") + 1 :])
     elif words[0] == "python" and len(words) == 2:
         runpy.run_path(words[1], run_name="__main__")
     elif words[:2] == ["python", "-c"]:

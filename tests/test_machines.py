@@ -1,0 +1,71 @@
+"""A run on several machines, which torchrun starts; both are this one here, each with processes of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, config
+from same import differences
+from test_ddp import BASE, DDP, DROPOUT, fault, go
+
+from cnnbench import preflight
+from cnnbench.errors import RequestError
+from cnnbench.results.record import read_record
+
+TWO = [*BASE, *DDP, *DROPOUT, "trainer.devices=1", "trainer.num_nodes=2", "logger=none"]
+
+
+def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int, str]]:
+    """Start the command on both, in ``folder``; the exit status of each and what it printed."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test", "-m", "cnnbench", *arguments,
+    ]  # fmt: skip
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=200)[0] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, printed, strict=True)]
+
+
+def test_two_machines_stop_go_on_and_learn_what_two_devices_of_one_do(tmp_path: Path) -> None:
+    asked = [*TWO, "hydra.run.dir=two", *fault("term", 10, 1, tmp_path)]  # on the second machine
+    stopped = on_two_machines(tmp_path, *asked)
+    record = read_record(tmp_path / "two")
+    assert record["status"] == "interrupted" and record["environment"]["devices"] == 2, (record["error"], stopped)
+    again = on_two_machines(tmp_path, *asked)
+    assert [status for status, _ in again] == [0, 0], again
+    assert read_record(tmp_path / "two")["resumed"]
+    go(tmp_path / "one", *TWO, "trainer.devices=2", "trainer.num_nodes=1")
+    assert not differences(tmp_path / "one", tmp_path / "two")
+    assert sum("machine 2: run 1" in text for _, text in again) == 1  # the other one leads
+
+
+def test_a_sweep_over_two_machines_outlives_a_process_of_the_second(tmp_path: Path) -> None:
+    done = on_two_machines(
+        tmp_path, "-m", *TWO, "seed=1,2", "hydra.sweep.dir=s", "+callbacks.f._target_=faults.Fault",
+        "+callbacks.f.by_seed={1:exit}", "+callbacks.f.rank=1",
+    )  # fmt: skip
+    ends = {seed: read_record(tmp_path / "s" / f"seed={seed}") for seed in (1, 2)}
+    assert [ends[1]["status"], ends[2]["status"]] == ["failed", "completed"], done
+    assert "process 2 of 2: the process ended itself with status 3" in ends[1]["error"]["message"]
+    assert [status for status, _ in done] == [1, 1]
+
+
+def test_machines_that_nobody_asked_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    with pytest.raises(RequestError, match=r"started this on 2 machines: ask for them with trainer\.num_nodes=2"):
+        preflight.check_devices(config(*DDP), 2)
+    with pytest.raises(RequestError, match=r"batch_size=3 is shared by 4 devices"):
+        preflight.check_devices(config(*DDP, "trainer.num_nodes=2", "data.batch_size=3"), 2)
