@@ -44,7 +44,7 @@ tensorboard: setup ## browse the runs below DIR=outputs, on this machine only
 	@$(BIN)/python -m cnnbench tensorboard $(DIR) $(ARGS)
 
 test: $(VENV)/.installed-test ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 torture: $(VENV)/.installed-test ## kill runs at random moments; each must go on to the identical result
 	@PYTHONPATH=tests $(BIN)/python tests/torture.py $(ARGS)

@@ -14,8 +14,8 @@ class Stack:
     """Networks whose parameters, gradients and buffers become rows of one tensor a name.
 
     Each network stays usable by itself, and an optimizer of its own updates it: what is stacked is the forward and the
-    backward pass. Dropout draws for all networks from torch's global generator, so not what each would draw alone. An autograd.Function without ``setup_context``, as the binary
-    layers of ``xnor`` have, cannot be stacked.
+    backward pass. Dropout draws for all networks from torch's global generator, so not what each would draw alone. An
+    autograd.Function without ``setup_context``, as the binary layers of ``xnor`` have, cannot be stacked.
 
     Args:
         networks: of one architecture, on one device, in training mode. Their tensors are replaced.

@@ -81,7 +81,7 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
     })  # fmt: skip
     interrupted = False
     try:
-        with listening(), _only(left), _progress(asked, left):
+        with listening(tell=stop), _only(left), _progress(asked, left):
             for _ in range(TRIES):
                 since = time.time()
                 try:

@@ -154,8 +154,8 @@ def lend(number: int) -> int:
 
 
 def _serve(number: int, meeting: Meeting, run: int) -> None:
-    """Do this machine's part of a run, until that is over or the leader is at the next one already, as it is when this
-    one's first process was killed."""
+    """Do this machine's part of a run, until that is over or the leader is further already, as it is when this one's
+    first process was killed."""
     from cnnbench.followers import Followers
 
     all_runs, mine = meeting.store(), meeting.below(str(run))
@@ -164,7 +164,7 @@ def _serve(number: int, meeting: Meeting, run: int) -> None:
     ranks = range(number * devices, (number + 1) * devices)
     followers = Followers(ranks, devices, world, mine, work)
     while followers.there() and followers.first_failure() is None:
-        if store.check([OVER]) or all_runs.check([f"{run + 1}/{WORK}"]):
+        if store.check([OVER]) or all_runs.check([f"{run + 1}/{WORK}"]) or all_runs.check([OVER]):
             break
         time.sleep(POLL)
     if not followers.there():

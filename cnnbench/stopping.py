@@ -20,6 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TIME_IS_UP = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 _asked: str | None = None
+_tell: Path | None = None
 
 
 class Stopped(Exception):
@@ -35,9 +36,14 @@ def requested() -> str | None:
 
 
 @contextmanager
-def listening(numbers: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
-    """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes."""
-    global _asked
+def listening(numbers: Sequence[signal.Signals] = SIGNALS, tell: Path | None = None) -> Iterator[None]:
+    """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes.
+
+    Args:
+        tell: the file by which a sweep's own process stops the runs in all others. A worker that is told to stop, as one
+            whose job a cluster preempts, stops alone.
+    """
+    global _asked, _tell
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -45,13 +51,13 @@ def listening(numbers: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
     if _hear in before.values():  # an outer one listens already
         yield
         return
-    _asked = None
+    _asked, _tell = None, tell
     for number in numbers:
         signal.signal(number, _hear)
     try:
         yield
     finally:
-        _asked = None
+        _asked = _tell = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -63,7 +69,29 @@ def _hear(number: int, frame: FrameType | None) -> Any:
         os.kill(os.getpid(), number)
         return
     _asked = signal.Signals(number).name
-    if file := os.environ.get(STOP_FILE):  # for the runs in other processes
-        Path(file).touch()
+    if _tell is not None:
+        _tell.touch()
     if number == signal.SIGINT:
         os.write(2, b"\nstopping at the next good moment; Ctrl-C again stops at once\n")
+
+
+@contextmanager
+def put_off(numbers: Sequence[signal.Signals] = TIME_IS_UP) -> Iterator[list[int]]:
+    """Within this, signals that somebody else handles are only noted, in the list; the first is handed on at the end.
+
+    So a job that submitit would requeue at once, and end with all its processes, first lets its run save.
+    """
+    noted: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in numbers}
+        before = {number: handler for number, handler in handlers.items() if callable(handler) and handler is not _hear}
+    for number in before:
+        signal.signal(number, lambda told, frame: noted.append(told))
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if noted:
+            signal.raise_signal(noted[0])

@@ -48,7 +48,12 @@ def test_a_capturable_optimizer_follows_its_schedule() -> None:
     assert held.item() == pytest.approx(0.0005)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: a CUDA graph cannot be captured without one")
+on_a_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a GPU: a CUDA graph cannot be captured without one"
+)
+
+
+@on_a_gpu
 @pytest.mark.parametrize("name", groups()["optimizer"])
 def test_captured_steps_train_as_ordinary_ones(tmp_path: Path, name: str) -> None:
     losses = []
@@ -58,3 +63,13 @@ def test_captured_steps_train_as_ordinary_ones(tmp_path: Path, name: str) -> Non
         assert record["status"] == "completed", record["error"]
         losses.append(record["history"]["train/loss"])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("model", ["tiny_cnn", "three_layer_cnn model.norm=batch", "lenet model.dropout=0.3"])
+def test_two_runs_on_a_gpu_agree_to_the_bit_if_asked(tmp_path: Path, model: str) -> None:
+    asked = [f"model={model.split()[0]}", *model.split()[1:], "data.image_size=28", "trainer.deterministic=true"]
+    cfg = config(*asked, "trainer.accelerator=gpu", "augment=flip_crop")
+    records = [training.train(cfg, tmp_path / name) for name in ("one", "two")]
+    assert [record["status"] for record in records] == ["completed"] * 2, [record["error"] for record in records]
+    assert records[0]["model"]["sha256"] == records[1]["model"]["sha256"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shlex
@@ -157,7 +158,12 @@ def run(line: str, main: Callable[[list[str]], int]) -> None:
         assert main(words[1:]) == 0, line
     elif words[0] == "make":  # installs; what it calls of cnnbench is run
         arguments = shlex.join([*words[1:], "VENV=nowhere"])
-        plan = subprocess.run(f"make --dry-run {arguments}", shell=True, cwd=ROOT, capture_output=True, text=True)
+        environ = {
+            key: value for key, value in os.environ.items() if "MAKE" not in key and key != "ARGS"
+        }  # of make test
+        plan = subprocess.run(
+            f"make --dry-run {arguments}", shell=True, cwd=ROOT, capture_output=True, text=True, env=environ
+        )
         assert plan.returncode == 0, f"{line}: {plan.stderr}"
         for command in re.findall(r"^nowhere/bin/python -m cnnbench (.*)$", plan.stdout, flags=re.MULTILINE):
             run(f"cnnbench {command}", main)

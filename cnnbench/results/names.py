@@ -81,9 +81,15 @@ def plus_minus(mean: float | None, std: float | None, metric: str) -> str:
 
 
 def interval(low: float | None, high: float | None, metric: str, sign: bool = False) -> str:
-    """``97.71 to 99.33``, or a dash where there is none."""
+    """``97.71 to 99.33``, or a dash where there is none.
+
+    Args:
+        sign: of a difference. The interval of a mean share is cut at 0 and 100 %, which Student's t does not know.
+    """
     if low is None or high is None:
         return MISSING
+    if is_share(metric) and not sign:
+        low, high = max(low, 0.0), min(high, 1.0)
     return f"{number(low, metric, sign)} to {number(high, metric, sign)}"
 
 

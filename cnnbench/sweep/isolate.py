@@ -26,7 +26,7 @@ from cnnbench.environment import environment
 from cnnbench.errors import RequestError
 from cnnbench.results.collect import PRUNED
 from cnnbench.results.record import Record, RecordError, read_record, write_record
-from cnnbench.stopping import STOP_FILE, listening, requested
+from cnnbench.stopping import STOP_FILE, listening, put_off, requested
 
 POLL = 0.1  # seconds between two looks at the clock and at what was asked
 TAKEN = 75  # exit status: another process is running this
@@ -103,7 +103,7 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
     Raises:
         TakenError: another process is running this.
     """
-    with listening():
+    with put_off() as time_is_up, listening():
         (job.folder / ENOUGH).unlink(missing_ok=True)
         process = context().Process(target=_work, args=(job, {**os.environ, **(environ or {})}))
         process.start()  # returns once the process is there; the server may have had to import first
@@ -111,7 +111,7 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
         stopping = late = False
         while process.exitcode is None:
             process.join(POLL)
-            if not stopping and (requested() is not None or (job.folder / ENOUGH).exists()):
+            if not stopping and (time_is_up or requested() is not None or (job.folder / ENOUGH).exists()):
                 stopping = True
                 process.terminate()
             if minutes is not None and time.monotonic() - start > 60 * minutes and not late:

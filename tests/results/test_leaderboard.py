@@ -142,3 +142,13 @@ def test_markdown_cells_hold_whatever_they_are_given(runs):
     assert len(rows) == 5  # head, rule, three
     assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
     assert "<script" not in text
+
+
+def test_the_interval_of_a_share_stays_within_what_a_share_can_be(runs):
+    for seed, value in enumerate((0.7, 0.99)):
+        runs.add(make_record([f"seed={seed}"], value))
+    board = board_of(runs)
+    (row,) = board.rows
+    assert row.objective.high > 1  # Student's t knows no bound; the CSV has what it says
+    assert "0.00 to 100.00" in leaderboard_markdown(board)
+    assert f"{row.objective.high:.6g}"[:6] in leaderboard_csv(board)
