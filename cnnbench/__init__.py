@@ -17,6 +17,7 @@ OmegaConf.
 ``browse``          the verb ``tensorboard``: TensorBoard over runs, each called by what varies
 ``find_lr``         the verb; ``lr_finder`` has the range test
 ``config``          composing, sweeping and fingerprinting configurations (``conf/``)
+``trust``           what a saved configuration may build
 ``values``          which values the keys of a configuration may have
 ``listing``         what ``cnnbench list`` prints
 ``training``        ``train(config, folder)``: the checklist from a configuration to a record

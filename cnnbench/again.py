@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cnnbench.arguments import quoted
 from cnnbench.errors import RequestError
 from cnnbench.results.record import FILE, Record, RecordError, read_record
 from cnnbench.results.settings import NO_RESULT
@@ -35,6 +36,7 @@ the code, packages, hardware and data around it. The status is 0 where the resul
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a stopped run or sweep: cnnbench resume DIR [overrides that do not change results]."""
     from cnnbench.launch import launch
+    from cnnbench.trust import check_overrides
 
     if HELP & {*arguments}:
         print(RESUME, end="")
@@ -46,7 +48,9 @@ def resume(arguments: Sequence[str]) -> int:
             raise RequestError(f"{text} changes the result: a run goes on as it began (start a new one instead)")
     if (folder / commands.FILE).exists():
         *earlier, newest = commands.read(folder)
-        call = [*newest["flags"], *newest["overrides"], *more, f"hydra.sweep.dir='{folder}'"]
+        for command in (*earlier, newest):
+            check_overrides(command["overrides"], str(folder / commands.FILE))
+        call = [*newest["flags"], *newest["overrides"], *more, f"hydra.sweep.dir={quoted(folder)}"]
         return launch(call, [command["overrides"] for command in earlier])
     kept = folder / ".hydra" / "overrides.yaml"
     if not kept.exists():
@@ -54,7 +58,8 @@ def resume(arguments: Sequence[str]) -> int:
             f"{folder} is neither the folder of a run (.hydra/overrides.yaml) nor of a sweep ({commands.FILE})"
         )
     overrides = [str(text) for text in yaml.safe_load(kept.read_text(encoding="utf-8")) or ()]
-    return launch([*overrides, *more, f"hydra.run.dir='{folder}'"])
+    check_overrides(overrides, str(kept))
+    return launch([*overrides, *more, f"hydra.run.dir={quoted(folder)}"])
 
 
 def rerun(arguments: Sequence[str]) -> int:
@@ -80,10 +85,12 @@ def rerun(arguments: Sequence[str]) -> int:
     from cnnbench.config import register_resolvers
     from cnnbench.preflight import check
     from cnnbench.training import train
+    from cnnbench.trust import check_targets
     from cnnbench.values import check_values
 
     register_resolvers()
     config = dict(before["config"])
+    check_targets(config, f"the record in {folder}")
     config["threads"] = (before.get("environment") or {}).get("threads") or config.get("threads")
     check_values(config)
     check(config)

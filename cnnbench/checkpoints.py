@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from cnnbench.memory import no_room
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -59,7 +62,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the file is damaged; the message says how.
-        FileNotFoundError: there is none.
+        OSError, MemoryError: it cannot be read now, which says nothing of the file.
         RuntimeError: it is whole, but holds what cannot be loaded without executing code.
     """
     try:
@@ -69,15 +72,21 @@ def read(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as parts:
             if (wrong := parts.testzip()) is not None:
                 raise ValueError(f"{wrong} in it has changed")
-    except FileNotFoundError:
+    except MemoryError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a wrong offset in it gives
+            raise
         raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RuntimeError(f"{path} holds what is not loaded, for that could execute code: {error}") from error
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # whatever else torch makes of it
+        if no_room(error):
+            raise MemoryError(f"no room in memory to read {path}") from error
         raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
 
 
@@ -85,8 +94,12 @@ def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, A
     """The newest whole checkpoint of a run, and what it holds; None where the run has to start at its beginning.
 
     Args:
-        folder: ``checkpoints/`` of the run; where none of it can be used it is emptied.
+        folder: ``checkpoints/`` of the run. What is damaged is renamed, to ``last.ckpt.damaged``; where nothing can be
+            used, so is ``best.ckpt``, which a new start would take for its own.
         tell: is given a line for each damaged file.
+
+    Raises:
+        OSError, MemoryError: a checkpoint cannot be read now; nothing is renamed.
     """
     for path in (folder / LAST, folder / PREVIOUS):
         try:
@@ -94,13 +107,18 @@ def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, A
         except FileNotFoundError:
             continue
         except ValueError as error:
-            tell(f"{error}; left aside")
-            path.unlink()
+            tell(f"{error}; kept as {_set_aside(path).name}")
             continue
         if path.name == PREVIOUS:
             tell(f"going on from {path}, the checkpoint before")
         return found
     for path in folder.glob("*"):
-        if path.suffix in (".ckpt", ".new", ".link"):
+        if path.suffix in (".new", ".link"):
             path.unlink()
+        elif path.suffix == ".ckpt":
+            _set_aside(path)
     return None
+
+
+def _set_aside(path: Path) -> Path:
+    return path.replace(path.with_name(f"{path.name}.damaged"))

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from cnnbench.arguments import quoted
 from cnnbench.claim import LOCK, began
 from cnnbench.config import CONFIG_DIR, VERSION_BASE, expand_globs, register_resolvers
 from cnnbench.errors import RequestError
@@ -107,8 +108,7 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
 
 def _environment() -> list[str]:
     """What a run needs of this process's environment, as overrides, for workers on other machines have one of their own."""
-    escaped = {name: os.environ[name].replace("'", r"\'") for name in (TOTAL, SWEEP, STOP_FILE)}
-    return [f"++hydra.job.env_set.{name}='{value}'" for name, value in escaped.items()]
+    return [f"++hydra.job.env_set.{name}={quoted(os.environ[name])}" for name in (TOTAL, SWEEP, STOP_FILE)]
 
 
 def _worth_another_try(folder: Path, cells: Sequence[grid.Cell] | None, since: float) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import claim
+from cnnbench.arguments import quoted
 from cnnbench.config import compose, expand, fingerprint
 from cnnbench.errors import RequestError
 from cnnbench.results.record import FILE
@@ -78,6 +79,12 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     if not sweep and cells[0].config["trainer"]["devices"] != 1:
         warm_up()  # likewise, for the run's other processes
     options = cells[0].config["sweep"]
+    if not sweep:
+        for name, off in (("timeout", None), ("retries", 0)):
+            if options[name] != off:
+                raise RequestError(
+                    f"sweep.{name}={options[name]} is for the runs of a sweep (-m); this is a single run"
+                )
     if options["timeout"] is not None and not options["isolate"]:
         raise RequestError("sweep.timeout needs sweep.isolate=true: only a process of its own can be ended")
     if sweep and "ParallelLauncher" in launcher and not options["isolate"]:
@@ -109,8 +116,7 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     if not given:
         asked.folder = own_folder(folder)
     if not given or (sweep and not in_turn):  # workers may have another working directory
-        told = str(asked.folder if in_turn else asked.folder.absolute()).replace("'", r"\'")
-        asked.extra.append(f"{key}='{told}'")
+        asked.extra.append(f"{key}={quoted(asked.folder if in_turn else asked.folder.absolute())}")
     return asked
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from torch import Tensor, nn
 
@@ -21,8 +22,9 @@ from cnnbench.checkpoints import read
 from cnnbench.errors import RequestError, one_of
 from cnnbench.models.weights import without_loading
 from cnnbench.results.record import FILE, RecordError, read_record
+from cnnbench.trust import check_targets
+from cnnbench.trust import trusted as known_packages
 
-TRUSTED = ("cnnbench", "torch", "torchvision", "torchmetrics", "lightning")  # packages whose networks are built
 WEIGHTS = ("best", "last")
 
 
@@ -50,13 +52,13 @@ class TrainedRun:
             return self.network(self.normalize(torch.from_numpy(images))).float().softmax(dim=1)
 
 
-def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...] = TRUSTED) -> TrainedRun:
+def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...] = ()) -> TrainedRun:
     """Load a finished run.
 
     Args:
         folder: of the run.
         weights: best (by its objective) or last.
-        trusted: packages whose networks may be built.
+        trusted: packages whose networks may be built, beside torch's, torchvision's and our own (``cnnbench.trust``).
 
     Raises:
         RequestError: there is no finished run, its network is of another package, or its weights do not fit.
@@ -67,10 +69,12 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
     config, data = record["config"], record["data"]
     classes = list(record["per_class"]["classes"])
     node = config["model"]
-    _check(node, trusted, folder)
+    check_targets(node, f"the run in {folder}", (*known_packages(), *trusted))
+    if not (isinstance(made := get_class(node["_target_"]), type) and issubclass(made, nn.Module)):
+        raise RequestError(f"the run in {folder} names {node['_target_']}, which is no network")
     sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
     with without_loading():  # those that it began with; the run's own follow
-        network = instantiate(node, **sizes).to(memory_format=torch.channels_last)
+        network = built(node, folder, **sizes).to(memory_format=torch.channels_last)
     network.load_state_dict(_weights(folder / "checkpoints" / f"{weights}.ckpt", network))
     scale = [
         [v] * data["channels"] if isinstance(v, (int, float)) else v
@@ -94,23 +98,13 @@ def _record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _check(node: Mapping[str, Any], trusted: tuple[str, ...], folder: Path) -> None:
-    """Refuse to build what is not a network of a trusted package."""
-    target = str(node.get("_target_"))
-    if target.split(".")[0] not in trusted:
-        raise RequestError(
-            f"the run in {folder} names the network {target}, which is of none of the trusted packages "
-            f"({', '.join(trusted)}); from Python, load_run(..., trusted=(...)) allows more"
-        )
-    inner = [value for value in node.values() if isinstance(value, Mapping) and "_target_" in value]
-    for value in inner:
-        _check(value, trusted, folder)
+def built(node: Mapping[str, Any], folder: Path, **sizes: int) -> nn.Module:
+    """The network of a record; raises RequestError where its arguments do not fit it."""
     try:
-        known = get_class(target)
-    except Exception as error:
-        raise RequestError(f"the network {target} of the run in {folder} is not there ({error})") from error
-    if not issubclass(known, nn.Module):
-        raise RequestError(f"the run in {folder} names {target}, which is no network")
+        return instantiate(node, **sizes)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
 
 
 def _weights(path: Path, network: nn.Module) -> dict[str, Tensor]:

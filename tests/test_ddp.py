@@ -142,7 +142,7 @@ def test_a_stop_that_only_another_process_hears_stops_all(tmp_path: Path) -> Non
         ("raise", "failed", "RuntimeError: it went off"),
         ("build", "failed", "RuntimeError: it was not built"),
         ("kill", "failed", "ProcessEnded: process 2 of 2: killed by SIGKILL (often: the system had run out of memory)"),
-        ("diverge", "diverged", "Diverged: the training loss is not finite in epoch 0, step 8"),
+        ("diverge", "diverged", "Diverged: the training loss is not finite in epoch 1, step 8"),
     ],
 )
 def test_what_one_process_fails_with_ends_the_run(tmp_path: Path, how: str, status: str, told: str) -> None:

@@ -82,7 +82,7 @@ def test_the_functions_for_python_show_signature_arguments_and_errors() -> None:
     for name in cnnbench.__all__:
         assert f"\n## cnnbench.{name}\n" in page
     assert "weights: str = 'best'," in page
-    assert "- `trusted`: packages whose networks may be built." in page
+    assert "- `trusted`: packages whose networks may be built, beside " in page
 
 
 def test_the_fields_of_a_record_are_those_that_a_run_leaves(tmp_path: Path) -> None:

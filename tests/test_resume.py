@@ -108,6 +108,37 @@ def test_a_write_that_is_killed_leaves_the_checkpoint_before(tmp_path: Path, mon
     assert checkpoints.newest(tmp_path, pytest.fail)[0] == path
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), MemoryError(), RuntimeError("can't allocate memory")]
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_left_as_it_is(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        checkpoints.WholeFiles().save_checkpoint({"number": torch.tensor(number)}, tmp_path / "last.ckpt")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", fails)
+        with pytest.raises((OSError, MemoryError)):
+            checkpoints.newest(tmp_path, pytest.fail)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert checkpoints.newest(tmp_path, pytest.fail)[1]["number"] == 2
+
+
+def test_damaged_checkpoints_are_kept_under_another_name(tmp_path: Path) -> None:
+    for name in ("last", "previous", "best"):
+        (tmp_path / f"{name}.ckpt").write_bytes(name.encode())
+    told: list[str] = []
+    assert checkpoints.newest(tmp_path, told.append) is None
+    assert ["kept as last.ckpt.damaged" in told[0], len(told)] == [True, 2]
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert kept == {f"{name}.ckpt.damaged": name.encode() for name in ("last", "previous", "best")}
+
+
 def test_a_run_that_lacks_only_its_test_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [
         "callbacks=early_stopping",

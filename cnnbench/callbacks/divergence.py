@@ -23,7 +23,7 @@ class Diverged(RuntimeError):
     """
 
     def __init__(self, what: str, epoch: int, step: int) -> None:
-        super().__init__(f"{what} in epoch {epoch}, step {step}")
+        super().__init__(f"{what} in epoch {epoch + 1}, step {step}")
         self.epoch, self.step = epoch, step
 
 

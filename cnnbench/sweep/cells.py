@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cnnbench.arguments import quoted
 from cnnbench.claim import is_claimed
 from cnnbench.config import compose, fingerprint, resolved
 from cnnbench.results.collect import Run, find_runs, read_run
@@ -44,7 +45,7 @@ class Cell:
     def command(self) -> list[str]:
         """Its overrides with its folder in the sweep's, which the whole command names."""
         own = [text for text in self.overrides if not text.startswith("hydra.sweep.dir=")]
-        return [*own, f"hydra.sweep.subdir='{self.folder}'"]
+        return [*own, f"hydra.sweep.subdir={quoted(self.folder)}"]
 
 
 def make_cells(runs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Cell]:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.arguments import quoted
 from cnnbench.config import run_folder
 from cnnbench.errors import RequestError, one_of
 from cnnbench.results.names import higher_is_better
@@ -149,7 +150,7 @@ class Search:
 
     def _overrides(self, trial: optuna.Trial) -> list[str]:
         fixed = [text for text in self.fixed if not text.startswith("hydra.sweep.dir=")]
-        return [*fixed, *self._varied(trial), f"hydra.sweep.subdir='{self._name(trial)}'"]
+        return [*fixed, *self._varied(trial), f"hydra.sweep.subdir={quoted(self._name(trial))}"]
 
     def _tell(self, trial: optuna.Trial) -> None:
         """How a run has ended; of one that has not nothing, so that it is gone on with."""
