@@ -25,6 +25,7 @@ OmegaConf.
 ``machines``        those on other machines, which torchrun has started
 ``hparams``         what TensorBoard's HPARAMS tab shows of a run
 ``claim``           one process at a time in a run's folder, and no finished record overwritten
+``room``            which batch size would fit, where there was no room in memory
 ``checkpoints``     checkpoint files: written whole, damage noticed
 ``stopping``        Ctrl-C and SIGTERM: once is a request
 ``preflight``       everything that a configuration names, built once before anything runs

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser(
         "find-lr",
-        description="Raise the learning rate from step to step and see where the loss falls, and where it explodes.",
+        description="Raise the learning rate from step to step and see where the loss falls, and where it explodes "
+        "(in 32 bits, a batch a step, whatever trainer.precision and accumulate_grad_batches are).",
         epilog="Other arguments are overrides, as in training: model=lenet optimizer=sgd data=mnist.",
     )
     parser.add_argument("--low", type=float, default=1e-6, metavar="LR", help="first learning rate (1e-6)")
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     keep_freed_memory()
     found = range_test(config, asked.low, asked.high, asked.steps)
     plot(found, asked.plot)
-    print(f"optimizer.lr={found.suggestion:g}\n  {found.reason}\n  plot  {asked.plot}")
+    key = "optimizer.first.lr" if "first" in config["optimizer"] else "optimizer.lr"  # the one that switch begins with
+    print(f"{key}={found.suggestion:g}\n  {found.reason}\n  plot  {asked.plot}")
     if not found.exploded:
         print(f"  the loss did not explode up to {found.lrs[-1]:.1e}; --high {10 * found.lrs[-1]:g} looks further")
     return 0

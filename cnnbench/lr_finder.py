@@ -74,7 +74,7 @@ def settle_lr(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | 
 
 
 def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
-    """Train the configured network for ``steps`` steps, each with a higher learning rate.
+    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with rising learning rates.
 
     Args:
         config: a resolved configuration.
@@ -83,7 +83,7 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
         steps: at most; the test ends earlier where the loss explodes.
 
     Raises:
-        RequestError: the range is empty, or the loss exploded before it said anything.
+        RequestError: the range is empty, or the loss exploded, or never fell, before it said anything.
     """
     if not 0 < low < high:
         raise RequestError(f"the learning rates must rise from above 0, got {low:g} to {high:g}")
@@ -120,7 +120,13 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
         smoothed.append(corrected)
     if len(lrs) < LEAST:
         raise RequestError(f"the loss exploded at {lr:.1e} after {len(lrs)} steps; begin lower than {low:.1e}")
-    return RangeTest(lrs, losses, smoothed, exploded)
+    found = RangeTest(lrs, losses, smoothed, exploded)
+    if found.suggestion < low:
+        raise RequestError(
+            f"nothing to suggest: the loss was lowest at {found.lowest:.1e}, among the first rates tried, so it never fell; "
+            f"more steps ({steps} were taken) or a lower first rate ({low:.1e}) may tell more"
+        )
+    return found
 
 
 def _step(classifier: ImageClassifier, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Memory: glibc's allocator, told to keep what training frees; and what would fit where there is too little.
+"""glibc's allocator, told to keep what training frees; and how it is known that there is no memory left.
 
 Each step of a CNN allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
 gives freed memory back, and every page of it is then zeroed by the kernel at the next touch. Keeping that memory costs
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Callable
 
 # from <malloc.h>
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -38,21 +37,3 @@ def no_room(error: BaseException) -> bool:
         return True
     told = str(error)
     return isinstance(error, RuntimeError) and ("can't allocate memory" in told or "not enough memory" in told)
-
-
-def largest_that_fits(attempt: Callable[[int], None], size: int) -> int | None:
-    """The largest of ``size // 2``, ``size // 4``, ... with which ``attempt`` finds room in memory; None where 1 does not.
-
-    Raises:
-        Exception: what ``attempt`` raised for another reason.
-    """
-    while size > 1:
-        size //= 2
-        try:
-            attempt(size)
-        except Exception as error:
-            if not no_room(error):
-                raise
-        else:
-            return size
-    return None

@@ -22,6 +22,8 @@ from cnnbench.sweep.isolate import call_isolated, warm_up
 from cnnbench.sweep.space import corners
 from cnnbench.values import check_values
 
+ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # whose runs are on other machines
+
 
 @dataclass
 class Plan:
@@ -79,12 +81,6 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     if not sweep and cells[0].config["trainer"]["devices"] != 1:
         warm_up()  # likewise, for the run's other processes
     options = cells[0].config["sweep"]
-    if not sweep:
-        for name, off in (("timeout", None), ("retries", 0)):
-            if options[name] != off:
-                raise RequestError(
-                    f"sweep.{name}={options[name]} is for the runs of a sweep (-m); this is a single run"
-                )
     if options["timeout"] is not None and not options["isolate"]:
         raise RequestError("sweep.timeout needs sweep.isolate=true: only a process of its own can be ended")
     if sweep and "ParallelLauncher" in launcher and not options["isolate"]:
@@ -108,6 +104,8 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
         asked.finished = True
         return asked
     to_check = [cell.config for cell in (cells if left is None else left)]
+    if any(name in launcher for name in ELSEWHERE):
+        to_check = [on_any_machine(config) for config in to_check]
     if sweep and to_check and options["isolate"]:
         threading.Thread(target=_import_for_the_end, daemon=True).start()
         call_isolated(check_runs, to_check)
@@ -154,6 +152,13 @@ def check_runs(configs: Sequence[dict[str, Any]]) -> None:
     quiet()
     for config in configs:
         check(config)
+
+
+def on_any_machine(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without what only the machine that runs it can tell: which devices it has."""
+    asked = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
+    trainer = {key: asked.get(key, value) for key, value in config["trainer"].items()}
+    return {**config, "trainer": trainer}
 
 
 def _finished(folder: Path, config: dict[str, Any]) -> bool:

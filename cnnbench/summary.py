@@ -15,7 +15,9 @@ METRICS = {"loss": "loss", "accuracy": "accuracy", "recall": "macro recall"}
 
 def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path) -> str:
     """``lenet_bn on digits: adam (lr 0.001), cosine, 20 epochs of batches of 64; seed 0; in outputs/...``."""
-    optimizer = f"{choices.get('optimizer')} (lr {config['optimizer'].get('lr')})"
+    asked = config["optimizer"]
+    rates = [part["lr"] for part in (asked, asked.get("first", {}), asked.get("then", {})) if "lr" in part]
+    optimizer = f"{choices.get('optimizer')} (lr {', then '.join(map(str, rates))})"
     used = [choices.get(group) for group in ("scheduler", "augment", "fine_tune")]
     parts = [optimizer, *(name for name in used if name not in (None, "none"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"

@@ -35,10 +35,11 @@ from cnnbench.errors import RequestError
 from cnnbench.followers import Error, FollowerFailed, together
 from cnnbench.hparams import log_hparams
 from cnnbench.lr_finder import settle_lr
-from cnnbench.memory import keep_freed_memory
+from cnnbench.memory import keep_freed_memory, no_room
 from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
+from cnnbench.room import advice
 from cnnbench.stopping import SIGNALS, TIME_IS_UP, Stopped, listening
 from cnnbench.terminal import say
 
@@ -164,6 +165,10 @@ def _run(
 
     try:
         fit(trainer, classifier, data, resumed[0] if resumed else None)
+    except Exception as error:
+        if no_room(error) and place.world == 1:
+            raise MemoryError(f"no room in memory: {advice(error, classifier, data)}") from error
+        raise
     finally:  # a run that ends early has its history too
         record["history"] = history.columns()
         record["metrics"] = dict(classifier.metrics)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import config
+from helpers import SMALL, config
 
 from cnnbench.__main__ import main
 from cnnbench.errors import RequestError
@@ -69,3 +69,16 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert "did you mean 'adam'" in capsys.readouterr().err
     with pytest.raises(RequestError, match="must rise"):
         range_test(config(), low=1.0, high=0.1)
+
+
+def test_a_loss_that_never_falls_suggests_nothing():
+    with pytest.raises(RequestError, match=r"lowest at 1\.\de\+0\d, among the first rates tried, so it never fell"):
+        range_test(config("optimizer=sgd"), low=10.0, high=20.0, steps=12)
+
+
+def test_of_a_switch_the_rate_that_it_begins_with_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(["find-lr", *SMALL, "logger=none", "optimizer=switch", "--plot", str(tmp_path / "plot.png")]) == 0
+    told = capsys.readouterr().out
+    override = told.split("\n")[0]
+    assert override.startswith("optimizer.first.lr=")
+    assert config("optimizer=switch", override)["optimizer"]["first"]["lr"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -75,3 +76,34 @@ def test_a_sweep_whose_reader_has_gone_goes_on(tmp_path: Path) -> None:
     errors = process.stderr.read().decode()
     assert process.wait(300) == 0 and "Broken" not in errors, errors
     assert [read_record(tmp_path / "sweep" / f"seed={seed}")["status"] for seed in (0, 1)] == ["completed"] * 2
+
+
+NO_MEMORY = """
+import re, resource, sys
+from helpers import config
+from cnnbench import training
+if __name__ == "__main__":
+    used = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    resource.setrlimit(resource.RLIMIT_AS, (used + 900 * 2**20,) * 2)
+    training.train(config(*sys.argv[2:]), sys.argv[1])
+"""
+
+
+def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path: Path) -> None:
+    asked = ["model=three_layer_cnn", "data.image_size=64", "data.limit_train=1200"]  # 0.3 MiB an image and layer
+
+    def run(size: int) -> dict:
+        done = subprocess.run(
+            [sys.executable, "-c", NO_MEMORY, f"run{size}", *asked, f"data.batch_size={size}"], cwd=tmp_path, timeout=200,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return read_record(tmp_path / f"run{size}")
+
+    record = run(1200)
+    assert record["status"] == "failed" and record["error"]["type"] == "MemoryError", record["error"]
+    told = re.fullmatch(
+        r"no room in memory: data\.batch_size=1200 is too much; data\.batch_size=(\d+) fits", record["error"]["message"]
+    )
+    assert told is not None, record["error"]["message"]
+    assert run(int(told[1]))["status"] == "completed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,23 @@ def test_a_checkpoint_that_cannot_be_read_now_is_left_as_it_is(
             checkpoints.newest(tmp_path, pytest.fail)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert checkpoints.newest(tmp_path, pytest.fail)[1]["number"] == 2
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoints_that_there_were(tmp_path: Path) -> None:
+    go(tmp_path / "whole")
+    go(tmp_path / "part", *fault("term", 19, tmp_path))
+    kept = tmp_path / "part" / "checkpoints"
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))  # what grows further fails as on a full disk
+    try:
+        with pytest.raises(OSError):  # nor is there room for the record
+            go(tmp_path / "part", *fault("term", 19, tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(before) > 1 and {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    go(tmp_path / "part", *fault("term", 19, tmp_path))
+    assert not differences(tmp_path / "whole", tmp_path / "part")
 
 
 def test_damaged_checkpoints_are_kept_under_another_name(tmp_path: Path) -> None:

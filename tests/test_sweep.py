@@ -105,6 +105,15 @@ def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> Non
     assert "epoch 2/2" in (here / "s" / "seed=0" / "output.log").read_text()
 
 
+def test_a_single_run_can_be_given_a_time_limit_and_a_second_try(tmp_path: Path) -> None:
+    hangs = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.how=hang", f"+callbacks.f.folder='{tmp_path}'"]
+    environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    asked = [*QUIET, *hangs, "sweep.timeout=0.03", "sweep.retries=1", "hydra.run.dir=run"]
+    done = cnnbench(*asked, cwd=tmp_path, check=0, **environ)
+    assert "it had not ended after 0.03 minutes (sweep.timeout)" in done.stdout and "trying again" in done.stdout
+    assert read_record(tmp_path / "run")["status"] == "completed"
+
+
 def test_a_killed_worker_takes_no_run_with_it(tmp_path: Path) -> None:
     """joblib gives up with the runs that it has left; the sweep starts it again for those."""
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_parent}"), "seed=range(4)", "hydra.launcher.n_jobs=2"]

@@ -10,14 +10,18 @@ import difflib
 import math
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from helpers import SMALL
 from hydra.errors import HydraException
 
 from cnnbench import preflight
 from cnnbench.config import compose, explain, groups, resolved, unknown_key
 from cnnbench.errors import RequestError
+from cnnbench.plan import plan
 from cnnbench.results.settings import flatten
 from cnnbench.values import check_values
 
@@ -115,3 +119,15 @@ def test_a_misspelt_choice_is_told_with_the_right_one(group: str) -> None:
     for choice in groups()[group]:
         told = explain(HydraException(f"Could not find '{group}/{choice}x'"))
         assert f"did you mean '{choice}'" in told or choice == "none", told
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "ray"])
+def test_a_sweep_for_gpus_can_be_sent_from_a_machine_without_one(launcher: str, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    asked = ["trainer=gpu", "seed=0,1", f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path / 's'}", *SMALL[:2]]
+    assert len(plan(asked, sweep=True).left() or ()) == 2
+    with pytest.raises(RequestError, match="gpu"):
+        plan([text for text in asked if "launcher" not in text], sweep=True)
+    with pytest.raises(RequestError, match="too small"):  # the rest is checked as ever
+        plan([*asked, "model.kernels=13"], sweep=True)

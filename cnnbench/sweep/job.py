@@ -8,10 +8,11 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -83,7 +84,8 @@ def _do(job: Job, elsewhere: bool) -> float | None:
         _stop(folder, elsewhere)
         return None
     try:
-        record = run(job, isolate=sweeping and job.config["sweep"]["isolate"])
+        options = job.config["sweep"]
+        record = run(job, isolate=options["isolate"] and (sweeping or can_end(options)))
     except TakenError:
         tell("  another process is running this")
         return None
@@ -105,7 +107,7 @@ def run(job: Job, isolate: bool) -> Record:
         TakenError: another process is running this.
     """
     options = job.config["sweep"]
-    retries = options["retries"] if TOTAL in os.environ else 0
+    retries = options["retries"]
     if (record := ended_meanwhile(job.folder)) is not None:
         return record
     for left in range(retries, -1, -1):
@@ -118,6 +120,11 @@ def run(job: Job, isolate: bool) -> Record:
             return record
         tell(f"{ending(record, job.folder, short=True)}\n  trying again ({left} left)")
     raise AssertionError("unreachable")
+
+
+def can_end(options: Mapping[str, Any]) -> bool:
+    """Whether a run may have to be ended from outside, or tried again, for which it needs a process of its own."""
+    return options["timeout"] is not None or options["retries"] > 0
 
 
 def ended_meanwhile(folder: Path) -> Record | None:
