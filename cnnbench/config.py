@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.errors import RequestError, did_you_mean
 from cnnbench.results.settings import NO_RESULT, flatten
-from cnnbench.sweep.gpus import runs_at_once
+from cnnbench.sweep.gpus import drawn_together, runs_at_once
 
 HERE = Path(__file__).parent
 # beside the package in a checkout, inside it in a wheel
@@ -37,12 +37,14 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/.* is v
 def register_resolvers() -> None:
     """What the YAMLs call: ``${better:METRIC}`` is min or max, ``${run_folder:NAME}`` a safe folder name,
     ``${by_form:A,B}`` is A as published and B with ``study.form=corrected``, ``${choices:}`` what ``--help`` lists,
-    ``${runs_at_once:ACCELERATOR,RUNS_PER_GPU}`` how many runs this machine takes at a time."""
+    ``${runs_at_once:ACCELERATOR,RUNS_PER_GPU}`` how many runs this machine takes at a time, and
+    ``${drawn_together:LAUNCHER,N_JOBS,N_TRIALS}`` how many of a search."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
     OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
     OmegaConf.register_new_resolver("by_form", by_form, replace=True)
     OmegaConf.register_new_resolver("choices", choices_told, replace=True)
     OmegaConf.register_new_resolver("runs_at_once", runs_at_once, replace=True)
+    OmegaConf.register_new_resolver("drawn_together", drawn_together, replace=True)
 
 
 def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnbench.config import compose
 from cnnbench.environment import cores
 from cnnbench.sweep.gpus import own_gpus, runs_at_once
 
@@ -72,3 +73,12 @@ def test_where_there_is_nothing_to_choose_nothing_is_set(tmp_path: Path, monkeyp
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with own_gpus(tmp_path, {**CONFIG, "trainer": {"accelerator": "cpu", "devices": 1}}) as environ:
         assert environ == {}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "together"),
+    [("basic", 1), ("parallel hydra.launcher.n_jobs=3", 3), ("submitit_slurm", 10), ("ray", 10), ("joblib", cores())],
+)
+def test_a_search_draws_as_many_runs_as_go_on_at_a_time(launcher: str, together: int) -> None:
+    asked = [f"hydra/launcher={launcher.split()[0]}", *launcher.split()[1:], "hydra/sweeper=optuna"]
+    assert compose(asked, hydra=True).hydra.sweeper.at_a_time == together
