@@ -107,6 +107,8 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 done, 1 a run failed, 2 the request was wrong)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    level = next((LEVELS[text] for text in arguments if text in LEVELS), None)
+    arguments = [text for text in arguments if text not in LEVELS]  # before the command or after it
     verb, rest = "train", arguments
     try:
         if arguments and arguments[0][0:1].isalpha() and "=" not in arguments[0]:
@@ -116,9 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"{verb!r} is neither a command ({', '.join(VERBS)}) nor an override such as "
                     f"optimizer=sgd{did_you_mean(verb, VERBS)}"
                 )
-        level = next((LEVELS[text] for text in rest if text in LEVELS), None)
         with verbosity(level):
-            return _run(verb, [text for text in rest if text not in LEVELS])
+            return _run(verb, rest)
     except RequestError as error:
         if os.environ.get(TRACEBACK) == "1":
             raise

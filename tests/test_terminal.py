@@ -45,6 +45,14 @@ def test_quiet_tells_results_alone_and_verbose_where_it_failed(
     assert "Traceback" in capsys.readouterr().out and not quiet()
 
 
+def test_a_level_may_stand_before_the_command(capsys: pytest.CaptureFixture) -> None:
+    assert main(["-q", "list", "optimizer"]) == 0
+    before = capsys.readouterr().out
+    assert main(["list", "optimizer", "--quiet"]) == 0
+    assert "adam" in before and capsys.readouterr().out == before
+    assert main(["-q", "reprot"]) == 2 and "did you mean 'report'" in capsys.readouterr().err
+
+
 def test_a_level_holds_for_its_command_alone() -> None:
     with verbosity("quiet"):
         assert quiet()
