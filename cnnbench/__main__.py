@@ -18,10 +18,15 @@ ASKING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", 
 
 def train(arguments: Sequence[str]) -> int:
     """Train once, or sweep with -m."""
+    from cnnbench.completion import LINE, complete
     from cnnbench.launch import launch, through_hydra
 
+    if any(text.startswith("query=") for text in arguments) and LINE in os.environ:
+        complete(VERBS, lambda: through_hydra(arguments))
+        return 0
     if any(text.partition("=")[0] in ASKING for text in arguments):
-        through_hydra(arguments)
+        # Hydra takes a question alone
+        through_hydra([text for text in arguments if text not in ("-m", "--multirun")])
         return 0
     return launch(arguments)
 

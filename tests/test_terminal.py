@@ -53,6 +53,39 @@ def test_a_level_may_stand_before_the_command(capsys: pytest.CaptureFixture) -> 
     assert main(["-q", "reprot"]) == 2 and "did you mean 'report'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "there", "absent"),
+    [
+        ("cnnbench re", {"report", "resume", "reproduce", "rerun"}, {"predict"}),
+        ("cnnbench ", {"report", "optimizer=", "trainer."}, set()),
+        ("cnnbench optimizer=ad", {"optimizer=adam", "optimizer=adadelta"}, {"report"}),
+        ("cnnbench -q train optimizer=sgd optimizer.l", {"optimizer.lr="}, {"list"}),
+        ("cnnbench -m optimizer=sgd,adam sched", {"scheduler="}, {"train"}),
+        ("cnnbench find-lr --steps 12 trainer.max_e", {"trainer.max_epochs="}, set()),
+        ("cnnbench reproduce eq", {"eq2425"}, {"optimizer="}),
+        ("cnnbench reproduce eq2425 see", {"seed="}, set()),
+    ],
+)  # fmt: skip
+def test_commands_and_overrides_are_completed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, line: str, there: set, absent: set
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main(["-sc", f"query={'fish' if 'see' in line else 'bash'}"]) == 0
+    told = capsys.readouterr()
+    words = set(told.out.split())
+    assert there <= words and not absent & words and told.err == "", told
+
+
+@pytest.mark.parametrize("line", ["cnnbench report out", "cnnbench resume ", "cnnbench what =[", "cnnbench a=[ b"])
+def test_completion_is_silent_where_it_knows_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, line: str
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert main(["-sc", "query=bash"]) == 0
+    told = capfd.readouterr()
+    assert told.out.strip() == told.err == ""
+
+
 def test_a_level_holds_for_its_command_alone() -> None:
     with verbosity("quiet"):
         assert quiet()
