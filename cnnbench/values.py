@@ -156,6 +156,7 @@ VALUES: dict[str, Check] = {
     "scheduler.final_div_factor": AT_LEAST_1,
     "scheduler.anneal_strategy": _one_of("cos", "linear"),
     "callbacks.progress.seconds": NOT_NEGATIVE,
+    "callbacks.progress.minutes": _or_null(NOT_NEGATIVE),
     "callbacks.figures.every_n_epochs": _whole(0),
     "callbacks.figures.at_epochs": EPOCHS,
     "callbacks.figures.pictures": TRUTH,

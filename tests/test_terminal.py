@@ -30,6 +30,36 @@ def test_a_run_begins_with_what_it_is_and_ends_with_a_table(
     assert "r/result.json" in told and "cnnbench tensorboard" in told and "\033" not in told
 
 
+def test_a_long_epoch_is_told_within_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*RUN, "steps_per_execution=1", "callbacks.progress.minutes=0"]) == 0
+    told = capsys.readouterr().out
+    within = re.findall(r"^  epoch 2/2 +(\d+)%  loss ([\d.]+) acc +([\d.]+)%  [\d,]+ images/s", told, re.MULTILINE)
+    assert [int(share) for share, _, _ in within] == [20, 40, 60, 80, 100]
+    history = read_record(tmp_path / "r")["history"]
+    assert float(within[-1][1]) == pytest.approx(history["train/loss"][1], abs=1e-4)
+    assert float(within[-1][2]) == pytest.approx(100 * history["train/accuracy"][1], abs=0.01)
+    assert main([*RUN, "hydra.run.dir=s", "steps_per_execution=1"]) == 0
+    assert not re.search(r"epoch ./2 +\d+%", capsys.readouterr().out)  # these take less than a minute
+
+
+def test_what_comes_after_the_live_line_begins_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("cnnbench.callbacks.progress.LIVE_SECONDS", 0.0)
+    fault = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.how=raise", "+callbacks.f.step=8"]
+    assert main([*RUN, *fault, "steps_per_execution=1"]) == 1
+    told = capsys.readouterr().out
+    live = re.findall(r"\r(  epoch ./2 +\d+%[^\r\n]*)", told)
+    assert len(live) >= 7 and all(len(line) == 49 for line in live)
+    assert re.search(r"^ *failed: RuntimeError", told, re.MULTILINE)
+
+
 def test_quiet_tells_results_alone_and_verbose_where_it_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
