@@ -25,10 +25,21 @@ def train(arguments: Sequence[str]) -> int:
         complete(VERBS, lambda: through_hydra(arguments))
         return 0
     if any(text.partition("=")[0] in ASKING for text in arguments):
-        # Hydra takes a question alone
-        through_hydra([text for text in arguments if text not in ("-m", "--multirun")])
+        through_hydra(_of_one_run(arguments))
         return 0
     return launch(arguments)
+
+
+def _of_one_run(arguments: Sequence[str]) -> list[str]:
+    """The same for the first run of a sweep, for Hydra answers questions about single runs alone."""
+    if not {"-m", "--multirun"} & {*arguments}:
+        return list(arguments)
+    from cnnbench.config import expand_globs
+    from cnnbench.sweep.space import corners
+
+    overrides = [text for text in arguments if "=" in text and not text.startswith("-")]
+    others = [text for text in arguments if text not in (*overrides, "-m", "--multirun")]
+    return [*others, *corners(expand_globs(overrides))[0]]
 
 
 def report(arguments: Sequence[str]) -> int:

@@ -145,6 +145,9 @@ def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
 
 def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
     assert "max_epochs: 7" in cnnbench("--cfg", "job", "trainer.max_epochs=7", cwd=tmp_path, check=0).stdout
+    swept = ("-m", "optimizer=sgd,adam", "trainer.max_epochs=range(3,5)", "hydra/launcher=parallel")
+    told = cnnbench(*swept, "--cfg", "all", cwd=tmp_path, check=0).stdout
+    assert "ParallelLauncher" in told and "torch.optim.SGD" in told and "max_epochs: 3" in told  # of its first run
     assert not (tmp_path / "outputs").exists()
 
 
