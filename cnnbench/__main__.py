@@ -18,12 +18,28 @@ ASKING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", 
 
 def train(arguments: Sequence[str]) -> int:
     """Train once, or sweep with -m."""
+    from cnnbench.completion import LINE, complete
     from cnnbench.launch import launch, through_hydra
 
+    if any(text.startswith("query=") for text in arguments) and LINE in os.environ:
+        complete(VERBS, lambda: through_hydra(arguments))
+        return 0
     if any(text.partition("=")[0] in ASKING for text in arguments):
-        through_hydra(arguments)
+        through_hydra(_of_one_run(arguments))
         return 0
     return launch(arguments)
+
+
+def _of_one_run(arguments: Sequence[str]) -> list[str]:
+    """The same for the first run of a sweep, for Hydra answers questions about single runs alone."""
+    if not {"-m", "--multirun"} & {*arguments}:
+        return list(arguments)
+    from cnnbench.config import expand_globs
+    from cnnbench.sweep.space import corners
+
+    overrides = [text for text in arguments if "=" in text and not text.startswith("-")]
+    others = [text for text in arguments if text not in (*overrides, "-m", "--multirun")]
+    return [*others, *corners(expand_globs(overrides))[0]]
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -107,6 +123,8 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 done, 1 a run failed, 2 the request was wrong)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    level = next((LEVELS[text] for text in arguments if text in LEVELS), None)
+    arguments = [text for text in arguments if text not in LEVELS]  # before the command or after it
     verb, rest = "train", arguments
     try:
         if arguments and arguments[0][0:1].isalpha() and "=" not in arguments[0]:
@@ -116,9 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"{verb!r} is neither a command ({', '.join(VERBS)}) nor an override such as "
                     f"optimizer=sgd{did_you_mean(verb, VERBS)}"
                 )
-        level = next((LEVELS[text] for text in rest if text in LEVELS), None)
         with verbosity(level):
-            return _run(verb, [text for text in rest if text not in LEVELS])
+            return _run(verb, rest)
     except RequestError as error:
         if os.environ.get(TRACEBACK) == "1":
             raise

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ from cnnbench.errors import RequestError
 
 HERE = "127.0.0.1"
 EVENTS, OWN = "events.out.tfevents.", "tensorboard"  # of an event file's name; the folder in a run's
+OUTPUTS = "outputs"  # where runs are without another wish
 SECONDS = 5.0  # until new runs are looked for
 
 
@@ -33,12 +35,12 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="cnnbench tensorboard",
-        description="Browse runs in TensorBoard, each called by what varies; runs that begin later appear too.",
-        epilog="Other options are TensorBoard's own, such as --reload_interval 5.",
+        description="Browse runs in TensorBoard, each called by what varies; runs that begin later appear too. "
+        f"Each DIR has runs in it, or is one; without any it is {OUTPUTS}.",
+        usage="%(prog)s [DIR ...] [--host HOST] [--port PORT] [OPTION ...]",
+        epilog="OPTION is TensorBoard's own, such as --reload_interval 5; they come last.",
         allow_abbrev=False,
     )
-    default = Path("outputs")
-    parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, default=[default], help=f"runs ({default})")
     parser.add_argument("--host", default=HERE, help=f"the address to listen at; for this machine alone ({HERE})")
     parser.add_argument("--port", default="6006", help="(6006)")
     return parser
@@ -50,15 +52,15 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         RequestError: a folder is not there, or links cannot be made.
     """
-    asked, rest = _parser().parse_known_args(list(argv))
-    for folder in asked.folders:
+    asked, folders, rest = parse(argv)
+    for folder in folders:
         if not folder.is_dir():
             raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: nothing to browse")
-    if not any(True for folder in asked.folders for _ in find(folder)):
+    if not any(True for folder in folders for _ in find(folder)):
         print("no event files yet: runs appear here when they begin", flush=True)
     signal.signal(signal.SIGTERM, _stop)
     with tempfile.TemporaryDirectory(prefix="cnnbench-tensorboard-") as links:
-        refresh(Path(links), asked.folders)
+        refresh(Path(links), folders)
         where = ["--logdir", links, "--host", asked.host, "--port", asked.port]
         process = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *where, *rest])
         try:
@@ -66,12 +68,20 @@ def main(argv: Sequence[str]) -> int:
                 try:
                     return process.wait(SECONDS)
                 except subprocess.TimeoutExpired:
-                    refresh(Path(links), asked.folders)
+                    refresh(Path(links), folders)
         except KeyboardInterrupt:
             return 0
         finally:
             process.terminate()
             process.wait()
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[Path], list[str]]:
+    """What is asked for, the folders, and TensorBoard's own options, with which the folders end: whether a word behind
+    one of those is its value only TensorBoard knows."""
+    asked, rest = _parser().parse_known_args(list(argv))
+    folders = list(takewhile(lambda text: not text.startswith("-"), rest))
+    return asked, [Path(name) for name in folders or [OUTPUTS]], rest[len(folders) :]
 
 
 def _stop(*_: Any) -> None:

@@ -126,7 +126,7 @@ def build_trainer(
         processes: dict[str, Any] = {"strategy": DataParallel(place)}
     else:  # one process, whatever cluster it may run on
         processes = {"strategy": AUTO, "plugins": [LightningEnvironment()]}
-    return instantiate(
+    trainer: pl.Trainer = instantiate(
         options,
         **processes,
         callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
@@ -138,6 +138,10 @@ def build_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    # Signals are for cnnbench.stopping. Lightning's handler of SIGTERM would end a run without saying by what, and on
+    # several devices broadcast in the middle of whatever it interrupts
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:

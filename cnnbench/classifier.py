@@ -293,3 +293,8 @@ class ImageClassifier(pl.LightningModule):
         """Mean training loss of this epoch so far; NaN or infinite once the run has diverged (waits for the device)."""
         assert self._meter is not None
         return self._meter.loss()
+
+    def training_accuracy(self) -> float:
+        """Likewise the accuracy."""
+        assert self._meter is not None
+        return self._meter.accuracy()

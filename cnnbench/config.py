@@ -28,6 +28,11 @@ HERE = Path(__file__).parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 VERSION_BASE = "1.3"
+# what Hydra's own launcher and sweeper do, which have no YAML here
+BASIC = {
+    "hydra/launcher": "One run after the other.",
+    "hydra/sweeper": "A grid: every combination of what commas separate.",
+}
 
 
 # the presets of launchers have the names of the plugins' own, which they replace
@@ -71,13 +76,19 @@ def groups() -> dict[str, list[str]]:
     return found
 
 
+def plugins() -> dict[str, list[str]]:
+    """Hydra's launchers and sweepers that a sweep can be run by, as ``groups``."""
+    presets = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in BASIC}
+    return {kind: ["basic", *names] for kind, names in presets.items()}
+
+
 def choices_told() -> str:
     """A line a group, for ``--help``; of the experiments, which are many, how many."""
     lines = []
-    for group, names in groups().items():
+    for group, names in {**groups(), **plugins()}.items():
         rows = Counter(name.partition("/")[0] for name in names if "/" in name)
         told = [name for name in names if "/" not in name] + [f"{study}/... ({n})" for study, n in rows.items()]
-        lines.append(fill(", ".join(told), 110, initial_indent=f"  {group:<11} ", subsequent_indent=" " * 14))
+        lines.append(fill(", ".join(told), 110, initial_indent=f"  {group:<14} ", subsequent_indent=" " * 17))
     return "\n".join(lines)
 
 
@@ -95,7 +106,7 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
             return hydra_compose("config", overrides=list(overrides), return_hydra_config=hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(
-            explain(error, [text for text in overrides if text.partition("=")[0] in groups()])
+            explain(error, [text for text in overrides if text.partition("=")[0] in (*groups(), *BASIC)])
         ) from error
 
 
@@ -159,7 +170,7 @@ def explain(error: BaseException, choices_made: Sequence[str] = ()) -> str:
     text = " ".join(told)
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = match.groups()
-        choices = groups().get(group.split("/")[0], [])
+        choices = plugins().get(group) or groups().get(group.split("/")[0], [])
         return f"{group}={choice} is not a choice of {group}: {', '.join(choices)}{did_you_mean(choice, choices)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1], choices_made)
@@ -169,6 +180,8 @@ def explain(error: BaseException, choices_made: Sequence[str] = ()) -> str:
         return f"{match[1]} has no default: give {match[1]}=..."
     if match := re.search(r"Interpolation key '([^']+)' not found.*?full_key: ([\w.]+)", text):
         return f"{match[2]} refers to ${{{match[1]}}}, which is not a key of the configuration"
+    if "does not support sweep type : INTERVAL_SWEEP" in text:
+        return "an interval is for a search: add hydra/sweeper=optuna"
     return text
 
 
@@ -176,7 +189,7 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     """One line for a key that the configuration with these choices does not have, with the nearest that it has."""
     parent, _, leaf = key.rpartition(".")
     try:
-        whole = compose(choices_made)
+        whole = compose(choices_made, hydra=key.startswith("hydra."))
         node = OmegaConf.select(whole, parent) if parent else whole
         names = [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []
     except RequestError:
@@ -184,8 +197,16 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     if not parent:
         return f"{key} is not a key of the configuration{did_you_mean(leaf, names)} (+{key}=... adds a new one)"
     near = did_you_mean(leaf, names).replace("'", f"'{parent}.", 1)
+    if not near and (having := _having(parent.replace(".", "/", 1), leaf)):
+        return f"{key} is a key of what has not been chosen: add {' or '.join(having)}"
     where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
     return f"{key} is not a key of the configuration{near or f'; {where}'} (+{key}=... adds a new one)"
+
+
+def _having(group: str, key: str) -> list[str]:
+    """The launchers or sweepers that have this key, as overrides."""
+    choices = plugins().get(group, [])[1:]
+    return [f"{group}={choice}" for choice in choices if key in OmegaConf.load(CONFIG_DIR / group / f"{choice}.yaml")]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -94,11 +93,6 @@ class DataParallel(DDPStrategy):
             timeout=self._timeout,
             device_id=self.root_device if self.root_device.type == "cuda" else None,
         )
-
-    def setup(self, trainer: pl.Trainer) -> None:
-        # Lightning's handler of SIGTERM would broadcast in the middle of whatever it interrupts (see cnnbench.stopping)
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-        super().setup(trainer)
 
     def configure_ddp(self) -> None:
         assert self.model is not None

@@ -76,9 +76,12 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
     commands.keep(asked.folder, flags, overrides)
     stop = asked.folder.resolve() / f".stop-{os.getpid()}"
     stop.unlink(missing_ok=True)
-    count = len(asked.cells or ())
+    # a search counts all its runs itself
+    before, count = (
+        (0, asked.trials or "?") if left is None else (len(asked.cells or ()) - len(left), len(asked.cells or ()))
+    )
     os.environ.update({
-        TOTAL: f"{count - len(left or ())}/{count or '?'}", SWEEP: f"{this_process()} {time.time()}", STOP_FILE: str(stop)
+        TOTAL: f"{before}/{count}", SWEEP: f"{this_process()} {time.time()}", STOP_FILE: str(stop)
     })  # fmt: skip
     interrupted = False
     try:

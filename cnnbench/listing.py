@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.config import CONFIG_DIR, compose, groups
+from cnnbench.config import BASIC, CONFIG_DIR, compose, groups, plugins
 from cnnbench.errors import RequestError, one_of
 from cnnbench.results.settings import flatten, show
 
@@ -25,6 +25,7 @@ Every group and its choices, a line each; those of one group; or every key of on
   cnnbench list model=alexnet                    its keys, its weights, its FLOPs for one image of the digits
   cnnbench list model=alexnet data=cifar10       for one image of CIFAR-10, which need not be here
   cnnbench list model=alexnet channels=3 image_size=64 classes=5
+  cnnbench list hydra/launcher hydra/sweeper     what runs a sweep: several runs at a time, a cluster, a search
 """
 
 
@@ -36,7 +37,7 @@ def listing(asked: Sequence[str] = (), colour: bool = False) -> str:
     """
     if {"--help", "-h"} & {*asked}:
         return USAGE.rstrip()
-    known = groups()
+    known = {**groups(), **plugins()}
     given = dict(text.split("=", 1) for text in asked if "=" in text)
     by_hand = {key: _count(key, given.pop(key)) for key in BY_HAND if key in given}
     chosen = [f"{group}={choice}" for group, choice in given.items()]
@@ -46,6 +47,9 @@ def listing(asked: Sequence[str] = (), colour: bool = False) -> str:
         one_of("group", group, known)
         if choice:
             one_of(group, choice, known[group])
+        if choice == "basic" and group in BASIC:
+            parts.append(f"{_painted(name, BOLD, colour)}\n  {BASIC[group]}")
+        elif choice:
             parts.append(_choice(group, choice, chosen, by_hand, colour))
         else:
             width = max(map(len, known[group]))
@@ -56,6 +60,8 @@ def listing(asked: Sequence[str] = (), colour: bool = False) -> str:
 
 def headline(group: str, choice: str) -> str:
     """The first comment of a choice's YAML, after what is addressed to Hydra."""
+    if choice == "basic" and group in BASIC:
+        return BASIC[group]
     with (CONFIG_DIR / group / f"{choice}.yaml").open(encoding="utf-8") as file:
         return next((line.lstrip("# ").strip() for line in file if not line.startswith("# @package")), "")
 
@@ -65,15 +71,16 @@ def _choice(group: str, choice: str, chosen: Sequence[str], by_hand: Mapping[str
     text = path.read_text(encoding="utf-8").rstrip()
     if "# @package _global_" in text:  # it sets keys of other groups: its text says which
         return text
-    whole = compose([item for item in chosen if not item.startswith("experiment=")])
-    node = OmegaConf.select(whole, group)
+    place = group.replace("/", ".")
+    whole = compose([item for item in chosen if not item.startswith("experiment=")], hydra=group in BASIC)
+    node = OmegaConf.select(whole, place)
     # what others are computed from is in the whole; what must be given stays ???
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else {}
     said = comments(path)
     keys = {key: value for key, value in flatten(plain).items() if key.rpartition(".")[2] not in HIDDEN}
     special = {"???": "(must be given)", "": "''"}
     values = {key: show(value) for key, value in keys.items()}
-    shown = {key: f"{group}.{key}={special.get(value, value)}" for key, value in values.items()}
+    shown = {key: f"{place}.{key}={special.get(value, value)}" for key, value in values.items()}
     width = min(max(map(len, shown.values()), default=0), 48)
     lines = [f"  {entry:<{width}}  {_painted(said.get(key, ''), DIM, colour)}".rstrip() for key, entry in shown.items()]
     head = [line.lstrip("# ") for line in text.splitlines()[: _heading(text)]]

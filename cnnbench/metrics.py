@@ -114,6 +114,11 @@ class EpochMeter:
         """Mean loss over the images seen so far (waits for the device)."""
         return (self.loss_sum / max(self.seen, 1)).item()
 
+    def accuracy(self) -> float:
+        """Likewise the accuracy."""
+        predictions, targets = self.whole()
+        return (predictions == targets).double().mean().item()
+
     def whole(self) -> tuple[Tensor, Tensor]:
         """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
         return self.predictions[: self.seen], self.targets[: self.seen]

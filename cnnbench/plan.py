@@ -20,7 +20,7 @@ from cnnbench.results.record import FILE
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep.isolate import call_isolated, warm_up
 from cnnbench.sweep.space import corners
-from cnnbench.values import check_values
+from cnnbench.values import check_plugin_values, check_values
 
 ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # whose runs are on other machines
 
@@ -68,11 +68,12 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     in_turn = "BasicLauncher" in launcher
     if sweep:
         check_plugins(base)
+        check_plugin_values(base)
     # a search draws its runs while it goes; what can be checked is that the ends of what it draws from can be run
     is_grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
     runs = expand(overrides) if is_grid else corners(overrides) if sweep else [list(overrides)]
-    names = grid.folder_names(runs) if is_grid else []
-    cells = grid.make_cells(runs, names if sweep else [])
+    names = grid.folder_names(runs) if sweep else []
+    cells = grid.make_cells(runs, names)
     for command in earlier if is_grid else ():  # a search keeps its own account
         more = expand(command)
         cells += grid.make_cells(more, grid.folder_names(more))
@@ -97,7 +98,7 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
         cells[0].config,
         in_turn,
         base.sweeper.get("n_trials"),
-        names if sweep else [],
+        names,
     )
     left = asked.left()
     if not sweep and _finished(folder, cells[0].config):

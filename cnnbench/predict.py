@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     for name in ("top", "batch_size"):
         if getattr(asked, name) < 1:
             raise RequestError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(asked, name)}")
-    files = list(find_images(asked.images))
+    files = find_images(asked.images)
     from cnnbench.saved import load_run
 
     run = load_run(asked.run, asked.weights)
@@ -84,30 +84,38 @@ def main(argv: Sequence[str]) -> int:
     return 1 if unread else 0
 
 
-def find_images(asked: Sequence[str]) -> Iterator[str]:
-    """The files that are asked for, of a folder all images in it and below.
+def find_images(asked: Sequence[str]) -> list[str]:
+    """The files that are asked for, of a folder all images in it and below; those that cannot be read are among them.
 
     Raises:
-        RequestError: one is not there, or a folder has no images.
+        RequestError: none of them is there, or a folder has no images.
     """
-    from cnnbench.data.files import list_images
+    from cnnbench.data.files import image_paths
 
+    files: list[str] = []
     for name in asked:
-        if name != STANDARD_INPUT and Path(name).is_dir():
-            found = sorted(file.path for file in list_images(name))
-            if not found:
-                raise RequestError(f"there is no image in the folder {name}")
-            yield from found
-        elif name == STANDARD_INPUT or Path(name).exists():
-            yield name
-        else:
-            raise RequestError(f"{name} is not there")
+        if name == STANDARD_INPUT or not Path(name).is_dir():
+            files.append(name)
+            continue
+        try:
+            found = sorted(image_paths(name))
+        except OSError as error:
+            raise RequestError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
+        if not found:
+            raise RequestError(f"there is no image in the folder {name}")
+        files += found
+    missing = [name for name in files if name != STANDARD_INPUT and not Path(name).exists()]
+    if len(missing) == len(files):
+        raise RequestError(f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}: not there")
+    return files
 
 
 def read_image(file: str, run: TrainedRun) -> np.ndarray:
     """One image as the run's training had it, uint8 (size, size, channels); raises RequestError naming the file."""
     from cnnbench.pictures import read_picture
 
+    if file != STANDARD_INPUT and not Path(file).exists():
+        raise RequestError(f"{file} {'is a link to nothing' if Path(file).is_symlink() else 'is not there'}")
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
     try:
         return read_picture(source, run.image_size, run.channels, resize=True)

@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from cnnbench.errors import RequestError, did_you_mean
+from cnnbench.sweep.search import PRUNERS, SAMPLERS
 
 Check = tuple[Callable[[Any], bool], str]
 MISSING = object()
@@ -153,6 +156,7 @@ VALUES: dict[str, Check] = {
     "scheduler.final_div_factor": AT_LEAST_1,
     "scheduler.anneal_strategy": _one_of("cos", "linear"),
     "callbacks.progress.seconds": NOT_NEGATIVE,
+    "callbacks.progress.minutes": _or_null(NOT_NEGATIVE),
     "callbacks.figures.every_n_epochs": _whole(0),
     "callbacks.figures.at_epochs": EPOCHS,
     "callbacks.figures.pictures": TRUTH,
@@ -163,6 +167,21 @@ VALUES: dict[str, Check] = {
     "logger.default_hp_metric": TRUTH,
 }
 
+JOBS: Check = (
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v != 0,
+    "a whole number of at least 1, or -1 for a run a core, -2 for one less",
+)
+# Of Hydra's own node: options of launchers and sweepers, where the chosen ones have them.
+OF_HYDRA: dict[str, Check] = {
+    "hydra.launcher.n_jobs": JOBS,
+    "hydra.sweeper.n_trials": _whole(1),
+    "hydra.sweeper.at_a_time": JOBS,  # as launcher.n_jobs says, unless it is given
+    "hydra.sweeper.sampler": _one_of(*SAMPLERS),
+    "hydra.sweeper.pruner": _one_of(*PRUNERS),
+    "hydra.sweeper.startup_trials": _whole(0),
+    "hydra.sweeper.seed": _whole(0),
+}
+
 
 def check_values(config: Mapping[str, Any]) -> None:
     """Check types and ranges of the keys that ``VALUES`` names, where the resolved configuration has them.
@@ -170,11 +189,21 @@ def check_values(config: Mapping[str, Any]) -> None:
     Raises:
         RequestError: naming the first wrong key, its value, and what would be right.
     """
-    for key, (right, text) in VALUES.items():
-        value = _select(config, key)
-        if value is not MISSING and not right(value):
-            near = did_you_mean(value, text.split(" or ")) if isinstance(value, str) else ""
-            raise RequestError(f"{key} must be {text}, got {value!r}{near}")
+    for key, check in VALUES.items():
+        _check(key, _select(config, key), check)
+
+
+def check_plugin_values(hydra: DictConfig) -> None:
+    """Likewise those keys of Hydra's own node that ``OF_HYDRA`` names."""
+    for key, check in OF_HYDRA.items():
+        _check(key, OmegaConf.select(hydra, key.removeprefix("hydra."), default=MISSING), check)
+
+
+def _check(key: str, value: Any, check: Check) -> None:
+    right, text = check
+    if value is not MISSING and not right(value):
+        near = did_you_mean(value, text.split(" or ")) if isinstance(value, str) else ""
+        raise RequestError(f"{key} must be {text}, got {value!r}{near}")
 
 
 def _select(config: Any, key: str) -> Any:

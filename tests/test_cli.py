@@ -93,6 +93,24 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
         (["trainer=ddp", "trainer.accelerator=cpu", "data.batch_size=1"], "must be at least 2"),
         (["optimizer=switch", "optimizer@optimizer.then=sdg"], "did you mean 'sgd'?"),
         (["optimizer=switch", "optimizer.then.nesterov=true", "optimizer.then.momentum=0"], "Nesterov"),
+        (["-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be"),
+        (["-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_jobs=many"], "hydra.launcher.n_jobs must be"),
+        (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.sampler=tpee"], "did you mean 'tpe'?"),
+        (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.pruner=no"], "median or halving or none"),
+        (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be"),
+        (
+            ["-m", "seed=0,1", "hydra/launcher=paralel"],
+            "joblib, parallel, ray, submitit_slurm; did you mean 'parallel'?",
+        ),
+        (["hydra/sweeper=optun"], "basic, optuna; did you mean 'optuna'?"),
+        (["hydra.sweeper.n_trials=5"], "add hydra/sweeper=optuna"),
+        (["-m", "seed=0,1", "hydra.launcher.n_jobs=2"], "add hydra/launcher=joblib or hydra/launcher=parallel"),
+        (
+            ["-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_job=2"],
+            "did you mean 'hydra.launcher.n_jobs'?",
+        ),
+        (["-m", "optimizer.lr=interval(1e-4,1)"], "add hydra/sweeper=optuna"),
+        (["list", "hydra/launcher=paralel"], "did you mean 'parallel'?"),
         (["reprot"], "did you mean 'report'?"),
         (["report", "nowhere"], "nowhere"),
         (["list", "optimiser"], "did you mean 'optimizer'?"),
@@ -127,6 +145,9 @@ def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
 
 def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
     assert "max_epochs: 7" in cnnbench("--cfg", "job", "trainer.max_epochs=7", cwd=tmp_path, check=0).stdout
+    swept = ("-m", "optimizer=sgd,adam", "trainer.max_epochs=range(3,5)", "hydra/launcher=parallel")
+    told = cnnbench(*swept, "--cfg", "all", cwd=tmp_path, check=0).stdout
+    assert "ParallelLauncher" in told and "torch.optim.SGD" in told and "max_epochs: 3" in told  # of its first run
     assert not (tmp_path / "outputs").exists()
 
 

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.__main__ import VERBS, main
-from cnnbench.config import groups
+from cnnbench.config import groups, plugins
 from cnnbench.errors import RequestError
 from cnnbench.listing import listing
 
@@ -72,6 +72,14 @@ def test_values_are_composed_not_only_written() -> None:
     assert re.search(r"data\.path=\(must be given\) +the file", listing(["data=npz"]))
 
 
+def test_launchers_and_sweepers_are_listed_as_other_groups() -> None:
+    told = listing(["hydra/launcher", "hydra/sweeper=optuna"])
+    for choice in plugins()["hydra/launcher"]:
+        assert re.search(rf"^  {choice} +\w.*\.", told, re.MULTILINE)
+    assert re.search(r"hydra\.sweeper\.n_trials=50 +runs in all", told)
+    assert "A grid: every combination" in listing(["hydra/sweeper=basic"]) and "hydra/sweeper\n" in listing()
+
+
 def test_there_are_colours_on_a_terminal_only(tmp_path: Path) -> None:
     assert "\033" in listing(["optimizer"], colour=True)
     assert re.sub(r"\033\[\d*m", "", listing(["optimizer=sgd"], colour=True)) == listing(["optimizer=sgd"])
@@ -96,7 +104,7 @@ def test_help_names_every_command_and_choice(tmp_path: Path) -> None:
     told = cnnbench("--help", cwd=tmp_path, check=0).stdout
     for verb in VERBS:
         assert verb == "train" or f"cnnbench {verb}" in told
-    for group, choices in groups().items():
+    for group, choices in {**groups(), **plugins()}.items():
         for choice in choices:
             assert choice.partition("/")[0] in told.partition(f"\n  {group} ")[2]
     assert "_base" not in told and "_common" not in told

@@ -82,6 +82,17 @@ def test_a_file_that_is_no_image_is_told_and_the_rest_is_done(run, tmp_path, cap
     assert [Path(row["file"]).name for row in rows] == ["000.png"] and float(rows[0]["confidence"]) > 0
 
 
+def test_a_missing_file_and_a_link_to_nothing_are_told_and_the_rest_is_done(run, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes((run.images / "000.png").read_bytes())
+    (tmp_path / "b.png").symlink_to(tmp_path / "nowhere")
+    asked = [str(tmp_path), str(run.images / "001.png"), str(tmp_path / "gone.png")]
+    assert main(["predict", str(run.folder), *asked, "--format", "csv"]) == 1
+    told = capsys.readouterr()
+    assert [Path(row["file"]).name for row in csv.DictReader(io.StringIO(told.out))] == ["a.png", "001.png"]
+    link, gone = told.err.splitlines()
+    assert "b.png is a link to nothing" in link and "gone.png is not there" in gone
+
+
 def test_a_table_and_a_contact_sheet(run, tmp_path, capsys):
     assert main(["predict", str(run.folder), str(run.images), "--sheet", str(tmp_path / "sheet.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -134,7 +145,7 @@ def test_damaged_weights_are_refused_and_code_in_them_is_not_run(run, tmp_path, 
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        (["{run}", "nowhere.png"], "nowhere.png is not there"),
+        (["{run}", "nowhere.png"], "nowhere.png: not there"),
         (["{run}/..", "{images}"], "it is a sweep: name one of its runs"),
         (["{run}", "{images}", "--format", "jsn"], "did you mean 'json'"),
         (["{run}", "{images}", "--top", "0"], "--top must be at least 1"),

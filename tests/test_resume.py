@@ -57,6 +57,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(tmp_path: Path, asked: list[st
     part = go(tmp_path / "part", *asked, *fault("term", step, tmp_path))
     assert part["status"] == "interrupted", part["error"]
     assert len(part["history"].get("epoch", [])) < len(whole["history"]["epoch"])
+    assert (part["error"]["type"], part["error"]["message"]) == ("Stopped", "stopped by SIGTERM")
     # in chunks of another length, which must not matter
     again = go(tmp_path / "part", *asked, *fault("term", step, tmp_path), "steps_per_execution=3")
     assert again["attempts"][0]["status"] == "interrupted"

@@ -214,6 +214,21 @@ def test_each_run_has_a_link_and_later_ones_get_theirs(tmp_path: Path) -> None:
     assert list(browse.named([tmp_path / "outputs/sweep/optimizer=sgd,seed=0"])) == ["sgd seed=0"]
 
 
+@pytest.mark.parametrize(
+    ("line", "folders", "port", "rest"),
+    [
+        ("", "outputs", "6006", ""),
+        ("--reload_interval 5", "outputs", "6006", "--reload_interval 5"),
+        ("a b --port 7 --reload_interval 5", "a b", "7", "--reload_interval 5"),
+        ("--port 7 a --reload_interval=5 --bind_all", "a", "7", "--reload_interval=5 --bind_all"),
+        ("a --reload_interval 5 --port=7", "a", "7", "--reload_interval 5"),
+    ],
+)
+def test_options_of_tensorboard_keep_their_values(line: str, folders: str, port: str, rest: str) -> None:
+    asked, given, own = browse.parse(line.split())
+    assert ([str(folder) for folder in given], asked.port, own) == (folders.split(), port, rest.split())
+
+
 def test_there_must_be_something_to_browse(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="nowhere is not there"):
         browse.main([str(tmp_path / "nowhere")])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 
-from cnnbench.terminal import duration, say, verbose
+from cnnbench.terminal import duration, quiet, say, verbose
 
 if TYPE_CHECKING:
     from cnnbench.classifier import ImageClassifier
 
 LIVE_SECONDS = 0.2  # between two updates of the live line
+READ_SECONDS = 5.0  # between two looks at the loss on a GPU, for a look waits until all that it has to do is done
 
 
 class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the epoch's metrics are complete
@@ -21,12 +23,14 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
 
     Args:
         seconds: at most one line in this time, and always one for the last epoch; 0 prints every epoch.
+        minutes: between two lines within an epoch, where there is no live line; None prints none.
     """
 
-    def __init__(self, seconds: float = 2.0) -> None:
-        self.seconds = seconds
-        self._shown = self._printed = 0.0
+    def __init__(self, seconds: float = 2.0, minutes: float | None = 1.0) -> None:
+        self.seconds, self.minutes = seconds, minutes
+        self._shown = self._printed = self._read = 0.0
         self._live = sys.stdout.isatty()
+        self._open = False  # whether the cursor stands behind the live line
         if verbose():
             self.seconds = 0.0
 
@@ -41,19 +45,52 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epoch_start = time.perf_counter()
+        self._epoch_start, self._quality = time.perf_counter(), ""
+        self._first_batch: int | None = None  # above 0 in an epoch that is gone on with
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        now = time.perf_counter()
-        if not self._live or now - self._shown < LIVE_SECONDS:
+        if self._first_batch is None:
+            self._first_batch = batch_idx
+        if quiet() or not trainer.is_global_zero or not self._due():
             return
-        self._shown = now
-        share = (batch_idx + 1) / trainer.num_training_batches
-        left = (now - self._epoch_start) * (1 / share - 1)
-        line = f"  epoch {self._epoch(trainer)}  {share:4.0%}  {left:.0f} s left in it"
-        say(f"\r{line:<79}", end="")
+        self._shown = now = time.perf_counter()
+        took, done = now - self._epoch_start, batch_idx + 1 - self._first_batch
+        batches, images = int(trainer.num_training_batches), trainer.train_dataloader.images  # type: ignore[union-attr]
+        parts = [f"  epoch {self._epoch(trainer)}  {(batch_idx + 1) / batches:4.0%}"]
+        parts.append(self._running(trainer, cast("ImageClassifier", pl_module)))
+        parts.append(f"{images * done / batches / took:,.0f} images/s")
+        parts.append(f"{duration(took / done * (batches - batch_idx - 1))} left in it")
+        line = "  ".join(part for part in parts if part)
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            line = f"\r{line[:width]:<{min(width, 79)}}"
+        self._open = self._live
+        say(line, end="" if self._live else "\n")
+
+    def _due(self) -> bool:
+        """Whether it is time for a line within the epoch."""
+        now = time.perf_counter()
+        if self._live:
+            return now - self._shown >= LIVE_SECONDS
+        return self.minutes is not None and now - max(self._shown, self._epoch_start) >= 60 * self.minutes
+
+    def _running(self, trainer: pl.Trainer, classifier: ImageClassifier) -> str:
+        """Loss and accuracy of the epoch so far, as last read; nothing of a run on several devices, which would all have
+        to ask for them together."""
+        now = time.perf_counter()
+        if trainer.world_size > 1:
+            return ""
+        if classifier.device.type == "cpu" or now - self._read >= READ_SECONDS:
+            self._read = now
+            self._quality = f"loss {classifier.training_loss():.4f} acc {classifier.training_accuracy():6.2%}"
+        return self._quality
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._open:  # what is told next begins a line
+            say("")
+            self._open = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
@@ -75,7 +112,8 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
                 )
         parts.append(f"{images / (now - self._epoch_start):,.0f} images/s, {duration(left)} left")
         line = " | ".join(parts)
-        say(("\r" if self._live else "") + f"  {line}")
+        say(f"\r  {line:<77}" if self._live else f"  {line}")
+        self._open = False
 
     @staticmethod
     def _epoch(trainer: pl.Trainer) -> str:

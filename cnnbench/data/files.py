@@ -40,15 +40,25 @@ def list_classes(folder: Path) -> Classes:
 
 def list_images(folder: str) -> Iterator[File]:
     """The image files below ``folder``, by their endings; hidden ones are left out."""
+    for entry in _images(folder):
+        status = entry.stat()
+        yield File(entry.path, status.st_size, status.st_mtime_ns)
+
+
+def image_paths(folder: str) -> Iterator[str]:
+    """Likewise their paths alone, and so those of links to nothing too."""
+    return (entry.path for entry in _images(folder))
+
+
+def _images(folder: str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from list_images(entry.path)
+                yield from _images(entry.path)
             elif entry.name.lower().endswith(IMAGE_ENDINGS):
-                status = entry.stat()
-                yield File(entry.path, status.st_size, status.st_mtime_ns)
+                yield entry
 
 
 def remove_empty_folders(folder: Path, keep: Path) -> None:

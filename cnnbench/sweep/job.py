@@ -165,13 +165,18 @@ def _stop(folder: Path, elsewhere: bool) -> None:
         raise KeyboardInterrupt
 
 
+def count_jobs(jobs: int) -> int:
+    """How many runs go on at a time: ``jobs``, or where that is negative, counted back from all cores as joblib does."""
+    return jobs if jobs > 0 else max(available_cores() + 1 + jobs, 1)
+
+
 def share_of_cores(jobs: int | None, total: str | None) -> int | None:
-    """CPU threads of each of ``jobs`` parallel runs (joblib's n_jobs: negative counts back from all cores); None where
-    runs go one after the other, or on other machines."""
+    """CPU threads of each of ``jobs`` parallel runs (as ``count_jobs``); None where runs go one after the other, or
+    on other machines."""
     if jobs is None or jobs == 1 or total is None:
         return None
     cores = available_cores()
-    at_once = jobs if jobs > 0 else max(cores + 1 + jobs, 1)
+    at_once = count_jobs(jobs)
     before, _, count = total.rpartition("/")
     if count.isdigit():
         at_once = min(at_once, int(count) - int(before or 0))

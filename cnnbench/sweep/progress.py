@@ -5,6 +5,7 @@ It is read from the runs' folders, so it is the same for any launcher, on this m
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -95,8 +96,9 @@ class Progress:
             return None
         return (max if higher_is_better(self.objective) else min)(values, key=lambda item: item[0])
 
-    def line(self) -> str:
-        """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``."""
+    def line(self, width: int | None = None) -> str:
+        """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``; cut to
+        ``width`` characters, of the best run's name first."""
         counts = [f"{len(self.ended)}{'' if self.total is None else f'/{self.total}'} done"]
         counts += [f"{len(self.running)} running"] * bool(self.running) + [f"{self.failed} failed"] * bool(self.failed)
         counts += [f"{self.pruned} ended early"] * bool(self.pruned)
@@ -109,7 +111,13 @@ class Progress:
             parts.append(
                 f"best {title(self.objective)} {number(value, self.objective)}{unit(self.objective)} ({folder.name})"
             )
-        return " | ".join(parts)
+        line = " | ".join(parts)
+        if width is None or len(line) <= width:
+            return line
+        start = line.rfind(" (")  # a name that would be a few letters is left out
+        if best is None or width - start < 8:
+            return line[: min(width, start) if best is not None else width]
+        return f"{line[: width - 2]}…)"
 
 
 def pause(took: float) -> float:
@@ -133,7 +141,8 @@ def told(progress: Progress) -> AbstractContextManager[None]:
                     error = record.get("error") or {}
                     text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"
                     tell(f"\r{text:<{len(shown)}}" if live else text)
-            line, now = f"  {progress.line()}", time.time()
+            width = shutil.get_terminal_size().columns - 3 if live else None  # a longer line could not be written over
+            line, now = f"  {progress.line(width)}", time.time()
             if live:
                 say(f"\r{line:<{len(shown)}}", end="\n" if ending else "")
                 shown = line

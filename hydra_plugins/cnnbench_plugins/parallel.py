@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict
 
 
 class ParallelLauncher(Launcher):
-    """Runs ``n_jobs`` runs at a time."""
+    """Runs ``n_jobs`` runs at a time, negative as joblib has it."""
 
     def __init__(self, n_jobs: int) -> None:
         self.n_jobs = n_jobs
@@ -28,12 +28,12 @@ class ParallelLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start the runs in their order, and return when all have ended."""
-        from cnnbench.sweep.job import at_once
+        from cnnbench.sweep.job import at_once, count_jobs
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        with at_once(self.n_jobs):
+        with at_once(count_jobs(self.n_jobs)):
             returned = [self._start(number, list(o)) for number, o in enumerate(job_overrides, initial_job_idx)]
         for job in returned:
             if isinstance(job.return_value, Future):

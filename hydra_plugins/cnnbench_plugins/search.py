@@ -24,6 +24,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
+        from cnnbench.sweep.job import count_jobs
         from cnnbench.sweep.search import Search
 
         launcher = self.launcher
@@ -33,6 +34,6 @@ class OptunaSweeper(Sweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         search = Search(
             folder, arguments, self.config.objective, self.config.trainer.max_epochs, trials=self.n_trials,
-            at_a_time=self.at_a_time, **self.options,
+            at_a_time=count_jobs(self.at_a_time), **self.options,
         )  # fmt: skip
         search.run(lambda batch, number: launcher.launch(batch, initial_job_idx=number))

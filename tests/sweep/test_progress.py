@@ -40,6 +40,30 @@ def test_it_says_what_is_done_running_failed_left_and_best(tmp_path: Path) -> No
     assert progress.line() == "6/6 done, 1 failed | best validation accuracy 75.00 % (c)"
 
 
+def test_a_line_for_a_terminal_is_cut_in_the_name_first(tmp_path: Path) -> None:
+    folder = tmp_path / "optimizer=adam,seed=0"
+    progress = Progress(lambda: [folder], 1, "val/accuracy", epochs=1)
+    end(folder, "completed", 0.5)
+    progress.look()
+    whole = progress.line()
+    assert progress.line(len(whole)) == whole
+    assert progress.line(61) == "1/1 done | best validation accuracy 50.00 % (optimizer=adam…)"
+    assert progress.line(48) == "1/1 done | best validation accuracy 50.00 %"
+    assert progress.line(20) == whole[:20]
+
+
+def test_a_narrow_terminal_has_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    folder = tmp_path / ("a" * 100)
+    with told(Progress(lambda: [folder], 1, "val/accuracy", epochs=1)):
+        end(folder, "completed", 0.5)
+    written = capsys.readouterr().out
+    assert "50.00 %" in written and max(map(len, written.replace("\r", "\n").splitlines())) < 50
+
+
 def test_the_best_loss_is_the_smallest_and_what_ended_before_is_not_of_now(tmp_path: Path) -> None:
     progress = Progress(lambda: [tmp_path / "a", tmp_path / "b"], None, "val/loss", epochs=1)
     for name, value in (("a", 0.2), ("b", 0.1)):

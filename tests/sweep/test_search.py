@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import optuna
 import pytest
 from helpers import ROOT, SMALL, cnnbench
 
+from cnnbench.__main__ import main
 from cnnbench.errors import RequestError
 from cnnbench.results.collect import collect
 from cnnbench.results.record import write_record
@@ -146,6 +148,18 @@ def test_a_run_that_falls_behind_the_median_is_ended(tmp_path: Path) -> None:
     assert ended == {0: False, 1: False, 2: True, 3: False, 4: False}
     assert one.study.trials[2].state == optuna.trial.TrialState.PRUNED
     assert one.study.trials[2].intermediate_values[0] == 0.1
+
+
+def test_a_search_in_turn_tells_its_total_and_what_varies_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [*SMALL, "logger=none", "optimizer=sgd,adam", "hydra/sweeper=optuna", "hydra.sweep.dir=s"]
+    command += ["sweep.isolate=false", "callbacks.figures.pictures=false"]
+    for trials in (1, 2):
+        assert main(["-m", *command, f"hydra.sweeper.n_trials={trials}"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert [re.sub("sgd|adam", "...", line) for line in told] == ["[1/1] optimizer=...", "[2/2] optimizer=..."]
 
 
 def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_path: Path) -> None:
