@@ -25,10 +25,10 @@ def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
 
 
 def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
-    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``; negative counts back from
-    all cores), and where that is a cluster's affair a fifth of all, so that most can learn from those before."""
+    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``), and where that is a
+    cluster's affair a fifth of all, so that most can learn from those before."""
     if n_jobs is not None:
-        return n_jobs if n_jobs > 0 else max(cores() + 1 + n_jobs, 1)
+        return n_jobs
     return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
 
 
