@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnbench.results.collect import Run
 from cnnbench.results.names import difference, is_share, plural, unit
-from cnnbench.studies.budget import overrides, shortfall
+from cnnbench.studies.budget import budget, overrides
 from cnnbench.studies.claims import Judgement
 from cnnbench.studies.study import Row, Study
 from cnnbench.studies.tables import RELATIVE, WIDE, Line, count_text, gap_text, ours_text, reported_text
@@ -33,9 +33,9 @@ class Part:
 
 
 def title(study: Study, part: Part) -> str:
-    """What stands over a table; a budget smaller than the published one is in it."""
-    less = shortfall(part.rows, part.runs)
-    return f"{study.name}, {part.form}" + (f" (a smaller budget: {less})" if less else "")
+    """What stands over a table; a budget other than the published one is in it."""
+    other = budget(part.rows, part.runs)
+    return f"{study.name}, {part.form}" + (f" ({other})" if other else "")
 
 
 def render(study: Study, parts: Sequence[Part], command: str, folder: Path) -> str:
@@ -63,8 +63,8 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
             f"| {_cell(j.claim.says)} | **{j.verdict}** | `{j.claim.holds}`: {_cell(j.evidence)} |"
             for j in part.judgements
         ]
-        if less := shortfall(part.rows, part.runs):
-            lines += ["", f"These verdicts are about the smaller budget ({less}), and say little about the report's."]
+        if told := budget(part.rows, part.runs):
+            lines += ["", f"These verdicts are of {told}. They say little about the report's budget."]
         lines += [
             "",
             "Intervals are of one comparison each, paired by seed; they are not corrected for the number of claims.",

@@ -12,7 +12,6 @@ from scipy import stats
 
 from cnnbench.results.collect import Run
 from cnnbench.results.statistics import summarise
-from cnnbench.studies.budget import shortfall
 from cnnbench.studies.claims import judge
 from cnnbench.studies.measure import measure
 from cnnbench.studies.study import Claim, Row, load_study
@@ -152,13 +151,3 @@ def test_a_row_without_runs_is_in_the_table_and_failed_ones_are_counted():
     rows = [Row("default", "", {"train_recall": 0.6}, config), Row("best", "", {}, config)]
     table = build_table(STUDY, rows, {"default": [*runs_of([0.5, 0.6]), run(7, "failed")]}, "published")
     assert [(line.row.name, line.n, line.failed) for line in table] == [("default", 2, 1), ("best", 0, 0)]
-
-
-def test_a_smaller_budget_is_told():
-    rows = [Row("default", "", {}, {"trainer": {"max_epochs": 300}})]
-    small = run(0)
-    small.record["config"] = {"trainer": {"max_epochs": 3}, "data": {"limit_train": 5000}}
-    assert shortfall(rows, {"default": [small]}) == "3 of 300 epochs, 5,000 training images"
-    whole = run(0)
-    whole.record["config"] = {"trainer": {"max_epochs": 300}, "data": {"limit_train": None}}
-    assert shortfall(rows, {"default": [whole]}) == ""

@@ -24,7 +24,7 @@ def test_a_small_reproduction_says_that_it_is_small(made):
     status, folder = made
     assert status == 0
     page = (folder / "docs" / "dl2020_mnist.md").read_text()
-    assert "a smaller budget: 2 of 30 epochs, 160 training images" in page
+    assert "another budget: 2 of 30 epochs, Digits instead of MNIST (160 training images)" in page
     assert "`data=digits`" in page
     assert "| `lr_0.01` |" in page and "| `lr_0.0001` |" not in page
     assert "no finished run of lr_0.0001" in page
