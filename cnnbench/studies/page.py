@@ -94,11 +94,13 @@ def _markdown_table(study: Study, part: Part) -> list[str]:
         for place in range(len(study.columns)):
             cell = line.cells[place]
             if not reported[place]:
-                cells += [ours_text(cell)]
+                cells += [ours_text(cell, line.n)]
             elif wide:
-                cells += [f"{reported_text(cell)} / {ours_text(cell)}" + (f" ({gap_text(cell)})" if cell.fit else "")]
+                cells += [
+                    f"{reported_text(cell)} / {ours_text(cell, line.n)}" + (f" ({gap_text(cell)})" if cell.fit else "")
+                ]
             else:
-                cells += [reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
+                cells += [reported_text(cell), ours_text(cell, line.n), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
         cells += [count_text(line)]
         table.append(f"| {' | '.join(cells)} |")
     return table
@@ -112,7 +114,7 @@ def _legend(study: Study, part: Part) -> str:
     within = f"{difference(study.tolerance, 'recall').lstrip('+')}" if shares else f"{RELATIVE:.0%}"
     loss = f" ({RELATIVE:.0%} of what is not a share)" if shares else ""
     return (
-        f"Ours is the mean ± standard deviation over n seeds. A difference is a match within {within}{loss}, or where "
+        f"Ours is the mean ± standard deviation over the n seeds that completed. A difference is a match within {within}{loss}, or where "
         "the reported number lies in the interval in which one more run of ours would lie with a probability of 95% (from three seeds on)."
     )
 

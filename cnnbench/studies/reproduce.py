@@ -96,7 +96,7 @@ def evaluate(study: Study, names: Sequence[str], form: str, folder: Path) -> Par
     runs = runs_by_row(study.name, folder)
     table = build_table(study, rows, runs, form)
     usable = {row: [run for run in found if run.status in ("completed", "diverged")] for row, found in runs.items()}
-    judgements = [judge(claim, study, usable, form) for claim in study.claims]
+    judgements = [judge(claim, study, runs, form) for claim in study.claims]
     pictures = draw(study, table, usable, form, folder / "pictures")
     part = Part(form, rows, runs, table, judgements, pictures)
     print(f"\n{terminal_table(study, part)}\n")
@@ -134,7 +134,7 @@ def _terminal_line(line: Line) -> list[str]:
     cells = [
         text
         for cell in line.cells
-        for text in (reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip())
+        for text in (reported_text(cell), ours_text(cell, line.n), f"{gap_text(cell)} {MARKS[cell.fit]}".strip())
     ]
     return [line.row.name, *cells, count_text(line)]
 

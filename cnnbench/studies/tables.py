@@ -30,7 +30,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table: ``n`` runs with a result, of which ``diverged`` lack some numbers; ``failed`` have none."""
+    """One row of the table: the means are of ``n`` completed runs, beside which others ``diverged`` or ``failed``."""
 
     row: Row
     cells: tuple[Cell, ...]
@@ -44,14 +44,14 @@ def build_table(study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[R
     lines = []
     for row in rows:
         all_runs = runs.get(row.name, [])
-        counted = [run for run in all_runs if run.status in ("completed", "diverged")]
+        counted = [run for run in all_runs if run.completed]
         cells = []
         for column in study.columns:
             expression = column.measures[form]
             ours = summarise([measure(run, expression) for run in counted])
             cells.append(compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance))
-        diverged = sum(run.status == "diverged" for run in counted)
-        lines.append(Line(row, tuple(cells), len(counted), diverged, len(all_runs) - len(counted)))
+        diverged = sum(run.status == "diverged" for run in all_runs)
+        lines.append(Line(row, tuple(cells), len(counted), diverged, len(all_runs) - len(counted) - diverged))
     return lines
 
 
@@ -74,9 +74,9 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
 
 
 def count_text(line: Line) -> str:
-    """``3``, ``3, 1 of them diverged`` or ``2, 1 more failed``."""
-    diverged = f", {line.diverged} of them diverged" if line.diverged else ""
-    return f"{line.n}{diverged}" + (f", {line.failed} more failed" if line.failed else "")
+    """``3``, or ``2, and 1 diverged``, or ``2, and 1 failed``."""
+    others = ((line.diverged, "diverged"), (line.failed, "failed"))
+    return str(line.n) + "".join(f", and {count} {how}" for count, how in others if count)
 
 
 def reported_text(cell: Cell) -> str:
@@ -87,11 +87,12 @@ def reported_text(cell: Cell) -> str:
     return " to ".join(number(part, cell.metric) for part in parts)
 
 
-def ours_text(cell: Cell) -> str:
-    """``61.20 ± 0.41``, a count in few characters, or a dash."""
+def ours_text(cell: Cell, n: int) -> str:
+    """``61.20 ± 0.41``, a count in few characters, or a dash; with its own n where not all ``n`` runs have the number."""
     if cell.metric in COSTS:
         return compact(cell.ours.mean)
-    return plus_minus(cell.ours.mean, cell.ours.std, cell.metric)
+    text = plus_minus(cell.ours.mean, cell.ours.std, cell.metric)
+    return f"{text} (n = {cell.ours.n})" if 0 < cell.ours.n < n else text
 
 
 def gap_text(cell: Cell) -> str:
