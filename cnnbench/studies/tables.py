@@ -12,6 +12,7 @@ from cnnbench.results.statistics import CONFIDENCE, Summary, summarise, t_quanti
 from cnnbench.studies.measure import measure, metric_of
 from cnnbench.studies.study import Reported, Row, Study
 
+TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
 RELATIVE = 0.1  # the tolerance of what is not a share, of the reported number
 WIDE = 4  # columns from which on a table has one cell for all that it says of a number
 Fit = Literal["match", "differs", ""]
@@ -62,7 +63,7 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
     other number), or within the interval in which one more run of ours would lie with a probability of 95%
     (mean ± t s sqrt(1 + 1/n); Hahn & Meeker 1991), for which it takes three runs.
     """
-    if reported is None or ours.mean is None:
+    if reported is None or ours.mean is None or metric in TIMES:
         return Cell(metric, reported, ours, None, "")
     low, high = reported if isinstance(reported, tuple) else (reported, reported)
     gap = ours.mean - high if ours.mean > high else ours.mean - low if ours.mean < low else 0.0
