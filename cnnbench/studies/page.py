@@ -57,6 +57,7 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
     if other := overrides(part.runs):
         lines += [f"Run with {', '.join(f'`{text}`' for text in other)}.", ""]
     lines += [*_markdown_table(study, part), "", _legend(study, part), ""]
+    lines += [text for line in part.table if line.refused for text in (f"Not run here: {refusal(line)}.", "")]
     if part.judgements:
         lines += ["### Claims", "", "| the report says | verdict | evidence |", "|---|---|---|"]
         lines += [
@@ -73,6 +74,11 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
     for path, told in part.pictures:
         lines += [f"![{told}]({path.relative_to(folder).as_posix()})", "", f"*{told}*", ""]
     return lines
+
+
+def refusal(line: Line) -> str:
+    """Which row could not be run, and why, in a line."""
+    return f"`{line.row.name}` ({' '.join(line.refused.split()).rstrip('.')})"
 
 
 def _markdown_table(study: Study, part: Part) -> list[str]:

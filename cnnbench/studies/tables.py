@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from cnnbench.results.collect import Run
@@ -31,16 +32,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table: the means are of ``n`` completed runs, beside which others ``diverged`` or ``failed``."""
+    """One row of the table: the means are of ``n`` completed runs, beside which others ``diverged`` or ``failed``.
+
+    ``refused`` says why the row could not be run.
+    """
 
     row: Row
     cells: tuple[Cell, ...]
     n: int
     diverged: int
     failed: int
+    refused: str = ""
 
 
-def build_table(study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], form: str) -> list[Line]:
+def build_table(
+    study: Study,
+    rows: Sequence[Row],
+    runs: Mapping[str, Sequence[Run]],
+    form: str,
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> list[Line]:
     """The table of a study in one form; a row without runs has empty cells."""
     lines = []
     for row in rows:
@@ -52,7 +63,8 @@ def build_table(study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[R
             ours = summarise([measure(run, expression) for run in counted])
             cells.append(compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance))
         diverged = sum(run.status == "diverged" for run in all_runs)
-        lines.append(Line(row, tuple(cells), len(counted), diverged, len(all_runs) - len(counted) - diverged))
+        failed = len(all_runs) - len(counted) - diverged
+        lines.append(Line(row, tuple(cells), len(counted), diverged, failed, refused.get(row.name, "")))
     return lines
 
 
@@ -75,7 +87,9 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
 
 
 def count_text(line: Line) -> str:
-    """``3``, or ``2, and 1 diverged``, or ``2, and 1 failed``."""
+    """``3``, or ``2, and 1 diverged``, or ``2, and 1 failed``, or ``not run``."""
+    if not line.n + line.diverged + line.failed:
+        return "not run"
     others = ((line.diverged, "diverged"), (line.failed, "failed"))
     return str(line.n) + "".join(f", and {count} {how}" for count, how in others if count)
 
