@@ -66,15 +66,18 @@ def main(argv: Sequence[str]) -> int:
         from cnnbench.studies.estimate import estimate
 
         return estimate(study, rows, forms, asked.seeds, overrides)
-    refused: dict[str, dict[str, str]] = {}
+    status, refused = 0, dict[str, dict[str, str]]()
     for form in forms if not asked.no_train else ():
-        refused[form] = run_rows(study.name, rows, form, asked.seeds, overrides, folder / form)
+        ended, refused[form] = run_rows(study.name, rows, form, asked.seeds, overrides, folder / form)
+        status = max(status, ended)
     parts = [evaluate(study, rows, form, folder / form, refused.get(form, {})) for form in forms]
     for path in write(study, parts, _command(study.name, named, asked, parts), folder, asked.out):
         print(f"  {path}")
     left = [f"{part.form}, {told}" for part in parts for told in undone(rows, asked.seeds, part.runs)]
-    print("\n".join(["not all runs completed:", *left] if left else []))
-    return 1 if left else 0
+    if left and (status or asked.no_train):
+        print("\n".join(["not all runs completed:", *left]))
+        return 1
+    return status
 
 
 def _command(study: str, rows: Sequence[str], asked: Namespace, parts: Sequence[Part]) -> str:

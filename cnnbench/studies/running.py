@@ -48,8 +48,9 @@ def _no_result(key: str) -> bool:
 
 def run_rows(
     study: str, rows: Sequence[str], form: str, seeds: int, overrides: Sequence[str], folder: Path
-) -> dict[str, str]:
-    """Sweep the rows and seeds of one form into ``folder``; returns the rows that cannot be run here, and why.
+) -> tuple[int, dict[str, str]]:
+    """Sweep the rows and seeds of one form into ``folder``; returns 0 or, where a run did not complete, 1, and the rows
+    that cannot be run here, and why.
 
     Raises:
         RequestError: what was asked for is wrong, or no row can be run; nothing has been started.
@@ -57,7 +58,7 @@ def run_rows(
     from cnnbench.launch import launch
 
     try:
-        launch(_sweep(study, rows, form, seeds, overrides, folder))
+        return launch(_sweep(study, rows, form, seeds, overrides, folder)), {}
     except RequestError:
         refused = refusals(study, rows, form, seeds, overrides, folder)
         left = [row for row in rows if row not in refused]
@@ -66,8 +67,7 @@ def run_rows(
         for row, reason in refused.items():
             print(f"{row} cannot be run: {reason}", flush=True)
         launch(_sweep(study, left, form, seeds, overrides, folder))
-        return refused
-    return {}
+        return 1, refused
 
 
 def refusals(
