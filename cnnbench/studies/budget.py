@@ -31,12 +31,14 @@ def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
     Read from the records, because a run can end early or see less for many reasons. A run that diverged or failed says
     nothing with its last epoch; of it counts what it was to train.
     """
-    amounts = dict.fromkeys(
-        amount for row in rows for run in runs.get(row.name, []) for amount in (*_epochs(row, run), *_images(row, run))
-    )
+    amounts = dict.fromkeys(amount for row in rows for run in runs.get(row.name, []) for amount in _amounts(row, run))
     changes = {amount.change for amount in amounts}
     kind = "another" if changes not in ({"smaller"}, {"larger"}) else f"a {changes.pop()}"
     return f"{kind} budget: {', '.join(amount.text for amount in amounts)}" if amounts else ""
+
+
+def _amounts(row: Row, run: Run) -> list[Amount]:
+    return [*_epochs(row, run), *_images(row, run), *_steps(run)]
 
 
 def _epochs(row: Row, run: Run) -> list[Amount]:
@@ -54,15 +56,14 @@ def _images(row: Row, run: Run) -> list[Amount]:
     if images is None or whole is None:
         limit = run.part("config", "data").get("limit_train")
         return [] if limit is None else [Amount(f"{limit:,} training images", "smaller")]
-    found = _amount(images, whole, "training images") if abs(images - whole) > SAME * whole else []
-    return [*found, *_steps(run, images)]
+    return _amount(images, whole, "training images") if abs(images - whole) > SAME * whole else []
 
 
-def _steps(run: Run, images: int) -> list[Amount]:
+def _steps(run: Run) -> list[Amount]:
     """Epochs that end before all images were seen, as with ``trainer.limit_train_batches``."""
-    batch = run.part("config", "data").get("batch_size")
-    steps = run.series("step")[:1]
-    if not batch or not steps or not steps[0]:
+    images, batch = run.part("data").get("train"), run.part("config", "data").get("batch_size")
+    steps = run.series("step")[:1] if run.completed else []
+    if not images or not batch or not steps or not steps[0]:
         return []
     whole = math.ceil(images / (batch * run.part("config", "trainer").get("accumulate_grad_batches", 1)))
     return _amount(int(steps[0]), whole, "steps an epoch") if steps[0] < whole - 1 else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -32,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table: the means are of ``n`` completed runs, beside which others ``diverged`` or ``failed``.
+    """One row of the table: the means are of ``n`` completed runs; ``lost`` counts the others by how they ended.
 
     ``refused`` says why the row could not be run.
     """
@@ -40,8 +41,7 @@ class Line:
     row: Row
     cells: tuple[Cell, ...]
     n: int
-    diverged: int
-    failed: int
+    lost: Mapping[str, int]
     refused: str = ""
 
 
@@ -62,9 +62,8 @@ def build_table(
             expression = column.measures[form]
             ours = summarise([measure(run, expression) for run in counted])
             cells.append(compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance))
-        diverged = sum(run.status == "diverged" for run in all_runs)
-        failed = len(all_runs) - len(counted) - diverged
-        lines.append(Line(row, tuple(cells), len(counted), diverged, failed, refused.get(row.name, "")))
+        lost = Counter(run.status for run in all_runs if not run.completed)
+        lines.append(Line(row, tuple(cells), len(counted), lost, refused.get(row.name, "")))
     return lines
 
 
@@ -87,11 +86,10 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
 
 
 def count_text(line: Line) -> str:
-    """``3``, or ``2, and 1 diverged``, or ``2, and 1 failed``, or ``not run``."""
-    if not line.n + line.diverged + line.failed:
+    """``3``, or ``2, and 1 diverged``, or ``not run``."""
+    if not line.n and not line.lost:
         return "not run"
-    others = ((line.diverged, "diverged"), (line.failed, "failed"))
-    return str(line.n) + "".join(f", and {count} {how}" for count, how in others if count)
+    return str(line.n) + "".join(f", and {count} {how}" for how, count in line.lost.items())
 
 
 def reported_text(cell: Cell) -> str:
