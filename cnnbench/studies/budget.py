@@ -21,7 +21,8 @@ SAME = 0.01  # a split is stratified, so that its size is not exact
 class Amount:
     """Something of which a run had another amount than its row asks for; of another set, less and more mean nothing."""
 
-    text: str
+    had: int
+    text: str  # with {} for what it had
     change: Literal["smaller", "larger", "another"]
 
 
@@ -31,10 +32,18 @@ def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
     Read from the records, because a run can end early or see less for many reasons. A run that diverged or failed says
     nothing with its last epoch; of it counts what it was to train.
     """
-    amounts = dict.fromkeys(amount for row in rows for run in runs.get(row.name, []) for amount in _amounts(row, run))
-    changes = {amount.change for amount in amounts}
+    had: dict[tuple[str, str], list[int]] = {}
+    for amount in (amount for row in rows for run in runs.get(row.name, []) for amount in _amounts(row, run)):
+        had.setdefault((amount.text, amount.change), []).append(amount.had)
+    changes = {change for _, change in had}
     kind = "another" if changes not in ({"smaller"}, {"larger"}) else f"a {changes.pop()}"
-    return f"{kind} budget: {', '.join(amount.text for amount in amounts)}" if amounts else ""
+    told = [text.format(_range(values)) for (text, _), values in had.items()]
+    return f"{kind} budget: {', '.join(told)}" if told else ""
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _amounts(row: Row, run: Run) -> list[Amount]:
@@ -51,11 +60,11 @@ def _images(row: Row, run: Run) -> list[Amount]:
     config, data = row.config.get("data", {}), run.part("data")
     own, images = _set_name(config), data.get("train")
     if own is not None and data.get("name", own) != own:
-        return [Amount(f"{data['name']} instead of {own} ({images or 0:,} training images)", "another")]
+        return [Amount(images or 0, f"{data['name']} instead of {own} ({{}} training images)", "another")]
     whole = _train_images(own, config)
     if images is None or whole is None:
         limit = run.part("config", "data").get("limit_train")
-        return [] if limit is None else [Amount(f"{limit:,} training images", "smaller")]
+        return [] if limit is None else [Amount(limit, "{} training images", "smaller")]
     return _amount(images, whole, "training images") if abs(images - whole) > SAME * whole else []
 
 
@@ -72,7 +81,7 @@ def _steps(run: Run) -> list[Amount]:
 def _amount(had: int, asked: int, of: str) -> list[Amount]:
     if had == asked:
         return []
-    return [Amount(f"{had:,} of {asked:,} {of}", "smaller" if had < asked else "larger")]
+    return [Amount(had, f"{{}} of {asked:,} {of}", "smaller" if had < asked else "larger")]
 
 
 def _set_name(data: Mapping[str, Any]) -> str | None:

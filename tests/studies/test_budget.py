@@ -57,8 +57,8 @@ def test_the_title_says_how_the_budget_differs(asked, told):
 
 
 def test_runs_of_different_budgets_are_all_told():
-    runs = {"plain": [run(epochs=4), run(epochs=50), run(epochs=4)]}
-    assert budget([ROW], runs) == "another budget: 4 of 30 epochs, 50 of 30 epochs"
+    runs = {"plain": [run(epochs=4), run(epochs=50), run(epochs=7), run(epochs=5)]}
+    assert budget([ROW], runs) == "another budget: 4 to 7 of 30 epochs, 50 of 30 epochs"
 
 
 def test_overrides_are_those_that_are_not_the_study_s_own():
