@@ -1,33 +1,38 @@
 """A report's conclusions, each judged on our runs: reproduced, contradicted or not shown.
 
-    A > B on COLUMN                A is better in the plain sense of the number (A < B likewise)
-    A ~ B on COLUMN                they differ by less than the study's tolerance
-    A - B > C - D on COLUMN        one gain is larger than another
-    A fails to learn on COLUMN     no more than twice the accuracy of guessing
-    A levels off by epoch N on METRIC   later epochs bring less than a twentieth of all that was gained
-    A finds X, Y hardest           these classes have the lowest recall
+    A > B on COLUMN                    A is better in the plain sense of the number (A < B likewise)
+    A > B by about X on COLUMN         and by X, within the study's tolerance or with X in the interval
+    A < B by at most X on COLUMN       A is worse by no more than X; X is in points (1.5 points) where COLUMN is a share
+    A ~ B on COLUMN                    they differ by less than the study's tolerance
+    A - B > C - D on COLUMN            one gain is larger than another
+    A fails to learn on COLUMN         no more than twice the accuracy of guessing, or diverged
+    A levels off by epoch N on METRIC  later epochs bring less than a twentieth of all that was gained
+    A is still rising at epoch N on METRIC  at its pace, as many epochs again would bring more than a twentieth
+    A finds X, Y hardest               these classes have the lowest recall
 
-A and B are rows. Each comes to one number a seed and an interval for its mean: a claim is reproduced where the whole 95%
-interval lies on its side, contradicted where it lies on the other, and not shown otherwise, nor with one seed.
+A and B are rows; COLUMN is one of the study's, or an expression of cnnbench.studies.measure. Each comes to one number a
+seed and an interval for its mean: a claim is reproduced where the whole 95% interval lies on its side, contradicted where
+it lies on the other, and not shown otherwise, nor with one seed (but for counts of weights and FLOPs, which have no spread).
+Where a seed diverged or failed, a mean of the others would be of the lucky ones: that is told, and nothing is shown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from cnnbench.errors import RequestError
-from cnnbench.results.collect import Run
-from cnnbench.results.names import difference, higher_is_better, interval, number
-from cnnbench.results.statistics import compare, kept, mean, summarise
+from cnnbench.results.collect import COMPLETED, Run
+from cnnbench.results.names import COSTS, difference, number, plural
+from cnnbench.results.statistics import kept, mean
+from cnnbench.studies.comparisons import by_how_much, gains, which
+from cnnbench.studies.curves import levels_off, still_rises
 from cnnbench.studies.measure import measure, metric_of, per_class
 from cnnbench.studies.study import Claim, Study
+from cnnbench.studies.verdicts import Finding, Rows, Verdict, expression_of, found, judged
 
-Verdict = Literal["reproduced", "contradicted", "not shown"]
-LEFT = 0.05  # of the gain over the whole run may come after a curve has levelled off
-Rows = Mapping[str, Sequence[Run]]  # the finished and diverged runs by row
+DIVERGED, FAILED = "diverged", "failed"
 
 
 @dataclass(frozen=True)
@@ -40,154 +45,105 @@ class Judgement:
 
 
 def judge(claim: Claim, study: Study, rows: Rows, form: str) -> Judgement:
-    """Judge one claim.
+    """Judge one claim on all runs there are.
+
+    Raises:
+        RequestError: the claim cannot be read.
+    """
+    match, decide = read(claim, study)
+    named = list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
+    missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
+    if missing:
+        return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")
+    counted = _counted(match, decide, study, form)
+    usable = {row: [run for run in rows[row] if run.status in counted] for row in named}
+    lost = [told for row in named if (told := _left_out(row, rows[row], counted))]
+    if not all(usable.values()):
+        return Judgement(claim, "not shown", "; ".join(lost))
+    verdict, evidence = decide(match, study, usable, form)
+    return Judgement(claim, "not shown" if lost else verdict, "; ".join([*lost, evidence]))
+
+
+def read(claim: Claim, study: Study) -> tuple[re.Match[str], Callable[..., Finding]]:
+    """The claim taken apart, and what judges it: ``a`` to ``d`` are its rows, ``on`` its column.
 
     Raises:
         RequestError: the claim cannot be read.
     """
     for pattern, decide in KINDS:
         if match := pattern.fullmatch(claim.holds):
-            asked = [row for row in re.findall(ROW, _rows_part(claim.holds)) if row in _all_rows(study)]
-            missing = [row for row in asked if not rows.get(row)]
-            if missing:
-                return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")
-            return Judgement(claim, *decide(match, study, rows, form))
+            return match, decide
     raise RequestError(f"conf/study/{study.name}.yaml: the claim {claim.holds!r} cannot be read")
 
 
-def _rows_part(holds: str) -> str:
-    return re.split(r" (?:on|fails|levels|finds) ", holds)[0]
+def _counted(match: re.Match[str], decide: Callable[..., Finding], study: Study, form: str) -> tuple[str, ...]:
+    """The states of the runs that a claim is judged on: what a run cost does not depend on how it ended."""
+    if decide is _fails:
+        return COMPLETED, DIVERGED
+    column = match.groupdict().get("on")
+    cost = column is not None and metric_of(expression_of(study, column, form)) in COSTS
+    return (COMPLETED, DIVERGED, FAILED) if cost else (COMPLETED,)
 
 
-def _all_rows(study: Study) -> list[str]:
-    from cnnbench.studies.study import row_names
-
-    return row_names(study.name)
-
-
-def _expression(study: Study, name: str, form: str) -> str:
-    column = study.column(name)
-    return column.measures[form] if column else name
+def _left_out(row: str, runs: Sequence[Run], counted: Sequence[str]) -> str:
+    """``2 of 5 seeds of ROW diverged and are left out``, or nothing."""
+    lost = [run.status for run in runs if run.status in (DIVERGED, FAILED) and run.status not in counted]
+    how = " or ".join(sorted(set(lost)))
+    are = "is" if len(lost) == 1 else "are"
+    return f"{len(lost)} of {plural(len(runs), 'seed')} of {row} {how} and {are} left out" if lost else ""
 
 
-def _by_seed(runs: Sequence[Run], expression: str) -> dict[Hashable, float | None]:
-    return {run.seed: measure(run, expression) for run in runs}
-
-
-def _side(low: float | None, high: float | None, threshold: float = 0.0) -> Literal["above", "below", "unclear"]:
-    if low is None or high is None:
-        return "unclear"
-    return "above" if low > threshold else "below" if high < threshold else "unclear"
-
-
-def _compared(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Verdict, str]:
-    one, relation, other, name = match.groups()
-    expression = _expression(study, name, form)
+def _fails(match: re.Match[str], study: Study, rows: Rows, form: str) -> Finding:
+    runs, expression = rows[match["a"]], expression_of(study, match["on"], form)
     metric = metric_of(expression)
-    found = compare(_by_seed(rows[one], expression), _by_seed(rows[other], expression))
-    told = f"{difference(found.value, metric)}, 95% interval {interval(found.low, found.high, metric, sign=True)}"
-    told += f", {found.method}, n = {found.n}"
-    if found.n < 2:
-        return "not shown", f"{difference(found.value, metric)} with one seed: no interval"
-    low, high = found.low, found.high
-    if low is None and found.sd == 0.0:  # all seeds agree to the last digit
-        low = high = found.value
-    if relation == "~":
-        margin = study.tolerance
-        if low is not None and high is not None and -margin < low and high < margin:
-            return "reproduced", f"{told}; within {difference(margin, metric).lstrip('+')}"
-        apart = _side(low, high, margin) == "above" or _side(low, high, -margin) == "below"
-        return ("contradicted" if apart else "not shown"), told
-    side = _side(low, high)
-    wanted = "above" if relation == ">" else "below"
-    return ("not shown" if side == "unclear" else "reproduced" if side == wanted else "contradicted"), told
-
-
-def _gains(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Verdict, str]:
-    one, two, three, four, name = match.groups()
-    expression = _expression(study, name, form)
-    metric = metric_of(expression)
-    a, b, c, d = (_by_seed(rows[row], expression) for row in (one, two, three, four))
-    values = []
-    for seed in a:
-        parts = [by.get(seed) for by in (a, b, c, d)]
-        if all(part is not None for part in parts):
-            values.append((parts[0] - parts[1]) - (parts[2] - parts[3]))  # type: ignore[operator]
-    return _judged(values, lambda value: difference(value, metric), 0.0, "above")
-
-
-def _fails(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Verdict, str]:
-    row, name = match.groups()
-    expression = _expression(study, name, form)
-    metric = metric_of(expression)
-    classes = max((run.part("data").get("classes") or 10) for run in rows[row])
-    values = [measure(run, expression) for run in rows[row]]
-    diverged = sum(run.status == "diverged" for run in rows[row])
-    limit = 2 / classes
-    known = kept(values)
-    ending = f"; {diverged} of {len(rows[row])} runs diverged" if diverged else ""
+    classes = max((run.part("data").get("classes") or 10) for run in runs)
+    values = [measure(run, expression) for run in runs]
+    diverged = sum(run.status == DIVERGED for run in runs)
+    known = kept([value for run, value in zip(runs, values, strict=True) if run.completed])
+    ending = f"; {diverged} of {len(runs)} runs diverged" if diverged else ""
     shown = f"{number(mean(known), metric)} %" if known else "no number"
-    told = f"{shown}; guessing gives {number(1 / classes, metric)} %{ending}, n = {len(rows[row])}"
-    if len(rows[row]) < 2:
+    told = f"{shown}; guessing gives {number(1 / classes, metric)} %{ending}, n = {len(runs)}"
+    if len(runs) < 2:
         return "not shown", f"{told}: one seed"
     failing = [
-        run.status == "diverged" or (v is not None and v < limit) for run, v in zip(rows[row], values, strict=True)
+        run.status == DIVERGED or (value is not None and value < 2 / classes)
+        for run, value in zip(runs, values, strict=True)
     ]
-    return ("reproduced" if all(failing) else "contradicted" if not any(failing) else "not shown"), told
+    return found(all(failing), not any(failing)), told
 
 
-def _levels(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Verdict, str]:
-    row, epoch_text, name = match.groups()
-    metric = metric_of(_expression(study, name, form))
-    metric = metric if metric in rows[row][0].part("history") else metric.replace("test/", "val/")
-    epoch, shares = int(epoch_text), []
-    for run in rows[row]:
-        series = kept(run.series(metric))
-        if len(series) <= epoch:
-            return "not shown", f"the runs have {len(series)} epochs; it takes more than {epoch}"
-        best = max if higher_is_better(metric) else min
-        gained = abs(best(series) - series[0])
-        later = abs(best(series) - best(series[:epoch]))
-        shares.append(later / gained if gained else 0.0)
-    verdict, told = _judged(shares, lambda share: f"{share:.1%}", LEFT, "below")
-    return verdict, f"{told} of the gain comes after epoch {epoch}"
-
-
-def _hardest(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Verdict, str]:
-    row, names = match[1], [name.strip() for name in match[2].split(",")]
-    tables = [per_class(run, "test/recall") for run in rows[row]]
-    tables = [table for table in tables if table and None not in table.values()]
+def _hardest(match: re.Match[str], study: Study, rows: Rows, form: str) -> Finding:
+    names = [name.strip() for name in match["classes"].split(",")]
+    recalls = [per_class(run, "test/recall") for run in rows[match["a"]]]
+    tables = [{name: value for name, value in table.items() if value is not None} for table in recalls]
+    tables = [table for table in tables if table and len(table) == max(map(len, recalls))]
     if not tables or not set(names) < set(tables[0]):
         return "not shown", f"the classes are {', '.join(tables[0]) if tables else 'unknown'}"
-    centre = {name: mean([table[name] for table in tables if table[name] is not None]) for name in tables[0]}  # type: ignore[misc]
+    centre = {name: mean([table[name] for table in tables]) for name in tables[0]}
     ranked = sorted(centre, key=lambda name: centre[name])
     easiest = max(names, key=lambda name: centre[name])
     rival = min((name for name in centre if name not in names), key=lambda name: centre[name])
-    gaps = [table[rival] - table[easiest] for table in tables]  # type: ignore[operator]
-    verdict, told = _judged(gaps, lambda value: difference(value, "recall"), 0.0, "above")
+    gaps = [table[rival] - table[easiest] for table in tables]
+    verdict, told = judged(gaps, lambda value: difference(value, "recall"), 0.0, "above")
     lowest = ", ".join(f"{name} {centre[name]:.1%}" for name in ranked[: len(names) + 1])
     return verdict, f"lowest recall: {lowest}; {rival} minus {easiest}: {told}"
 
 
-def _judged(
-    values: Sequence[float], show: Callable[[float], str], threshold: float, wanted: Literal["above", "below"]
-) -> tuple[Verdict, str]:
-    """The verdict on one number a seed, which should be on the ``wanted`` side of ``threshold``."""
-    told = summarise(values)
-    if told.mean is None:
-        return "not shown", "no numbers"
-    if told.n < 2 or told.low is None or told.high is None:
-        return "not shown", f"{show(told.mean)} with one seed: no interval"
-    side = _side(told.low, told.high, threshold)
-    text = f"{show(told.mean)}, 95% interval {show(told.low)} to {show(told.high)}, n = {told.n}"
-    return ("not shown" if side == "unclear" else "reproduced" if side == wanted else "contradicted"), text
+def _kind(text: str, decide: Callable[..., Finding]) -> tuple[re.Pattern[str], Callable[..., Finding]]:
+    """A form of claim from how it is written: A to D are rows, COLUMN is what it is on."""
+    for row in "ABCD":
+        text = re.sub(rf"\b{row}\b", rf"(?P<{row.lower()}>[\\w.]+)", text)
+    return re.compile(text.replace("COLUMN", "(?P<on>.+)")), decide
 
 
-ROW = r"[\w.]+"
-KINDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Study, Rows, str], tuple[Verdict, str]]], ...] = (
-    (re.compile(rf"({ROW}) - ({ROW}) > ({ROW}) - ({ROW}) on (.+)"), _gains),
-    (re.compile(rf"({ROW}) ([<>~]) ({ROW}) on (.+)"), _compared),
-    (re.compile(rf"({ROW}) fails to learn on (.+)"), _fails),
-    (re.compile(rf"({ROW}) levels off by epoch (\d+) on (.+)"), _levels),
-    (re.compile(rf"({ROW}) finds (.+) hardest"), _hardest),
+KINDS = (
+    _kind(r"A - B > C - D on COLUMN", gains),
+    _kind(r"A (?P<relation>[<>~]) B on COLUMN", which),
+    _kind(
+        r"A (?P<relation>[<>]) B by (?P<bound>about|at most) (?P<size>\d+(\.\d+)?)( points?)? on COLUMN", by_how_much
+    ),
+    _kind(r"A fails to learn on COLUMN", _fails),
+    _kind(r"A levels off by epoch (?P<epoch>\d+) on COLUMN", levels_off),
+    _kind(r"A is still rising at epoch (?P<epoch>\d+) on COLUMN", still_rises),
+    _kind(r"A finds (?P<classes>.+) hardest", _hardest),
 )

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import torch
 
-from cnnbench.build import build_classifier, build_data, build_network
+from cnnbench.build import Config, build_classifier, build_data, build_network
 from cnnbench.config import compose, resolved
+from cnnbench.errors import RequestError
 from cnnbench.memory import keep_freed_memory
 from cnnbench.optim import build_optimizer
-from cnnbench.preflight import quiet
+from cnnbench.preflight import check, quiet
 from cnnbench.studies.study import Study
 from cnnbench.values import check_values
 
@@ -20,26 +21,39 @@ SECONDS = 1.0  # and for at least so long, where a step is short
 
 
 def estimate(study: Study, rows: Sequence[str], forms: Sequence[str], seeds: int, overrides: Sequence[str]) -> int:
-    """Print each run and its estimated time, and the sum; returns 0."""
+    """Print each run and its estimated time, and the sum; returns 0, or 1 when there are rows that cannot be run here.
+
+    Raises:
+        RequestError: an override is wrong, or no row can be run.
+    """
     quiet()
     keep_freed_memory()
     total, count = 0.0, 0
+    refused: list[RequestError] = []
     for form in forms:
         for row in rows:
             asked = [f"experiment={study.name}/{row}", f"study.form={form}", *overrides]
-            seconds = run_seconds(asked)
+            config = resolved(compose(asked))
+            check_values(config)
+            try:
+                check(config)
+            except RequestError as error:
+                refused.append(error)
+                print(f"{form:<10} {row:<24} cannot be run: {error}", flush=True)
+                continue
+            seconds = run_seconds(config)
             total, count = total + seeds * seconds, count + seeds
             print(f"{form:<10} {row:<24} {seeds} x {_duration(seconds)}", flush=True)
+    if not count:
+        raise refused[0]
     print(
         f"{count} runs, {_duration(total)} one after the other on this machine, with {torch.get_num_threads()} threads"
     )
-    return 0
+    return 1 if refused else 0
 
 
-def run_seconds(overrides: Sequence[str]) -> float:
+def run_seconds(config: Config) -> float:
     """Estimated seconds of training and evaluation of one run, from a few steps of it."""
-    config = resolved(compose(overrides))
-    check_values(config)
     data = build_data(config)
     device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
     classifier = build_classifier(config, build_network(config, data), data).to(device)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cnnbench.results.collect import Run
 from cnnbench.results.names import difference, is_share, plural, unit
-from cnnbench.studies.budget import overrides, shortfall
+from cnnbench.studies.budget import budget, overrides
 from cnnbench.studies.claims import Judgement
 from cnnbench.studies.study import Row, Study
 from cnnbench.studies.tables import RELATIVE, WIDE, Line, count_text, gap_text, ours_text, reported_text
@@ -33,9 +33,9 @@ class Part:
 
 
 def title(study: Study, part: Part) -> str:
-    """What stands over a table; a budget smaller than the published one is in it."""
-    less = shortfall(part.rows, part.runs)
-    return f"{study.name}, {part.form}" + (f" (a smaller budget: {less})" if less else "")
+    """What stands over a table; a budget other than the published one is in it."""
+    other = budget(part.rows, part.runs)
+    return f"{study.name}, {part.form}" + (f" ({other})" if other else "")
 
 
 def render(study: Study, parts: Sequence[Part], command: str, folder: Path) -> str:
@@ -57,14 +57,15 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
     if other := overrides(part.runs):
         lines += [f"Run with {', '.join(f'`{text}`' for text in other)}.", ""]
     lines += [*_markdown_table(study, part), "", _legend(study, part), ""]
+    lines += [text for line in part.table if line.refused for text in (f"Not run here: {refusal(line)}.", "")]
     if part.judgements:
         lines += ["### Claims", "", "| the report says | verdict | evidence |", "|---|---|---|"]
         lines += [
             f"| {_cell(j.claim.says)} | **{j.verdict}** | `{j.claim.holds}`: {_cell(j.evidence)} |"
             for j in part.judgements
         ]
-        if less := shortfall(part.rows, part.runs):
-            lines += ["", f"These verdicts are about the smaller budget ({less}), and say little about the report's."]
+        if told := budget(part.rows, part.runs):
+            lines += ["", f"These verdicts are of {told}. They say little about the report's budget."]
         lines += [
             "",
             "Intervals are of one comparison each, paired by seed; they are not corrected for the number of claims.",
@@ -73,6 +74,11 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
     for path, told in part.pictures:
         lines += [f"![{told}]({path.relative_to(folder).as_posix()})", "", f"*{told}*", ""]
     return lines
+
+
+def refusal(line: Line) -> str:
+    """Which row could not be run, and why, in a line."""
+    return f"`{line.row.name}` ({' '.join(line.refused.split()).rstrip('.')})"
 
 
 def _markdown_table(study: Study, part: Part) -> list[str]:
@@ -94,11 +100,13 @@ def _markdown_table(study: Study, part: Part) -> list[str]:
         for place in range(len(study.columns)):
             cell = line.cells[place]
             if not reported[place]:
-                cells += [ours_text(cell)]
+                cells += [ours_text(cell, line.n)]
             elif wide:
-                cells += [f"{reported_text(cell)} / {ours_text(cell)}" + (f" ({gap_text(cell)})" if cell.fit else "")]
+                cells += [
+                    f"{reported_text(cell)} / {ours_text(cell, line.n)}" + (f" ({gap_text(cell)})" if cell.fit else "")
+                ]
             else:
-                cells += [reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
+                cells += [reported_text(cell), ours_text(cell, line.n), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
         cells += [count_text(line)]
         table.append(f"| {' | '.join(cells)} |")
     return table
@@ -112,7 +120,7 @@ def _legend(study: Study, part: Part) -> str:
     within = f"{difference(study.tolerance, 'recall').lstrip('+')}" if shares else f"{RELATIVE:.0%}"
     loss = f" ({RELATIVE:.0%} of what is not a share)" if shares else ""
     return (
-        f"Ours is the mean ± standard deviation over n seeds. A difference is a match within {within}{loss}, or where "
+        f"Ours is the mean ± standard deviation over the n seeds that completed. A difference is a match within {within}{loss}, or where "
         "the reported number lies in the interval in which one more run of ours would lie with a probability of 95% (from three seeds on)."
     )
 

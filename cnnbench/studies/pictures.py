@@ -15,7 +15,7 @@ from cnnbench.results.names import is_share, scale, title, unit
 from cnnbench.results.statistics import mean
 from cnnbench.studies.measure import metric_of
 from cnnbench.studies.study import Study
-from cnnbench.studies.tables import WIDE, Line
+from cnnbench.studies.tables import TIMES, WIDE, Line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,11 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
     # where a table has a column a class, its first is the one over all
-    with_reports = [p for p in range(len(study.columns)) if any(line.cells[p].reported is not None for line in table)]
+    with_reports = [
+        p
+        for p, column in enumerate(study.columns)
+        if column.measures[form] not in TIMES and any(line.cells[p].reported is not None for line in table)
+    ]
     for place in with_reports if len(with_reports) <= WIDE else with_reports[:1]:
         column = study.columns[place]
         figure = against_report(table, place, column.heading)

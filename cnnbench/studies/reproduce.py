@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnbench.arguments import Parser
-from cnnbench.config import run_folder
 from cnnbench.errors import RequestError, one_of
 from cnnbench.results.collect import Run, collect
 from cnnbench.results.record import write_atomically
+from cnnbench.studies.budget import common_overrides
 from cnnbench.studies.claims import judge
-from cnnbench.studies.page import MARKS, Part, render, title
+from cnnbench.studies.page import MARKS, Part, refusal, render, title
+from cnnbench.studies.running import check_overrides, folder_of, run_rows, undone
 from cnnbench.studies.study import FORMS, Study, choose_rows, load_row, load_study, row_names, studies
 from cnnbench.studies.tables import Line, build_table, count_text, gap_text, ours_text, reported_text
 
@@ -42,7 +44,7 @@ def _parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line; returns 0 when every run that was asked for is finished, else 1.
+    """The command line; returns 0 when every run that was asked for is completed, else 1 and which are not.
 
     Raises:
         RequestError: what was asked for is wrong; nothing has been started.
@@ -55,48 +57,46 @@ def main(argv: Sequence[str]) -> int:
     if asked.seeds < 1:
         raise RequestError(f"--seeds must be at least 1, got {asked.seeds}")
     study = load_study(asked.study)
-    rows = choose_rows(study.name, [text for text in asked.rows if "=" not in text])
+    named = [text for text in asked.rows if "=" not in text]
+    rows = choose_rows(study.name, named)
     forms = FORMS if asked.form == "both" else (one_of("--form", asked.form, FORMS),)
-    folder = asked.folder or Path("outputs/reproduce") / run_folder("_".join([study.name, *overrides]))
+    check_overrides(overrides)
+    folder = asked.folder or folder_of(study.name, overrides)
     if asked.dry_run:
         from cnnbench.studies.estimate import estimate
 
         return estimate(study, rows, forms, asked.seeds, overrides)
-    status = 0
+    status, refused = 0, dict[str, dict[str, str]]()
     for form in forms if not asked.no_train else ():
-        status = max(status, _run(study.name, rows, form, asked.seeds, overrides, folder / form))
-    command = _command(study.name, [text for text in asked.rows if "=" not in text], asked.seeds, asked.form, overrides)
-    parts = [evaluate(study, rows, form, folder / form) for form in forms]
-    for path in write(study, parts, command, folder, asked.out):
+        ended, refused[form] = run_rows(study.name, rows, form, asked.seeds, overrides, folder / form)
+        status = max(status, ended)
+    parts = [evaluate(study, rows, form, folder / form, refused.get(form, {})) for form in forms]
+    for path in write(study, parts, _command(study.name, named, asked, parts), folder, asked.out):
         print(f"  {path}")
+    left = [f"{part.form}, {told}" for part in parts for told in undone(rows, asked.seeds, part.runs)]
+    if left and (status or asked.no_train):
+        print("\n".join(["not all runs completed:", *left]))
+        return 1
     return status
 
 
-def _command(study: str, rows: Sequence[str], seeds: int, form: str, overrides: Sequence[str]) -> str:
-    """What does the same elsewhere: without where it was written, or whether it had run before."""
-    options = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", form]
-    return shlex.join(["cnnbench", "reproduce", study, *options, *overrides])
+def _command(study: str, rows: Sequence[str], asked: Namespace, parts: Sequence[Part]) -> str:
+    """What does the same elsewhere, as the records tell it: without where it was written, or whether it had run before."""
+    runs = [run for part in parts for row in part.rows for run in part.runs.get(row.name, ())]
+    seeds = max((run.seed + 1 for run in runs if run.seed is not None), default=asked.seeds)
+    options = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", asked.form]
+    return shlex.join(["cnnbench", "reproduce", study, *options, *common_overrides(runs)])
 
 
-def _run(study: str, rows: Sequence[str], form: str, seeds: int, overrides: Sequence[str], folder: Path) -> int:
-    """Sweep the rows and seeds of one form, into ``folder``."""
-    from cnnbench.launch import launch
-
-    names = ",".join(f"{study}/{row}" for row in rows)
-    seed = ",".join(map(str, range(seeds)))
-    own = [f"experiment={names}", f"seed={seed}", f"study.form={form}", f"hydra.sweep.dir='{folder}'"]
-    return launch(["-m", *own, *overrides])
-
-
-def evaluate(study: Study, names: Sequence[str], form: str, folder: Path) -> Part:
-    """Compare what is in ``folder`` with the report, and draw its pictures there."""
+def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refused: Mapping[str, str]) -> Part:
+    """Compare what is in ``folder`` with the report, and draw its pictures there; ``refused`` rows could not be run."""
     from cnnbench.studies.pictures import draw
 
     rows = [load_row(study.name, name, form) for name in names]
     runs = runs_by_row(study.name, folder)
-    table = build_table(study, rows, runs, form)
+    table = build_table(study, rows, runs, form, refused)
     usable = {row: [run for run in found if run.status in ("completed", "diverged")] for row, found in runs.items()}
-    judgements = [judge(claim, study, usable, form) for claim in study.claims]
+    judgements = [judge(claim, study, runs, form) for claim in study.claims]
     pictures = draw(study, table, usable, form, folder / "pictures")
     part = Part(form, rows, runs, table, judgements, pictures)
     print(f"\n{terminal_table(study, part)}\n")
@@ -127,14 +127,15 @@ def terminal_table(study: Study, part: Part) -> str:
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, "-" * len(max(lines, key=len)))
     verdicts = [f"{j.verdict:<13} {j.claim.says}  {j.evidence}" for j in part.judgements]
-    return "\n".join([title(study, part), "", *lines, "", *verdicts])
+    refused = [f"not run here: {refusal(line)}" for line in part.table if line.refused]
+    return "\n".join([title(study, part), "", *lines, "", *refused, *verdicts])
 
 
 def _terminal_line(line: Line) -> list[str]:
     cells = [
         text
         for cell in line.cells
-        for text in (reported_text(cell), ours_text(cell), f"{gap_text(cell)} {MARKS[cell.fit]}".strip())
+        for text in (reported_text(cell), ours_text(cell, line.n), f"{gap_text(cell)} {MARKS[cell.fit]}".strip())
     ]
     return [line.row.name, *cells, count_text(line)]
 

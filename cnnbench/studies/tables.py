@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from cnnbench.results.collect import Run
@@ -12,6 +14,7 @@ from cnnbench.results.statistics import CONFIDENCE, Summary, summarise, t_quanti
 from cnnbench.studies.measure import measure, metric_of
 from cnnbench.studies.study import Reported, Row, Study
 
+TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
 RELATIVE = 0.1  # the tolerance of what is not a share, of the reported number
 WIDE = 4  # columns from which on a table has one cell for all that it says of a number
 Fit = Literal["match", "differs", ""]
@@ -30,28 +33,37 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table: ``n`` runs with a result, of which ``diverged`` lack some numbers; ``failed`` have none."""
+    """One row of the table: the means are of ``n`` completed runs; ``lost`` counts the others by how they ended.
+
+    ``refused`` says why the row could not be run.
+    """
 
     row: Row
     cells: tuple[Cell, ...]
     n: int
-    diverged: int
-    failed: int
+    lost: Mapping[str, int]
+    refused: str = ""
 
 
-def build_table(study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], form: str) -> list[Line]:
+def build_table(
+    study: Study,
+    rows: Sequence[Row],
+    runs: Mapping[str, Sequence[Run]],
+    form: str,
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> list[Line]:
     """The table of a study in one form; a row without runs has empty cells."""
     lines = []
     for row in rows:
         all_runs = runs.get(row.name, [])
-        counted = [run for run in all_runs if run.status in ("completed", "diverged")]
+        counted = [run for run in all_runs if run.completed]
         cells = []
         for column in study.columns:
             expression = column.measures[form]
             ours = summarise([measure(run, expression) for run in counted])
             cells.append(compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance))
-        diverged = sum(run.status == "diverged" for run in counted)
-        lines.append(Line(row, tuple(cells), len(counted), diverged, len(all_runs) - len(counted)))
+        lost = Counter(run.status for run in all_runs if not run.completed)
+        lines.append(Line(row, tuple(cells), len(counted), lost, refused.get(row.name, "")))
     return lines
 
 
@@ -62,7 +74,7 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
     other number), or within the interval in which one more run of ours would lie with a probability of 95%
     (mean ± t s sqrt(1 + 1/n); Hahn & Meeker 1991), for which it takes three runs.
     """
-    if reported is None or ours.mean is None:
+    if reported is None or ours.mean is None or metric in TIMES:
         return Cell(metric, reported, ours, None, "")
     low, high = reported if isinstance(reported, tuple) else (reported, reported)
     gap = ours.mean - high if ours.mean > high else ours.mean - low if ours.mean < low else 0.0
@@ -74,9 +86,10 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
 
 
 def count_text(line: Line) -> str:
-    """``3``, ``3, 1 of them diverged`` or ``2, 1 more failed``."""
-    diverged = f", {line.diverged} of them diverged" if line.diverged else ""
-    return f"{line.n}{diverged}" + (f", {line.failed} more failed" if line.failed else "")
+    """``3``, or ``2, and 1 diverged``, or ``not run``."""
+    if not line.n and not line.lost:
+        return "not run"
+    return str(line.n) + "".join(f", and {count} {how}" for how, count in line.lost.items())
 
 
 def reported_text(cell: Cell) -> str:
@@ -87,11 +100,12 @@ def reported_text(cell: Cell) -> str:
     return " to ".join(number(part, cell.metric) for part in parts)
 
 
-def ours_text(cell: Cell) -> str:
-    """``61.20 ± 0.41``, a count in few characters, or a dash."""
+def ours_text(cell: Cell, n: int) -> str:
+    """``61.20 ± 0.41``, a count in few characters, or a dash; with its own n where not all ``n`` runs have the number."""
     if cell.metric in COSTS:
         return compact(cell.ours.mean)
-    return plus_minus(cell.ours.mean, cell.ours.std, cell.metric)
+    text = plus_minus(cell.ours.mean, cell.ours.std, cell.metric)
+    return f"{text} (n = {cell.ours.n})" if 0 < cell.ours.n < n else text
 
 
 def gap_text(cell: Cell) -> str:

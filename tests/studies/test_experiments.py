@@ -11,7 +11,9 @@ from helpers import config
 from cnnbench import training
 from cnnbench.config import expand, expand_globs, groups
 from cnnbench.errors import RequestError
-from cnnbench.studies.claims import KINDS
+from cnnbench.results.names import SPLITS
+from cnnbench.studies.claims import KINDS, read
+from cnnbench.studies.measure import metric_of
 from cnnbench.studies.study import load_row, load_study, row_names, studies
 
 ROWS = {"eq2425": 11, "cifar100_hw3": 12, "int305_cifar10": 3, "int305_mnist": 19, "dl2020_mnist": 3}
@@ -63,12 +65,14 @@ def test_every_claim_can_be_read_and_names_rows_and_columns(study):
     loaded, rows = load_study(study), row_names(study)
     assert loaded.baseline in rows
     for claim in loaded.claims:
-        matches = [m for pattern, _ in KINDS if (m := pattern.fullmatch(claim.holds))]
-        assert len(matches) == 1, claim.holds
-        named = [text for text in matches[0].groups() if text not in "<>~" and not text.isdigit()]
-        last = named.pop()
-        assert loaded.column(last) or "/" in last or " finds " in claim.holds
-        assert set(named) <= set(rows), claim.holds
+        assert sum(bool(pattern.fullmatch(claim.holds)) for pattern, _ in KINDS) == 1, claim.holds
+        parts = read(claim, loaded)[0].groupdict()
+        assert {name for key, name in parts.items() if key in "abcd"} <= set(rows), claim.holds
+        assert "on" not in parts or known_column(loaded, parts["on"]), claim.holds
+
+
+def known_column(study, name):
+    return study.column(name) or metric_of(name).partition("/")[0] in SPLITS
 
 
 def test_a_glob_of_experiments_is_written_out():

@@ -7,6 +7,7 @@ import pytest
 from cnnbench.__main__ import main
 from cnnbench.errors import RequestError
 from cnnbench.studies import reproduce
+from cnnbench.studies.running import folder_of
 
 SMALL = ["data=digits", "data.limit_train=160", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=none"]
 
@@ -24,7 +25,7 @@ def test_a_small_reproduction_says_that_it_is_small(made):
     status, folder = made
     assert status == 0
     page = (folder / "docs" / "dl2020_mnist.md").read_text()
-    assert "a smaller budget: 2 of 30 epochs, 160 training images" in page
+    assert "another budget: 2 of 30 epochs, Digits instead of MNIST (160 training images)" in page
     assert "`data=digits`" in page
     assert "| `lr_0.01` |" in page and "| `lr_0.0001` |" not in page
     assert "no finished run of lr_0.0001" in page
@@ -41,13 +42,50 @@ def test_its_pictures_are_there(made):
 def test_no_train_writes_the_same_tables_again(made, tmp_path, monkeypatch):
     _, folder = made
     monkeypatch.setattr("cnnbench.launch.launch", lambda *_: pytest.fail("it trained"))
-    arguments = ["--rows", "lr_0.01", "lr_0.05", "--folder", str(folder / "runs"), "--out", str(tmp_path)]
-    assert reproduce.main(["dl2020_mnist", *arguments, "--no-train"]) == 0
+    arguments = ["--rows", "lr_0.01", "lr_0.05", "--seeds", "2", "--folder", str(folder / "runs")]
+    assert reproduce.main(["dl2020_mnist", *arguments, "--out", str(tmp_path), "--no-train"]) == 0
+    again, before = ((path / "dl2020_mnist.md").read_text() for path in (tmp_path, folder / "docs"))
+    assert again == before
+    # the command is of what ran, though this call has no overrides
+    options = "--rows lr_0.01 lr_0.05 --seeds 2 --form published data=digits data.limit_train=160"
+    assert f"cnnbench reproduce dl2020_mnist {options} trainer.max_epochs=2" in again
 
-    def tables(path):
-        return [line for line in path.read_text().splitlines() if line.startswith("|")]
 
-    assert tables(tmp_path / "dl2020_mnist.md") == tables(folder / "docs" / "dl2020_mnist.md")
+def test_no_train_says_which_runs_are_missing(made, tmp_path, capsys):
+    _, folder = made
+    arguments = ["--rows", "lr_0.0001", "lr_0.01", "--folder", str(folder / "runs"), "--out", str(tmp_path)]
+    assert reproduce.main(["dl2020_mnist", *arguments, "--no-train"]) == 1
+    told = capsys.readouterr().out
+    assert "published, lr_0.0001: seeds 0, 1, 2 not run" in told
+    assert "published, lr_0.01: seed 2 not run" in told
+    assert "| `lr_0.0001` | learning rate 0.0001 | 97.00 | – |" in (tmp_path / "dl2020_mnist.md").read_text()  # noqa: RUF001
+
+
+def test_a_row_that_cannot_be_run_does_not_keep_the_others_from_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    rows = ["--rows", "baseline", "fine_tune", "--seeds", "1"]
+    here = [*SMALL, "data.image_size=28", "sweep.isolate=false"]  # so that it is this process that has no network
+    assert main(["reproduce", "int305_mnist", *rows, *here, "--dry-run"]) == 1
+    told = capsys.readouterr().out
+    assert "baseline                 1 x" in told and "fine_tune                cannot be run: model.weights" in told
+    folder = tmp_path / "o'b"  # an apostrophe in a folder's name is no quote
+    assert main(["reproduce", "int305_mnist", *rows, *here, "--folder", str(folder)]) == 1
+    assert "published, fine_tune: seed 0 not run" in capsys.readouterr().out
+    page = (folder / "reproduction.md").read_text()
+    assert "Not run here: `fine_tune` (model.weights=imagenet" in page
+    assert [line.rpartition("| ")[2] for line in page.splitlines() if line.startswith("| `")] == ["1 |", "not run |"]
+
+
+def test_the_folder_is_named_after_what_changes_a_result():
+    plain = folder_of("eq2425", ["optimizer.lr=0.1"])
+    nothing = ["sweep.repeat_failed=true", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "logger=none"]
+    assert folder_of("eq2425", ["optimizer.lr=0.1", *nothing]) == plain
+    assert folder_of("eq2425", ["optimizer.lr=0.2"]) != plain != folder_of("eq2425", [])
 
 
 def test_a_dry_run_lists_and_estimates_and_trains_nothing(tmp_path, monkeypatch, capsys):
@@ -66,6 +104,10 @@ def test_a_dry_run_lists_and_estimates_and_trains_nothing(tmp_path, monkeypatch,
         (["eq2425", "--form", "correct"], "corrected"),
         (["eq2425", "--seeds", "0"], "at least 1"),
         (["eq2425", "--dry"], "--dry"),
+        (["eq2425", "optimizer.lr=0.1,0.2"], "pooled"),
+        (["eq2425", "optimizer.lr=interval(0.1,0.2)"], "pooled"),
+        (["eq2425", "optimizer.lr=[0.1"], "optimizer.lr"),
+        (["eq2425", "seed=3"], "--seeds"),
         ([], "STUDY"),
     ],
 )
