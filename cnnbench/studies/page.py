@@ -38,9 +38,9 @@ def title(study: Study, part: Part) -> str:
     return f"{study.name}, {part.form}" + (f" ({other})" if other else "")
 
 
-def render(study: Study, parts: Sequence[Part], command: str, folder: Path) -> str:
-    """The page; pictures are linked relative to ``folder``."""
-    lines = [f"# {study.title}", "", f"Study `{study.name}`. Report: {study.report}.", ""]
+def render(study: Study, parts: Sequence[Part], command: str, folder: Path, note: str | None = None) -> str:
+    """The page; pictures are linked relative to ``folder``, and ``note`` stands under the title."""
+    lines = [f"# {study.title}", "", f"Study `{study.name}`. Report: {study.report}.", "", *([note, ""] if note else [])]
     for part in parts:
         lines += _part(study, part, folder)
     if study.notes:

@@ -38,6 +38,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="of the runs (outputs/reproduce/STUDY)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="also write DIR/STUDY.md and its pictures")
+    parser.add_argument("--note", metavar="TEXT", help="what a reader should know, under the page's title")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and estimate the time; train nothing")
     parser.add_argument("--no-train", action="store_true", help="write the tables from the runs that are there")
     return parser
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         ended, refused[form] = run_rows(study.name, rows, form, asked.seeds, overrides, folder / form)
         status = max(status, ended)
     parts = [evaluate(study, rows, form, folder / form, refused.get(form, {})) for form in forms]
-    for path in write(study, parts, _command(study.name, named, asked, parts), folder, asked.out):
+    for path in write(study, parts, _command(study.name, named, asked, parts), folder, asked.out, asked.note):
         print(f"  {path}")
     left = [f"{part.form}, {told}" for part in parts for told in undone(rows, asked.seeds, part.runs)]
     if left and (status or asked.no_train):
@@ -85,6 +86,7 @@ def _command(study: str, rows: Sequence[str], asked: Namespace, parts: Sequence[
     runs = [run for part in parts for row in part.rows for run in part.runs.get(row.name, ())]
     seeds = max((run.seed + 1 for run in runs if run.seed is not None), default=asked.seeds)
     options = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", asked.form]
+    options += ["--note", asked.note] if asked.note else []
     return shlex.join(["cnnbench", "reproduce", study, *options, *common_overrides(runs)])
 
 
@@ -140,10 +142,12 @@ def _terminal_line(line: Line) -> list[str]:
     return [line.row.name, *cells, count_text(line)]
 
 
-def write(study: Study, parts: Sequence[Part], command: str, folder: Path, out: Path | None) -> list[Path]:
+def write(
+    study: Study, parts: Sequence[Part], command: str, folder: Path, out: Path | None, note: str | None = None
+) -> list[Path]:
     """Write the page beside the runs and, with ``out``, with copies of its pictures there; returns the pages."""
     path = folder / PAGE
-    write_atomically(path, render(study, parts, command, folder))
+    write_atomically(path, render(study, parts, command, folder, note))
     if out is None:
         return [path]
     import shutil
@@ -156,5 +160,5 @@ def write(study: Study, parts: Sequence[Part], command: str, folder: Path, out: 
         shutil.copyfile(source, target)
     moved = [Part(**{**vars(part), "pictures": [(copied[p], told) for p, told in part.pictures]}) for part in parts]
     target = out / f"{study.name}.md"
-    write_atomically(target, render(study, moved, command, out))
+    write_atomically(target, render(study, moved, command, out, note))
     return [path, target]
