@@ -40,7 +40,13 @@ def title(study: Study, part: Part) -> str:
 
 def render(study: Study, parts: Sequence[Part], command: str, folder: Path, note: str | None = None) -> str:
     """The page; pictures are linked relative to ``folder``, and ``note`` stands under the title."""
-    lines = [f"# {study.title}", "", f"Study `{study.name}`. Report: {study.report}.", "", *([note, ""] if note else [])]
+    lines = [
+        f"# {study.title}",
+        "",
+        f"Study `{study.name}`. Report: {study.report}.",
+        "",
+        *([note, ""] if note else []),
+    ]
     for part in parts:
         lines += _part(study, part, folder)
     if study.notes:
