@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cnnbench.arguments import quoted
 from cnnbench.config import compose, explain, resolved, run_folder
 from cnnbench.errors import RequestError
 from cnnbench.results.collect import Run
@@ -93,13 +94,12 @@ def refusals(
 def _sweep(study: str, rows: Sequence[str], form: str, seeds: int, overrides: Sequence[str], folder: Path) -> list[str]:
     """The command line of the sweep."""
     names, seed = ",".join(f"{study}/{row}" for row in rows), ",".join(map(str, range(seeds)))
-    escaped = str(folder).replace("'", r"\'")
     return [
         "-m",
         f"experiment={names}",
         f"seed={seed}",
         f"study.form={form}",
-        f"hydra.sweep.dir='{escaped}'",
+        f"hydra.sweep.dir={quoted(folder)}",
         *overrides,
     ]
 
