@@ -52,7 +52,16 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the rate with the lowest loss, or the steepest point where that is lower: two digits."""
+        """A tenth of the rate with the lowest loss, or the steepest point where that is lower: two digits.
+
+        Raises:
+            RequestError: that is below the rates tried, for the loss never fell.
+        """
+        if self.lowest / 10 < self.lrs[0]:
+            raise RequestError(
+                f"nothing to suggest: the loss was lowest at {self.lowest:.1e}, among the first rates tried, so it never "
+                f"fell; more steps ({len(self.lrs)} were taken) or a lower first rate ({self.lrs[0]:.1e}) may tell more"
+            )
         return float(f"{min(self.lowest / 10, self.steepest):.1e}")
 
     @property
@@ -83,7 +92,7 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
         steps: at most; the test ends earlier where the loss explodes.
 
     Raises:
-        RequestError: the range is empty, or the loss exploded, or never fell, before it said anything.
+        RequestError: the range is empty, or the loss exploded before it said anything.
     """
     if not 0 < low < high:
         raise RequestError(f"the learning rates must rise from above 0, got {low:g} to {high:g}")
@@ -120,13 +129,7 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
         smoothed.append(corrected)
     if len(lrs) < LEAST:
         raise RequestError(f"the loss exploded at {lr:.1e} after {len(lrs)} steps; begin lower than {low:.1e}")
-    found = RangeTest(lrs, losses, smoothed, exploded)
-    if found.suggestion < low:
-        raise RequestError(
-            f"nothing to suggest: the loss was lowest at {found.lowest:.1e}, among the first rates tried, so it never fell; "
-            f"more steps ({steps} were taken) or a lower first rate ({low:.1e}) may tell more"
-        )
-    return found
+    return RangeTest(lrs, losses, smoothed, exploded)
 
 
 def _step(classifier: ImageClassifier, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:

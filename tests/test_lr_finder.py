@@ -73,7 +73,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 def test_a_loss_that_never_falls_suggests_nothing():
     with pytest.raises(RequestError, match=r"lowest at 1\.\de\+0\d, among the first rates tried, so it never fell"):
-        range_test(config("optimizer=sgd"), low=10.0, high=20.0, steps=12)
+        _ = range_test(config("optimizer=sgd"), low=10.0, high=20.0, steps=12).suggestion
 
 
 def test_of_a_switch_the_rate_that_it_begins_with_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, config
 from same import differences
-from test_ddp import BASE, DDP, DROPOUT, fault, go
+from test_ddp import BASE, DDP, DROPOUT, go
 
 from cnnbench import preflight
 from cnnbench.errors import RequestError
@@ -38,28 +38,22 @@ def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(started, printed, strict=True)]
 
 
-def test_two_machines_stop_go_on_and_learn_what_two_devices_of_one_do(tmp_path: Path) -> None:
-    asked = [*TWO, "hydra.run.dir=two", *fault("term", 10, 1, tmp_path)]  # on the second machine
-    stopped = on_two_machines(tmp_path, *asked)
-    record = read_record(tmp_path / "two")
+def test_a_sweep_over_two_machines_stops_goes_on_and_outlives_a_process_of_the_second(tmp_path: Path) -> None:
+    asked = [
+        "-m", *TWO, "seed=0,1", "hydra.sweep.dir=s", "+callbacks.f._target_=faults.Fault", "+callbacks.f.rank=1",
+        "+callbacks.f.by_seed={0:term,1:exit}", "+callbacks.f.step=10", f"+callbacks.f.folder={tmp_path}",
+    ]  # fmt: skip
+    stopped = on_two_machines(tmp_path, *asked)  # a process of the second machine is told to
+    record = read_record(tmp_path / "s" / "seed=0")
     assert record["status"] == "interrupted" and record["environment"]["devices"] == 2, (record["error"], stopped)
     again = on_two_machines(tmp_path, *asked)
-    assert [status for status, _ in again] == [0, 0], again
-    assert read_record(tmp_path / "two")["resumed"]
+    first, second = (read_record(tmp_path / "s" / f"seed={seed}") for seed in (0, 1))
+    assert [first["status"], second["status"]] == ["completed", "failed"], again
+    assert first["resumed"] and "process 2 of 2: the process ended itself with status 3" in second["error"]["message"]
+    assert [status for status, _ in again] == [1, 1]
+    assert sum("machine 2: run 2" in text for _, text in again) == 1  # the other one leads
     go(tmp_path / "one", *TWO, "trainer.devices=2", "trainer.num_nodes=1")
-    assert not differences(tmp_path / "one", tmp_path / "two")
-    assert sum("machine 2: run 1" in text for _, text in again) == 1  # the other one leads
-
-
-def test_a_sweep_over_two_machines_outlives_a_process_of_the_second(tmp_path: Path) -> None:
-    done = on_two_machines(
-        tmp_path, "-m", *TWO, "seed=1,2", "hydra.sweep.dir=s", "+callbacks.f._target_=faults.Fault",
-        "+callbacks.f.by_seed={1:exit}", "+callbacks.f.rank=1",
-    )  # fmt: skip
-    ends = {seed: read_record(tmp_path / "s" / f"seed={seed}") for seed in (1, 2)}
-    assert [ends[1]["status"], ends[2]["status"]] == ["failed", "completed"], done
-    assert "process 2 of 2: the process ended itself with status 3" in ends[1]["error"]["message"]
-    assert [status for status, _ in done] == [1, 1]
+    assert not differences(tmp_path / "one", tmp_path / "s" / "seed=0")
 
 
 def test_machines_that_nobody_asked_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

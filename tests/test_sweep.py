@@ -48,7 +48,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 ENDS = {1: "failed", 2: "diverged", 3: "failed", 4: "failed"}
-TOLD = ("it went off", "not finite in epoch 0", "killed by SIGKILL", "sweep.timeout", "cnnbench resume s")
+TOLD = ("it went off", "not finite in epoch 1", "killed by SIGKILL", "sweep.timeout", "cnnbench resume s")
 
 
 def faults(folder: Path, text: str) -> list[str]:

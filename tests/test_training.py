@@ -237,7 +237,7 @@ def test_weight_decay_can_leave_out_biases_and_norms(tmp_path: Path) -> None:
 def test_a_run_that_diverges_has_a_record(tmp_path: Path) -> None:
     record = training.train(config("optimizer=sgd", "optimizer.lr=1e30"), tmp_path)
     assert record["status"] == "diverged"
-    assert "epoch 0" in record["error"]["message"]
+    assert "epoch 1" in record["error"]["message"]
     assert read_record(tmp_path)["status"] == "diverged"
 
 

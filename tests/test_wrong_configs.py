@@ -106,7 +106,7 @@ def misspelt() -> list[tuple[str, str]]:
 def test_a_misspelt_key_is_told_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked of the function behind the message, and composed once: some hundred times would take a minute."""
     whole = compose([])
-    monkeypatch.setattr("cnnbench.config.compose", lambda choices: whole)
+    monkeypatch.setattr("cnnbench.config.compose", lambda choices, hydra: whole)
     for wrong, right in misspelt():
         told = unknown_key(wrong)
         assert "did you mean" in told and "\n" not in told, told
