@@ -7,8 +7,8 @@ SWEEP  ?= optimizer=sgd,adam,rmsprop scheduler=cosine,exp
 DIR    ?= outputs
 STUDY  ?= eq2425
 ARGS   ?=
-# of make test, on two cores: many tests wait for processes that they start
-WORKERS ?= 3
+# tests that go on at a time: three on two cores are no faster
+WORKERS ?= auto
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep train report reproduce tensorboard test torture lint docs bench clean
 
@@ -46,7 +46,7 @@ tensorboard: setup ## browse the runs below DIR=outputs, on this machine only
 	@$(BIN)/python -m cnnbench tensorboard $(DIR) $(ARGS)
 
 test: $(VENV)/.installed-test ## run the tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 torture: $(VENV)/.installed-test ## kill runs at random moments; each must go on to the identical result
 	@PYTHONPATH=tests $(BIN)/python tests/torture.py $(ARGS)

@@ -101,7 +101,7 @@ def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> Non
     )  # fmt: skip
     assert statuses(here / "s") == {0: "completed", 5: "completed", **ENDS}
     assert all(told in done.stdout for told in TOLD), done.stdout
-    assert "6/6 done, 4 failed" in done.stdout and "epoch 1" not in done.stdout  # one line, no run's own
+    assert "6/6 done, 4 failed" in done.stdout and "| train loss" not in done.stdout  # one line, no run's own
     assert "epoch 2/2" in (here / "s" / "seed=0" / "output.log").read_text()
 
 
