@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.results.collect import Run
-from cnnbench.results.figures.curves import Curve, curve
+from cnnbench.results.figures.curves import Curve, band, curve
 from cnnbench.results.figures.style import BLUE, COLOURS, MOST_LINES, ORANGE, whole_epochs
 from cnnbench.results.grid import Configuration
 from cnnbench.results.names import is_share, scale, title, unit
@@ -142,16 +142,14 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
 
 def _band(axes: Axes, line: Curve, metric: str, colour: str, name: str) -> None:
     by = scale(metric)
-    low = [by * (c - s) for c, s in zip(line.centre, line.spread, strict=True)]
-    high = [by * (c + s) for c, s in zip(line.centre, line.spread, strict=True)]
-    axes.fill_between(line.epochs, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.fill_between(line.epochs, *band(line, metric), color=colour, alpha=0.18, linewidth=0)
     axes.plot(
         line.epochs,
         [by * c for c in line.centre],
         color=colour,
         linewidth=1.5,
         label=name,
-        marker="." if len(low) < 4 else "",
+        marker="." if len(line.epochs) < 4 else "",
     )
 
 

@@ -16,6 +16,7 @@ from cnnbench.errors import RequestError
 from cnnbench.results import report
 from cnnbench.results.analysis import analyse
 from cnnbench.results.collect import collect
+from cnnbench.results.figures.curves import Curve, band
 from cnnbench.results.pareto import pareto
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x.png>&\'$x^2$'
@@ -269,3 +270,9 @@ def test_two_hundred_runs_take_seconds(runs):
     took = time.perf_counter() - start
     print(f"\n200 runs, 40 configurations: report in {took:.1f} s, {paths[0].stat().st_size / 1e6:.1f} MB")
     assert "The first 24 of 40" in paths[0].read_text()
+
+
+def test_the_band_of_a_share_stays_within_what_a_share_can_be():
+    low, high = band(Curve([1, 2], [0.5, 0.9], [0.6, 0.2]), "val/accuracy")
+    assert low == pytest.approx([0, 70]) and high == pytest.approx([100, 100])
+    assert band(Curve([1], [0.5], [0.6]), "val/loss")[0] == pytest.approx([-0.1])

@@ -48,12 +48,20 @@ def curve(configuration: Configuration, metric: str) -> Curve | None:
     return found if found.epochs else None
 
 
+def band(line: Curve, metric: str) -> tuple[list[float], list[float]]:
+    """One standard deviation below and above the curve, scaled; of a share cut at 0 and 100 %."""
+    low = [value - spread for value, spread in zip(line.centre, line.spread, strict=True)]
+    high = [value + spread for value, spread in zip(line.centre, line.spread, strict=True)]
+    if is_share(metric):
+        low, high = [max(value, 0.0) for value in low], [min(value, 1.0) for value in high]
+    by = scale(metric)
+    return [by * value for value in low], [by * value for value in high]
+
+
 def _draw(axes: Axes, line: Curve, metric: str, colour: str, dash: Any = "-", label: str = "") -> None:
     by = scale(metric)
     centre = [by * value for value in line.centre]
-    low = [by * (value - spread) for value, spread in zip(line.centre, line.spread, strict=True)]
-    high = [by * (value + spread) for value, spread in zip(line.centre, line.spread, strict=True)]
-    axes.fill_between(line.epochs, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.fill_between(line.epochs, *band(line, metric), color=colour, alpha=0.16, linewidth=0)
     marker = "o" if len(line.epochs) == 1 else ""
     axes.plot(line.epochs, centre, color=colour, linestyle=dash, marker=marker, markersize=4, label=label)
 
