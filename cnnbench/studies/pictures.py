@@ -135,8 +135,10 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
         whole_epochs(axes)
         axes.grid(alpha=0.2)
         _plain(axes)
-        if place == 0:
-            axes.legend(fontsize=8, frameon=False)
+        if place == 0:  # one for both, where no curve can cross it
+            figure.legend(
+                *axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False
+            )
     return figure
 
 
