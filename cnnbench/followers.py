@@ -23,7 +23,7 @@ import torch.distributed as dist
 
 from cnnbench.distributed import Place
 from cnnbench.machines import HERE, LEAVE, POLL, WAIT, Error, Lent, Meeting, Work, borrow
-from cnnbench.stopping import STOP_FILE
+from cnnbench.stopping import STOP_FILE, listening
 from cnnbench.sweep.isolate import context, own_session, reason
 
 PATIENCE = 3.0  # seconds, once this process has failed, to hear of another that has failed before it
@@ -197,7 +197,12 @@ def together(devices: int, machines: int, work: Work, give_up: Callable[[Error],
 
 
 def _follow(place: Place, meeting: Meeting, work: Work, reports: Connection, environ: dict[str, str]) -> None:
-    """What such a process does."""
+    """What such a process does; a stop is heard from its first moment on."""
+    with listening(patient=True):
+        _take_part(place, meeting, work, reports, environ)
+
+
+def _take_part(place: Place, meeting: Meeting, work: Work, reports: Connection, environ: dict[str, str]) -> None:
     own_session()
     os.environ.clear()
     os.environ.update(environ)

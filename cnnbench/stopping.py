@@ -1,5 +1,5 @@
-"""How a run or a sweep is asked to stop: SIGINT (Ctrl-C) and SIGTERM once, or a file that all of a sweep's runs watch;
-a run also by SIGUSR1 and SIGUSR2, with which clusters say that the time is up.
+"""How a run or a sweep is asked to stop: SIGINT (Ctrl-C), SIGTERM, or SIGUSR1 and SIGUSR2, with which clusters say that
+the time is up, once; or a file that all of a sweep's runs watch.
 
 Once asks for an end at the next good moment; the second signal ends the process at once.
 """
@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 STOP_FILE = "CNNBENCH_STOP_FILE"  # names the file that stops this sweep's runs, wherever they run
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TIME_IS_UP = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *TIME_IS_UP)
 
 _asked: str | None = None
 _tell: Path | None = None
+_patient = False
 
 
 class Stopped(Exception):
@@ -36,35 +37,46 @@ def requested() -> str | None:
 
 
 @contextmanager
-def listening(numbers: Sequence[signal.Signals] = SIGNALS, tell: Path | None = None) -> Iterator[None]:
+def listening(tell: Path | None = None, patient: bool = False) -> Iterator[None]:
     """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes.
+
+    That the time is up is handed on at the end to whoever handled it before: so a job that submitit would requeue at
+    once, and end with all its processes, first lets its run save.
 
     Args:
         tell: the file by which a sweep's own process stops the runs in all others. A worker that is told to stop, as one
             whose job a cluster preempts, stops alone.
+        patient: whether further signals change nothing, as in a process that both a cluster and the one that started it
+            tell to stop, and that the latter ends if need be.
     """
-    global _asked, _tell
+    global _asked, _tell, _patient
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     if _hear in before.values():  # an outer one listens already
         yield
         return
-    _asked, _tell = None, tell
-    for number in numbers:
+    _asked, _tell, _patient = None, tell, patient
+    for number in SIGNALS:
         signal.signal(number, _hear)
+    let_through()
     try:
         yield
     finally:
-        _asked = _tell = None
+        told = [number for number in TIME_IS_UP if number.name == _asked and callable(before[number])]
+        _asked, _tell, _patient = None, None, False
         for number, handler in before.items():
             signal.signal(number, handler)
+        for number in told:
+            signal.raise_signal(number)
 
 
 def _hear(number: int, frame: FrameType | None) -> Any:
     global _asked
     if _asked is not None:
+        if _patient:
+            return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
@@ -75,23 +87,15 @@ def _hear(number: int, frame: FrameType | None) -> Any:
         os.write(2, b"\nstopping at the next good moment; Ctrl-C again stops at once\n")
 
 
-@contextmanager
-def put_off(numbers: Sequence[signal.Signals] = TIME_IS_UP) -> Iterator[list[int]]:
-    """Within this, signals that somebody else handles are only noted, in the list; the first is handed on at the end.
+def hold_back() -> None:
+    """Let no request to stop end this process; those forked from it get it once they listen, or ``let_through``.
 
-    So a job that submitit would requeue at once, and end with all its processes, first lets its run save.
+    A cluster tells all processes of a job, the server too that its runs are forked from and that knows how they end.
     """
-    noted: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in numbers}
-        before = {number: handler for number, handler in handlers.items() if callable(handler) and handler is not _hear}
-    for number in before:
-        signal.signal(number, lambda told, frame: noted.append(told))
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if noted:
-            signal.raise_signal(noted[0])
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, *TIME_IS_UP))
+
+
+def let_through() -> None:
+    """Undo ``hold_back``; what has come since is heard now."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, *TIME_IS_UP))

@@ -40,7 +40,7 @@ from cnnbench.metrics import recall_per_class
 from cnnbench.preflight import quiet
 from cnnbench.results.record import Record, write_record
 from cnnbench.room import advice
-from cnnbench.stopping import SIGNALS, TIME_IS_UP, Stopped, listening
+from cnnbench.stopping import Stopped, listening
 from cnnbench.terminal import say
 
 
@@ -61,7 +61,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         RequestError: the folder holds another configuration's run, or another process is running in it.
     """
     folder, mark = Path(folder), fingerprint(config)
-    with claim.claimed(folder), listening((*SIGNALS, *TIME_IS_UP)):
+    with claim.claimed(folder), listening():
         finished = claim.finished(folder, mark)
         if finished is not None:
             return finished
@@ -105,8 +105,7 @@ def _follow(
     keep_freed_memory()
     torch.set_num_threads(threads)
     try:
-        with listening((*SIGNALS, *TIME_IS_UP)):  # a cluster tells every process
-            _run(config, folder, record, build_data(config), resumed, place)
+        _run(config, folder, record, build_data(config), resumed, place)
     except (Diverged, KeyboardInterrupt, Stopped):
         return None  # all came to that together
     except Exception as error:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -26,7 +27,7 @@ from cnnbench.environment import environment
 from cnnbench.errors import RequestError
 from cnnbench.results.collect import PRUNED
 from cnnbench.results.record import Record, RecordError, read_record, write_record
-from cnnbench.stopping import STOP_FILE, listening, put_off, requested
+from cnnbench.stopping import STOP_FILE, TIME_IS_UP, let_through, listening, requested
 
 POLL = 0.1  # seconds between two looks at the clock and at what was asked
 TAKEN = 75  # exit status: another process is running this
@@ -103,7 +104,7 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
     Raises:
         TakenError: another process is running this.
     """
-    with put_off() as time_is_up, listening():
+    with listening(patient=True):  # a worker's; whoever sweeps listens already
         (job.folder / ENOUGH).unlink(missing_ok=True)
         process = context().Process(target=_work, args=(job, {**os.environ, **(environ or {})}))
         process.start()  # returns once the process is there; the server may have had to import first
@@ -111,9 +112,11 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
         stopping = late = False
         while process.exitcode is None:
             process.join(POLL)
-            if not stopping and (time_is_up or requested() is not None or (job.folder / ENOUGH).exists()):
+            if not stopping and (requested() is not None or (job.folder / ENOUGH).exists()):
                 stopping = True
-                process.terminate()
+                as_told = [number for number in TIME_IS_UP if number.name == requested()]
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid or 0, *(as_told or [signal.SIGTERM]))
             if minutes is not None and time.monotonic() - start > 60 * minutes and not late:
                 late = True
                 _kill(process)
@@ -169,11 +172,17 @@ def _kill(process: ForkServerProcess) -> None:
 def own_session() -> None:
     """Leave Ctrl-C in a terminal to the sweep, which tells its processes; end with it."""
     os.setsid()
+    let_through()
     exit_with_parent(multiprocessing.parent_process())
 
 
 def _work(job: Job, environ: dict[str, str]) -> None:
-    """What the process does."""
+    """What the process does; a stop is heard from its first moment on."""
+    with listening(patient=True):
+        _run(job, environ)
+
+
+def _run(job: Job, environ: dict[str, str]) -> None:
     own_session()
     os.environ.clear()
     os.environ.update(environ)

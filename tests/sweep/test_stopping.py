@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from helpers import config
 
 from cnnbench.results.record import read_record
-from cnnbench.stopping import STOP_FILE, listening, put_off, requested
+from cnnbench.stopping import STOP_FILE, listening, requested
 from cnnbench.sweep.isolate import Job, run_isolated
 
 
@@ -29,14 +30,32 @@ def test_a_worker_stops_alone_and_a_sweep_stops_all(tmp_path: Path, monkeypatch:
         assert requested() == "SIGTERM" and stop.exists()
 
 
-def test_nothing_is_put_off_that_nobody_handles() -> None:
-    assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
-    with put_off() as noted:
-        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
-    assert noted == []
+def test_a_second_signal_ends_at_once_but_for_those_that_are_told_from_several_sides() -> None:
+    ends = []
+    for patient in (False, True):
+        child = os.fork()
+        if not child:
+            with listening(patient=patient):
+                signal.raise_signal(signal.SIGUSR2)
+                signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert ends == [-signal.SIGTERM, 0]
+
+
+def test_a_run_that_is_stopped_before_it_could_listen_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = tmp_path / "stop"
+    stop.touch()
+    monkeypatch.setenv(STOP_FILE, str(stop))
+    for number in range(5):
+        record = run_isolated(Job(config(), tmp_path / str(number), [], {}))
+        assert record["status"] == "interrupted" and "SIGTERM" in record["error"]["message"]
 
 
 def test_a_run_has_saved_before_whoever_requeues_its_job_hears_that_the_time_is_up(tmp_path: Path) -> None:
+    """All processes of a job are told, one after the other: here first the server, and more than once."""
     cfg = config(
         "+callbacks.f._target_=faults.Fault", "+callbacks.f.how=wait", "+callbacks.f.step=3", f"+callbacks.f.folder={tmp_path}"
     )  # fmt: skip
@@ -48,13 +67,18 @@ def test_a_run_has_saved_before_whoever_requeues_its_job_hears_that_the_time_is_
     def time_is_up() -> None:
         while not (tmp_path / "seed0").exists():
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGUSR2)
+        for process in (forkserver._forkserver._forkserver_pid, os.getpid()):  # type: ignore[attr-defined]
+            for _ in range(3):
+                os.kill(process, signal.SIGUSR2)
+                time.sleep(0.2)
 
     before = signal.signal(signal.SIGUSR2, requeue)
     try:
-        threading.Thread(target=time_is_up, daemon=True).start()
+        telling = threading.Thread(target=time_is_up, daemon=True)
+        telling.start()
         record = run_isolated(Job(cfg, folder, [], {}))
+        telling.join()
     finally:
         signal.signal(signal.SIGUSR2, before)
-    assert heard == ["interrupted"] and record["status"] == "interrupted"
+    assert heard[0] == "interrupted" and record["status"] == "interrupted"
     assert (folder / "checkpoints" / "last.ckpt").exists()
