@@ -83,19 +83,20 @@ def _hear(number: int, frame: FrameType | None) -> Any:
     _asked = signal.Signals(number).name
     if _tell is not None:
         _tell.touch()
-    if number == signal.SIGINT:
+    if number == signal.SIGINT and not _patient:
         os.write(2, b"\nstopping at the next good moment; Ctrl-C again stops at once\n")
 
 
 def hold_back() -> None:
     """Let no request to stop end this process; those forked from it get it once they listen, or ``let_through``.
 
-    A cluster tells all processes of a job, the server too that its runs are forked from and that knows how they end.
+    A cluster tells all processes of a job, and a terminal all of a command: also the server that runs are forked from,
+    which knows how they end.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, *TIME_IS_UP))
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def let_through() -> None:
     """Undo ``hold_back``; what has come since is heard now."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, *TIME_IS_UP))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -13,11 +13,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from cnnbench.environment import environment
 from cnnbench.errors import RequestError
 from cnnbench.results.collect import PRUNED
 from cnnbench.results.record import Record, RecordError, read_record, write_record
-from cnnbench.stopping import STOP_FILE, TIME_IS_UP, let_through, listening, requested
+from cnnbench.stopping import STOP_FILE, TIME_IS_UP, hold_back, let_through, listening, requested
 
 POLL = 0.1  # seconds between two looks at the clock and at what was asked
 TAKEN = 75  # exit status: another process is running this
@@ -65,10 +65,15 @@ def context() -> ForkServerContext:
 
 def warm_up() -> None:
     """Start the server now, so that it imports while the caller does other things."""
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     context()
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # which the server starts otherwise, and which lets signals through again
+    hold_back()  # the server is there before it can say so itself
+    try:
+        forkserver.ensure_running()
+    finally:
+        let_through()
 
 
 def call_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -78,17 +83,31 @@ def call_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         Exception: what ``function`` raised.
         RequestError: the process was killed.
     """
-    with ProcessPoolExecutor(1, context(), initializer=own_session) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise RequestError(
-                "the process that checks the runs was killed (often: the system had run out of memory)"
-            ) from error
-        except KeyboardInterrupt:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
+    receive, send = context().Pipe(duplex=False)
+    process = context().Process(target=_answer, args=(send, function, arguments))
+    try:
+        process.start()
+        send.close()
+        value, error, where = receive.recv()
+    except EOFError as error:
+        raise RequestError(
+            "the process that checks the runs was killed (often: the system had run out of memory)"
+        ) from error
+    except KeyboardInterrupt:
+        if process.pid:
+            process.kill()
+        raise
+    if error is not None:
+        raise error from RuntimeError(where)
+    return value
+
+
+def _answer(send: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    own_session()
+    try:
+        send.send((function(*arguments), None, ""))
+    except Exception as error:
+        send.send((None, error, traceback.format_exc()))
 
 
 def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, str] | None = None) -> Record:

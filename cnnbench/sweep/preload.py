@@ -2,7 +2,6 @@
 
 from importlib import import_module
 
-from cnnbench.environment import code_version
 from cnnbench.stopping import hold_back
 
 MODULES = (  # by name: an import whose name is not used is one that a linter takes away
@@ -14,7 +13,7 @@ MODULES = (  # by name: an import whose name is not used is one that a linter ta
     "torch.utils.flop_counter",
     "torch.utils.tensorboard",
 )
-hold_back()  # before the imports, whose threads would be told instead
+hold_back()  # first, for a thread that an import starts would be told instead
 for name in MODULES:
     import_module(name)
-code_version()  # asks git, once for all runs
+import_module("cnnbench.environment").code_version()  # asks git, once for all runs

@@ -71,7 +71,12 @@ class Progress:
     @property
     def failed(self) -> int:
         """Runs that have ended, but not as they should."""
-        return sum(record["status"] != "completed" for record in self.ended.values()) - self.pruned
+        return sum(record["status"] in ("failed", "diverged") for record in self.ended.values())
+
+    @property
+    def interrupted(self) -> int:
+        """Runs that were asked to stop."""
+        return sum(record["status"] == "interrupted" for record in self.ended.values()) - self.pruned
 
     @property
     def pruned(self) -> int:
@@ -99,9 +104,15 @@ class Progress:
     def line(self, width: int | None = None) -> str:
         """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``; cut to
         ``width`` characters, of the best run's name first."""
-        counts = [f"{len(self.ended)}{'' if self.total is None else f'/{self.total}'} done"]
-        counts += [f"{len(self.running)} running"] * bool(self.running) + [f"{self.failed} failed"] * bool(self.failed)
-        counts += [f"{self.pruned} ended early"] * bool(self.pruned)
+        done = len(self.ended) - self.interrupted
+        counts = [f"{done}{'' if self.total is None else f'/{self.total}'} done"]
+        for count, what in (
+            (len(self.running), "running"),
+            (self.failed, "failed"),
+            (self.pruned, "ended early"),
+            (self.interrupted, "interrupted"),
+        ):
+            counts += [f"{count} {what}"] * bool(count)
         parts = [", ".join(counts)]
         left = self.seconds_left()
         if left is not None and self.total is not None and len(self.ended) < self.total:
