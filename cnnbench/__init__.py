@@ -48,7 +48,7 @@ OmegaConf.
 ``figures``         figures of one run                           (leaf)
 ``summary``         what is told of one run, when it starts and when it ends
 ``terminal``        how the person is told, and how much         (leaf)
-``memory``          glibc's allocator, told to keep memory       (leaf)
+``memory``          the allocator and collector of a process     (leaf)
 ``environment``     versions, code and hardware, for the record  (leaf)
 ``arguments``       how a verb's options are parsed              (leaf)
 ``errors``          ``RequestError``, and did-you-mean           (leaf)

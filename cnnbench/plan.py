@@ -16,6 +16,7 @@ from cnnbench import claim
 from cnnbench.arguments import quoted
 from cnnbench.config import compose, expand, fingerprint
 from cnnbench.errors import RequestError
+from cnnbench.memory import importing
 from cnnbench.results.record import FILE
 from cnnbench.sweep import cells as grid
 from cnnbench.sweep.isolate import call_isolated, warm_up
@@ -148,7 +149,8 @@ def check_runs(configs: Sequence[dict[str, Any]]) -> None:
     """Build all that the configurations name, which has to import torch; raises RequestError."""
     if not configs:
         return
-    from cnnbench.preflight import check, quiet
+    with importing():
+        from cnnbench.preflight import check, quiet
 
     quiet()
     for config in configs:

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -60,13 +61,21 @@ def context() -> ForkServerContext:
         multiprocessing.set_start_method(None, force=True)  # joblib's workers pass on a name that nobody else knows
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(PRELOAD)
+    if _has_a_server():  # as CPython has it, such a process would start another one
+        forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
     return found
+
+
+def _has_a_server() -> bool:
+    """Whether this process itself is from the server."""
+    server = getattr(forkserver, "_forkserver", None)
+    return bool(getattr(server, "_forkserver_address", None)) and not getattr(server, "_forkserver_pid", None)
 
 
 def warm_up() -> None:
     """Start the server now, so that it imports while the caller does other things."""
-    from multiprocessing import forkserver, resource_tracker
-
+    if _has_a_server():
+        return
     context()
     resource_tracker.ensure_running()  # which the server starts otherwise, and which lets signals through again
     hold_back()  # the server is there before it can say so itself

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from cnnbench.memory import importing
 from cnnbench.stopping import hold_back
 
 MODULES = (  # by name: an import whose name is not used is one that a linter takes away
@@ -14,6 +15,7 @@ MODULES = (  # by name: an import whose name is not used is one that a linter ta
     "torch.utils.tensorboard",
 )
 hold_back()  # first, for a thread that an import starts would be told instead
-for name in MODULES:
-    import_module(name)
+with importing():
+    for name in MODULES:
+        import_module(name)
 import_module("cnnbench.environment").code_version()  # asks git, once for all runs

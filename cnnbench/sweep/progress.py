@@ -26,6 +26,7 @@ LOOK, REST = 0.5, 20
 # In a file: seconds between two lines where a run has begun or ended since, and where none has, which grows with time.
 QUIET, QUIETER, SHARE = 5.0, 30.0, 0.05
 EPOCHS = "metrics.csv"
+TICK = 0.02  # seconds that a file's time may be behind the clock
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Progress:
     total: int | None
     objective: str
     epochs: int
-    since: float = field(default_factory=time.time)
+    since: float = field(default_factory=lambda: time.time() - TICK)
     ended: dict[Path, Record] = field(default_factory=dict)
     running: dict[Path, float] = field(default_factory=dict)  # with the share of its epochs that is done
 
