@@ -8,6 +8,7 @@ what the largest step needs anyway (figures in benchmarks/README.md).
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import platform
@@ -46,6 +47,7 @@ def importing() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # triton looks for leaks at the end
         gc.enable()
 
 

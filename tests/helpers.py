@@ -77,6 +77,7 @@ def _command(arguments: Sequence[str], cwd: str, environ: dict[str, str], stream
     os.chdir(cwd)
     sys.argv = ["cnnbench", *arguments]
     sys.path[:0] = environ["PYTHONPATH"].split(os.pathsep)
+    atexit.unregister(os._exit)  # the server's way to end
     from cnnbench.__main__ import main
 
     try:

@@ -27,7 +27,7 @@ def records(folder: Path) -> list[dict]:
 
 
 def test_one_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
-    done = cnnbench(*SMALL, "hydra.run.dir=here", cwd=tmp_path, check=0)
+    done = cnnbench(*SMALL, "hydra.run.dir=here", cwd=tmp_path, check=0, fresh=True)
     assert "accuracy macro recall" in done.stdout
     assert done.stderr == ""
     run = tmp_path / "here"
@@ -45,7 +45,9 @@ def test_one_run_leaves_the_files_of_the_contract(tmp_path: Path) -> None:
 
 
 def test_a_sweep_ends_with_a_leaderboard_over_seeds(tmp_path: Path) -> None:
-    done = cnnbench("-m", *SMALL, "optimizer=sgd,adam", "seed=range(2)", "hydra.sweep.dir=s", cwd=tmp_path, check=0)
+    done = cnnbench(
+        "-m", *SMALL, "optimizer=sgd,adam", "seed=range(2)", "hydra.sweep.dir=s", cwd=tmp_path, check=0, fresh=True
+    )
     assert "[4/4]" in done.stdout and "leaderboard.md" in done.stdout
     assert len(records(tmp_path / "s")) == 4
     with (tmp_path / "s" / "leaderboard.csv").open() as file:
@@ -128,7 +130,7 @@ def test_a_wrong_request_is_one_line_and_status_2(
 
 
 def test_a_wrong_request_ends_the_process_with_status_2(tmp_path: Path) -> None:
-    done = cnnbench("-m", "optimizer=sgd,adma", cwd=tmp_path, check=2)
+    done = cnnbench("-m", "optimizer=sgd,adma", cwd=tmp_path, check=2, fresh=True)
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1
 
 
@@ -140,7 +142,7 @@ def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
         (("--help",), "Sweep a grid"),
         (("resume", "--help"), "usage: cnnbench resume"),
     ):
-        assert told in cnnbench(*arguments, cwd=tmp_path, check=0).stdout  # -m finds what lies here first
+        assert told in cnnbench(*arguments, cwd=tmp_path, check=0, fresh=True).stdout  # -m finds what lies here first
 
 
 def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:

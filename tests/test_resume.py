@@ -194,7 +194,7 @@ def test_tensorboard_shows_each_epoch_once(tmp_path: Path) -> None:
 def test_a_killed_process_can_be_resumed_by_its_folder(tmp_path: Path) -> None:
     asked = [*BASE, "optimizer=adam", "logger=none", *DROPOUT, "checkpoint.steps=2", *fault("kill", 13, tmp_path)]
     path = f"{ROOT / 'tests'}"
-    killed = cnnbench(*asked, "hydra.run.dir=run", cwd=tmp_path, PYTHONPATH=f"{ROOT}:{path}")
+    killed = cnnbench(*asked, "hydra.run.dir=run", cwd=tmp_path, fresh=True, PYTHONPATH=f"{ROOT}:{path}")
     assert killed.returncode == -9 and not (tmp_path / "run" / "result.json").exists()
     done = cnnbench("resume", "run", cwd=tmp_path, check=0, PYTHONPATH=f"{ROOT}:{path}")
     assert "going on at epoch 2, batch 5" in done.stdout  # the checkpoint after step 12; the kill came at 14

@@ -97,7 +97,7 @@ def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> Non
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
     done = cnnbench(
         "-m", *asked, f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", "sweep.timeout=0.25",
-        "hydra.sweep.dir=s", cwd=here, check=1, PYTHONPATH=PATH,
+        "hydra.sweep.dir=s", cwd=here, check=1, fresh=launcher == "joblib", PYTHONPATH=PATH,
     )  # fmt: skip
     assert statuses(here / "s") == {0: "completed", 5: "completed", **ENDS}
     assert all(told in done.stdout for told in TOLD), done.stdout
@@ -117,7 +117,9 @@ def test_a_single_run_can_be_given_a_time_limit_and_a_second_try(tmp_path: Path)
 def test_a_killed_worker_takes_no_run_with_it(tmp_path: Path) -> None:
     """joblib gives up with the runs that it has left; the sweep starts it again for those."""
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_parent}"), "seed=range(4)", "hydra.launcher.n_jobs=2"]
-    done = cnnbench("-m", *asked, "hydra/launcher=joblib", "hydra.sweep.dir=s", cwd=tmp_path, check=0, PYTHONPATH=PATH)
+    done = cnnbench(
+        "-m", *asked, "hydra/launcher=joblib", "hydra.sweep.dir=s", cwd=tmp_path, check=0, fresh=True, PYTHONPATH=PATH
+    )
     assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
     assert "going on with what it has left" in done.stdout
 
