@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# not compiled: of twenty thousand modules four thousand are ever imported, and Python compiles those when they are
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SWEEP  ?= optimizer=sgd,adam,rmsprop scheduler=cosine,exp
 DIR    ?= outputs
 STUDY  ?= eq2425
