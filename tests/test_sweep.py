@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
         cwd=cwd, env={**os.environ, "PYTHONPATH": PATH}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+
+
+def commands_of_children(pid: int) -> str:
+    found = ""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            found += Path(f"/proc/{child}/cmdline").read_text()
+    return found
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -88,6 +97,22 @@ def test_the_process_of_a_run_has_everything_imported(tmp_path: Path) -> None:
     assert {"cnnbench.training", "cnnbench.figures", "lightning.pytorch"} <= set(
         (tmp_path / "modules").read_text().split()
     )
+
+
+def write_its_server(path: Path, deeper: bool) -> None:
+    if deeper:
+        process = isolate.context().Process(target=write_its_server, args=(path / "another", False))
+        process.start()
+        process.join()
+    path.mkdir(exist_ok=True)
+    (path / "server").write_text(str(os.getppid()))
+
+
+def test_the_processes_of_a_run_come_from_the_server_that_it_comes_from(tmp_path: Path) -> None:
+    process = isolate.context().Process(target=write_its_server, args=(tmp_path, True))
+    process.start()
+    process.join()
+    assert (tmp_path / "another" / "server").read_text() == (tmp_path / "server").read_text()
 
 
 @pytest.mark.parametrize("launcher", ["parallel", "joblib"])
@@ -188,6 +213,16 @@ def test_control_c_ends_a_sweep_in_good_order_and_resume_goes_on(
     assert read_record(resumed)["attempts"][0]["status"] == "interrupted"
     train(config(*asked, base=[]), tmp_path / "whole")
     assert not differences(tmp_path / "whole", resumed)
+
+
+def test_control_c_while_a_sweep_is_checked_is_told_in_a_line(tmp_path: Path) -> None:
+    process = start("-m", *QUIET, "seed=0,1", "hydra.sweep.dir=s", cwd=tmp_path)
+    while "forkserver" not in commands_of_children(process.pid):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and told == "cnnbench: interrupted\n" and not (tmp_path / "s").exists()
 
 
 def test_control_c_twice_ends_at_once_even_a_run_that_hangs(tmp_path: Path) -> None:
