@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from helpers import config
 
+from cnnbench.errors import RequestError
 from cnnbench.results.record import read_record
 from cnnbench.stopping import STOP_FILE, listening, requested
-from cnnbench.sweep.isolate import Job, run_isolated
+from cnnbench.sweep.isolate import Job, call_isolated, run_isolated
 
 
 def test_a_worker_stops_alone_and_a_sweep_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +42,39 @@ def test_a_second_signal_ends_at_once_but_for_those_that_are_told_from_several_s
             os._exit(0)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert ends == [-signal.SIGTERM, 0]
+
+
+def wait(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_control_c_ends_what_is_computed_in_another_process(tmp_path: Path) -> None:
+    began = tmp_path / "pid"
+
+    def press() -> None:
+        while not (began.exists() and began.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        call_isolated(wait, began)
+    until = time.monotonic() + 30
+    while Path(f"/proc/{began.read_text()}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("error", [RequestError("it cannot be built"), ValueError("something else")])
+def test_what_another_process_raises_is_raised_here(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)) as raised:
+        call_isolated(fail, error)
+    assert "in fail" in str(raised.value.__cause__)
+
+
+def fail(error: Exception) -> None:
+    raise error
 
 
 def test_a_run_that_is_stopped_before_it_could_listen_is_interrupted(
