@@ -44,6 +44,16 @@ class Judgement:
     evidence: str
 
 
+def rows_of(claim: Claim, study: Study) -> list[str]:
+    """The rows that a claim compares; raises RequestError where it cannot be read."""
+    match, _ = read(claim, study)
+    return _named(match)
+
+
+def _named(match: re.Match[str]) -> list[str]:
+    return list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
+
+
 def judge(claim: Claim, study: Study, rows: Rows, form: str) -> Judgement:
     """Judge one claim on all runs there are.
 
@@ -51,7 +61,7 @@ def judge(claim: Claim, study: Study, rows: Rows, form: str) -> Judgement:
         RequestError: the claim cannot be read.
     """
     match, decide = read(claim, study)
-    named = list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
+    named = _named(match)
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
     if missing:
         return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")

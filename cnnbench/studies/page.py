@@ -70,6 +70,11 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
             f"| {_cell(j.claim.says)} | **{j.verdict}** | `{j.claim.holds}`: {_cell(j.evidence)} |"
             for j in part.judgements
         ]
+        if others := len(study.claims) - len(part.judgements):
+            lines += [
+                "",
+                f"{plural(others, 'claim')} of rows that were not asked for {'is' if others == 1 else 'are'} left out.",
+            ]
         if told := budget(part.rows, part.runs):
             lines += ["", f"These verdicts are of {told}. They say little about the report's budget."]
         lines += [

@@ -12,7 +12,7 @@ from cnnbench.errors import RequestError, one_of
 from cnnbench.results.collect import Run, collect
 from cnnbench.results.record import write_atomically
 from cnnbench.studies.budget import common_overrides
-from cnnbench.studies.claims import judge
+from cnnbench.studies.claims import judge, rows_of
 from cnnbench.studies.page import MARKS, Part, refusal, render, title
 from cnnbench.studies.running import check_overrides, folder_of, run_rows, undone
 from cnnbench.studies.study import FORMS, Study, choose_rows, load_row, load_study, row_names, studies
@@ -98,7 +98,9 @@ def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refuse
     runs = runs_by_row(study.name, folder)
     table = build_table(study, rows, runs, form, refused)
     usable = {row: [run for run in found if run.status in ("completed", "diverged")] for row, found in runs.items()}
-    judgements = [judge(claim, study, runs, form) for claim in study.claims]
+    there = {*names, *runs}  # with --rows, claims of other rows are nobody's question
+    claims = [claim for claim in study.claims if there.issuperset(rows_of(claim, study))]
+    judgements = [judge(claim, study, runs, form) for claim in claims]
     pictures = draw(study, table, usable, form, folder / "pictures")
     part = Part(form, rows, runs, table, judgements, pictures)
     print(f"\n{terminal_table(study, part)}\n")
