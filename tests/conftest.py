@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.environ["CNNBENCH_CACHE"] = str(folder)
     os.environ["CNNBENCH_TRUST"] = "faults"  # what goes wrong on purpose is asked for by overrides that resume repeats
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def control_c() -> None:
+    """Where the tests are a shell's background job, SIGINT is ignored, also in the commands that they start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
