@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.cases import Case
 from benchmarks.plain import MEAN, STD, Train, arrays, config, floor, parts
-from cnnbench import training
+from cnnbench.training import train as training
 
 
 def cnnbench(case: Case, data: Path, device: torch.device, *more: str) -> Train:

@@ -12,7 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from cnnbench.stopping import requested
+from cnnbench.utils.signals import requested
 
 
 class Fault(pl.Callback):

@@ -13,7 +13,7 @@ from benchmarks.cases import CASES, GRID, Case, make_data
 from benchmarks.rows import BASE, DEFAULT, GPU_ONLY, ROWS
 from benchmarks.stack import Stack
 from benchmarks.stacked import network, separate, stacked
-from cnnbench import build
+from cnnbench.training import build
 
 CPU = torch.device("cpu")
 SMALL = Case("small-16", "tiny_cnn", 1, 28, 16, 64, 64, augment="flip_crop")

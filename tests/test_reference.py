@@ -9,12 +9,12 @@ import pytest
 from helpers import config
 
 import cnnbench
-from cnnbench.__main__ import VERBS
-from cnnbench.config import compose, groups
-from cnnbench.results.fields import FIELDS
-from cnnbench.results.record import read_record
-from cnnbench.results.settings import flatten
-from cnnbench.training import train
+from cnnbench.analysis.fields import FIELDS
+from cnnbench.cli.main import VERBS
+from cnnbench.config.compose import compose, groups
+from cnnbench.config.settings import flatten
+from cnnbench.training.train import train
+from cnnbench.utils.record import read_record
 from generator import commands, configuration, python_api, record, studies
 from generator.commented import Key, read
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cnnbench.augment import Augment, Normalize, epoch_generator
-from cnnbench.distributed import local_rows
+from cnnbench.data.augment import Augment, Normalize, epoch_generator
+from cnnbench.training.distributed import local_rows
 
 # Several small batches are made at once, up to this many float bytes, so that they stay in a core's cache.
 GROUP_BYTES = 2**20

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench.data.imageset import ImageSet, Split, one_line
-from cnnbench.errors import RequestError
+from cnnbench.utils.errors import RequestError
 
 
 class Npz:

@@ -14,7 +14,7 @@ import numpy as np
 from cnnbench.data.files import Classes, list_classes, remove_empty_folders
 from cnnbench.data.imageset import ImageSet, Split, one_line
 from cnnbench.data.npz import Npz
-from cnnbench.errors import RequestError, one_of
+from cnnbench.utils.errors import RequestError, one_of
 
 __all__ = ["Digits", "ImageFolder", "Npz", "Torchvision"]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cnnbench.environment import cores, gpus
+from cnnbench.utils.environment import cores, gpus
 
 POLL = 0.2  # seconds between two looks for a free place
 ON_A_GPU = ("auto", "gpu", "cuda")  # of trainer.accelerator

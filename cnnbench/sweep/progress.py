@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnbench.claim import began
-from cnnbench.results.collect import PRUNED
-from cnnbench.results.names import higher_is_better, number, title, unit
-from cnnbench.results.record import FILE, Record, RecordError, read_record
-from cnnbench.sweep.alongside import alongside
-from cnnbench.terminal import duration, say, tell
+from cnnbench.analysis.metric_names import higher_is_better, number, title, unit
+from cnnbench.analysis.runs import PRUNED
+from cnnbench.sweep.background import alongside
+from cnnbench.utils.console import duration, say, tell
+from cnnbench.utils.record import FILE, Record, RecordError, read_record
+from cnnbench.utils.run_dir import began
 
 # Between two looks at the folders: seconds, and how often the last look's time, which thousands of runs make long.
 LOOK, REST = 0.5, 20

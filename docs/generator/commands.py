@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from inspect import getdoc
 from unittest.mock import patch
 
-from cnnbench.__main__ import VERBS, main
+from cnnbench.cli.main import VERBS, main
 from generator.text import block, document
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnnbench.results.fields import FIELDS
-from cnnbench.results.record import SCHEMA
+from cnnbench.analysis.fields import FIELDS
+from cnnbench.utils.record import SCHEMA
 from generator.text import code, document, plain, table
 
 

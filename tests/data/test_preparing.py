@@ -14,10 +14,10 @@ import pytest
 from helpers import ROOT
 
 from cnnbench.data import preparing
+from cnnbench.data.cache import prepare
 from cnnbench.data.preparing import Preparing
 from cnnbench.data.sources import Digits
-from cnnbench.data.store import prepare
-from cnnbench.errors import RequestError
+from cnnbench.utils.errors import RequestError
 
 
 def test_in_a_pipe_it_is_lines_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_an_interrupted_preparation_leaves_nothing(
         assert [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
         raise error
 
-    monkeypatch.setattr("cnnbench.data.store.resize_array", interrupted)
+    monkeypatch.setattr("cnnbench.data.cache.resize_array", interrupted)
     with pytest.raises(error):
         prepare(Digits(), None, 9, tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
@@ -92,6 +92,6 @@ def test_a_cache_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_preparing_needs_no_torch() -> None:
-    code = "import sys, cnnbench.data.store, cnnbench.data.sources; sys.exit('torch' in sys.modules)"
+    code = "import sys, cnnbench.data.cache, cnnbench.data.sources; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0

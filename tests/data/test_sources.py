@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnbench.data.cache import prepare
 from cnnbench.data.sources import Digits, ImageFolder
-from cnnbench.data.store import prepare
-from cnnbench.errors import RequestError
+from cnnbench.utils.errors import RequestError
 
 
 def picture(path: Path, colour: tuple[int, ...] | int = (255, 0, 0), size: tuple[int, int] = (8, 8), mode: str = "RGB"):
@@ -143,7 +143,7 @@ def test_many_files_are_decoded_by_processes_with_the_same_result(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = prepare(ImageFolder(), folder, None, tmp_path / "one")
-    monkeypatch.setattr("cnnbench.pictures.FEW", 1)
+    monkeypatch.setattr("cnnbench.data.decode.FEW", 1)
     several = prepare(ImageFolder(), folder, None, tmp_path / "several")
     assert several.fingerprint == one.fingerprint
     (folder / "test" / "dog" / "bad.png").write_bytes(b"x")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.config import compose
-from cnnbench.environment import cores
+from cnnbench.config.compose import compose
 from cnnbench.sweep.gpus import own_gpus, runs_at_once
+from cnnbench.utils.environment import cores
 
 CONFIG = {"trainer": {"accelerator": "auto", "devices": 1}, "sweep": {"runs_per_gpu": 2}}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.claim import claimed
-from cnnbench.results.record import write_record
 from cnnbench.sweep.progress import Progress, pause, told
+from cnnbench.utils.record import write_record
+from cnnbench.utils.run_dir import claimed
 
 
 def end(folder: Path, status: str, accuracy: float | None = None) -> None:

@@ -15,14 +15,14 @@ import optuna
 import pytest
 from helpers import ROOT, SMALL, cnnbench
 
-from cnnbench.__main__ import main
-from cnnbench.errors import RequestError
-from cnnbench.results.collect import collect
-from cnnbench.results.record import write_record
-from cnnbench.results.search import Found, find
-from cnnbench.sweep.isolate import ENOUGH
-from cnnbench.sweep.search import Search
-from cnnbench.sweep.space import Axis, corners, parse
+from cnnbench.analysis.runs import collect
+from cnnbench.analysis.search import Found, find
+from cnnbench.cli.main import main
+from cnnbench.sweep.optuna_search import Search
+from cnnbench.sweep.process import ENOUGH
+from cnnbench.sweep.search_space import Axis, corners, parse
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import write_record
 
 SPACE = [
     "optimizer=sgd,adam",

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from helpers import config
 
-from cnnbench.errors import RequestError
-from cnnbench.results.record import read_record
-from cnnbench.stopping import STOP_FILE, listening, requested
-from cnnbench.sweep.isolate import Job, call_isolated, run_isolated
+from cnnbench.sweep.process import Job, call_isolated, run_isolated
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_record
+from cnnbench.utils.signals import STOP_FILE, listening, requested
 
 
 def test_a_worker_stops_alone_and_a_sweep_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,45 @@
+"""What a study's columns and claims measure: an expression in words, evaluated on the record of a run.
+
+val/recall                   of the weights that the run stands for (its last, or its best epoch's)
+val/recall mean over epochs  the mean of the epochs' values
+train/loss at epoch 1        the value after that epoch, counted from 1
+test/recall of cat           of one class
+parameters                   or another cost: flops_per_image, seconds_per_epoch, ...
+"""
+
+from __future__ import annotations
+
+import re
+
+from cnnbench.analysis.metric_names import finite
+from cnnbench.analysis.runs import Run
+from cnnbench.analysis.statistics import kept, mean
+
+AT_EPOCH = re.compile(r"(\S+) at epoch (\d+)")
+OF_CLASS = re.compile(r"(\S+) of (.+)")
+MEAN = " mean over epochs"
+
+
+def metric_of(expression: str) -> str:
+    """The metric's name within an expression."""
+    return expression.split(" ")[0]
+
+
+def measure(run: Run, expression: str) -> float | None:
+    """The value of ``expression`` in a run; None where the run does not have it."""
+    if expression.endswith(MEAN):
+        values = kept(run.series(expression.removesuffix(MEAN)))
+        return mean(values) if values else None
+    if match := AT_EPOCH.fullmatch(expression):
+        series, epoch = run.series(match[1]), int(match[2])
+        return series[epoch - 1] if 0 < epoch <= len(series) else None
+    if match := OF_CLASS.fullmatch(expression):
+        return per_class(run, match[1]).get(match[2])
+    return run.value(expression)
+
+
+def per_class(run: Run, metric: str) -> dict[str, float | None]:
+    """A metric by class name; empty where the run has none."""
+    part = run.part("per_class")
+    classes, values = part.get("classes") or [], part.get(metric) or []
+    return {str(name): finite(value) for name, value in zip(classes, values, strict=False)}
