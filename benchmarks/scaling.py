@@ -34,11 +34,11 @@ KEYS = ("optimizer.lr", "optimizer.weight_decay", "model.dropout", "seed")
 READ = "from cnnbench.sweep.grid import existing; import pathlib; existing(pathlib.Path({folder!r}))"
 OPEN = """
 import pathlib, resource, time
-from cnnbench.data import cache as store
+from cnnbench.data import cache
 from cnnbench.data.npz import Npz
 def opened(path):
     start, cpu = time.perf_counter(), time.process_time()
-    found = store.prepare(Npz(), pathlib.Path(path), None, pathlib.Path(path).with_suffix(".cache"))
+    found = cache.prepare(Npz(), pathlib.Path(path), None, pathlib.Path(path).with_suffix(".cache"))
     print(f"    in it: {{time.perf_counter() - start:.2f}} s, cpu {{time.process_time() - cpu:.2f}} s")
 opened({path!r})
 """

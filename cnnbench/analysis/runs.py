@@ -12,7 +12,7 @@ from typing import Any
 from cnnbench.analysis.metric_names import COSTS, finite
 from cnnbench.config.settings import SEED, parse_override, settings_of
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import FILE, Record, RecordError, read_record
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 
 COMPLETED = "completed"
 PRUNED = "Pruned"  # the type of its record's error
@@ -131,13 +131,15 @@ def collect(folders: Sequence[Path]) -> list[Run]:
     runs = [read_run(path) for path in paths]
     if not runs:
         shown = ", ".join(map(str, folders))
-        raise RequestError(f"{shown}: no runs below (a run's folder has {FILE}, or .hydra/ while it is unfinished)")
+        raise RequestError(
+            f"{shown}: no runs below (a run's folder has {RECORD_FILE}, or .hydra/ while it is unfinished)"
+        )
     return runs
 
 
 def read_run(folder: Path) -> Run:
     """The run in ``folder``, whatever its state; nothing is raised for a record that cannot be read."""
-    path = folder / FILE
+    path = folder / RECORD_FILE
     if path.exists():
         try:
             record = read_record(path)
@@ -162,7 +164,7 @@ def _run(folder: Path, status: str, record: Record) -> Run:
 def find_runs(folder: Path) -> Iterator[Path]:
     """The folders of runs below ``folder`` and itself: with a record, or begun by Hydra."""
     for here, below, files in os.walk(folder):
-        if FILE in files or (".hydra" in below and (Path(here) / ".hydra" / "overrides.yaml").exists()):
+        if RECORD_FILE in files or (".hydra" in below and (Path(here) / ".hydra" / "overrides.yaml").exists()):
             yield Path(here)
         below[:] = sorted(name for name in below if name not in INSIDE_A_RUN)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from cnnbench.utils.console import TRACEBACK, colours, verbosity
+from cnnbench.utils.console import TRACEBACK, use_colour, verbosity
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -105,7 +105,7 @@ def show(arguments: Sequence[str]) -> int:
     """List the config groups and their choices."""
     from cnnbench.cli.list import listing
 
-    print(listing(list(arguments), colours()))
+    print(listing(list(arguments), use_colour()))
     return 0
 
 

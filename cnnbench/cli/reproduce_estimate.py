@@ -12,7 +12,7 @@ from cnnbench.config.compose import compose, resolved
 from cnnbench.config.schema import check_values
 from cnnbench.training.build import Config, build_classifier, build_data, build_network
 from cnnbench.training.optimizers import build_optimizer
-from cnnbench.training.preflight import check, quiet
+from cnnbench.training.preflight import check, silence_libraries
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.memory import keep_freed_memory
 
@@ -26,7 +26,7 @@ def estimate(study: Study, rows: Sequence[str], forms: Sequence[str], seeds: int
     Raises:
         RequestError: an override is wrong, or no row can be run.
     """
-    quiet()
+    silence_libraries()
     keep_freed_memory()
     total, count = 0.0, 0
     refused: list[RequestError] = []

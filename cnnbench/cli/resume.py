@@ -13,7 +13,7 @@ from cnnbench.cli.parser import quoted
 from cnnbench.config.settings import NO_RESULT, with_current_targets
 from cnnbench.sweep import commands
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import FILE, Record, RecordError, read_record
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 
 COMPARED = ("metrics", "best", "history", "per_class", "confusion_matrix")  # of two records
 MOST_SHOWN = 8
@@ -79,7 +79,7 @@ def rerun(arguments: Sequence[str]) -> int:
         if more
         else Path("outputs") / "rerun" / f"{folder.resolve().name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     )
-    if (into / FILE).exists():
+    if (into / RECORD_FILE).exists():
         raise RequestError(f"{into} holds a run already; choose another folder")
 
     from cnnbench.config.compose import register_resolvers

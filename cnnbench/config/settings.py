@@ -29,7 +29,7 @@ BUNDLES = ("trainer", "logger")
 VERSION_1_TARGETS = {
     "cnnbench.augment.": "cnnbench.data.augment.",
     "cnnbench.callbacks.": "cnnbench.training.callbacks.",
-    "cnnbench.optim.": "cnnbench.training.optimizers.",
+    "cnnbench.optim.Switch": "cnnbench.training.optimizers.SwitchOptimizer",
     "cnnbench.schedulers.": "cnnbench.training.schedulers.",
 }
 # A choice of this group sets keys anywhere in the configuration, so whatever follows from it carries its name.
@@ -42,7 +42,7 @@ def ignored(key: str) -> bool:
 
 
 def current_target(target: str) -> str:
-    """``_target_`` as this version has it: ``cnnbench.optim.Switch`` is ``cnnbench.training.optimizers.Switch``."""
+    """``_target_`` as this version has it: ``cnnbench.optim.Switch`` is ``cnnbench.training.optimizers.SwitchOptimizer``."""
     return _renamed(target, VERSION_1_TARGETS.items())
 
 

@@ -1,6 +1,6 @@
 """Batches, ready for the network: indexed, augmented and normalised on the device, several optimizer steps at a time.
 
-A ``BatchLoader`` yields one ``Batches`` a Lightning step, and iterating that gives its (images, labels) one by one. An
+A ``BatchLoader`` yields one ``BatchGroup`` a Lightning step, and iterating that gives its (images, labels) one by one. An
 epoch's order and draws come from (seed, epoch) alone.
 """
 
@@ -48,7 +48,7 @@ class _Rows(Dataset):
         return self.images.index_select(0, torch.from_numpy(rows))
 
 
-class Batches:
+class BatchGroup:
     """The batches of one Lightning step; iterate for (images float (B, C, H, W) channels_last, labels (B,)) pairs."""
 
     def __init__(self, count: int, batches: Iterator[tuple[Tensor, Tensor]], last: bool) -> None:
@@ -125,13 +125,13 @@ class BatchLoader:
         """Let the next iteration, and only that one, leave out the batches that had been given."""
         self.first = state["given"]
 
-    def __iter__(self) -> Iterator[Batches]:
+    def __iter__(self) -> Iterator[BatchGroup]:
         first, self.first = self.first, 0
         batches = self._batches(self.epoch, first)
         for start in range(first, self.batches, self.batches_per_step):
             stop = min(start + self.batches_per_step, self.batches)
             self.given = stop
-            yield Batches(stop - start, batches, last=stop == self.batches)
+            yield BatchGroup(stop - start, batches, last=stop == self.batches)
 
     def _order(self, epoch: int) -> Tensor | None:
         """Row numbers in the order of this epoch, those of this process; None is all rows as they are stored."""

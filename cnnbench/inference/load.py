@@ -24,7 +24,7 @@ from cnnbench.data.augment import Normalize
 from cnnbench.models.weights import without_loading
 from cnnbench.training.checkpoint_io import read
 from cnnbench.utils.errors import RequestError, one_of
-from cnnbench.utils.record import FILE, RecordError, read_record
+from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
 
 WEIGHTS = ("best", "last")
 
@@ -86,10 +86,10 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
 
 def _record(folder: Path) -> dict[str, Any]:
     """The record of a completed run; raises RequestError with what is there instead."""
-    if not (folder / FILE).is_file():
-        below = sorted(path.parent for path in folder.rglob(FILE)) if folder.is_dir() else []
+    if not (folder / RECORD_FILE).is_file():
+        below = sorted(path.parent for path in folder.rglob(RECORD_FILE)) if folder.is_dir() else []
         hint = f"; it is a sweep: name one of its runs, for example {below[0]}" if below else ""
-        raise RequestError(f"{folder} has no {FILE}, so it is no finished run{hint}")
+        raise RequestError(f"{folder} has no {RECORD_FILE}, so it is no finished run{hint}")
     try:
         record = read_record(folder)
     except RecordError as error:

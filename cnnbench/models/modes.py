@@ -10,7 +10,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """Every module in eval mode and no gradients; afterwards each module is in the mode that it was in."""
     training = [module for module in network.modules() if module.training]
     network.eval()

@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cnnbench.analysis.runs import Run, find_runs, read_run
 from cnnbench.cli.parser import quoted
 from cnnbench.config.compose import compose, fingerprint, resolved
-from cnnbench.utils.run_dir import is_claimed
+from cnnbench.utils.run_dir import is_locked
 
 FINISHED, FAILED = ("completed",), ("failed", "diverged", "unreadable")
 
 
 @dataclass
-class Cell:
+class GridRun:
     """One run that a sweep asks for.
 
     Attributes:
@@ -48,7 +48,7 @@ class Cell:
         return [*own, f"hydra.sweep.subdir={quoted(self.folder)}"]
 
 
-def make_cells(runs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Cell]:
+def make_cells(runs: Sequence[Sequence[str]], names: Sequence[str]) -> list[GridRun]:
     """Compose every run; ``names`` are overrides that settle how folders are named.
 
     Raises:
@@ -63,16 +63,16 @@ def make_cells(runs: Sequence[Sequence[str]], names: Sequence[str]) -> list[Cell
             del cfg["hydra"]
         config = resolved(cfg)
         mark = fingerprint(config)
-        cells.append(Cell(list(overrides), config, folder, seen[mark]))
+        cells.append(GridRun(list(overrides), config, folder, seen[mark]))
         seen[mark] += 1
     return cells
 
 
-def place(cells: Sequence[Cell], sweep: Path) -> list[Cell]:
+def assign_folders(cells: Sequence[GridRun], sweep: Path) -> list[GridRun]:
     """Find each cell's run in the sweep's folder, or a free folder for it; cells of several commands that are equal
     are one."""
     there = existing(sweep)
-    once: dict[tuple[str, int], Cell] = {}
+    once: dict[tuple[str, int], GridRun] = {}
     for cell in cells:
         once.setdefault((fingerprint(cell.config), cell.twin), cell)
     waiting = dict(once)
@@ -81,7 +81,7 @@ def place(cells: Sequence[Cell], sweep: Path) -> list[Cell]:
             runs = there.get(mark, [])
             for name, run in runs:
                 if not by_name or name == cell.folder:
-                    cell.folder, cell.state = name, "running" if is_claimed(run.path) else run.status
+                    cell.folder, cell.state = name, "running" if is_locked(run.path) else run.status
                     runs.remove((name, run))
                     del waiting[mark, twin]
                     break
@@ -129,7 +129,7 @@ def folder_names(runs: Iterable[Sequence[str]]) -> list[str]:
     return [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
 
 
-def told(cells: Sequence[Cell], repeat_failed: bool) -> str:
+def describe(cells: Sequence[GridRun], repeat_failed: bool) -> str:
     """``"6 runs: 2 finished, 1 failed (kept; sweep.repeat_failed=true repeats it), 3 to do"``."""
     left = sum(cell.left(repeat_failed) for cell in cells)
     finished = sum(cell.state in FINISHED for cell in cells)

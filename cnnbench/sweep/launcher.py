@@ -21,11 +21,11 @@ from cnnbench.sweep.plan import Plan, plan
 from cnnbench.sweep.progress import Progress, told
 from cnnbench.sweep.run_summary import ending
 from cnnbench.sweep.worker import SWEEP, TOTAL, run_job, this_process
-from cnnbench.utils.console import say, tell
+from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import FILE, RecordError, read_record
-from cnnbench.utils.run_dir import LOCK, began
-from cnnbench.utils.signals import STOP_FILE, listening, requested
+from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
+from cnnbench.utils.run_dir import LOCK_FILE, started_at
+from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
 TRIES = 3  # of a launcher that gives up, as joblib does when one of its workers is killed
 
@@ -52,9 +52,9 @@ def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> i
     if asked.sweep:
         return _sweep(asked, flags, overrides, call)
     if asked.finished:
-        tell(f"{asked.folder} has finished already\n{ending(read_record(asked.folder), asked.folder)}")
+        print_result(f"{asked.folder} has finished already\n{ending(read_record(asked.folder), asked.folder)}")
         return 0
-    with listening():
+    with handle_stop_signals():
         try:
             through_hydra(call)
         except KeyboardInterrupt:
@@ -68,8 +68,8 @@ def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> i
 def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Sequence[str]) -> int:
     """Run the cells that are left, and finish."""
     left = asked.left()
-    many = "a search" if asked.cells is None else grid.told(asked.cells, asked.options["repeat_failed"])
-    say(f"{many}; in {asked.folder}")
+    many = "a search" if asked.cells is None else grid.describe(asked.cells, asked.options["repeat_failed"])
+    print_info(f"{many}; in {asked.folder}")
     if left == []:
         return finish(asked.folder)
     commands.keep(asked.folder, flags, overrides)
@@ -84,7 +84,7 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
     })  # fmt: skip
     interrupted = False
     try:
-        with listening(tell=stop), _only(left), _progress(asked, left):
+        with handle_stop_signals(tell=stop), _only(left), _progress(asked, left):
             for _ in range(TRIES):
                 since = time.time()
                 try:
@@ -92,12 +92,12 @@ def _sweep(asked: Plan, flags: Sequence[str], overrides: Sequence[str], call: Se
                 except KeyboardInterrupt:
                     interrupted = True
                 except SystemExit:  # Hydra has said why
-                    tell("the launcher gave up")
-                    if not interrupted and requested() is None and _worth_another_try(asked.folder, left, since):
-                        tell("going on with what it has left")
+                    print_result("the launcher gave up")
+                    if not interrupted and stop_requested() is None and _worth_another_try(asked.folder, left, since):
+                        print_result("going on with what it has left")
                         continue
                 break
-            interrupted |= requested() is not None
+            interrupted |= stop_requested() is not None
     finally:
         stop.unlink(missing_ok=True)
         for name in (TOTAL, SWEEP, STOP_FILE):
@@ -113,13 +113,15 @@ def _environment() -> list[str]:
     return [f"++hydra.job.env_set.{name}={quoted(os.environ[name])}" for name in (TOTAL, SWEEP, STOP_FILE)]
 
 
-def _worth_another_try(folder: Path, cells: Sequence[grid.Cell] | None, since: float) -> bool:
+def _worth_another_try(folder: Path, cells: Sequence[grid.GridRun] | None, since: float) -> bool:
     """Whether some of these cells have no record, though the launcher did start some."""
     folders = [folder / cell.folder for cell in cells or ()]
-    return not all((path / FILE).exists() for path in folders) and any((began(path) or 0) >= since for path in folders)
+    return not all((path / RECORD_FILE).exists() for path in folders) and any(
+        (started_at(path) or 0) >= since for path in folders
+    )
 
 
-def _progress(asked: Plan, left: Sequence[grid.Cell] | None) -> AbstractContextManager[None]:
+def _progress(asked: Plan, left: Sequence[grid.GridRun] | None) -> AbstractContextManager[None]:
     """Tell how a sweep goes whose runs go on beside each other; those that go one after the other tell it themselves."""
     if asked.in_turn:
         return nullcontext()
@@ -127,7 +129,7 @@ def _progress(asked: Plan, left: Sequence[grid.Cell] | None) -> AbstractContextM
     config = asked.config
     return told(
         Progress(
-            lambda: folders if left is not None else [path.parent for path in asked.folder.glob(f"*/{LOCK}")],
+            lambda: folders if left is not None else [path.parent for path in asked.folder.glob(f"*/{LOCK_FILE}")],
             len(folders) if left is not None else _trials_left(asked),
             config["objective"],
             config["trainer"]["max_epochs"],
@@ -137,11 +139,11 @@ def _progress(asked: Plan, left: Sequence[grid.Cell] | None) -> AbstractContextM
 
 def _trials_left(asked: Plan) -> int | None:
     """Of a search, how many runs are to come."""
-    return None if asked.trials is None else max(asked.trials - len(list(asked.folder.glob(f"*/{FILE}"))), 0)
+    return None if asked.trials is None else max(asked.trials - len(list(asked.folder.glob(f"*/{RECORD_FILE}"))), 0)
 
 
 @contextmanager
-def _only(cells: Sequence[grid.Cell] | None) -> Iterator[None]:
+def _only(cells: Sequence[grid.GridRun] | None) -> Iterator[None]:
     """Let Hydra's basic sweeper run these cells, each in its folder, instead of its whole grid."""
     if cells is None:
         yield
@@ -186,15 +188,15 @@ def finish(folder: Path, interrupted: bool = False) -> int:
     except RequestError:  # stopped before the first began
         runs = []
     else:
-        tell(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
+        print_result(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
     if interrupted:
-        tell(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
+        print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         return 1
     for path in report.make([folder]) if runs else ():
-        tell(f"  {path.suffix[1:]:<12} {path}")
-    tell(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
+        print_result(f"  {path.suffix[1:]:<12} {path}")
+    print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
     if not runs or not all(run.completed or run.pruned for run in runs):
-        tell(
+        print_result(
             f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
         )
         return 1

@@ -24,7 +24,7 @@ from cnnbench.sweep.process import ENOUGH
 from cnnbench.sweep.search_space import parse
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import RecordError, read_record, write_atomically
-from cnnbench.utils.signals import requested
+from cnnbench.utils.signals import stop_requested
 
 if TYPE_CHECKING:
     import optuna
@@ -71,7 +71,7 @@ class Search:
             for trial in batch:
                 self._tell(trial)
             self.write()
-            if requested() is not None:
+            if stop_requested() is not None:
                 return
 
     def _study(self, sampler: str, pruner: str, startup: int, seed: int) -> optuna.Study:

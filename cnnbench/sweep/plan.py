@@ -18,10 +18,10 @@ from cnnbench.config.schema import check_plugin_values, check_values
 from cnnbench.sweep import grid
 from cnnbench.sweep.process import call_isolated, warm_up
 from cnnbench.sweep.search_space import corners
-from cnnbench.utils import run_dir as claim
+from cnnbench.utils import run_dir
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.memory import importing
-from cnnbench.utils.record import FILE
+from cnnbench.utils.memory import no_gc_during_import
+from cnnbench.utils.record import RECORD_FILE
 
 ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # whose runs are on other machines
 
@@ -32,14 +32,14 @@ class Plan:
 
     folder: Path
     sweep: bool
-    cells: list[grid.Cell] | None  # of a grid; a search draws its runs while it goes
+    cells: list[grid.GridRun] | None  # of a grid; a search draws its runs while it goes
     config: dict[str, Any]  # of the first run
     in_turn: bool = True  # runs go one after the other
     trials: int | None = None  # of a search
     extra: list[str] = field(default_factory=list)  # overrides that settle the folder names
     finished: bool = False  # a single run that has been done
 
-    def left(self) -> list[grid.Cell] | None:
+    def left(self) -> list[grid.GridRun] | None:
         """The cells that are to be run."""
         if self.cells is None:
             return None
@@ -91,7 +91,7 @@ def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]]
     given = any(text.startswith(f"{key}=") for text in overrides)
     folder = Path(str(OmegaConf.select(compose(runs[0], hydra=True), key)))
     if is_grid:
-        cells = grid.place(cells, folder)
+        cells = grid.assign_folders(cells, folder)
     asked = Plan(
         folder,
         sweep,
@@ -149,10 +149,10 @@ def check_runs(configs: Sequence[dict[str, Any]]) -> None:
     """Build all that the configurations name, which has to import torch; raises RequestError."""
     if not configs:
         return
-    with importing():
-        from cnnbench.training.preflight import check, quiet
+    with no_gc_during_import():
+        from cnnbench.training.preflight import check, silence_libraries
 
-    quiet()
+    silence_libraries()
     for config in configs:
         check(config)
 
@@ -167,12 +167,12 @@ def on_any_machine(config: dict[str, Any]) -> dict[str, Any]:
 def _finished(folder: Path, config: dict[str, Any]) -> bool:
     """Whether a single run has been done; raises RequestError where the folder belongs to another."""
     mark = fingerprint(config)
-    if claim.finished(folder, mark) is not None:
+    if run_dir.completed_record(folder, mark) is not None:
         return True
-    if not (folder / FILE).exists() and grid.hydra_fingerprint(folder) not in (None, mark):
+    if not (folder / RECORD_FILE).exists() and grid.hydra_fingerprint(folder) not in (None, mark):
         raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
-    if claim.is_claimed(folder):
-        raise claim.TakenError(f"{folder}: another process is running this")
+    if run_dir.is_locked(folder):
+        raise run_dir.LockedError(f"{folder}: another process is running this")
     return False
 
 

@@ -4,8 +4,8 @@ import atexit
 import os
 from importlib import import_module
 
-from cnnbench.utils.memory import importing
-from cnnbench.utils.signals import hold_back
+from cnnbench.utils.memory import no_gc_during_import
+from cnnbench.utils.signals import block_signals
 
 MODULES = (  # by name: an import whose name is not used is one that a linter takes away
     "cnnbench.training.train",
@@ -17,8 +17,8 @@ MODULES = (  # by name: an import whose name is not used is one that a linter ta
     "torch.utils.tensorboard",
 )
 atexit.register(os._exit, 0)  # the server leaves nothing that has to be taken apart
-hold_back()  # first, for a thread that an import starts would be told instead
-with importing():
+block_signals()  # first, for a thread that an import starts would be told instead
+with no_gc_during_import():
     for name in MODULES:
         import_module(name)
 import_module("cnnbench.utils.environment").code_version()  # asks git, once for all runs

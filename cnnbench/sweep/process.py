@@ -24,11 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.runs import PRUNED
-from cnnbench.utils import run_dir as claim
+from cnnbench.utils import run_dir
 from cnnbench.utils.environment import environment
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
-from cnnbench.utils.signals import STOP_FILE, TIME_IS_UP, hold_back, let_through, listening, requested
+from cnnbench.utils.signals import (
+    PREEMPTION_SIGNALS,
+    STOP_FILE,
+    block_signals,
+    handle_stop_signals,
+    stop_requested,
+    unblock_signals,
+)
 
 POLL = 0.1  # seconds between two looks at the clock and at what was asked
 TAKEN = 75  # exit status: another process is running this
@@ -78,11 +85,11 @@ def warm_up() -> None:
         return
     context()
     resource_tracker.ensure_running()  # which the server starts otherwise, and which lets signals through again
-    hold_back()  # the server is there before it can say so itself
+    block_signals()  # the server is there before it can say so itself
     try:
         forkserver.ensure_running()
     finally:
-        let_through()
+        unblock_signals()
 
 
 def call_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -132,7 +139,7 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
     Raises:
         TakenError: another process is running this.
     """
-    with listening(patient=True):  # a worker's; whoever sweeps listens already
+    with handle_stop_signals(patient=True):  # a worker's; whoever sweeps listens already
         (job.folder / ENOUGH).unlink(missing_ok=True)
         process = context().Process(target=_work, args=(job, {**os.environ, **(environ or {})}))
         process.start()  # returns once the process is there; the server may have had to import first
@@ -140,16 +147,16 @@ def run_isolated(job: Job, minutes: float | None = None, environ: Mapping[str, s
         stopping = late = False
         while process.exitcode is None:
             process.join(POLL)
-            if not stopping and (requested() is not None or (job.folder / ENOUGH).exists()):
+            if not stopping and (stop_requested() is not None or (job.folder / ENOUGH).exists()):
                 stopping = True
-                as_told = [number for number in TIME_IS_UP if number.name == requested()]
+                as_told = [number for number in PREEMPTION_SIGNALS if number.name == stop_requested()]
                 with suppress(ProcessLookupError):
                     os.kill(process.pid or 0, *(as_told or [signal.SIGTERM]))
             if minutes is not None and time.monotonic() - start > 60 * minutes and not late:
                 late = True
                 _kill(process)
     if process.exitcode == TAKEN:
-        raise claim.TakenError(f"{job.folder}: another process is running this")
+        raise run_dir.LockedError(f"{job.folder}: another process is running this")
     if process.exitcode == 0:
         return _with_reason(job.folder)
     if late:
@@ -177,12 +184,12 @@ def reason(code: int) -> str:
 
 def _ended(job: Job, reason: str) -> Record:
     """Write the record that the process could not; one that it did write before its end counts."""
-    with claim.claimed(job.folder):
+    with run_dir.locked(job.folder):
         try:
             return read_record(job.folder)
         except (FileNotFoundError, RecordError):
             pass
-        record = claim.new_record(job.config, job.overrides, job.choices, claim.attempts(job.folder))
+        record = run_dir.new_record(job.config, job.overrides, job.choices, run_dir.attempts(job.folder))
         error = {"type": "ProcessEnded", "message": reason, "traceback": ""}
         record.update(error=error, environment=environment())
         write_record(job.folder, record)
@@ -200,13 +207,13 @@ def _kill(process: ForkServerProcess) -> None:
 def own_session() -> None:
     """Leave Ctrl-C in a terminal to the sweep, which tells its processes; end with it."""
     os.setsid()
-    let_through()
+    unblock_signals()
     exit_with_parent(multiprocessing.parent_process())
 
 
 def _work(job: Job, environ: dict[str, str]) -> None:
     """What the process does; a stop is heard from its first moment on."""
-    with listening(patient=True):
+    with handle_stop_signals(patient=True):
         _run(job, environ)
 
 
@@ -223,7 +230,7 @@ def _run(job: Job, environ: dict[str, str]) -> None:
         logging.config.dictConfig(dict(job.logging))
     try:
         job.run()
-    except claim.TakenError:
+    except run_dir.LockedError:
         sys.exit(TAKEN)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.metric_names import SPLITS, number, title, unit
-from cnnbench.utils.console import bold, duration, verbose
-from cnnbench.utils.record import FILE
+from cnnbench.utils.console import bold, duration, is_verbose
+from cnnbench.utils.record import RECORD_FILE
 
 METRICS = {"loss": "loss", "accuracy": "accuracy", "recall": "macro recall"}
 
@@ -42,7 +42,7 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
 
 def _where(folder: Path) -> dict[str, str]:
     return {
-        "record": str(folder / FILE),
+        "record": str(folder / RECORD_FILE),
         "figures": str(folder / "figures"),
         "tensorboard": f"cnnbench tensorboard {folder}",
     }
@@ -51,12 +51,12 @@ def _where(folder: Path) -> dict[str, str]:
 def _failure(record: Mapping[str, Any], folder: Path, short: bool) -> str:
     error = record["error"] or {}
     lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
-    if verbose():
+    if is_verbose():
         lines.append(error.get("traceback") or "")
     if not short:
         if record["status"] == "interrupted":
             lines.append(f"  `cnnbench resume {folder}` goes on")
-        lines.append(f"  {'record':<12} {folder / FILE}")
+        lines.append(f"  {'record':<12} {folder / RECORD_FILE}")
     return "\n".join(lines)
 
 

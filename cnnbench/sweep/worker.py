@@ -20,11 +20,11 @@ from cnnbench.config.compose import resolved
 from cnnbench.sweep.gpus import own_gpus
 from cnnbench.sweep.process import ENOUGH, Job, exit_with_parent, run_isolated
 from cnnbench.sweep.run_summary import beginning, ending
-from cnnbench.utils.console import say, tell
+from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.environment import available_cores
-from cnnbench.utils.record import FILE, Record, read_record
-from cnnbench.utils.run_dir import TakenError
-from cnnbench.utils.signals import requested
+from cnnbench.utils.record import RECORD_FILE, Record, read_record
+from cnnbench.utils.run_dir import LockedError
+from cnnbench.utils.signals import stop_requested
 
 TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many of the sweep's runs need no more doing, and how many it has: "2/6"
 OUTPUT = "output.log"  # what a run that goes on beside others says
@@ -61,7 +61,7 @@ def run_job(cfg: DictConfig) -> float | Future[float | None] | None:
     if total is not None and not beside:
         varied = re.sub(r",(?![^[]*])", " ", hydra.job.override_dirname)  # a comma in a list stays
         before, count = total.split("/")
-        say(f"\n[{int(before) + hydra.job.num + 1}/{count}] {varied or 'the defaults'}")
+        print_info(f"\n[{int(before) + hydra.job.num + 1}/{count}] {varied or 'the defaults'}")
     config = resolved(cfg)
     config["threads"] = config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"), total)
     job = Job(
@@ -73,27 +73,29 @@ def run_job(cfg: DictConfig) -> float | Future[float | None] | None:
         output=folder / OUTPUT if beside else None,
     )  # fmt: skip
     if total is None:
-        say(beginning(config, job.choices, folder))
+        print_info(beginning(config, job.choices, folder))
     return _pool.submit(_do, job, elsewhere) if _pool is not None else _do(job, elsewhere)
 
 
 def _do(job: Job, elsewhere: bool) -> float | None:
     """Run, and tell what came of it; of runs that go on beside others the sweep itself tells."""
     folder, sweeping = job.folder, TOTAL in os.environ
-    if requested() is not None:
+    if stop_requested() is not None:
         _stop(folder, elsewhere)
         return None
     try:
         options = job.config["sweep"]
         record = run(job, isolate=options["isolate"] and (sweeping or can_end(options)))
-    except TakenError:
-        tell("  another process is running this")
+    except LockedError:
+        print_result("  another process is running this")
         return None
     except OSError as error:  # what the run did not survive kept its record from being written too
-        tell(f"  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be")
+        print_result(
+            f"  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
+        )
         return None
     if job.output is None:
-        tell(ending(record, folder, short=sweeping))
+        print_result(ending(record, folder, short=sweeping))
     if record["status"] == "interrupted" and not (folder / ENOUGH).exists():
         _stop(folder, elsewhere)
         return None
@@ -116,9 +118,9 @@ def run(job: Job, isolate: bool) -> Record:
                 record = run_isolated(job, options["timeout"], environ)
         else:
             record = job.run()
-        if record["status"] != "failed" or not left or requested() is not None:
+        if record["status"] != "failed" or not left or stop_requested() is not None:
             return record
-        tell(f"{ending(record, job.folder, short=True)}\n  trying again ({left} left)")
+        print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({left} left)")
     raise AssertionError("unreachable")
 
 
@@ -132,7 +134,7 @@ def ended_meanwhile(folder: Path) -> Record | None:
     killed. One that was only interrupted, as a job that a cluster requeues is, goes on."""
     since = float(os.environ.get(SWEEP, "0 inf").split()[1])
     try:
-        record = read_record(folder) if (folder / FILE).stat().st_mtime > since else None
+        record = read_record(folder) if (folder / RECORD_FILE).stat().st_mtime > since else None
     except (FileNotFoundError, ValueError):
         return None
     return None if record is None or record["status"] == "interrupted" else record

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnnbench.models.modes import evaluating
-from cnnbench.utils.memory import no_room
+from cnnbench.models.modes import eval_mode
+from cnnbench.utils.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from cnnbench.data import ImageDataModule
     from cnnbench.training.module import ImageClassifier
 
 
-def advice(error: BaseException, classifier: ImageClassifier, data: ImageDataModule) -> str:
+def suggest_batch_size(error: BaseException, classifier: ImageClassifier, data: ImageDataModule) -> str:
     """Which batch size fits, in words; the run is over, and its network is used for trying.
 
     Args:
@@ -39,7 +39,7 @@ def advice(error: BaseException, classifier: ImageClassifier, data: ImageDataMod
         classifier.network.zero_grad()
 
     def look(size: int) -> None:
-        with evaluating(classifier.network):
+        with eval_mode(classifier.network):
             classifier.network(images(size))
 
     for key, size, attempt in (("batch_size", data.batch_size, learn), ("eval_batch_size", data.eval_batch_size, look)):
@@ -65,7 +65,7 @@ def _fits(attempt: Callable[[int], None], size: int) -> bool:
     try:
         attempt(size)
     except Exception as error:
-        if not no_room(error):
+        if not is_out_of_memory(error):
             raise
         return False
     return True

@@ -12,7 +12,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.data import ImageDataModule
-from cnnbench.models.modes import evaluating
+from cnnbench.models.modes import eval_mode
 from cnnbench.models.weights import load_weights
 from cnnbench.training.distributed import DataParallel, Place
 from cnnbench.training.module import ImageClassifier
@@ -161,7 +161,7 @@ def flops_per_image(network: nn.Module, channels: int, image_size: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     image = torch.zeros(1, channels, image_size, image_size)
-    with evaluating(network), FlopCounterMode(display=False) as counter:
+    with eval_mode(network), FlopCounterMode(display=False) as counter:
         network(image)
     return counter.get_total_flops()
 

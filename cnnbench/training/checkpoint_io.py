@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from cnnbench.utils.memory import no_room
+from cnnbench.utils.memory import is_out_of_memory
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -85,7 +85,7 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever else torch makes of it
-        if no_room(error):
+        if is_out_of_memory(error):
             raise MemoryError(f"no room in memory to read {path}") from error
         raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
 

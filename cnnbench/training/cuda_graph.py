@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cnnbench.training.optimizers import Switch, parts
+from cnnbench.training.optimizers import SwitchOptimizer, parts
 
 WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def why_not(optimizer: Optimizer, scheduler: Any, device: torch.device, bare: bool, accumulate: int) -> str | None:
+def reason_not_capturable(
+    optimizer: Optimizer, scheduler: Any, device: torch.device, bare: bool, accumulate: int
+) -> str | None:
     """Why this run's steps cannot be captured, in words; None where they can.
 
     Args:
@@ -62,7 +64,7 @@ class CapturedStep:
 
     def __init__(self, step: Step, optimizer: Optimizer | None = None) -> None:
         self.step = step
-        self.switch = optimizer if isinstance(optimizer, Switch) else None
+        self.switch = optimizer if isinstance(optimizer, SwitchOptimizer) else None
         self.forget()
         self.inputs: tuple[Tensor, Tensor]
         self.outputs: tuple[Tensor, Tensor]

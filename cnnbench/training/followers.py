@@ -24,7 +24,7 @@ import torch.distributed as dist
 from cnnbench.sweep.process import context, own_session, reason
 from cnnbench.training.distributed import Place
 from cnnbench.training.machines import HERE, LEAVE, POLL, WAIT, Error, Lent, Meeting, Work, borrow
-from cnnbench.utils.signals import STOP_FILE, listening
+from cnnbench.utils.signals import STOP_FILE, handle_stop_signals
 
 PATIENCE = 3.0  # seconds, once this process has failed, to hear of another that has failed before it
 GRACE = 15.0  # seconds in which this process should notice by itself that another has failed
@@ -198,7 +198,7 @@ def together(devices: int, machines: int, work: Work, give_up: Callable[[Error],
 
 def _follow(place: Place, meeting: Meeting, work: Work, reports: Connection, environ: dict[str, str]) -> None:
     """What such a process does; a stop is heard from its first moment on."""
-    with listening(patient=True):
+    with handle_stop_signals(patient=True):
         _take_part(place, meeting, work, reports, environ)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch.distributed as dist
 
-from cnnbench.utils.console import say
+from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def lend(number: int) -> int:
     run = 1
     while not asked:
         if store.check([f"{run}/{WORK}"]):
-            say(f"machine {number + 1}: run {run}")
+            print_info(f"machine {number + 1}: run {run}")
             _serve(number, meeting, run)
             run += 1
         elif store.check([OVER]):

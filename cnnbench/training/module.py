@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from cnnbench.data.loader import Batches
+from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
-from cnnbench.training.cuda_graph import CapturedStep, make_capturable, why_not
+from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import SharedMeter, broadcast, sum_gradients
 from cnnbench.training.metrics import EpochMeter
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
@@ -127,7 +127,7 @@ class ImageClassifier(pl.LightningModule):
         if self.cuda_graph and self.device.type == "cuda":
             raw = self.trainer.optimizers[0]
             alone = self._bare and not self._several
-            reason = why_not(raw, self.lr_schedulers(), self.device, alone, self.accumulate)
+            reason = reason_not_capturable(raw, self.lr_schedulers(), self.device, alone, self.accumulate)
             if reason is None:
                 self._captured = CapturedStep(self._whole_step, raw)
             else:
@@ -150,7 +150,7 @@ class ImageClassifier(pl.LightningModule):
             if self._captured is not None and self.current_epoch == self.frozen_epochs:
                 self._captured.forget()
 
-    def training_step(self, batches: Batches, batch_idx: int) -> None:
+    def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Train on every batch of a chunk, one optimizer step for each ``accumulate`` of them."""
         assert self._meter is not None
         remaining = len(batches)
@@ -258,7 +258,7 @@ class ImageClassifier(pl.LightningModule):
         if self.quirks.dropout_in_evaluation:
             keep_dropout_on(self.network)
 
-    def validation_step(self, batches: Batches, batch_idx: int) -> None:
+    def validation_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Evaluate every batch of a chunk."""
         for images, labels in batches:
             logits = self.network(images)

@@ -16,7 +16,7 @@ Groups = list[dict[str, Any]]
 Parameters = Iterable[nn.Parameter] | Groups
 
 
-class Switch(Optimizer):
+class SwitchOptimizer(Optimizer):
     """One optimizer for the first part of a run, another for the rest (after Keskar & Socher 2017, "SWATS").
 
     ``param_groups`` and ``state`` are those of the part at work, so that they hold what the next step uses. A schedule
@@ -83,7 +83,7 @@ class Switch(Optimizer):
 
 def parts(optimizer: Optimizer) -> tuple[Optimizer, ...]:
     """The parts of a Switch, or the optimizer itself."""
-    return optimizer.parts if isinstance(optimizer, Switch) else (optimizer,)
+    return optimizer.parts if isinstance(optimizer, SwitchOptimizer) else (optimizer,)
 
 
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0) -> Groups:

@@ -47,7 +47,7 @@ def check(config: Config) -> None:
     key = f"{Path.cwd()} {fingerprint({**config, 'seed': 0, 'data': {**config['data'], 'seed': 0}})}"
     if key in _checked:
         return
-    quiet()
+    silence_libraries()
     metric_mode(config["objective"])
     data = building("data", lambda: build_data(config))
     building("data", data.statistics)
@@ -126,7 +126,7 @@ def building(group: str, make: Callable[[], T]) -> T:
         raise RequestError(f"{group}: {' '.join(str(error).split())}") from error
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Keep back greetings and warnings that say nothing to the person who runs this."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -15,8 +15,8 @@ from hydra.errors import InstantiationException
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
-from cnnbench.training import checkpoint_io as checkpoints
-from cnnbench.training.batch_size_advice import advice
+from cnnbench.training import checkpoint_io
+from cnnbench.training.batch_size_advice import suggest_batch_size
 from cnnbench.training.build import (
     Config,
     build_classifier,
@@ -27,8 +27,16 @@ from cnnbench.training.build import (
     count_machines,
     describe_network,
 )
-from cnnbench.training.callbacks import BestAndLast, Board, Diverged, Figures, History, Resume, StopWhenDiverged
-from cnnbench.training.callbacks import tensorboard as board
+from cnnbench.training.callbacks import (
+    BestAndLast,
+    Diverged,
+    Figures,
+    History,
+    Resume,
+    StopWhenDiverged,
+    TensorBoardCallback,
+    tensorboard,
+)
 from cnnbench.training.callbacks.final_figures import agreement
 from cnnbench.training.callbacks.hparams import log_hparams
 from cnnbench.training.distributed import Place
@@ -36,14 +44,14 @@ from cnnbench.training.followers import Error, FollowerFailed, together
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.preflight import quiet
-from cnnbench.utils import run_dir as claim
-from cnnbench.utils.console import say
+from cnnbench.training.preflight import silence_libraries
+from cnnbench.utils import run_dir
+from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import available_cores, code_version, environment
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.memory import keep_freed_memory, no_room
+from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, write_record
-from cnnbench.utils.signals import Stopped, listening
+from cnnbench.utils.signals import Stopped, handle_stop_signals
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
@@ -63,12 +71,12 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         RequestError: the folder holds another configuration's run, or another process is running in it.
     """
     folder, mark = Path(folder), fingerprint(config)
-    with claim.claimed(folder), listening():
-        finished = claim.finished(folder, mark)
+    with run_dir.locked(folder), handle_stop_signals():
+        finished = run_dir.completed_record(folder, mark)
         if finished is not None:
             return finished
-        claim.set_aside(folder)
-        record = claim.new_record(config, overrides, choices, claim.attempts(folder))
+        run_dir.archive_attempt(folder)
+        record = run_dir.new_record(config, overrides, choices, run_dir.attempts(folder))
         try:
             _train(config, folder, record)
         except Diverged as error:
@@ -82,7 +90,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 
 
 def _train(config: Config, folder: Path, record: Record) -> None:
-    quiet()
+    silence_libraries()
     keep_freed_memory()
     devices, machines = count_devices(config), count_machines(config)
     newest = resumable(folder, record["fingerprint"], devices * machines)
@@ -91,7 +99,7 @@ def _train(config: Config, folder: Path, record: Record) -> None:
     torch.set_num_threads(newest[1]["resume"]["sessions"][0]["threads"] if newest else threads)
     config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
     if record["lr_finder"]:
-        say(f"  optimizer.lr={record['lr_finder']['lr']:g}: {record['lr_finder']['reason']}")
+        print_info(f"  optimizer.lr={record['lr_finder']['lr']:g}: {record['lr_finder']['reason']}")
     resumed = (newest[0], newest[1]["resume"]["sessions"][-1]["epoch"]) if newest else None
     data = build_data(config)  # before there are others, which find it prepared
     work = partial(_follow, config, folder, dict(record), resumed, torch.get_num_threads())
@@ -103,7 +111,7 @@ def _follow(
     config: Config, folder: Path, record: Record, resumed: tuple[Path, int] | None, threads: int, place: Place
 ) -> Error | None:
     """What the other processes of a run on several devices do, beside the first; returns the error that ended it."""
-    quiet()
+    silence_libraries()
     keep_freed_memory()
     torch.set_num_threads(threads)
     try:
@@ -119,7 +127,7 @@ def _give_up(folder: Path, record: Record, error: Error) -> None:
     """Leave the record of a run that hangs because another of its processes has ended."""
     record.update(status="failed", error=error)
     write_record(folder, record)
-    say(f"  failed: {error['type']}: {error['message']}")
+    print_info(f"  failed: {error['type']}: {error['message']}")
 
 
 def _run(
@@ -152,7 +160,7 @@ def _run(
     shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
     resume = Resume(keep, session(record, place.world), **config["checkpoint"])
     callbacks: list[pl.Callback] = [
-        Board(data.classes, shape),
+        TensorBoardCallback(data.classes, shape),
         figures,
         history,
         StopWhenDiverged(**config["divergence"]),
@@ -160,15 +168,15 @@ def _run(
         resume,
     ]
     if resumed is None and not place.rank:
-        board.remove_events(folder)
+        tensorboard.remove_events(folder)
     trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, place)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": place.world}
 
     try:
         fit(trainer, classifier, data, resumed[0] if resumed else None)
     except Exception as error:
-        if no_room(error) and place.world == 1:
-            raise MemoryError(f"no room in memory: {advice(error, classifier, data)}") from error
+        if is_out_of_memory(error) and place.world == 1:
+            raise MemoryError(f"no room in memory: {suggest_batch_size(error, classifier, data)}") from error
         raise
     finally:  # a run that ends early has its history too
         record["history"] = history.columns()
@@ -197,7 +205,7 @@ def resumable(folder: Path, mark: str, devices: int = 1) -> tuple[Path, dict[str
     Raises:
         RequestError: it is of another configuration, or of another number of devices in all.
     """
-    newest = checkpoints.newest(folder / "checkpoints", lambda text: say(f"  {text}"))
+    newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
     if newest is None:
         return None
     path, saved = newest
@@ -206,7 +214,7 @@ def resumable(folder: Path, mark: str, devices: int = 1) -> tuple[Path, dict[str
         raise RequestError(f"{path} is of another configuration; choose another folder")
     if (began := last.get("devices", 1)) != devices:
         raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
-    say(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
+    print_info(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
     return newest
 
 

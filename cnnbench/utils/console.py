@@ -11,12 +11,12 @@ VERBOSITY = "CNNBENCH_VERBOSITY"  # quiet (-q) or verbose (-v), for all processe
 TRACEBACK = "CNNBENCH_TRACEBACK"
 
 
-def quiet() -> bool:
+def is_quiet() -> bool:
     """Whether only results and what goes wrong are told."""
     return os.environ.get(VERBOSITY) == "quiet"
 
 
-def verbose() -> bool:
+def is_verbose() -> bool:
     """Whether failures are told with their tracebacks, and every epoch."""
     return os.environ.get(VERBOSITY) == "verbose" or os.environ.get(TRACEBACK) == "1"
 
@@ -36,13 +36,13 @@ def verbosity(level: str | None) -> Iterator[None]:
             os.environ[VERBOSITY] = before
 
 
-def say(text: str, end: str = "\n") -> None:
+def print_info(text: str, end: str = "\n") -> None:
     """Print what a quiet command leaves out, at once, so that a pipe or a log shows it while the work goes on."""
-    if not quiet():
-        tell(text, end)
+    if not is_quiet():
+        print_result(text, end)
 
 
-def tell(text: str, end: str = "\n") -> None:
+def print_result(text: str, end: str = "\n") -> None:
     """Print a result, or what went wrong, at once; without a reader the work goes on in silence."""
     try:
         print(text, end=end, flush=True)
@@ -50,14 +50,14 @@ def tell(text: str, end: str = "\n") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def colours() -> bool:
+def use_colour() -> bool:
     """Whether standard output is a terminal whose person has not said no (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def bold(text: str) -> str:
     """``text``, bold on a terminal."""
-    return f"\033[1m{text}\033[0m" if colours() else text
+    return f"\033[1m{text}\033[0m" if use_colour() else text
 
 
 def duration(seconds: float) -> str:

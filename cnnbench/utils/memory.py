@@ -36,7 +36,7 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def no_gc_during_import() -> Iterator[None]:
     """For the first import of torch and all that is built on it: what that leaves is there for good, so nothing is
     collected within, and none of it looked at after. That is a sixth of the time that it takes."""
     if "torch" in sys.modules:
@@ -51,7 +51,7 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def no_room(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is the system, or a GPU, having no memory left."""
     if (
         isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

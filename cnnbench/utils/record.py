@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 SCHEMA = 1
-FILE = "result.json"
+RECORD_FILE = "result.json"
 Status = Literal["completed", "failed", "diverged", "interrupted"]
 Record = dict[str, Any]
 
@@ -20,14 +20,14 @@ class RecordError(ValueError):
     """A record that cannot be read: truncated, not a record, or from a newer cnnbench."""
 
 
-def finite(value: Any) -> Any:
+def finite_or_none(value: Any) -> Any:
     """``value`` with every NaN and infinity, at any depth, replaced by None (JSON has neither)."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {str(key): finite_or_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [finite_or_none(item) for item in value]
     return value
 
 
@@ -51,8 +51,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 def write_record(folder: Path, record: Record) -> Path:
     """Write ``record`` as ``folder/result.json`` and return its path; non-finite numbers become null."""
-    path = Path(folder) / FILE
-    write_atomically(path, json.dumps(finite({"schema": SCHEMA, **record}), ensure_ascii=False, indent=1) + "\n")
+    path = Path(folder) / RECORD_FILE
+    write_atomically(
+        path, json.dumps(finite_or_none({"schema": SCHEMA, **record}), ensure_ascii=False, indent=1) + "\n"
+    )
     return path
 
 
@@ -68,7 +70,7 @@ def read_record(path: Path) -> Record:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / FILE
+        path = path / RECORD_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

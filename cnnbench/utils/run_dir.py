@@ -11,45 +11,45 @@ from typing import Any
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import FILE, Record, RecordError, read_record, write_atomically
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
 
-LOCK, ATTEMPTS = ".lock", "attempts.json"
+LOCK_FILE, ATTEMPTS = ".lock", "attempts.json"
 
 
-class TakenError(RequestError):
+class LockedError(RequestError):
     """Another process is running in this folder."""
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder of a run, which is made where it is missing; a killed process lets go of it.
 
     Raises:
         TakenError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _lock(handle):
-            raise TakenError(f"{folder}: another process is running this")
+            raise LockedError(f"{folder}: another process is running this")
         os.utime(handle)
         yield
     finally:
         os.close(handle)  # which unlocks
 
 
-def began(folder: Path) -> float | None:
+def started_at(folder: Path) -> float | None:
     """When a process last claimed this folder, in seconds since the epoch; unlike ``is_claimed`` it is in nobody's way."""
     try:
-        return (folder / LOCK).stat().st_mtime
+        return (folder / LOCK_FILE).stat().st_mtime
     except FileNotFoundError:
         return None
 
 
-def is_claimed(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether another process is running in this folder now; not for a folder that this process has claimed."""
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR)
+        handle = os.open(folder / LOCK_FILE, os.O_RDWR)
     except FileNotFoundError:
         return False
     try:
@@ -70,13 +70,13 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def finished(folder: Path, mark: str) -> Record | None:
+def completed_record(folder: Path, mark: str) -> Record | None:
     """The completed record in ``folder``, if it is of the configuration with this fingerprint; None where there is none.
 
     Raises:
         RequestError: the record is of another configuration, or cannot be read.
     """
-    if not (folder / FILE).exists():
+    if not (folder / RECORD_FILE).exists():
         return None
     try:
         record = read_record(folder)
@@ -87,7 +87,7 @@ def finished(folder: Path, mark: str) -> Record | None:
     return record if record["status"] == "completed" else None
 
 
-def set_aside(folder: Path) -> None:
+def archive_attempt(folder: Path) -> None:
     """Move an unfinished end of this run (failed, diverged, interrupted) from result.json to attempts.json."""
     try:
         record = read_record(folder)
@@ -103,7 +103,7 @@ def set_aside(folder: Path) -> None:
         "git_dirty": environment.get("git_dirty"),
     }
     write_atomically(folder / ATTEMPTS, json.dumps([*attempts(folder), end], indent=1) + "\n")
-    (folder / FILE).unlink()
+    (folder / RECORD_FILE).unlink()
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:

@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Any
 
 STOP_FILE = "CNNBENCH_STOP_FILE"  # names the file that stops this sweep's runs, wherever they run
-TIME_IS_UP = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *TIME_IS_UP)
+PREEMPTION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION_SIGNALS)
 
 _asked: str | None = None
 _tell: Path | None = None
@@ -28,7 +28,7 @@ class Stopped(Exception):
     """The run was asked to stop, and has."""
 
 
-def requested() -> str | None:
+def stop_requested() -> str | None:
     """Who asked for a stop: the signal's name, or the sweep; None where nobody has."""
     if _asked is not None:
         return _asked
@@ -37,7 +37,7 @@ def requested() -> str | None:
 
 
 @contextmanager
-def listening(tell: Path | None = None, patient: bool = False) -> Iterator[None]:
+def handle_stop_signals(tell: Path | None = None, patient: bool = False) -> Iterator[None]:
     """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes.
 
     That the time is up is handed on at the end to whoever handled it before: so a job that submitit would requeue at
@@ -60,11 +60,11 @@ def listening(tell: Path | None = None, patient: bool = False) -> Iterator[None]
     _asked, _tell, _patient = None, tell, patient
     for number in SIGNALS:
         signal.signal(number, _hear)
-    let_through()
+    unblock_signals()
     try:
         yield
     finally:
-        told = [number for number in TIME_IS_UP if number.name == _asked and callable(before[number])]
+        told = [number for number in PREEMPTION_SIGNALS if number.name == _asked and callable(before[number])]
         _asked, _tell, _patient = None, None, False
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -87,8 +87,8 @@ def _hear(number: int, frame: FrameType | None) -> Any:
         os.write(2, b"\nstopping at the next good moment; Ctrl-C again stops at once\n")
 
 
-def hold_back() -> None:
-    """Let no request to stop end this process; those forked from it get it once they listen, or ``let_through``.
+def block_signals() -> None:
+    """Let no request to stop end this process; those forked from it get it once they listen, or ``unblock_signals``.
 
     A cluster tells all processes of a job, and a terminal all of a command: also the server that runs are forked from,
     which knows how they end.
@@ -96,7 +96,7 @@ def hold_back() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
-def let_through() -> None:
-    """Undo ``hold_back``; what has come since is heard now."""
+def unblock_signals() -> None:
+    """Undo ``block_signals``; what has come since is heard now."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

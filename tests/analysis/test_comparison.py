@@ -7,7 +7,7 @@ import math
 import pytest
 from made_up import failed, make_record
 
-from cnnbench.analysis import metric_names as names
+from cnnbench.analysis import metric_names
 from cnnbench.analysis.comparison import against, seeds_text
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report.figures.matrices import confusion
@@ -73,23 +73,23 @@ def test_repeated_seeds_cannot_be_paired(runs):
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_a_dash(value):
     for metric in ("test/accuracy", "test/loss", "parameters"):
-        assert names.number(value, metric) == names.MISSING
-    assert names.compact(value) == names.p_value(value) == names.MISSING
-    assert names.plus_minus(0.5, value, "test/loss") == "0.5000"
+        assert metric_names.number(value, metric) == metric_names.MISSING
+    assert metric_names.compact(value) == metric_names.p_value(value) == metric_names.MISSING
+    assert metric_names.plus_minus(0.5, value, "test/loss") == "0.5000"
 
 
 def test_numbers_as_they_are_shown():
-    assert names.plus_minus(0.98523, 0.00312, "test/accuracy") == "98.52 ± 0.31"
-    assert names.difference(0.031, "val/recall") == "+3.10 points"
-    assert names.difference(-0.0412, "val/loss") == "-0.0412"
-    assert [names.compact(v) for v in (2710, 62006, 1199882, 3.2e9, 0.4132)] == [
+    assert metric_names.plus_minus(0.98523, 0.00312, "test/accuracy") == "98.52 ± 0.31"
+    assert metric_names.difference(0.031, "val/recall") == "+3.10 points"
+    assert metric_names.difference(-0.0412, "val/loss") == "-0.0412"
+    assert [metric_names.compact(v) for v in (2710, 62006, 1199882, 3.2e9, 0.4132)] == [
         "2,710",
         "62k",
         "1.2M",
         "3.2G",
         "0.413",
     ]
-    assert names.p_value(0.00001) == "<0.001" and names.p_value(0.0312) == "0.031"
+    assert metric_names.p_value(0.00001) == "<0.001" and metric_names.p_value(0.0312) == "0.031"
 
 
 @pytest.mark.parametrize("name", ["$x_{", "$\\frac{a}{b}$", "<b>&\"'", "tab\there", "\x00\x1b", "漢字", ""])

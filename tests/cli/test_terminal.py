@@ -9,7 +9,7 @@ import pytest
 from helpers import SMALL
 
 from cnnbench.cli.main import main
-from cnnbench.utils.console import duration, quiet, verbosity
+from cnnbench.utils.console import duration, is_quiet, verbosity
 from cnnbench.utils.record import read_record
 
 RUN = [*SMALL, "logger=none", "hydra.run.dir=r", "callbacks.progress.seconds=0"]
@@ -72,7 +72,7 @@ def test_quiet_tells_results_alone_and_verbose_where_it_failed(
     told = capsys.readouterr().out
     assert "failed: RuntimeError: it went off" in told and "Traceback" not in told
     assert main([*broken, "hydra.run.dir=b", "-v"]) == 1
-    assert "Traceback" in capsys.readouterr().out and not quiet()
+    assert "Traceback" in capsys.readouterr().out and not is_quiet()
 
 
 def test_a_level_may_stand_before_the_command(capsys: pytest.CaptureFixture) -> None:
@@ -118,10 +118,10 @@ def test_completion_is_silent_where_it_knows_nothing(
 
 def test_a_level_holds_for_its_command_alone() -> None:
     with verbosity("quiet"):
-        assert quiet()
+        assert is_quiet()
         with verbosity(None):
-            assert quiet()
-    assert not quiet()
+            assert is_quiet()
+    assert not is_quiet()
 
 
 @pytest.mark.parametrize(

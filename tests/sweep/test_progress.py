@@ -9,7 +9,7 @@ import pytest
 
 from cnnbench.sweep.progress import Progress, pause, told
 from cnnbench.utils.record import write_record
-from cnnbench.utils.run_dir import claimed
+from cnnbench.utils.run_dir import locked
 
 
 def end(folder: Path, status: str, accuracy: float | None = None) -> None:
@@ -18,7 +18,7 @@ def end(folder: Path, status: str, accuracy: float | None = None) -> None:
 
 
 def begin(folder: Path, epochs: int) -> None:
-    with claimed(folder):
+    with locked(folder):
         (folder / "metrics.csv").write_text("epoch\n" + "0\n" * epochs)
 
 

@@ -22,7 +22,7 @@ from cnnbench.sweep.plan import own_folder, plan
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
-from cnnbench.utils.run_dir import is_claimed
+from cnnbench.utils.run_dir import is_locked
 
 QUIET = [*SMALL, "logger=none", "callbacks.progress.seconds=1000"]
 PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
@@ -215,7 +215,7 @@ def test_control_c_twice_ends_at_once_even_a_run_that_hangs(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == -signal.SIGINT
     (run,) = collect([tmp_path / "s"])
-    while is_claimed(run.path):  # its process ends soon after
+    while is_locked(run.path):  # its process ends soon after
         time.sleep(0.1)
     assert main(["resume", f"{tmp_path / 's'}"]) == 0
     assert statuses(tmp_path / "s") == {0: "completed"}

@@ -12,7 +12,7 @@ from helpers import config
 from cnnbench.config.compose import groups
 from cnnbench.training import build
 from cnnbench.training import train as training
-from cnnbench.training.cuda_graph import make_capturable, why_not
+from cnnbench.training.cuda_graph import make_capturable, reason_not_capturable
 from cnnbench.training.optimizers import build_optimizer
 from cnnbench.training.schedulers import one_cycle
 
@@ -26,17 +26,17 @@ def optimizer(name: str = "adam") -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("name", groups()["optimizer"])
 def test_every_optimizer_of_ours_can_be_captured(name: str) -> None:
-    assert why_not(optimizer(name), None, GPU, bare=True, accumulate=1) is None
+    assert reason_not_capturable(optimizer(name), None, GPU, bare=True, accumulate=1) is None
 
 
 def test_the_reason_against_is_told() -> None:
-    assert "GPU" in str(why_not(optimizer(), None, torch.device("cpu"), bare=True, accumulate=1))
-    assert "scaler" in str(why_not(optimizer(), None, GPU, bare=False, accumulate=1))
-    assert "accumulated" in str(why_not(optimizer(), None, GPU, bare=True, accumulate=2))
+    assert "GPU" in str(reason_not_capturable(optimizer(), None, torch.device("cpu"), bare=True, accumulate=1))
+    assert "scaler" in str(reason_not_capturable(optimizer(), None, GPU, bare=False, accumulate=1))
+    assert "accumulated" in str(reason_not_capturable(optimizer(), None, GPU, bare=True, accumulate=2))
     cycled = optimizer("momentum")
-    assert "momentum" in str(why_not(cycled, one_cycle(cycled, 10), GPU, bare=True, accumulate=1))
+    assert "momentum" in str(reason_not_capturable(cycled, one_cycle(cycled, 10), GPU, bare=True, accumulate=1))
     plain = torch.optim.LBFGS([torch.nn.Parameter(torch.zeros(3))])
-    assert "LBFGS" in str(why_not(plain, None, GPU, bare=True, accumulate=1))
+    assert "LBFGS" in str(reason_not_capturable(plain, None, GPU, bare=True, accumulate=1))
 
 
 def test_a_capturable_optimizer_follows_its_schedule() -> None:

@@ -27,8 +27,8 @@ from cnnbench.data import cache as stores
 from cnnbench.data.sources import Digits, ImageFolder, Npz, Torchvision
 from cnnbench.inference.load import load_run
 from cnnbench.models.weights import read_state
-from cnnbench.sweep import grid as cells
-from cnnbench.training import checkpoint_io as checkpoints
+from cnnbench.sweep import grid
+from cnnbench.training import checkpoint_io
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 
@@ -136,10 +136,10 @@ def copy_of(run: Path, folder: Path) -> Path:
 
 def checkpoint(run: Path, folder: Path) -> Kind:
     mine = copy_of(run, folder)
-    before = checkpoints.read(mine / "checkpoints" / "last.ckpt")["state_dict"]
+    before = checkpoint_io.read(mine / "checkpoints" / "last.ckpt")["state_dict"]
 
     def use() -> Any:
-        found = checkpoints.newest(mine / "checkpoints", lambda text: None)
+        found = checkpoint_io.newest(mine / "checkpoints", lambda text: None)
         assert found is None or found[0].name in ("last.ckpt", "previous.ckpt")
         if found is not None and found[0].name == "last.ckpt":
             torch.testing.assert_close(found[1]["state_dict"], before, rtol=0, atol=0)
@@ -172,7 +172,7 @@ def in_a_report(run: Path, folder: Path, name: str) -> Kind:
         assert len(runs) == 2
         leaderboard.to_text(leaderboard.build(runs))
         report.make([folder], fmt="md")
-        cells.existing(folder)
+        grid.existing(folder)
 
     return Kind(mine / name, use, checked=False)
 

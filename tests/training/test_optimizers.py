@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 from cnnbench.models import MLP
 from cnnbench.training.build import build_optimization
 from cnnbench.training.cuda_graph import WARM_UP, CapturedStep
-from cnnbench.training.optimizers import Switch, build_optimizer, parameter_groups
+from cnnbench.training.optimizers import SwitchOptimizer, build_optimizer, parameter_groups
 from cnnbench.training.schedulers import Together, build_scheduler
 
 STEPS, SWITCH = 20, 12
@@ -54,8 +54,10 @@ def by_hand(schedule: str | None) -> nn.Module:
     return net
 
 
-def switch(net: nn.Module, schedule: str | None) -> tuple[Switch, Together | None]:
-    make = partial(Switch, first=partial(Adam, **ADAM, fused=True), then=partial(SGD, **MOMENTUM), switch_at=0.6)
+def switch(net: nn.Module, schedule: str | None) -> tuple[SwitchOptimizer, Together | None]:
+    make = partial(
+        SwitchOptimizer, first=partial(Adam, **ADAM, fused=True), then=partial(SGD, **MOMENTUM), switch_at=0.6
+    )
     optimizer = build_optimizer(make, parameter_groups(net, decay_norm_and_bias=False), STEPS)
     maker = {"cosine": partial(CosineAnnealingLR, T_max=STEPS), "onecycle": None}.get(schedule or "")
     if schedule == "onecycle":
@@ -63,7 +65,7 @@ def switch(net: nn.Module, schedule: str | None) -> tuple[Switch, Together | Non
     return optimizer, build_scheduler(maker, optimizer, STEPS) if maker else None  # type: ignore[return-value]
 
 
-def go_on(net: nn.Module, optimizer: Switch, schedule: Together | None, start: int, stop: int) -> None:
+def go_on(net: nn.Module, optimizer: SwitchOptimizer, schedule: Together | None, start: int, stop: int) -> None:
     for _ in gradients(net, start, stop):
         optimizer.step()
         optimizer.zero_grad()

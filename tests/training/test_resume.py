@@ -14,7 +14,7 @@ from same import differences
 
 from cnnbench.cli.main import main
 from cnnbench.config.compose import groups
-from cnnbench.training import checkpoint_io as checkpoints
+from cnnbench.training import checkpoint_io
 from cnnbench.training import train as training
 from cnnbench.utils.record import read_record
 
@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
 
 def test_a_write_that_is_killed_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
-    checkpoints.WholeFiles().save_checkpoint({"number": torch.tensor(1)}, path)
+    checkpoint_io.WholeFiles().save_checkpoint({"number": torch.tensor(1)}, path)
 
     def killed(checkpoint: Any, target: Path) -> None:
         Path(target).write_bytes(b"PK half a file")
@@ -106,9 +106,9 @@ def test_a_write_that_is_killed_leaves_the_checkpoint_before(tmp_path: Path, mon
 
     monkeypatch.setattr(torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.WholeFiles().save_checkpoint({"number": torch.tensor(2)}, path)
-    assert checkpoints.read(path)["number"] == 1
-    assert checkpoints.newest(tmp_path, pytest.fail)[0] == path
+        checkpoint_io.WholeFiles().save_checkpoint({"number": torch.tensor(2)}, path)
+    assert checkpoint_io.read(path)["number"] == 1
+    assert checkpoint_io.newest(tmp_path, pytest.fail)[0] == path
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_left_as_it_is(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in (1, 2):
-        checkpoints.WholeFiles().save_checkpoint({"number": torch.tensor(number)}, tmp_path / "last.ckpt")
+        checkpoint_io.WholeFiles().save_checkpoint({"number": torch.tensor(number)}, tmp_path / "last.ckpt")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fails(*_: Any, **__: Any) -> None:
@@ -127,9 +127,9 @@ def test_a_checkpoint_that_cannot_be_read_now_is_left_as_it_is(
     with monkeypatch.context() as patch:
         patch.setattr(torch, "load", fails)
         with pytest.raises((OSError, MemoryError)):
-            checkpoints.newest(tmp_path, pytest.fail)
+            checkpoint_io.newest(tmp_path, pytest.fail)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert checkpoints.newest(tmp_path, pytest.fail)[1]["number"] == 2
+    assert checkpoint_io.newest(tmp_path, pytest.fail)[1]["number"] == 2
 
 
 def test_a_disk_that_fills_up_leaves_the_checkpoints_that_there_were(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_damaged_checkpoints_are_kept_under_another_name(tmp_path: Path) -> None
     for name in ("last", "previous", "best"):
         (tmp_path / f"{name}.ckpt").write_bytes(name.encode())
     told: list[str] = []
-    assert checkpoints.newest(tmp_path, told.append) is None
+    assert checkpoint_io.newest(tmp_path, told.append) is None
     assert ["kept as last.ckpt.damaged" in told[0], len(told)] == [True, 2]
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert kept == {f"{name}.ckpt.damaged": name.encode() for name in ("last", "previous", "best")}

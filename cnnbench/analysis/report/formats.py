@@ -13,7 +13,7 @@ from cnnbench.analysis.leaderboard import Leaderboard, Row
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.report.tables import Table, anova_table, comparison_table, leaderboard_table, trouble
 from cnnbench.config.settings import show
-from cnnbench.utils.record import finite
+from cnnbench.utils.record import finite_or_none
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
@@ -200,4 +200,4 @@ def to_json(analysis: Analysis) -> str:
              "sentence": i.sentence} for i in effects.interactions
         ],
     }  # fmt: skip
-    return json.dumps(finite(told), ensure_ascii=False, indent=1, default=str) + "\n"
+    return json.dumps(finite_or_none(told), ensure_ascii=False, indent=1, default=str) + "\n"

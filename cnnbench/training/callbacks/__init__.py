@@ -7,11 +7,10 @@ from cnnbench.training.callbacks.figures import Figures
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.callbacks.progress import Progress
 from cnnbench.training.callbacks.resume import Resume
-from cnnbench.training.callbacks.tensorboard import Board
+from cnnbench.training.callbacks.tensorboard import TensorBoardCallback
 
 __all__ = [
     "BestAndLast",
-    "Board",
     "Diverged",
     "EarlyStopping",
     "Figures",
@@ -19,4 +18,5 @@ __all__ = [
     "Progress",
     "Resume",
     "StopWhenDiverged",
+    "TensorBoardCallback",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnbench.models.modes import evaluating
+from cnnbench.models.modes import eval_mode
 from cnnbench.training.metrics import recall_per_class
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _predicted(classifier: ImageClassifier, data: ImageDataModule, split: str, r
 
 def _logits(classifier: ImageClassifier, images: Tensor) -> Tensor:
     weight = next(classifier.network.parameters())
-    with evaluating(classifier.network):  # ``forward``, for so few images are not worth a compilation
+    with eval_mode(classifier.network):  # ``forward``, for so few images are not worth a compilation
         return classifier.network.forward(images.to(weight.dtype)).float()
 
 

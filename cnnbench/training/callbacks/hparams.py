@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as pl
 
 from cnnbench.config.settings import SEED, ignored, parse_override, settings_of, show
-from cnnbench.training.callbacks import tensorboard as board
+from cnnbench.training.callbacks import tensorboard
 from cnnbench.training.callbacks.history import tag
 from cnnbench.utils.record import Record
 
@@ -25,9 +25,9 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     final = {tag(name): record["metrics"][name] for name in ("test/accuracy", "test/recall", "test/loss")}
     final[f"{tag(objective)} (best)"] = record["best"][objective]
     trainer.logger.log_metrics(final, step=trainer.current_epoch)
-    writer = board.writer(trainer)
+    writer = tensorboard.writer(trainer)
     if writer is not None:
-        board.add_hparams(writer, values, list(final))
+        tensorboard.add_hparams(writer, values, list(final))
         writer.flush()  # a process of a sweep ends without its threads' leave
     else:
         trainer.logger.log_hyperparams(values)

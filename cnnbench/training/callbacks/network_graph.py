@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from cnnbench.models.modes import evaluating
+from cnnbench.models.modes import eval_mode
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -38,7 +38,7 @@ def network_graph(network: nn.Module, image: torch.Tensor) -> GraphDef:
     from tensorboard.compat.proto.graph_pb2 import GraphDef
     from tensorboard.compat.proto.versions_pb2 import VersionDef
 
-    with evaluating(network):
+    with eval_mode(network):
         traced = fx.GraphModule(network, _Layers().trace(network))
         ShapeProp(traced).propagate(image)
     names: dict[fx.Node, str] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 
-from cnnbench.utils.console import duration, quiet, say, verbose
+from cnnbench.utils.console import duration, is_quiet, is_verbose, print_info
 
 if TYPE_CHECKING:
     from cnnbench.training.module import ImageClassifier
@@ -31,7 +31,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         self._shown = self._printed = self._read = 0.0
         self._live = sys.stdout.isatty()
         self._open = False  # whether the cursor stands behind the live line
-        if verbose():
+        if is_verbose():
             self.seconds = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -39,7 +39,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
         data = trainer.datamodule  # type: ignore[attr-defined]
         weights = sum(p.numel() for p in pl_module.parameters())
         others = f" and {trainer.world_size - 1} more" if trainer.world_size > 1 else ""
-        say(
+        print_info(
             f"  {weights:,} weights; {data.count('train'):,} training, {data.count('val'):,} validation and "
             f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}{others}"
         )
@@ -53,7 +53,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
     ) -> None:
         if self._first_batch is None:
             self._first_batch = batch_idx
-        if quiet() or not trainer.is_global_zero or not self._due():
+        if is_quiet() or not trainer.is_global_zero or not self._due():
             return
         self._shown = now = time.perf_counter()
         took, done = now - self._epoch_start, batch_idx + 1 - self._first_batch
@@ -67,7 +67,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
             width = shutil.get_terminal_size().columns - 1
             line = f"\r{line[:width]:<{min(width, 79)}}"
         self._open = self._live
-        say(line, end="" if self._live else "\n")
+        print_info(line, end="" if self._live else "\n")
 
     def _due(self) -> bool:
         """Whether it is time for a line within the epoch."""
@@ -89,7 +89,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._open:  # what is told next begins a line
-            say("")
+            print_info("")
             self._open = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -112,7 +112,7 @@ class Progress(pl.callbacks.Checkpoint):  # called last, like History, when the 
                 )
         parts.append(f"{images / (now - self._epoch_start):,.0f} images/s, {duration(left)} left")
         line = " | ".join(parts)
-        say(f"\r  {line:<77}" if self._live else f"  {line}")
+        print_info(f"\r  {line:<77}" if self._live else f"  {line}")
         self._open = False
 
     @staticmethod

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import gather
-from cnnbench.utils.signals import Stopped, requested
+from cnnbench.utils.signals import Stopped, stop_requested
 
 
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
@@ -60,7 +60,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         if trainer.is_last_batch:  # the end of the epoch saves
             return
-        due = requested() is not None
+        due = stop_requested() is not None
         due |= self.minutes is not None and time.perf_counter() - self._saved >= 60 * self.minutes
         due |= self.steps is not None and trainer.global_step - self._saved_step >= self.steps
         if trainer.world_size > 1:  # all processes save, or none
@@ -114,7 +114,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
 
 def _asked(trainer: pl.Trainer) -> str | None:
     """Who asked any of the run's processes for a stop."""
-    asked = requested()
+    asked = stop_requested()
     if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(asked is not None, all=False):
         return asked or "another process of this run"
     return asked

@@ -76,7 +76,7 @@ def layout(classes: Sequence[str], momentum: bool) -> Layout:
     return charts
 
 
-class Board(Checkpoint):  # a Checkpoint, for Lightning calls those last, when the epoch's matrix is there
+class TensorBoardCallback(Checkpoint):  # a Checkpoint, for Lightning calls those last, when the epoch's matrix is there
     """Sends the graph and the layout once, and the validation recall of each class after each epoch.
 
     Args:
