@@ -1,23 +1,20 @@
-"""A row a configuration, best first: built from records alone. How it is written is ``formats`` and ``terminal``."""
+"""The leaderboard: a row for each configuration, best first. ``report.columns`` says how it is written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.metric_names import COSTS, higher_is_better, known_metric, plural
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import Summary, mean, summarise
-from cnnbench.utils.record import write_atomically
 
 DEFAULT_OBJECTIVE = "val/accuracy"
-NAME = "leaderboard"
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """A configuration's place and numbers.
 
     Attributes:
@@ -59,7 +56,7 @@ class Leaderboard:
     grid: Grid
     objective: str
     tests: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     notes: tuple[str, ...]
     known: frozenset[str]
 
@@ -106,34 +103,18 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
     return Leaderboard(grid, chosen, tests, placed, tuple(notes), frozenset(known))
 
 
-def _row(configuration: Configuration, objective: str, names: Iterable[str]) -> Row:
+def _row(configuration: Configuration, objective: str, names: Iterable[str]) -> LeaderboardRow:
     runs = configuration.runs
     costs = {name: _mean([run.cost(name) for run in runs]) for name in COSTS}
     epochs = [run.part("best").get("epoch") for run in runs]
     first = _mean([float(epoch) + 1 if isinstance(epoch, (int, float)) else None for epoch in epochs])
     best = {name: summarise([run.best(name) for run in runs]) for name in names}
     final = {name: summarise([run.final(name) for run in runs]) for name in names}
-    return Row(0, configuration, summarise([run.value(objective) for run in runs]), best, final, costs, first)
+    return LeaderboardRow(
+        0, configuration, summarise([run.value(objective) for run in runs]), best, final, costs, first
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return mean(known) if known else None
-
-
-def write(board: Leaderboard, folder: Path) -> list[Path]:
-    """Write leaderboard.csv and leaderboard.md into ``folder`` and return their paths."""
-    from cnnbench.analysis.report import formats
-
-    paths = []
-    for suffix, text in (("csv", formats.leaderboard_csv(board)), ("md", formats.leaderboard_markdown(board))):
-        paths.append(Path(folder) / f"{NAME}.{suffix}")
-        write_atomically(paths[-1], text)
-    return paths
-
-
-def to_text(board: Leaderboard, width: int = 100) -> str:
-    """The leaderboard for a terminal: an aligned table, then its notes and the runs that did not complete."""
-    from cnnbench.analysis.report import text as terminal
-
-    return terminal.to_text(board, width)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnbench.analysis import leaderboard
+from cnnbench.analysis.report.formats import write_leaderboard
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.cli.parser import Parser
 from cnnbench.utils.errors import RequestError, one_of
@@ -71,7 +73,7 @@ def _check_out(out: Path | None) -> None:
 def _write(target: Path, told: str, board: leaderboard.Leaderboard, fmt: str) -> list[Path]:
     path = target / f"report.{FORMATS[fmt]}"
     write_atomically(path, told)
-    return [path, *(leaderboard.write(board, target) if fmt == "html" else [])]
+    return [path, *(write_leaderboard(board, target) if fmt == "html" else [])]
 
 
 def _analyse(
@@ -159,7 +161,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     paths = _write(Path(out or folders[0]), told, analysis.board, fmt)
     if fmt == "html":
-        print(leaderboard.to_text(analysis.board))
+        print(leaderboard_text(analysis.board))
     for path in paths:
         print(f"  {path}")
     return 0
