@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnnbench.analysis.leaderboard import Leaderboard, Row
+from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, finite, higher_is_better, is_share, scale, title, unit
 from cnnbench.analysis.pareto import pareto
 from cnnbench.analysis.report.figures.style import BLUE, INK, ORANGE, panel, plain, style
@@ -47,7 +47,7 @@ def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
     return figure
 
 
-def _dots(axes: Axes, row: Row, metric: str, summary: Summary, y: float, colour: str, marker: str) -> None:
+def _dots(axes: Axes, row: LeaderboardRow, metric: str, summary: Summary, y: float, colour: str, marker: str) -> None:
     by = scale(metric)
     seeds = [by * value for value in (run.value(metric) for run in row.configuration.runs) if value is not None]
     axes.plot(seeds, [y] * len(seeds), ".", color=colour, alpha=0.45, markersize=4)
@@ -100,7 +100,7 @@ def _logarithmic(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _spread(axes: Axes, rows: Sequence[Row], name: str, metric: str, by: float) -> None:
+def _spread(axes: Axes, rows: Sequence[LeaderboardRow], name: str, metric: str, by: float) -> None:
     """A standard deviation on either side of each mean."""
     for row in rows:
         x, summary = row.costs[name], row.value(metric)
