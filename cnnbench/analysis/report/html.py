@@ -18,13 +18,15 @@ from cnnbench.analysis.report.classes import class_section
 from cnnbench.analysis.report.commands import run_commands
 from cnnbench.analysis.report.figures import overview
 from cnnbench.analysis.report.figures.style import svg
-from cnnbench.analysis.report.tables import anova_table, comparison_table, environment_table, leaderboard_table, trouble
+from cnnbench.analysis.report.tables import anova_table, comparison_table, leaderboard_table, trouble
 from cnnbench.analysis.runs import Run
 from cnnbench.config.settings import show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ENVIRONMENT = ("cnnbench", "git", "git_dirty", "python", "torch", "torchvision", "lightning", "device", "gpu", "cpu",
+               "threads")  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -41,8 +43,8 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
 
     numbers = count()
 
-    def draw(figure: Figure | None, description: str) -> str | None:
-        return None if figure is None else Markup(svg(figure, f"figure{next(numbers)}", description))
+    def draw(figure: Figure | None, description: str) -> str:
+        return "" if figure is None else Markup(svg(figure, f"figure{next(numbers)}", description))
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -57,7 +59,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "comparison": comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
         if analysis.comparisons and analysis.reference else None,
         "anova": anova_table(analysis.effects) if analysis.effects else None,
-        "environment": environment_table(board.grid.runs or runs),
+        "environment": _environment(board.grid.runs or runs),
         "overview": draw(overview.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "searches": sections.searches(runs, draw),
         "effect_figures": sections.effects(analysis.effects, draw) if analysis.effects else None,
@@ -95,3 +97,12 @@ def _facts(analysis: Analysis) -> dict[str, Any]:
         "validated_on_test": any(run.validated_on_test for run in done),
         "seeds": ", ".join(map(str, sorted({run.seed for run in done if run.seed is not None}))) or "unknown",
     }
+
+
+def _environment(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What the runs were made with; several values where they differ."""
+    found = {
+        name: [run.part("environment")[name] for run in runs if run.part("environment").get(name) is not None]
+        for name in ENVIRONMENT
+    }
+    return {name.replace("_", " "): list(dict.fromkeys(map(show, values))) for name, values in found.items() if values}

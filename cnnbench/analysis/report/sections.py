@@ -22,15 +22,11 @@ from cnnbench.analysis.runs import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Draw = Callable[["Figure | None", str], "str | None"]  # a figure and what it shows
+Draw = Callable[["Figure | None", str], str]  # a figure and what it shows; empty where there is none
 MOST_COMPARED = len(COLOURS)  # configurations in one set of axes
 MOST_EACH = 4  # configurations with train against validation
 MOST_FACTORS = 8
 MOST_INTERACTIONS = 6  # drawn; the table has all
-
-
-def _present(items: Iterable[str | None]) -> list[str]:
-    return [item for item in items if item is not None]
 
 
 def searches(runs: Sequence[Run], draw: Draw) -> list[dict[str, Any]]:
@@ -42,7 +38,7 @@ def searches(runs: Sequence[Run], draw: Draw) -> list[dict[str, Any]]:
             draw(search_figures.history(found), f"Best {metric} so far over the trials"),
             *(draw(figure, f"{name} against {metric}") for name, figure in search_figures.parameters(found)),
         ]
-        parts.append({"found": found, "best": found.best(), "figures": _present(figures)})
+        parts.append({"found": found, "best": found.best(), "figures": figures})
     return parts
 
 
@@ -50,7 +46,7 @@ def effects(found: Effects, draw: Draw) -> dict[str, list[str]]:
     """Figures of the main effects and of the clearest interactions."""
     mains = [draw(effect_figures.main_effect(effect, found), effect.sentence) for effect in found.mains[:MOST_FACTORS]]
     pairs = [draw(effect_figures.interaction(i, found), i.sentence) for i in found.interactions[:MOST_INTERACTIONS]]
-    return {"mains": _present(mains), "interactions": _present(pairs)}
+    return {"mains": mains, "interactions": pairs}
 
 
 def top(board: Leaderboard, reference: Configuration | None, most: int) -> list[Configuration]:
@@ -67,20 +63,20 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> d
     compared = top(board, reference, MOST_COMPARED)
     each = []
     for configuration in top(board, reference, MOST_EACH):
-        drawn = _present(
+        drawn = [
             draw(curve_figures.train_and_validation(configuration, leaf), f"{leaf}: {configuration.short}")
             for leaf in curve_figures.LEAVES
-        )
-        if drawn:
+        ]
+        if any(drawn):
             text = curve_figures.fit_text(configuration)
             each.append({"title": configuration.short, "text": text, "figures": drawn})
     if not each:
         return None
-    against = _present(
+    against = [
         draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs")
         for leaf in curve_figures.LEAVES
         if len(compared) > 1
-    )
+    ]
     legend = [
         {"colour": colour, "dashes": _dashes(dash), "label": configuration.short}
         for configuration, colour, dash in zip(compared, COLOURS, DASHES, strict=False)

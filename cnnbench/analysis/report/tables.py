@@ -12,25 +12,10 @@ from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import MISSING, higher_is_better, interval, number, p_value, title, unit
 from cnnbench.analysis.report.columns import Cell, columns
-from cnnbench.analysis.runs import Run
-from cnnbench.config.settings import show
 
 if TYPE_CHECKING:
     from cnnbench.analysis.effects import Effects
 
-ENVIRONMENT = (
-    "cnnbench",
-    "git",
-    "git_dirty",
-    "python",
-    "torch",
-    "torchvision",
-    "lightning",
-    "device",
-    "gpu",
-    "cpu",
-    "threads",
-)
 METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": MISSING}
 
 
@@ -111,14 +96,3 @@ def anova_table(effects: Effects) -> Table:
                  blank, blank, blank, blank))  # fmt: skip
     headers = ("term", "sum of squares", "df", "F", "p", "p, Holm", "partial η²")
     return Table(f"Analysis of variance of {title(effects.metric)}, type 2.", headers, tuple(rows))
-
-
-def environment_table(runs: Sequence[Run]) -> Table:
-    """What the runs were made with; several values where they differ."""
-    rows = []
-    for name in ENVIRONMENT:
-        found = [run.part("environment").get(name) for run in runs]
-        kinds = list(dict.fromkeys(show(value) for value in found if value is not None))
-        if kinds:
-            rows.append((text(name.replace("_", " ")), text(", ".join(kinds))))
-    return Table("What the runs were made with.", ("what", "which"), tuple(rows))
