@@ -50,7 +50,7 @@ def draw(
             told = f"{column.heading}: the report's number (orange) and ours (blue, mean ± standard deviation)"
             drawn.append((_save(figure, folder / f"reported_{column.key}.png"), told))
     counted = [line.row.name for line in table if line.n]
-    groups = {compared: [name for name in names if name in counted] for compared, names in study.curves.items()}
+    groups = {compared: [name for name in names if name in counted][: len(COLOURS)] for compared, names in study.curves.items()}
     most = max(map(len, groups.values()), default=0)
     for compared, names in groups.items():
         rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}

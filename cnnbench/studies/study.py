@@ -101,9 +101,10 @@ def load_study(name: str) -> Study:
         for key, column in node["columns"].items()
     )
     claims = tuple(Claim(claim["says"], claim["holds"]) for claim in node["claims"])
-    curves = {compared: tuple(map(str, rows)) for compared, rows in node["curves"].items()}
+    curves = {compared: tuple(map(str, rows)) for compared, rows in node.get("curves", {"rows": node["rows"]}).items()}
+    learned = Learned(**node.get("learned", {"measure": "val/accuracy", "times_chance": 2.0}))
     head = (node["title"], node["report"], node["baseline"], node["tolerance"])
-    return Study(name, *head, columns, claims, node["notes"], Learned(**node["learned"]), curves)
+    return Study(name, *head, columns, claims, node["notes"], learned, curves)
 
 
 def load_row(study: str, row: str, form: str) -> Row:
