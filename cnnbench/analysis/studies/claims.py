@@ -21,10 +21,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from cnnbench.analysis.metric_names import COSTS, difference, number, plural
 from cnnbench.analysis.runs import COMPLETED, Run
-from cnnbench.analysis.statistics import kept, mean
+from cnnbench.analysis.statistics import finite_values
 from cnnbench.analysis.studies.comparisons import by_how_much, gains, which
 from cnnbench.analysis.studies.curves import levels_off, still_rises
 from cnnbench.analysis.studies.measure import measure, metric_of, per_class
@@ -109,7 +110,7 @@ def _fails(match: re.Match[str], study: Study, rows: Rows, form: str) -> Finding
     classes = max((run.part("data").get("classes") or 10) for run in runs)
     values = [measure(run, expression) for run in runs]
     diverged = sum(run.status == DIVERGED for run in runs)
-    known = kept([value for run, value in zip(runs, values, strict=True) if run.completed])
+    known = finite_values([value for run, value in zip(runs, values, strict=True) if run.completed])
     ending = f"; {diverged} of {len(runs)} runs diverged" if diverged else ""
     shown = f"{number(mean(known), metric)} %" if known else "no number"
     told = f"{shown}; guessing gives {number(1 / classes, metric)} %{ending}, n = {len(runs)}"

@@ -10,10 +10,10 @@ parameters                   or another cost: flops_per_image, seconds_per_epoch
 from __future__ import annotations
 
 import re
+from statistics import mean
 
-from cnnbench.analysis.metric_names import finite
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import kept, mean
+from cnnbench.analysis.statistics import finite_values, to_number
 
 AT_EPOCH = re.compile(r"(\S+) at epoch (\d+)")
 OF_CLASS = re.compile(r"(\S+) of (.+)")
@@ -28,7 +28,7 @@ def metric_of(expression: str) -> str:
 def measure(run: Run, expression: str) -> float | None:
     """The value of ``expression`` in a run; None where the run does not have it."""
     if expression.endswith(MEAN):
-        values = kept(run.series(expression.removesuffix(MEAN)))
+        values = finite_values(run.series(expression.removesuffix(MEAN)))
         return mean(values) if values else None
     if match := AT_EPOCH.fullmatch(expression):
         series, epoch = run.series(match[1]), int(match[2])
@@ -42,4 +42,4 @@ def per_class(run: Run, metric: str) -> dict[str, float | None]:
     """A metric by class name; empty where the run has none."""
     part = run.part("per_class")
     classes, values = part.get("classes") or [], part.get(metric) or []
-    return {str(name): finite(value) for name, value in zip(classes, values, strict=False)}
+    return {str(name): to_number(value) for name, value in zip(classes, values, strict=False)}
