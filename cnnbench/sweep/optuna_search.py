@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.metric_names import higher_is_better
-from cnnbench.analysis.search import FILE
+from cnnbench.analysis.search import SEARCH_FILE
 from cnnbench.cli.parser import quoted
 from cnnbench.config.compose import run_folder
 from cnnbench.sweep.background import alongside
@@ -209,7 +209,7 @@ class Search:
             for one in self.study.get_trials(deepcopy=False)
         ]
         told = {"objective": self.objective, "asked": self.trials, "trials": trials, "importance": self._importance()}
-        write_atomically(self.folder / FILE, json.dumps(told, indent=1) + "\n")
+        write_atomically(self.folder / SEARCH_FILE, json.dumps(told, indent=1) + "\n")
 
     def _importance(self) -> dict[str, float]:
         """The share of the variance over the completed trials that each axis explains (Hutter et al. 2014)."""
