@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
-from cnnbench.training.distributed import local_rows
 
 # Several small batches are made at once, up to this many float bytes, so that they stay in a core's cache.
 GROUP_BYTES = 2**20
@@ -193,6 +192,21 @@ class BatchLoader:
         for images in self._reader:
             yield images.to(self.device, non_blocking=True), labels[start : start + len(images)]
             start += len(images)
+
+
+def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:
+    """Which images of an epoch a process takes: rows rank, rank + world, ... of every batch.
+
+    Where the last batch has fewer images than there are processes, those without one take its first, so that all go
+    through the same steps; its weight in the gradient and the metrics is 0.
+
+    Returns:
+        Positions in the epoch, int64, ascending.
+    """
+    positions = torch.arange(images)
+    mine = positions[(positions % batch_size) % world == rank]
+    last = images - 1 - (images - 1) % batch_size  # where the last batch begins
+    return mine if images - last > rank else torch.cat([mine, positions[last : last + 1]])
 
 
 def mapped(array: np.ndarray) -> Tensor:
