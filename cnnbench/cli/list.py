@@ -134,7 +134,7 @@ def _cost(config: DictConfig, by_hand: Mapping[str, int]) -> str:
     from hydra.utils import instantiate
 
     from cnnbench.analysis.metric_names import compact
-    from cnnbench.training.build import flops_per_image
+    from cnnbench.models.profile import flops_per_image
 
     shape = {**_shape(config.data), **by_hand}
     missing = [key for key in BY_HAND if key not in shape]
