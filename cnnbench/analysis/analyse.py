@@ -13,10 +13,10 @@ from cnnbench.analysis.leaderboard import Leaderboard, Row, build
 from cnnbench.analysis.metric_names import (
     COSTS,
     check_metric,
+    corrected_p,
     difference,
     interval,
     leaf,
-    p_value,
     plural,
     plus_minus,
     title,
@@ -168,7 +168,7 @@ def _against_baseline(
     if d.value is None:
         return counts
     span = f", 95% interval {interval(d.low, d.high, metric, sign=True)}" if d.low is not None else ""
-    p = "" if own.p is None else f" (corrected p {'' if own.p < 0.001 else '= '}{p_value(own.p)})"
+    p = "" if own.p is None else f" ({corrected_p(own.p)})"
     return (f"{counts} The first place is {difference(d.value, metric)} from it in {title(metric)}{span}: "
             f"{own.verdict}{p}.")  # fmt: skip
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, Configuration
-from cnnbench.analysis.metric_names import MISSING, difference, higher_is_better, interval, p_value, title
+from cnnbench.analysis.metric_names import MISSING, corrected_p, difference, higher_is_better, interval, title
 from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, finite_values
 from cnnbench.config.settings import short_names, show
 
@@ -51,7 +51,7 @@ class Effect:
         what, p = title(self.metric), self.anova.p
         shown = p is not None and p < ALPHA
         span = "" if p is None else f"95% interval {interval(self.low, self.high, self.metric, sign=True)}, "
-        evidence = f"({span}{_test(p)})."
+        evidence = f"({span}{corrected_p(p)})."
         size = difference(abs(self.value), self.metric).lstrip("+")
         if len(self.means) > 2:
             doubt = "" if shown or p is None else "no effect shown; "
@@ -94,14 +94,10 @@ class Interaction:
         known = [(value, level) for level, value in self.effects.items() if value is not None]
         shown = [min(known), max(known)] if len(known) > 3 else known
         parts = ", ".join(f"{difference(value, self.metric)} at {other}={level}" for value, level in shown)
-        what = f"{name}={self.before} to {self.after} is {parts} ({_test(self.anova.p)})."
+        what = f"{name}={self.before} to {self.after} is {parts} ({corrected_p(self.anova.p)})."
         if self.anova.p is None or self.anova.p >= ALPHA:
             return f"{name} and {other}: no interaction shown; {what}"
         return f"The effect of {name} depends on {other}: {what}"
-
-
-def _test(p: float | None) -> str:
-    return "no test possible" if p is None else f"corrected p {'' if p < 0.001 else '= '}{p_value(p)}"
 
 
 @dataclass(frozen=True)
@@ -246,19 +242,16 @@ def _interaction(
     """The pair of levels whose effect depends most on the other factor; None where it is not known at two levels."""
     strength = {main.term[0]: main.sum_of_squares for main in table.rows if len(main.term) == 1}
     factor, other = sorted(row.term, key=lambda f: strength[f])  # the stronger one is the circumstance
-    model = table.full
-
-    def effect(before: str, after: str, at: str) -> float | None:
-        return model.estimate(model.point({factor: after, other: at}) - model.point({factor: before, other: at}))
-
-    def spread(pair: tuple[str, str]) -> float:
-        return float(np.ptp(known)) if len(known := finite_values(options[pair].values())) > 1 else -1.0
-
-    options = {
-        pair: {at: effect(*pair, at) for at in model.levels[other]} for pair in combinations(model.levels[factor], 2)
+    model, levels, others = table.full, table.full.levels[factor], table.full.levels[other]
+    points = {(level, at): model.point({factor: level, other: at}) for level in levels for at in others}
+    effects = {
+        (before, after): {at: model.estimate(points[after, at] - points[before, at]) for at in others}
+        for before, after in combinations(levels, 2)
     }
-    pair = max(options, key=spread)
-    if spread(pair) < 0:
+    known = {pair: finite_values(by_level.values()) for pair, by_level in effects.items()}
+    spreads = {pair: np.ptp(values) for pair, values in known.items() if len(values) > 1}
+    if not spreads:
         return None
+    pair = max(spreads, key=spreads.__getitem__)
     cells = pd.Series(y).groupby([observations[factor], observations[other]]).mean().to_dict()
-    return Interaction(factor, other, (names[factor], names[other]), metric, row, *pair, options[pair], cells)
+    return Interaction(factor, other, (names[factor], names[other]), metric, row, *pair, effects[pair], cells)
