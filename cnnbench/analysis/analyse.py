@@ -34,10 +34,8 @@ class Analysis:
     Attributes:
         metric: what differences and effects are measured on: the objective's test metric, which chose nothing.
         reference: what the others are compared with: the baseline, if one was given, or else the first of the board.
-        comparisons: in the order of the board, without the reference.
         effects: None where nothing varies or nothing is finished.
         run, versus: whose confusion matrices are shown.
-        answer: the question's answer in a few sentences.
     """
 
     board: Leaderboard

@@ -102,12 +102,9 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Effects:
-    """Main effects (the largest first), interactions (the clearest first), and the table behind them.
+    """Main effects (the largest first), interactions (the clearest first), the table behind them, and what to know.
 
-    Attributes:
-        names: short names of the factors.
-        levels: of each factor, in the order in which they are shown.
-        notes: what a reader must know about them.
+    ``names`` are the factors' short ones, ``levels`` each factor's in the order in which they are shown.
     """
 
     metric: str
@@ -122,18 +119,17 @@ class Effects:
 def find_effects(
     configurations: Sequence[Configuration], factors: Sequence[str], metric: str, reference: Configuration | None = None
 ) -> Effects | None:
-    """Main effects and two-way interactions on ``metric``.
+    """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first.
 
-    Args:
-        reference: its levels stand first, so that effects are told against them.
-
-    Returns:
-        None where fewer than two runs have the metric, or no factor has two levels.
+    None where fewer than two runs have the metric, or no factor has two levels.
     """
+    # One row a run: its level of each factor, and its value
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
     y = [value for _, value in measured]
     settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
     observations = pd.DataFrame(settings, columns=list(factors))
+
+    # The factors that can be looked at, and their levels
     factors = _merge_nested(observations, factors)
     first = observations[[c is reference for c, _ in measured]]
     levels = {f: _ordered(observations[f].unique(), set(first[f])) for f in factors}
@@ -141,6 +137,8 @@ def find_effects(
     levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in too_many}
     if not levels or len(y) < 2:
         return None
+
+    # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
     names = short_names(list(levels))
     mains = [_main(row, table, names, metric) for row in table.rows if len(row.term) == 1]
@@ -154,14 +152,11 @@ def find_effects(
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
-    """Make a key that belongs to some choices of its group alone a part of the choice, in place.
+    """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left.
 
     With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be told
-    apart: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``. Where shared values lead from any
-    choice to any other, a linear model tells them apart, and both stay factors.
-
-    Returns:
-        The factors that are left.
+    apart: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values lead
+    from any choice to any other, a linear model tells them apart, and both stay factors.
     """
     left = list(factors)
     for key in factors:

@@ -64,12 +64,10 @@ class Grid:
 
     @property
     def runs(self) -> list[Run]:
-        """Every completed run that counts."""
         return [run for configuration in self.configurations for run in configuration.runs]
 
     @property
     def incomplete(self) -> list[tuple[Configuration, Run]]:
-        """Every run that did not complete."""
         return [(configuration, run) for configuration in self.configurations for run in configuration.incomplete]
 
     def find(self, text: str) -> Configuration:

@@ -37,7 +37,6 @@ class Run:
 
     @property
     def completed(self) -> bool:
-        """Whether the run ended as it should."""
         return self.status == COMPLETED
 
     @property
@@ -47,13 +46,11 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """The replicate."""
         seed = self.record.get(SEED, self.settings.get(SEED))
         return seed if isinstance(seed, int) else None
 
     @property
     def overrides(self) -> list[str]:
-        """Its command line."""
         return [str(item) for item in self.record.get("overrides") or []]
 
     @property

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.metric_names import higher_is_better
-from cnnbench.analysis.statistics import to_number
+from cnnbench.analysis.statistics import finite_values
 
 SEARCH_FILE = "search.json"
 
@@ -33,10 +32,8 @@ class SearchResult:
     def best_so_far(self) -> list[float | None]:
         """After each trial; None before the first that completed."""
         choose = max if higher_is_better(self.objective) else min
-        values = [to_number(trial["value"]) for trial in self.trials]
-        return list(
-            accumulate(values, lambda best, value: choose((v for v in (best, value) if v is not None), default=None))
-        )
+        values = [trial["value"] for trial in self.trials]
+        return [choose(finite_values(values[: count + 1]), default=None) for count in range(len(values))]
 
     def best(self) -> dict[str, Any] | None:
         """The trial with the best value, the earlier of equals."""
@@ -53,9 +50,9 @@ def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     searches = []
     for path in sorted({Path(folder) / SEARCH_FILE for folder in folders}):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8"))
             searches.append(
-                SearchResult(path.parent, told["objective"], list(told["trials"]), dict(told["importance"]))
+                SearchResult(path.parent, data["objective"], list(data["trials"]), dict(data["importance"]))
             )
         except (OSError, ValueError, KeyError, TypeError):
             continue

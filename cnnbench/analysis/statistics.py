@@ -183,26 +183,22 @@ def verdict(value: float | None, adjusted_p: float | None, higher_is_better: boo
 
 
 def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA) -> float:
-    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows ``difference`` with its sign (Cohen 1988).
+    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988).
 
-    Args:
-        difference: the true one.
-        sd: of the pairs' differences, or of a run.
+    ``sd`` is of the pairs' differences, or of a run. (``statsmodels.stats.power`` answers NaN for large effects.)
     """
     from scipy.stats import nct, t
 
     df = n - 1 if is_paired else 2 * (n - 1)
     noncentrality = abs(difference) / sd * math.sqrt(n if is_paired else n / 2)
     chance = float(nct.sf(t.isf(alpha / 2, df), df, noncentrality))
-    return 1.0 if math.isnan(chance) else chance  # SciPy's answer to a large noncentrality
+    return 1.0 if math.isnan(chance) else chance  # an older SciPy's answer to a large noncentrality
 
 
 def seeds_needed(difference: float, sd: float | None, is_paired: bool, alpha: float = ALPHA) -> int | None:
-    """Fewest seeds a side with which a true ``difference`` is shown with a power of 0.8.
+    """Fewest seeds a side, at least 2, with which a true ``difference`` is shown with a power of 0.8.
 
-    Returns:
-        At least 2; ``MOST_SEEDS + 1`` stands for more than that; None where ``sd`` is unknown or zero, or the
-        difference is zero.
+    ``MOST_SEEDS + 1`` stands for more than that; None where ``sd`` is unknown or zero, or the difference is zero.
     """
     if sd is None or not to_number(sd) or not to_number(difference):
         return None
@@ -211,11 +207,7 @@ def seeds_needed(difference: float, sd: float | None, is_paired: bool, alpha: fl
 
 
 def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:
-    """Places of the (cost, quality) points that no other point matches at less cost or betters at the same.
-
-    Args:
-        higher: whether more quality is better; less cost always is.
-    """
+    """Places of the (cost, quality) points that no other point matches at less cost or betters at the same."""
     known = [(c, q if higher else -q, place) for place, (c, q) in enumerate(points) if c is not None and q is not None]
     front: list[int] = []
     highest = float("-inf")
