@@ -137,7 +137,8 @@ def filled(line: str) -> str:
 
 def composed(arguments: list[str]) -> None:
     """Compose and check every run that a command asks for."""
-    from cnnbench.config.compose import compose, expand, resolved
+    from cnnbench.config.compose import compose, resolved
+    from cnnbench.config.overrides import expand
     from cnnbench.config.schema import check_values
 
     for cell in expand([text for text in arguments if text != "-m"]):

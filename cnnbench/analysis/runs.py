@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any
 
 from cnnbench.analysis.metric_names import COSTS, finite
-from cnnbench.config.settings import SEED, parse_override, settings_of
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import SEED, settings_of
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 

@@ -37,19 +37,19 @@ def _of_one_run(arguments: Sequence[str]) -> list[str]:
     """The same for the first run of a sweep, for Hydra answers questions about single runs alone."""
     if not {"-m", "--multirun"} & {*arguments}:
         return list(arguments)
-    from cnnbench.config.compose import expand_globs
+    from cnnbench.config.overrides import without_shorthand
     from cnnbench.sweep.search_space import corners
 
     overrides = [text for text in arguments if "=" in text and not text.startswith("-")]
     others = [text for text in arguments if text not in (*overrides, "-m", "--multirun")]
-    return [*others, *corners(expand_globs(overrides))[0]]
+    return [*others, *corners(without_shorthand(overrides))[0]]
 
 
 def report(arguments: Sequence[str]) -> int:
     """Compare finished runs: leaderboard and report of one or more folders."""
-    from cnnbench.analysis.report.write import main as make
+    from cnnbench.cli.report import main as run
 
-    return make(list(arguments))
+    return run(list(arguments))
 
 
 def reproduce(arguments: Sequence[str]) -> int:

@@ -8,11 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.sweep.optuna_search import PRUNERS, SAMPLERS
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 Check = tuple[Callable[[Any], bool], str]
 MISSING = object()
+SAMPLERS = ("tpe", "random", "qmc")  # of a search
+PRUNERS = ("median", "halving", "none")
 
 
 def _number(value: Any) -> bool:

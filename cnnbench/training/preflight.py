@@ -13,8 +13,8 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from cnnbench.config.compose import fingerprint
+from cnnbench.config.resolvers import ON_A_GPU
 from cnnbench.models.fine_tune import classifier_of
-from cnnbench.sweep.gpus import ON_A_GPU
 from cnnbench.training.build import (
     Config,
     build_data,

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config.compose import fingerprint
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
 
@@ -116,6 +115,7 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 def new_record(
     config: Mapping[str, Any],
+    fingerprint: str,
     overrides: Sequence[str],
     choices: Mapping[str, str] | None,
     attempts: Sequence[dict[str, Any]] = (),
@@ -124,7 +124,7 @@ def new_record(
     return {
         "status": "failed",
         "name": config["name"],
-        "fingerprint": fingerprint(dict(config)),
+        "fingerprint": fingerprint,
         "overrides": list(overrides),
         "choices": dict(choices or {}),
         "config": config,
