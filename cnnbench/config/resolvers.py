@@ -11,13 +11,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.config.groups import groups, plugins
-from cnnbench.utils.environment import cores, gpus
-
-ON_A_GPU = ("auto", "gpu", "cuda")  # of trainer.accelerator
+from cnnbench.utils.environment import runs_at_once
 
 
 def register_resolvers() -> None:
-    """Let OmegaConf know the functions below, each by its name, and ``${better:METRIC}``, which is min or max."""
+    """Make the functions known to OmegaConf by their names, and ``${better:METRIC}``, which is min or max."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
     for function in (run_folder, by_form, choices, runs_at_once, drawn_together):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
@@ -44,12 +42,6 @@ def choices() -> str:
         shown = [name for name in names if "/" not in name] + [f"{study}/... ({n})" for study, n in rows.items()]
         lines.append(fill(", ".join(shown), 110, initial_indent=f"  {group:<14} ", subsequent_indent=" " * 17))
     return "\n".join(lines)
-
-
-def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
-    """How many runs this machine takes at a time: ``runs_per_gpu`` a GPU, or without one a run a core."""
-    slots = len(gpus()) * runs_per_gpu if accelerator in ON_A_GPU else 0
-    return slots or cores()
 
 
 def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config.resolvers import ON_A_GPU
-from cnnbench.utils.environment import gpus
+from cnnbench.utils.environment import GPU_ACCELERATORS, gpus
 
 POLL = 0.2  # seconds between two looks for a free place
 FOLDER = ".gpus"
@@ -29,7 +28,7 @@ def own_gpus(sweep: Path, config: Mapping[str, Any]) -> Iterator[dict[str, str]]
         The environment variables of the run's process: CUDA_VISIBLE_DEVICES; none where there is nothing to choose.
     """
     names, trainer = gpus(), config["trainer"]
-    if len(names) < 2 or trainer["accelerator"] not in ON_A_GPU or isinstance(trainer["devices"], list):
+    if len(names) < 2 or trainer["accelerator"] not in GPU_ACCELERATORS or isinstance(trainer["devices"], list):
         yield {}
         return
     wanted = len(names) if trainer["devices"] == "auto" else min(trainer["devices"], len(names))
