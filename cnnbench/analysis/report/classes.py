@@ -5,13 +5,15 @@ The template writes them as tables of coloured cells.
 
 from __future__ import annotations
 
+import math
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.metric_names import finite
 from cnnbench.analysis.runs import Run
+from cnnbench.analysis.statistics import finite_values
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
@@ -34,16 +36,16 @@ def _recall(board: Leaderboard, split: str) -> dict[str, Any] | None:
     for row in board.rows[:MOST_ROWS]:
         runs = [run for run in row.configuration.runs if run.part("per_class").get(f"{split}/recall")]
         names = names or (class_names(runs[0]) if runs else [])
-        values = [[finite(value) for value in run.part("per_class")[f"{split}/recall"]] for run in runs]
-        if runs and class_names(runs[0]) == names and all(len(recalls) == len(names) for recalls in values):
-            array = np.ma.masked_invalid(np.array(values, dtype=float))
-            rows[f"{row.place}  {row.configuration.short}"] = array.mean(axis=0).filled(np.nan).tolist()
+        columns = list(zip(*(run.part("per_class")[f"{split}/recall"] for run in runs), strict=False))
+        if runs and class_names(runs[0]) == names and len(columns) == len(names):
+            known = map(finite_values, columns)
+            rows[f"{row.place}  {row.configuration.short}"] = [mean(values) if values else math.nan for values in known]
     if not rows or not names:
         return None
-    means = np.ma.masked_invalid(list(rows.values())).mean(axis=0)
-    hardest = [(names[place], means[place]) for place in np.ma.argsort(means)[:3] if means[place] is not np.ma.masked]
-    least = np.ma.masked_invalid(list(rows.values())).min()
-    return {"classes": names, "rows": rows, "hardest": hardest, "least": float(np.ma.filled(least, 0))}
+    means = [(mean(values), name) for name, column in zip(names, zip(*rows.values(), strict=True), strict=True)
+             if (values := finite_values(column))]  # fmt: skip
+    least = min((recall for recalls in rows.values() for recall in finite_values(recalls)), default=0.0)
+    return {"classes": names, "rows": rows, "hardest": sorted(means)[:3], "least": least}
 
 
 def _confusion(analysis: Analysis, split: str) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ def columns(board: Leaderboard) -> list[Column]:
         Column(lambda row: row.configuration.short, "", "configuration", layouts=LAYOUTS[5:]),
         *(_factor(factor, names[factor]) for factor in board.grid.factors),
         Column(lambda row: row.n, "n", "n", text=_count, layouts=LAYOUTS),
-        Column(lambda row: len(row.configuration.others), "not completed"),
+        Column(lambda row: len(row.configuration.incomplete), "not completed"),
     ]
     for metric in dict.fromkeys((*board.metrics, *sorted(board.known.difference(COSTS)))):
         found += _metric(metric, board)
@@ -127,7 +127,7 @@ def _factor(factor: str, name: str) -> Column:
 
 
 def _count(row: LeaderboardRow) -> str:
-    others = len(row.configuration.others)
+    others = len(row.configuration.incomplete)
     return f"{row.n} of {row.n + others}" if others else str(row.n)
 
 

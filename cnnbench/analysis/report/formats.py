@@ -82,7 +82,7 @@ def _comparison(analysis: Analysis, configuration: Configuration) -> dict[str, A
         "p Holm": found.p if found else None,
         "verdict": found.verdict if found else None,
         "test": d.method if d else None,
-        "seeds needed": found.needed if found else None,
+        "seeds needed": found.seeds_needed if found else None,
         "to show": found.size if found else None,
     }
 
@@ -103,7 +103,7 @@ def to_markdown(analysis: Analysis) -> str:
     parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
     if analysis.comparisons and analysis.reference:
         table = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
-        parts += ["## Against the baseline\n" if analysis.asked else "## Against the first\n", markdown(table)]
+        parts += ["## Against the baseline\n" if analysis.baseline_given else "## Against the first\n", markdown(table)]
     if effects := analysis.effects:
         sentences = [e.sentence for e in effects.mains] + [i.sentence for i in effects.interactions]
         parts += ["## Effects of the factors\n", _bullets(sentences), markdown(anova_table(effects))]
@@ -172,18 +172,18 @@ def to_json(analysis: Analysis) -> str:
         "objective": board.objective,
         "metric": analysis.metric,
         "reference": analysis.reference.label if analysis.reference else None,
-        "baseline_was_asked_for": analysis.asked,
+        "baseline_was_asked_for": analysis.baseline_given,
         "factors": board.grid.factors,
         "shared": board.grid.shared,
         "notes": board.notes,
         "leaderboard": _with_comparisons(analysis),
         "not_completed": [
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
-            for c, run in board.grid.troubled
+            for c, run in board.grid.incomplete
         ],
         "anova": [
             {"term": line.term, "sum_of_squares": line.sum_of_squares, "df": line.df, "F": line.f, "p": line.p_raw,
-             "p_holm": line.p, "partial_eta_squared": line.eta} for line in (effects.table.lines if effects else ())
+             "p_holm": line.p, "partial_eta_squared": line.partial_eta_squared} for line in (effects.table.rows if effects else ())
         ],
         "residual": {"sum_of_squares": effects.table.residual, "df": effects.table.df} if effects else None,
         "main_effects": [

@@ -52,7 +52,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     environment.filters.update(plural=plural, metric=title, unit=unit, number=number, show=show)
     files = {name: Markup((TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
     board = analysis.board
-    reference = analysis.reference if analysis.asked else None
+    reference = analysis.reference if analysis.baseline_given else None
     context = {
         **_facts(analysis),
         "leaderboard": leaderboard_table(board),
@@ -87,7 +87,7 @@ def _facts(analysis: Analysis) -> dict[str, Any]:
         "analysis": analysis,
         "board": board,
         "what": " on ".join(filter(None, what)),
-        "run_count": sum(len(c.runs) + len(c.others) for c in board.grid.configurations),
+        "run_count": sum(len(c.runs) + len(c.incomplete) for c in board.grid.configurations),
         "warnings": warnings,
         "notes": [note for note in board.notes if note not in warnings],
         "overview_rows": min(len(board.rows), overview.MOST_ROWS),

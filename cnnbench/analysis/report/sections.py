@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.analysis import search
 from cnnbench.analysis.effects import Effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, title
-from cnnbench.analysis.pareto import pareto
 from cnnbench.analysis.report.classes import class_names
 from cnnbench.analysis.report.figures import curves as curve_figures
 from cnnbench.analysis.report.figures import effects as effect_figures
@@ -18,6 +16,8 @@ from cnnbench.analysis.report.figures import overview
 from cnnbench.analysis.report.figures import search as search_figures
 from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, ORANGE
 from cnnbench.analysis.runs import Run
+from cnnbench.analysis.search import read_searches
+from cnnbench.analysis.statistics import pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ MOST_INTERACTIONS = 6  # drawn; the table has all
 def searches(runs: Sequence[Run], draw: Draw) -> list[dict[str, Any]]:
     """The searches whose runs these are."""
     parts = []
-    for found in search.find({run.path.parent for run in runs}):
+    for found in read_searches({run.path.parent for run in runs}):
         metric = title(found.objective)
         figures = [
             draw(search_figures.history(found), f"Best {metric} so far over the trials"),
@@ -99,7 +99,9 @@ def cost(board: Leaderboard, metric: str, draw: Draw) -> dict[str, Any] | None:
         picture = draw(overview.cost(board, name, metric), f"{title(metric)} against {COSTS[name]}")
         if picture:
             figures.append(picture)
-            front = pareto([(row.costs[name], row.value(metric).mean) for row in board.rows], higher_is_better(metric))
+            front = pareto_front(
+                [(row.costs[name], row.value(metric).mean) for row in board.rows], higher_is_better(metric)
+            )
             rows = [board.rows[place] for place in front[:8]]
             fronts.append(f"{COSTS[name]}: {', '.join(f'#{row.place} ({compact(row.costs[name])})' for row in rows)}")
         elif len(board.rows) > 1 and any(row.costs[name] is not None for row in board.rows):

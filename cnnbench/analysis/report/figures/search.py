@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnbench.analysis.metric_names import scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, ORANGE, panel, style, whole_epochs
-from cnnbench.analysis.search import Found
+from cnnbench.analysis.search import SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_PARAMETERS = 12
 
 
-def history(found: Found) -> Figure | None:
+def history(found: SearchResult) -> Figure | None:
     """Every completed trial's value, and the best so far; None where none completed."""
     by = scale(found.objective)
     points = [(t["number"], by * t["value"]) for t in found.trials if t["value"] is not None]
@@ -38,7 +38,7 @@ def history(found: Found) -> Figure | None:
     return figure
 
 
-def parameters(found: Found) -> list[tuple[str, Figure]]:
+def parameters(found: SearchResult) -> list[tuple[str, Figure]]:
     """For each numeric parameter, (name, value against the objective); on a log axis where it spans two decades."""
     by = scale(found.objective)
     done = [t for t in found.trials if t["value"] is not None]
