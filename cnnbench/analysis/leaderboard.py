@@ -5,42 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
+from typing import Any
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
-from cnnbench.analysis.metric_names import COSTS, check_metric, higher_is_better, plural
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Summary, summarise
+from cnnbench.analysis.statistics import Summary, finite_values, summarise
 
 DEFAULT_OBJECTIVE = "val/accuracy"
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A configuration's place and numbers.
-
-    Attributes:
-        place: from 1.
-        best, final: summaries over seeds, by metric: at the epoch that the run's objective chose, and after the last.
-        costs: means over seeds; None where no run tells.
-        best_epoch: mean over seeds of the chosen epoch, counted from 1.
-    """
+    """A configuration's place, from 1, and its numbers over seeds."""
 
     place: int
     configuration: Configuration
     objective: Summary
-    best: dict[str, Summary]
-    final: dict[str, Summary]
-    costs: dict[str, float | None]
-    best_epoch: float | None
 
     @property
     def n(self) -> int:
         """Completed runs."""
         return len(self.configuration.runs)
 
+    @property
+    def best_epoch(self) -> float | None:
+        """Mean of the epochs that the runs' objective chose, counted from 1."""
+        return _mean(
+            epoch + 1 for epoch in finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
+        )
+
     def value(self, metric: str) -> Summary:
-        """A metric over seeds, of the weights that each run stands for."""
+        """A metric of the weights that each run stands for."""
         return summarise([run.value(metric) for run in self.configuration.runs])
+
+    def best(self, metric: str) -> Summary:
+        """A metric at the epoch that the run's objective chose."""
+        return summarise([run.best(metric) for run in self.configuration.runs])
+
+    def final(self, metric: str) -> Summary:
+        """A metric after the last epoch."""
+        return summarise([run.final(metric) for run in self.configuration.runs])
+
+    def cost(self, name: str) -> float | None:
+        """Mean of one of ``COSTS``; None where no run tells."""
+        return _mean(run.cost(name) for run in self.configuration.runs)
 
 
 @dataclass(frozen=True)
@@ -96,26 +105,15 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
         notes.append(f"{plural(lost, 'configuration')} without a completed run; listed below, not ranked.")
     beside = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
     tests = tuple(name for name in beside if name in known)
-    names = sorted({chosen, *(name for name in known if name not in COSTS)})
-    rows = [_row(c, chosen, names) for c in grid.configurations if c.runs]
+    rows = [
+        LeaderboardRow(0, c, summarise([run.value(chosen) for run in c.runs])) for c in grid.configurations if c.runs
+    ]
     sign = -1 if higher_is_better(chosen) else 1
     rows.sort(key=lambda row: (row.objective.mean is None, sign * (row.objective.mean or 0), row.configuration.label))
     placed = tuple(replace(row, place=place) for place, row in enumerate(rows, start=1))
     return Leaderboard(grid, chosen, tests, placed, tuple(notes), frozenset(known))
 
 
-def _row(configuration: Configuration, objective: str, names: Iterable[str]) -> LeaderboardRow:
-    runs = configuration.runs
-    costs = {name: _mean([run.cost(name) for run in runs]) for name in COSTS}
-    epochs = [run.part("best").get("epoch") for run in runs]
-    first = _mean([float(epoch) + 1 if isinstance(epoch, (int, float)) else None for epoch in epochs])
-    best = {name: summarise([run.best(name) for run in runs]) for name in names}
-    final = {name: summarise([run.final(name) for run in runs]) for name in names}
-    return LeaderboardRow(
-        0, configuration, summarise([run.value(objective) for run in runs]), best, final, costs, first
-    )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+def _mean(values: Iterable[Any]) -> float | None:
+    known = finite_values(values)
     return mean(known) if known else None

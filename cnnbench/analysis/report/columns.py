@@ -91,7 +91,7 @@ def _metric(metric: str, board: Leaderboard) -> list[Column]:
     """A metric's columns: in tables its mean and interval, in CSV the best and the final value, or the test set's."""
 
     def shown(row: LeaderboardRow) -> Summary:
-        return row.objective if metric == board.objective else row.final[metric]
+        return row.objective if metric == board.objective else row.final(metric)
 
     found = []
     chosen = metric == board.objective
@@ -103,10 +103,10 @@ def _metric(metric: str, board: Leaderboard) -> list[Column]:
         found.append(Column(shown, "", "95% interval", metric, lambda row: interval_text(shown(row), metric),
                             sort_by="low", layouts=LAYOUTS[: 4 if chosen else 1]))  # fmt: skip
     if metric.startswith("test/"):
-        found.append(Column(lambda row: row.final[metric], metric, metric=metric))
+        found.append(Column(lambda row: row.final(metric), metric, metric=metric))
     elif metric not in COSTS:
-        found.append(Column(lambda row: row.best[metric], f"{metric} best", metric=metric))
-        found.append(Column(lambda row: row.final[metric], f"{metric} final", "at the last epoch", metric,
+        found.append(Column(lambda row: row.best(metric), f"{metric} best", metric=metric))
+        found.append(Column(lambda row: row.final(metric), f"{metric} final", "at the last epoch", metric,
                             layouts=LAYOUTS[: int(chosen)]))  # fmt: skip
     return found
 
@@ -137,5 +137,5 @@ def _best_epoch(row: LeaderboardRow) -> str:
 
 def _cost(name: str) -> Column:
     layouts = LAYOUTS[: 3 if name in ("parameters", "seconds_per_epoch") else 1 if name in SHORT_COSTS else 0]
-    return Column(lambda row: row.costs[name], name, SHORT_COSTS.get(name, name), "",
-                  lambda row: compact(row.costs[name]), layouts=layouts)  # fmt: skip
+    return Column(lambda row: row.cost(name), name, SHORT_COSTS.get(name, name), "",
+                  lambda row: compact(row.cost(name)), layouts=layouts)  # fmt: skip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.report.columns import columns
-from cnnbench.analysis.report.tables import Table, anova_table, comparison_table, leaderboard_table, trouble
+from cnnbench.analysis.report.tables import Table, leaderboard_table, report_tables, trouble
 from cnnbench.config.settings import show
 from cnnbench.utils.record import finite_or_none, write_atomically
 
@@ -41,9 +41,7 @@ def to_csv(analysis: Analysis) -> str:
 
 
 def _csv(lines: Iterable[dict[str, Any]], keys: list[str]) -> str:
-    text = (
-        io.StringIO()
-    )  # not by pandas: a sweep writes this at its end, and importing pandas takes longer than the rest
+    text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
     writer = csv.DictWriter(text, keys, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
@@ -71,20 +69,14 @@ def _with_comparisons(analysis: Analysis) -> list[dict[str, Any]]:
 def _comparison(analysis: Analysis, configuration: Configuration) -> dict[str, Any]:
     """A configuration's difference from the reference, in full; empty for the reference itself."""
     found = analysis.comparison(configuration)
-    d = found.difference if found else None
-    return {
-        "compared with": analysis.reference.label if analysis.reference and found else None,
-        f"{analysis.metric} difference": d.value if d else None,
-        "difference low": d.low if d else None,
-        "difference high": d.high if d else None,
-        "Hedges g": d.effect if d else None,
-        "p": d.p if d else None,
-        "p Holm": found.p if found else None,
-        "verdict": found.verdict if found else None,
-        "test": d.method if d else None,
-        "seeds needed": found.seeds_needed if found else None,
-        "to show": found.size if found else None,
-    }
+    keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
+            "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
+    if found is None or analysis.reference is None:
+        return dict.fromkeys(keys)
+    d = found.difference
+    values = (analysis.reference.label, d.value, d.low, d.high, d.effect, d.p, found.p, found.verdict, d.method,
+              found.seeds_needed, found.size)  # fmt: skip
+    return dict(zip(keys, values, strict=True))
 
 
 def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
@@ -101,12 +93,13 @@ def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
 def to_markdown(analysis: Analysis) -> str:
     """The answer, the leaderboard, the comparisons and the effects."""
     parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
-    if analysis.comparisons and analysis.reference:
-        table = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
-        parts += ["## Against the baseline\n" if analysis.baseline_given else "## Against the first\n", markdown(table)]
+    tables = report_tables(analysis)
+    if "comparison" in tables:
+        title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
+        parts += [title, markdown(tables["comparison"])]
     if effects := analysis.effects:
         sentences = [e.sentence for e in effects.mains] + [i.sentence for i in effects.interactions]
-        parts += ["## Effects of the factors\n", _bullets(sentences), markdown(anova_table(effects))]
+        parts += ["## Effects of the factors\n", _bullets(sentences), markdown(tables["anova"])]
         parts += [f"{note}\n" for note in effects.notes]
     return "\n".join(parts)
 
@@ -140,12 +133,9 @@ LATEX_PATTERN = re.compile("|".join(map(re.escape, LATEX)))
 
 def to_latex(analysis: Analysis) -> str:
     """The tables for a paper; they need the booktabs package."""
-    tables = {"leaderboard": leaderboard_table(analysis.board)}
-    if analysis.comparisons and analysis.reference:
-        tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
-    if analysis.effects:
-        tables["anova"] = anova_table(analysis.effects)
-    return "\n".join(["% \\usepackage{booktabs}", *(latex(table, f"tab:{name}") for name, table in tables.items())])
+    return "\n".join(
+        ["% \\usepackage{booktabs}", *(latex(table, f"tab:{name}") for name, table in report_tables(analysis).items())]
+    )
 
 
 def latex(table: Table, label: str) -> str:

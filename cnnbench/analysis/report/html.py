@@ -18,7 +18,7 @@ from cnnbench.analysis.report.classes import class_section
 from cnnbench.analysis.report.commands import run_commands
 from cnnbench.analysis.report.figures import overview
 from cnnbench.analysis.report.figures.style import svg
-from cnnbench.analysis.report.tables import anova_table, comparison_table, leaderboard_table, trouble
+from cnnbench.analysis.report.tables import report_tables, trouble
 from cnnbench.analysis.runs import Run
 from cnnbench.config.settings import show
 
@@ -55,10 +55,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     reference = analysis.reference if analysis.baseline_given else None
     context = {
         **_facts(analysis),
-        "leaderboard": leaderboard_table(board),
-        "comparison": comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
-        if analysis.comparisons and analysis.reference else None,
-        "anova": anova_table(analysis.effects) if analysis.effects else None,
+        "comparison": None, "anova": None, **report_tables(analysis),
         "environment": _environment(board.grid.runs or runs),
         "overview": draw(overview.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "searches": sections.searches(runs, draw),

@@ -100,11 +100,11 @@ def cost(board: Leaderboard, metric: str, draw: Draw) -> dict[str, Any] | None:
         if picture:
             figures.append(picture)
             front = pareto_front(
-                [(row.costs[name], row.value(metric).mean) for row in board.rows], higher_is_better(metric)
+                [(row.cost(name), row.value(metric).mean) for row in board.rows], higher_is_better(metric)
             )
             rows = [board.rows[place] for place in front[:8]]
-            fronts.append(f"{COSTS[name]}: {', '.join(f'#{row.place} ({compact(row.costs[name])})' for row in rows)}")
-        elif len(board.rows) > 1 and any(row.costs[name] is not None for row in board.rows):
+            fronts.append(f"{COSTS[name]}: {', '.join(f'#{row.place} ({compact(row.cost(name))})' for row in rows)}")
+        elif len(board.rows) > 1 and any(row.cost(name) is not None for row in board.rows):
             constant.append(COSTS[name])
     return {"figures": figures, "fronts": "; ".join(fronts), "constant": ", ".join(constant)} if figures else None
 

@@ -14,6 +14,7 @@ from cnnbench.analysis.metric_names import MISSING, higher_is_better, interval, 
 from cnnbench.analysis.report.columns import Cell, columns
 
 if TYPE_CHECKING:
+    from cnnbench.analysis.analyse import Analysis
     from cnnbench.analysis.effects import Effects
 
 METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": MISSING}
@@ -60,6 +61,16 @@ def trouble(board: Leaderboard) -> list[str]:
         seed = "" if run.seed is None else f", seed {run.seed}"
         lines.append(f"{run.status}: {configuration.short}{seed}: {run.reason} ({run.path.name})")
     return lines
+
+
+def report_tables(analysis: Analysis) -> dict[str, Table]:
+    """The leaderboard, and the comparison and the analysis of variance where there is one."""
+    tables = {"leaderboard": leaderboard_table(analysis.board)}
+    if analysis.comparisons and analysis.reference:
+        tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
+    if analysis.effects:
+        tables["anova"] = anova_table(analysis.effects)
+    return tables
 
 
 def comparison_table(comparisons: Sequence[Comparison], reference: Configuration, metric: str) -> Table:

@@ -93,8 +93,8 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'(\bid=")', rf"\1{name}-", text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", text)
     text = text.replace(INK, "currentColor")
-    width = figure.get_figwidth() * 96
-    size = f'style="width:100%;max-width:{width:.0f}px;height:auto" role="img" aria-label="{escape(printable(description))}"'
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', lambda match: f"<svg {size} {match[1]}", text, count=1)
-    text = re.sub(r'(<svg [^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
+    size = f"width:100%;max-width:{figure.get_figwidth() * 96:.0f}px;height:auto"
+    label = f'style="{size}" role="img" aria-label="{escape(printable(description))}"'
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', lambda match: f"{match[1]} {label}", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
     return text.strip()
