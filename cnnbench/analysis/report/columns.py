@@ -14,7 +14,7 @@ from cnnbench.config.settings import short_names, show
 # Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of 1 to 5 that fits: 2 leaves out the test
 # set's recall, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
 LAYOUTS = range(6)
-TERMINAL = LAYOUTS[1:]
+TERMINAL, TABLES, NOWHERE = LAYOUTS[1:], LAYOUTS[:1], LAYOUTS[:0]
 SUMMARY = ("mean", "std", "low", "high")
 SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
                "images_per_second": "images/s"}  # fmt: skip
@@ -47,7 +47,7 @@ class Column:
     metric: str = ""
     text: Callable[[LeaderboardRow], str] | None = None
     sort_by: str = "mean"
-    layouts: range = LAYOUTS[:0]
+    layouts: range = NOWHERE
 
     @property
     def keys(self) -> list[str]:
@@ -83,7 +83,7 @@ def columns(board: Leaderboard) -> list[Column]:
     ]
     for metric in dict.fromkeys((*board.metrics, *sorted(board.known.difference(COSTS)))):
         found += _metric(metric, board)
-    found.append(Column(lambda row: row.best_epoch, "best epoch", "best epoch", text=_best_epoch, layouts=LAYOUTS[:1]))
+    found.append(Column(lambda row: row.best_epoch, "best epoch", "best epoch", text=_best_epoch, layouts=TABLES))
     return found + [_cost(name) for name in COSTS]
 
 
@@ -101,13 +101,13 @@ def _metric(metric: str, board: Leaderboard) -> list[Column]:
         found.append(Column(shown, "", heading, metric, layouts=layouts))
     if metric in board.metrics and leaf(metric) == leaf(board.objective):
         found.append(Column(shown, "", "95% interval", metric, lambda row: interval_text(shown(row), metric),
-                            sort_by="low", layouts=LAYOUTS[: 4 if chosen else 1]))  # fmt: skip
+                            sort_by="low", layouts=LAYOUTS[:4] if chosen else TABLES))  # fmt: skip
     if metric.startswith("test/"):
         found.append(Column(lambda row: row.final(metric), metric, metric=metric))
     elif metric not in COSTS:
         found.append(Column(lambda row: row.best(metric), f"{metric} best", metric=metric))
         found.append(Column(lambda row: row.final(metric), f"{metric} final", "at the last epoch", metric,
-                            layouts=LAYOUTS[: int(chosen)]))  # fmt: skip
+                            layouts=TABLES if chosen else NOWHERE))  # fmt: skip
     return found
 
 
@@ -136,6 +136,6 @@ def _best_epoch(row: LeaderboardRow) -> str:
 
 
 def _cost(name: str) -> Column:
-    layouts = LAYOUTS[: 3 if name in ("parameters", "seconds_per_epoch") else 1 if name in SHORT_COSTS else 0]
+    layouts = LAYOUTS[:3] if name in ("parameters", "seconds_per_epoch") else TABLES if name in SHORT_COSTS else NOWHERE
     return Column(lambda row: row.cost(name), name, SHORT_COSTS.get(name, name), "",
                   lambda row: compact(row.cost(name)), layouts=layouts)  # fmt: skip

@@ -79,7 +79,7 @@ def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
         axes.errorbar(xs, ys, spreads, fmt="none", ecolor=BLUE, alpha=0.35, elinewidth=1)
         axes.plot(xs, ys, "o", color=BLUE, alpha=0.75, markersize=5)
         axes.plot(*zip(*best, strict=True), color=ORANGE, linewidth=1.4, drawstyle="steps-post", marker="o",
-                  markerfacecolor="none", markersize=9, markeredgewidth=1.6)  # fmt: skip
+                  markerfacecolor="none", markersize=9, markeredgewidth=1.6, zorder=1)  # fmt: skip
         for place, point in list(zip(front, best, strict=True))[-MOST_NAMED:]:
             axes.annotate(
                 f"{board.rows[place].place}", point, (5, 6), textcoords="offset points", fontsize=8, color=INK
