@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better, is_share, scale, title, unit
@@ -16,6 +17,7 @@ from cnnbench.analysis.statistics import finite_values
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 LEAVES = ("loss", "accuracy", "recall")
 LONG = 10  # epochs from which on the steep beginning may leave the axes
@@ -49,14 +51,13 @@ def curve(configuration: Configuration, metric: str) -> Curve | None:
     return found if found.epochs else None
 
 
-def band(line: Curve, metric: str) -> tuple[list[float], list[float]]:
+def band(line: Curve, metric: str) -> tuple[NDArray, NDArray]:
     """One standard deviation below and above the curve, scaled; of a share cut at 0 and 100 %."""
-    low = [value - spread for value, spread in zip(line.centre, line.spread, strict=True)]
-    high = [value + spread for value, spread in zip(line.centre, line.spread, strict=True)]
+    centre, spread = np.array(line.centre), np.array(line.spread)
+    low, high = centre - spread, centre + spread
     if is_share(metric):
-        low, high = [max(value, 0.0) for value in low], [min(value, 1.0) for value in high]
-    by = scale(metric)
-    return [by * value for value in low], [by * value for value in high]
+        low, high = low.clip(min=0), high.clip(max=1)
+    return scale(metric) * low, scale(metric) * high
 
 
 def _draw(axes: Axes, line: Curve, metric: str, colour: str, dash: Any = "-") -> None:
@@ -67,17 +68,11 @@ def _draw(axes: Axes, line: Curve, metric: str, colour: str, dash: Any = "-") ->
 
 def _set_limits(axes: Axes, metric: str, lines: Sequence[Curve]) -> None:
     """Let the vertical range be that of the epochs after the first third, where configurations part, if it is long."""
-    late = [
-        scale(metric) * (value + side * spread)
-        for line in lines
-        for value, spread in list(zip(line.centre, line.spread, strict=True))[len(line.epochs) // 3 :]
-        for side in (-1, 1)
-        if len(line.epochs) >= LONG
-    ]
+    late = [edge[len(edge) // 3 :] for line in lines if len(line.epochs) >= LONG for edge in band(line, metric)]
     if late:
-        margin = 0.08 * (max(late) - min(late)) or 0.01
-        highest = 100.5 if is_share(metric) else math.inf
-        axes.set_ylim(max(min(late) - margin, 0.0), min(max(late) + margin, highest))
+        low, high = np.concatenate(late).min(), np.concatenate(late).max()
+        margin = 0.08 * (high - low) or 0.01
+        axes.set_ylim(max(low - margin, 0), min(high + margin, 100.5) if is_share(metric) else high + margin)
 
 
 def against_each_other(configurations: Sequence[Configuration], leaf: str) -> Figure | None:
