@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnbench.models.modes import eval_mode
+from cnnbench.models.profile import eval_mode
 from cnnbench.training.figures import Predictions
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from cnnbench.config.settings import SEED, ignored, parse_override, settings_of, show
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import SEED, ignored, settings_of, show
 from cnnbench.training.callbacks.history import tag
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.utils.record import Record
