@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from cnnbench.utils.console import TRACEBACK, use_colour, verbosity
+from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -158,11 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not is_one_of_several_ranks():
         return VERBS[verb](arguments)
-    from cnnbench.training.machines import under_torchrun
+    from cnnbench.training.train import on_every_rank
 
-    return under_torchrun(lambda: VERBS[verb](arguments))
+    return on_every_rank(lambda: VERBS[verb](arguments))
 
 
 def command() -> NoReturn:

@@ -8,6 +8,7 @@ has no recall: NaN per class, and left out of the average, which is then scikit-
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -116,18 +117,91 @@ class EpochMeter:
 
     def accuracy(self) -> float:
         """Likewise the accuracy."""
-        predictions, targets = self.whole()
+        predictions, targets = self.seen_by_all()
         return (predictions == targets).double().mean().item()
 
-    def whole(self) -> tuple[Tensor, Tensor]:
+    def seen_by_all(self) -> tuple[Tensor, Tensor]:
         """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
         return self.predictions[: self.seen], self.targets[: self.seen]
 
     def compute(self) -> tuple[dict[str, float], Tensor]:
         """The metrics by name (loss, accuracy, recall; batch_recall if asked) and the confusion matrix, on the CPU."""
-        predictions, targets = (values.cpu() for values in self.whole())
+        predictions, targets = (values.cpu() for values in self.seen_by_all())
         confusion = confusion_matrix(predictions, targets, self.num_classes)
         values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
         if self.recall_batch is not None:
             values["batch_recall"] = batch_recall(predictions, targets, self.num_classes, self.recall_batch)
         return values, confusion
+
+
+class DistributedMeter(EpochMeter):
+    """The meter of one rank of several: it keeps what this one has seen, and its metrics, which all have to ask for
+    together, are of all images.
+
+    Args:
+        batch_size: images in a batch, over all ranks.
+        rank, world_size: this rank, and how many there are.
+        count, num_classes, device, recall_batch: as in ``EpochMeter``; ``count`` is over all ranks.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        num_classes: int,
+        device: torch.device,
+        recall_batch: int | None,
+        *,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        super().__init__(count, num_classes, device, recall_batch)
+        self.predictions.zero_()
+        self.targets.zero_()
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+
+    def _next_batch(self) -> tuple[int, int]:
+        """Images of the next batch: of this rank, and of all."""
+        images = min(self.batch_size, len(self.targets) - self.seen)
+        return len(range(self.rank, images, self.world_size)), images
+
+    @property
+    def share(self) -> float:
+        """What part of the next batch is this rank's; 0 where it gets an image only to take part."""
+        own, images = self._next_batch()
+        return own / images
+
+    def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Add this rank's rows of a batch."""
+        own, images = self._next_batch()
+        positions = slice(self.seen + self.rank, self.seen + images, self.world_size)
+        self.predictions[positions] = logits[:own].argmax(dim=1)
+        self.targets[positions] = targets[:own]
+        if own:
+            self.loss_sum.add_(loss, alpha=own)
+        self.seen += images
+
+    def seen_by_all(self) -> tuple[Tensor, Tensor]:
+        seen = torch.stack([self.predictions[: self.seen], self.targets[: self.seen]])
+        dist.all_reduce(seen)
+        return seen[0], seen[1]
+
+    def loss(self) -> float:
+        total = self.loss_sum.clone()
+        dist.all_reduce(total)
+        return (total / max(self.seen, 1)).item()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What all ranks have seen, and each rank's sum of losses: added up otherwise they would have other bits."""
+        predictions, targets = self.seen_by_all()
+        sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
+        sums[self.rank] = self.loss_sum
+        dist.all_reduce(sums)
+        return {"predictions": predictions.cpu(), "targets": targets.cpu(), "loss_sum": sums.cpu()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where the meters of as many ranks stood."""
+        super().load_state_dict({**state, "loss_sum": state["loss_sum"][self.rank]})
+        if self.rank:  # rank 0 has them all
+            self.predictions.zero_()
+            self.targets.zero_()
