@@ -185,13 +185,16 @@ def mute() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def wait_if_rank_lost(error: BaseException) -> None:
-    """Where a collective has failed because another rank has ended, stay a little: a launcher names the first that ends."""
+def has_lost_a_rank(error: BaseException) -> bool:
+    """Whether a collective has failed, as it does where another rank has ended. A launcher names the first that ends, so
+    this one then stays a little."""
     frames = traceback.extract_tb(error.__traceback__)
-    if frames and frames[-1].filename.startswith(str(Path(dist.__file__).parent)):
-        until = time.monotonic() + LOST_RANK_DELAY
-        while time.monotonic() < until and stop_requested() is None:
-            time.sleep(POLL)
+    if not frames or not frames[-1].filename.startswith(str(Path(dist.__file__).parent)):
+        return False
+    until = time.monotonic() + LOST_RANK_DELAY
+    while time.monotonic() < until and stop_requested() is None:
+        time.sleep(POLL)
+    return True
 
 
 # What they do together

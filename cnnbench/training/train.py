@@ -44,9 +44,9 @@ from cnnbench.training.distributed import (
     RankFailed,
     broadcast_json,
     external_launch,
+    has_lost_a_rank,
     launch_ranks,
     mute,
-    wait_if_rank_lost,
 )
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
@@ -168,10 +168,11 @@ def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: in
     silence_libraries()
     torch.set_num_threads(threads)
     failure = _into_record(record, lambda: fit_and_test(yaml.safe_load(config), Path(folder), record, resumed))
+    if failure is not None and has_lost_a_rank(failure):
+        record["error"]["message"] = f"another rank has ended, and its launcher says why: {failure}"
     if external_launch().global_rank() == 0:  # type: ignore[union-attr]
         write_record(Path(folder), record)
     if failure is not None:
-        wait_if_rank_lost(failure)
         raise failure
 
 
