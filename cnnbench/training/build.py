@@ -22,7 +22,6 @@ from cnnbench.utils.errors import RequestError
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
 
 AUTO = "auto"  # of optimizer.lr: what a range test suggests; of devices: all
-GPU_ACCELERATORS = ("auto", "gpu", "cuda")  # of trainer.accelerator
 Config = dict[str, Any]
 
 

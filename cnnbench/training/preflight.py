@@ -16,7 +16,6 @@ from torch import nn
 from cnnbench.config.compose import fingerprint
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training.build import (
-    GPU_ACCELERATORS,
     Config,
     build_data,
     build_network,
@@ -30,6 +29,7 @@ from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.schedulers import build_scheduler
+from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
 T = TypeVar("T")

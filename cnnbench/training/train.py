@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,11 +11,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import yaml
-from hydra.errors import InstantiationException
 
-from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
-from cnnbench.training import checkpoint_io
 from cnnbench.training.batch_size_advice import suggest_batch_size
 from cnnbench.training.build import (
     Config,
@@ -30,7 +26,6 @@ from cnnbench.training.build import (
 )
 from cnnbench.training.callbacks import (
     BestAndLast,
-    Diverged,
     Figures,
     History,
     Resume,
@@ -40,8 +35,8 @@ from cnnbench.training.callbacks import (
 )
 from cnnbench.training.callbacks.final_figures import agreement
 from cnnbench.training.callbacks.hparams import log_hparams
+from cnnbench.training.callbacks.resume import resumable, session
 from cnnbench.training.distributed import (
-    RankFailed,
     broadcast_json,
     external_launch,
     has_lost_a_rank,
@@ -52,18 +47,14 @@ from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.preflight import silence_libraries
-from cnnbench.utils import run_dir
+from cnnbench.training.recording import record_end, recorded
 from cnnbench.utils.console import print_info, print_result
-from cnnbench.utils.environment import available_cores, code_version, environment
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.environment import available_cores, environment
 from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
-from cnnbench.utils.signals import Stopped, handle_stop_signals
+from cnnbench.utils.signals import handle_stop_signals
 
 Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how many whole epochs it has behind it
-
-
-# What surrounds every run
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
@@ -83,44 +74,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         RequestError: the folder holds another configuration's run, or another process is running in it.
         SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
     """
-    folder = Path(folder)
-    with run_dir.locked(folder), handle_stop_signals():
-        finished = run_dir.completed_record(folder, fingerprint(config))
-        if finished is not None:
-            return finished
-        run_dir.archive_attempt(folder)
-        record = run_dir.new_record(config, overrides, choices, run_dir.attempts(folder))
-        _into_record(record, lambda: _on_all_devices(config, folder, record))
-        write_record(folder, record)
-    return record
-
-
-def _into_record(record: Record, run: Callable[[], None]) -> Exception | None:
-    """Do ``run``; its end goes into ``status`` and ``error`` of the record. Returns what it failed with."""
-    try:
-        run()
-    except Diverged as error:
-        record.update(status="diverged", error={**_describe(error), "epoch": error.epoch, "step": error.step})
-    except (KeyboardInterrupt, Stopped) as error:
-        record.update(status="interrupted", error=_describe(error))
-    except RankFailed as error:
-        record.update(status="failed", error=error.error)
-    except Exception as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else None
-        failure = cause if isinstance(cause, Exception) else error
-        record.update(
-            status="failed", error={**_describe(error), "type": type(failure).__name__, "message": str(failure)}
-        )
-        return failure
-    return None
-
-
-def _describe(error: BaseException) -> dict[str, str]:
-    return {
-        "type": type(error).__name__,
-        "message": str(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
+    return recorded(config, Path(folder), overrides, choices, _on_all_devices)
 
 
 def _on_all_devices(config: Config, folder: Path, record: Record) -> None:
@@ -167,7 +121,7 @@ def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: in
     """
     silence_libraries()
     torch.set_num_threads(threads)
-    failure = _into_record(record, lambda: fit_and_test(yaml.safe_load(config), Path(folder), record, resumed))
+    failure = record_end(record, lambda: fit_and_test(yaml.safe_load(config), Path(folder), record, resumed))
     if failure is not None and has_lost_a_rank(failure):
         record["error"]["message"] = f"another rank has ended, and its launcher says why: {failure}"
     if external_launch().global_rank() == 0:  # type: ignore[union-attr]
@@ -194,9 +148,6 @@ def on_every_rank(command: Callable[[], int]) -> int:
         while isinstance(run := broadcast_json(None), list):
             train_rank(*run)
     return run
-
-
-# The run itself
 
 
 def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed | None) -> None:
@@ -256,38 +207,6 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     record["agreement_with_cpu"] = agreement(classifier, data, trainer.strategy.root_device)
     log_hparams(trainer, record)
     record["status"] = "completed"
-
-
-def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint in the run's folder and what it holds, if there is one.
-
-    Raises:
-        RequestError: it is of another configuration, or of another number of devices in all.
-    """
-    newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
-    if newest is None:
-        return None
-    path, saved = newest
-    last = saved["resume"]["sessions"][-1]
-    if last["fingerprint"] != fingerprint:
-        raise RequestError(f"{path} is of another configuration; choose another folder")
-    if (began := last.get("devices", 1)) != devices:
-        raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
-    print_info(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
-    return newest
-
-
-def session(record: Record, devices: int) -> dict[str, Any]:
-    """What each checkpoint says of the process that wrote it."""
-    commit, dirty = code_version()
-    return {
-        "fingerprint": record["fingerprint"],
-        "threads": torch.get_num_threads(),
-        "devices": devices,
-        "torch": str(torch.__version__),
-        "git": commit,
-        "git_dirty": dirty,
-    }
 
 
 def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: Path | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -16,12 +17,49 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from cnnbench.training import checkpoint_io
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import gather
+from cnnbench.utils.console import print_info
+from cnnbench.utils.environment import code_version
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import Record
 from cnnbench.utils.signals import Stopped, restore_stop_signals, stop_requested
 
 if TYPE_CHECKING:
     from cnnbench.data import ImageDataModule
+
+
+def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint in the run's folder and what it holds, if there is one.
+
+    Raises:
+        RequestError: it is of another configuration, or of another number of devices in all.
+    """
+    newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
+    if newest is None:
+        return None
+    path, saved = newest
+    last = saved["resume"]["sessions"][-1]
+    if last["fingerprint"] != fingerprint:
+        raise RequestError(f"{path} is of another configuration; choose another folder")
+    if (began := last.get("devices", 1)) != devices:
+        raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
+    print_info(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
+    return newest
+
+
+def session(record: Record, devices: int) -> dict[str, Any]:
+    """What each checkpoint says of the process that wrote it."""
+    commit, dirty = code_version()
+    return {
+        "fingerprint": record["fingerprint"],
+        "threads": torch.get_num_threads(),
+        "devices": devices,
+        "torch": str(torch.__version__),
+        "git": commit,
+        "git_dirty": dirty,
+    }
 
 
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
