@@ -22,7 +22,7 @@ from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
-from cnnbench.training.metrics import DistributedMeter, EpochMeter
+from cnnbench.training.metrics import EpochMeter
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.quirks import CrossEntropy, Quirks, keep_dropout_on
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
@@ -115,12 +115,12 @@ class ImageClassifier(pl.LightningModule):
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
     def on_fit_start(self) -> None:
-        self._optimizer = self.trainer.optimizers[0]
+        self._optimizer, self._several = self.trainer.optimizers[0], self.trainer.world_size > 1
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._scaler = scaler or torch.amp.GradScaler(enabled=False)  # which changes nothing
         self._captured_step = None
         if self.cuda_graph and self.device.type == "cuda":
-            plain = scaler is None and self.trainer.world_size == 1
+            plain = scaler is None and not self._several
             reason = reason_not_capturable(
                 self._optimizer, self.lr_schedulers(), self.device, plain=plain, accumulate=self.accumulate
             )
@@ -174,14 +174,14 @@ class ImageClassifier(pl.LightningModule):
         logits = self.network(images)
         loss = self.train_loss(logits, labels)
         weighted = loss / self.accumulate if self.accumulate > 1 else loss
-        if isinstance(self._meter, DistributedMeter):
-            weighted = weighted * self._meter.share
+        if self._several:
+            weighted = weighted * self._meter.share  # type: ignore[union-attr]
         self._scaler.scale(weighted).backward()
         return loss.detach(), logits.detach()
 
     def _update_weights(self) -> None:
         """Sum the gradients over the ranks, clip them, step the optimizer and forget them."""
-        if isinstance(self._meter, DistributedMeter):
+        if self._several:
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
             self._scaler.unscale_(self._optimizer)
@@ -227,11 +227,8 @@ class ImageClassifier(pl.LightningModule):
 
     def _new_meter(self, loader: Any) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
-        arguments = loader.images, self.num_classes, self.device, recall_batch
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        if world_size == 1:
-            return EpochMeter(*arguments)
-        return DistributedMeter(*arguments, batch_size=loader.batch_size, rank=rank, world_size=world_size)
+        ranks = loader.batch_size, self.trainer.global_rank, self.trainer.world_size
+        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, *ranks)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()

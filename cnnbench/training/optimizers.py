@@ -38,11 +38,8 @@ class SwitchOptimizer(Optimizer):
         then: Callable[[Groups], Optimizer],
         switch_at: float = 0.5,
     ) -> None:
-        given = list(params)
-        groups: Groups = [g if isinstance(g, dict) else {"params": [g]} for g in given]
-        if given and not isinstance(given[0], dict):
-            groups = [{"params": given}]
-        super().__init__([dict(group) for group in groups], {})
+        super().__init__(params, {})
+        groups = self.param_groups
         self.optimizers = tuple(make([dict(group) for group in groups]) for make in (first, then))
         self.steps, self.switch_step = 0, round(switch_at * total_steps)
         self._activate()

@@ -17,6 +17,7 @@ from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.training import preflight
 from cnnbench.training import train as training
+from cnnbench.training.callbacks.resume import resumable
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
@@ -118,7 +119,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     part = go(tmp_path / "part", *asked, *fault("term", 10, 0, tmp_path))
     assert part["status"] == "interrupted" and "SIGTERM" in part["error"]["message"], part["error"]
     with pytest.raises(RequestError, match=r"on 3 devices in all; it goes on with as many only"):
-        training.resumable(tmp_path / "part", part["fingerprint"], devices=2)
+        resumable(tmp_path / "part", part["fingerprint"], devices=2)
     again = go(tmp_path / "part", *asked, *fault("term", 10, 0, tmp_path), "steps_per_execution=2")
     assert again["resumed"][0]["batch"] and again["resumed"][0]["devices"] == 3
     assert not differences(tmp_path / "whole", tmp_path / "part")
