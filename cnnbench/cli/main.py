@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 from typing import NoReturn
 
 from cnnbench.utils.console import TRACEBACK, verbosity
+from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 # Name: (where the function is that takes the arguments and returns the exit status, what it does); imported when called.
@@ -69,11 +70,11 @@ def _run(arguments: list[str]) -> int:
                 f"optimizer=sgd{did_you_mean(name, COMMANDS)}"
             )
     run = resolve_name(f"cnnbench.cli.{COMMANDS[name][0]}")
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not is_one_of_several_ranks():
         return run(arguments)
-    from cnnbench.training.machines import under_torchrun
+    from cnnbench.training.train import on_every_rank
 
-    return under_torchrun(lambda: run(arguments))
+    return on_every_rank(lambda: run(arguments))
 
 
 def command() -> NoReturn:

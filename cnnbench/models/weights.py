@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.torch_files import DamagedFileError, UnsafeFileError, read_torch_file
 
 log = logging.getLogger(__name__)
 _load = ContextVar("load", default=True)
@@ -103,18 +101,12 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise RequestError(f"{key}={path} is not a file")
     try:
-        if zipfile.is_zipfile(path):  # torch.load does not look at the checksums of its parts
-            with zipfile.ZipFile(path) as parts:
-                if (wrong := parts.testzip()) is not None:
-                    raise ValueError(f"{wrong} in it has changed")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch warns of, it fails at, and that is told below
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        loaded = read_torch_file(path)
+    except UnsafeFileError as error:
         raise RequestError(
             f"{key}={path} is no file of weights alone: it holds other objects, or is damaged"
         ) from error
-    except Exception as error:  # whatever a damaged file makes torch say
+    except (DamagedFileError, OSError, MemoryError) as error:
         raise RequestError(f"{key}={path} is damaged or no file of weights ({type(error).__name__})") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not state or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):

@@ -20,7 +20,7 @@ from torch import Tensor
 from cnnbench.data import ImageDataModule
 from cnnbench.training.build import AUTO, build_classifier, build_data, build_network
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.optimizers import build_optimizer, parameter_groups, parts
+from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
 from cnnbench.utils.errors import RequestError
 
 SMOOTHING = 0.9  # of the exponential moving average of the loss
@@ -104,7 +104,7 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     device = _device(config)
     classifier = build_classifier(config, build_network(config, data), data).to(device)
     groups = parameter_groups(classifier.network, classifier.decay_norm_and_bias, classifier.backbone_lr_factor)
-    optimizer = parts(build_optimizer(classifier.make_optimizer, groups, steps))[0]  # of a switch: the one that begins
+    optimizer = inner_optimizers(build_optimizer(classifier.make_optimizer, groups, steps))[0]  # the one that begins
     base = float(optimizer.param_groups[0]["lr"])
     shares = [float(group["lr"]) / base for group in optimizer.param_groups]
     classifier.train()
