@@ -9,7 +9,7 @@ import pytest
 from helpers import config
 
 import cnnbench
-from cnnbench.cli.main import VERBS
+from cnnbench.cli.main import COMMANDS
 from cnnbench.config.compose import compose, groups
 from cnnbench.config.settings import flatten
 from cnnbench.training.train import train
@@ -62,7 +62,7 @@ def test_a_yaml_gives_its_keys_with_defaults_and_comments(tmp_path: Path) -> Non
 
 def test_every_command_shows_its_help() -> None:
     page = commands.page()
-    for verb in VERBS:
+    for verb in COMMANDS:
         section = page.split(f"\n## {verb}\n")[1].split("\n## ")[0]
         assert f"cnnbench {verb}" in section or verb == "train", verb
     with pytest.raises(ValueError, match="status 2"):

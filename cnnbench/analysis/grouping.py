@@ -8,7 +8,8 @@ from typing import Any
 
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import Run, overridden_keys
-from cnnbench.config.settings import BUNDLES, SEED, canonical, find_factors, ignored, parse_value, short_names, show
+from cnnbench.config.overrides import parse_value
+from cnnbench.config.settings import BUNDLES, SEED, canonical, find_factors, ignored, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; told apart like a factor where they do not

@@ -11,7 +11,8 @@ from typing import Any
 
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.statistics import finite_values, to_number
-from cnnbench.config.settings import SEED, parse_override, settings_of
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import SEED, settings_of
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 

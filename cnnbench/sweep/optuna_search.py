@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.search import SEARCH_FILE
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import run_folder
+from cnnbench.config.overrides import quoted
+from cnnbench.config.resolvers import run_folder
+from cnnbench.config.schema import PRUNERS, SAMPLERS
 from cnnbench.sweep.background import alongside
 from cnnbench.sweep.process import ENOUGH
 from cnnbench.sweep.search_space import parse
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 DATABASE = "search.db"
 LOOK = 1.0  # seconds between two looks at the epochs of the running runs
-SAMPLERS = ("tpe", "random", "qmc")
-PRUNERS = ("median", "halving", "none")
 Launch = Callable[[list[list[str]], int], Any]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import compose, expand, fingerprint
+from cnnbench.config.compose import compose, fingerprint
+from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_plugin_values, check_values
 from cnnbench.sweep import grid
 from cnnbench.sweep.process import call_isolated, warm_up

@@ -17,6 +17,7 @@ from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.figures.curves import Curve, band
 from cnnbench.analysis.runs import collect
 from cnnbench.analysis.statistics import pareto_front
+from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x.png>&\'$x^2$'
@@ -220,23 +221,23 @@ def test_different_class_counts_side_by_side(runs):
 def test_a_wrong_request_is_told_in_one_line(runs, arguments, told):
     optimizers(runs, seeds=2)
     with pytest.raises(RequestError) as error:
-        report.main([str(runs.root), *arguments])
+        report_command([str(runs.root), *arguments])
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_command_line(runs, capsys, tmp_path):
     optimizers(runs)
-    assert report.main([str(runs.root), "--baseline", "optimizer=sgd", "--out", str(tmp_path / "o")]) == 0
+    assert report_command([str(runs.root), "--baseline", "optimizer=sgd", "--out", str(tmp_path / "o")]) == 0
     shown = capsys.readouterr().out
     assert "report.html" in shown and "optimizer" in shown
     text = (tmp_path / "o" / "report.html").read_text()
     assert "--baseline optimizer=sgd" in text
-    assert report.main([str(runs.root), "--format", "json"]) == 0
+    assert report_command([str(runs.root), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["factors"] == ["optimizer"]
     with pytest.raises(RequestError, match="not there"):
-        report.main([str(tmp_path / "missing")])
+        report_command([str(tmp_path / "missing")])
     with pytest.raises(RequestError, match="DIR"):
-        report.main([])
+        report_command([])
 
 
 def test_each_record_is_read_once(runs, monkeypatch, capsys):
@@ -245,7 +246,7 @@ def test_each_record_is_read_once(runs, monkeypatch, capsys):
     optimizers(runs)
     read = []
     monkeypatch.setattr("cnnbench.analysis.runs.read_record", lambda path: read.append(path) or read_record(path))
-    assert report.main([str(runs.root)]) == 0
+    assert report_command([str(runs.root)]) == 0
     assert len(read) == len(set(read)) == 9
     assert "adam" in capsys.readouterr().out
 

@@ -12,7 +12,8 @@ from made_up import failed, make_record
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report.commands import run_commands
 from cnnbench.analysis.runs import collect
-from cnnbench.config.settings import canonical, parse_override, show
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import canonical, show
 from cnnbench.utils.errors import RequestError
 
 
