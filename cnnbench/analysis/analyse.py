@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cnnbench.analysis.comparison import Comparison, compare_with_reference
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.leaderboard import Leaderboard, Row, build
+from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
 from cnnbench.analysis.metric_names import (
     COSTS,
     check_metric,
@@ -126,7 +126,7 @@ def _first_place(board: Leaderboard, metric: str) -> str:
     return f"{best}, with {_value(row, board.objective)}{beside} ({plural(row.n, 'seed')}{spread})."
 
 
-def _value(row: Row, metric: str) -> str:
+def _value(row: LeaderboardRow, metric: str) -> str:
     summary = row.value(metric)
     if summary.mean is None:
         return f"no {title(metric)}"

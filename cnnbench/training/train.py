@@ -35,15 +35,15 @@ from cnnbench.training.callbacks import (
     Resume,
     StopWhenDiverged,
     TensorBoardCallback,
-    tensorboard,
 )
-from cnnbench.training.callbacks.final_figures import agreement
-from cnnbench.training.callbacks.hparams import log_hparams
+from cnnbench.training.callbacks.tensorboard import log_hparams
 from cnnbench.training.distributed import Place
+from cnnbench.training.event_files import delete_event_files
 from cnnbench.training.followers import Error, FollowerFailed, together
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
+from cnnbench.training.predictions import agreement_with_cpu
 from cnnbench.training.preflight import silence_libraries
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_info
@@ -168,7 +168,7 @@ def _run(
         resume,
     ]
     if resumed is None and not place.rank:
-        tensorboard.remove_events(folder)
+        delete_event_files(folder)
     trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, place)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": place.world}
 
@@ -194,7 +194,7 @@ def _run(
     recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
     record["per_class"] = {"classes": data.classes, **recalls}
     figures.finish(trainer, classifier, matrices)
-    record["agreement_with_cpu"] = agreement(classifier, data, trainer.strategy.root_device)
+    record["agreement_with_cpu"] = agreement_with_cpu(classifier, data, trainer.strategy.root_device)
     log_hparams(trainer, record)
     record["status"] = "completed"
 

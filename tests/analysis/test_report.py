@@ -121,7 +121,7 @@ def test_every_format_has_the_same_numbers(runs):
         found = analysis.comparison(row.configuration)
         for key, value in (
             ("val/accuracy best mean", row.objective.mean),
-            ("test/accuracy high", row.final["test/accuracy"].high),
+            ("test/accuracy high", row.final("test/accuracy").high),
         ):
             assert entry[key] == float(line[key]) == value
         assert entry["p Holm"] == (found.p if found else None)
