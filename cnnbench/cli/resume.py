@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cnnbench.cli.parser import quoted
+from cnnbench.config.overrides import quoted
 from cnnbench.config.settings import NO_RESULT, with_current_targets
 from cnnbench.sweep import commands
 from cnnbench.utils.errors import RequestError
@@ -82,7 +82,7 @@ def rerun(arguments: Sequence[str]) -> int:
     if (into / RECORD_FILE).exists():
         raise RequestError(f"{into} holds a run already; choose another folder")
 
-    from cnnbench.config.compose import register_resolvers
+    from cnnbench.config.resolvers import register_resolvers
     from cnnbench.config.schema import check_values
     from cnnbench.config.trusted_targets import check_targets
     from cnnbench.training.preflight import check

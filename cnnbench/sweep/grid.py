@@ -12,8 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cnnbench.analysis.runs import Run, find_runs, read_run
-from cnnbench.cli.parser import quoted
 from cnnbench.config.compose import compose, fingerprint, resolved
+from cnnbench.config.overrides import quoted
 from cnnbench.utils.run_dir import is_locked
 
 FINISHED, FAILED = ("completed",), ("failed", "diverged", "unreadable")

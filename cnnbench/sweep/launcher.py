@@ -14,8 +14,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import CONFIG_DIR, VERSION_BASE, expand_globs, register_resolvers
+from cnnbench.config.compose import VERSION_BASE
+from cnnbench.config.groups import CONFIG_DIR
+from cnnbench.config.overrides import quoted, without_shorthand
+from cnnbench.config.resolvers import register_resolvers
 from cnnbench.sweep import commands, grid
 from cnnbench.sweep.plan import Plan, plan
 from cnnbench.sweep.progress import Progress, told
@@ -46,7 +48,7 @@ def launch(arguments: Sequence[str], earlier: Sequence[Sequence[str]] = ()) -> i
     """
     flags = [text for text in arguments if text.startswith("-")]
     overrides = [text for text in arguments if not text.startswith("-")]
-    overrides = expand_globs(overrides)
+    overrides = without_shorthand(overrides)
     asked = plan(overrides, bool({"-m", "--multirun"} & set(flags)), earlier)
     call = [*flags, *overrides, *asked.extra]
     if asked.sweep:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.metric_names import higher_is_better
-from cnnbench.analysis.search import FILE
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import run_folder
+from cnnbench.analysis.search import SEARCH_FILE
+from cnnbench.config.overrides import quoted
+from cnnbench.config.resolvers import run_folder
+from cnnbench.config.schema import PRUNERS, SAMPLERS
 from cnnbench.sweep.background import alongside
 from cnnbench.sweep.process import ENOUGH
 from cnnbench.sweep.search_space import parse
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 DATABASE = "search.db"
 LOOK = 1.0  # seconds between two looks at the epochs of the running runs
-SAMPLERS = ("tpe", "random", "qmc")
-PRUNERS = ("median", "halving", "none")
 Launch = Callable[[list[list[str]], int], Any]
 
 
@@ -209,7 +208,7 @@ class Search:
             for one in self.study.get_trials(deepcopy=False)
         ]
         told = {"objective": self.objective, "asked": self.trials, "trials": trials, "importance": self._importance()}
-        write_atomically(self.folder / FILE, json.dumps(told, indent=1) + "\n")
+        write_atomically(self.folder / SEARCH_FILE, json.dumps(told, indent=1) + "\n")
 
     def _importance(self) -> dict[str, float]:
         """The share of the variance over the completed trials that each axis explains (Hutter et al. 2014)."""

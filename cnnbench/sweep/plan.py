@@ -12,8 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import compose, expand, fingerprint
+from cnnbench.config.compose import compose, fingerprint
+from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_plugin_values, check_values
 from cnnbench.sweep import grid
 from cnnbench.sweep.process import call_isolated, warm_up
@@ -141,7 +141,7 @@ def check_plugins(hydra: DictConfig) -> None:
 def _import_for_the_end() -> None:
     """What the report needs; where it is missing, the report says so."""
     with suppress(ImportError):
-        for name in ("matplotlib.backends.backend_svg", "statsmodels.regression.linear_model"):
+        for name in ("matplotlib.backends.backend_svg", "pandas", "scipy.stats"):
             import_module(name)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.runs import PRUNED
+from cnnbench.config.compose import fingerprint
 from cnnbench.utils import run_dir
 from cnnbench.utils.environment import environment
 from cnnbench.utils.errors import RequestError
@@ -189,7 +190,9 @@ def _ended(job: Job, reason: str) -> Record:
             return read_record(job.folder)
         except (FileNotFoundError, RecordError):
             pass
-        record = run_dir.new_record(job.config, job.overrides, job.choices, run_dir.attempts(job.folder))
+        record = run_dir.new_record(
+            job.config, fingerprint(job.config), job.overrides, job.choices, run_dir.attempts(job.folder)
+        )
         error = {"type": "ProcessEnded", "message": reason, "traceback": ""}
         record.update(error=error, environment=environment())
         write_record(job.folder, record)

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+GPU_ACCELERATORS = ("auto", "gpu", "cuda")  # values of trainer.accelerator that take a GPU where there is one
+
 
 @lru_cache(maxsize=1)
 def code_version() -> tuple[str | None, bool | None]:
@@ -18,12 +20,13 @@ def code_version() -> tuple[str | None, bool | None]:
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None, None
+    command = ["git", "status", "--porcelain=v2", "--branch"]
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+        lines = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    return commit.stdout.strip(), bool(changes.stdout.strip())
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
+    return commit, any(not line.startswith("#") for line in lines)
 
 
 @lru_cache(maxsize=1)
@@ -48,9 +51,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
+    """How many runs this machine takes at a time: ``runs_per_gpu`` a GPU, or without one a run a core."""
+    places = len(gpus()) * runs_per_gpu if accelerator in GPU_ACCELERATORS else 0
+    return places or cores()
+
+
 def available_cores() -> int:
-    """CPU threads that a run takes by itself: one a core, or OMP_NUM_THREADS, as for every program that computes; in a
-    job of Slurm the cores of its task."""
+    """CPU threads that a run takes by default: OMP_NUM_THREADS, in a job of Slurm the cores of its task, or all cores."""
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         asked = os.environ.get(name, "")
         if asked.isdecimal() and int(asked) > 0:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cnnbench.config.compose import compose
-from cnnbench.sweep.gpus import own_gpus, runs_at_once
-from cnnbench.utils.environment import cores
+from cnnbench.sweep.gpus import own_gpus
+from cnnbench.utils.environment import cores, runs_at_once
 
 CONFIG = {"trainer": {"accelerator": "auto", "devices": 1}, "sweep": {"runs_per_gpu": 2}}
 

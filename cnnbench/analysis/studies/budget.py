@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.studies.study import Row
-from cnnbench.config.settings import parse_override
+from cnnbench.config.overrides import parse_override
 
 OWN = ("experiment", "seed", "study.form", "name", "threads")  # overrides of every run of a study
 IMAGES = {"MNIST": 60_000, "CIFAR10": 50_000, "CIFAR100": 50_000}  # in the train sets of the studies

@@ -26,10 +26,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from cnnbench.analysis.metric_names import compact, difference, number, plural
 from cnnbench.analysis.runs import COMPLETED, Run
-from cnnbench.analysis.statistics import kept, mean
+from cnnbench.analysis.statistics import finite_values
 from cnnbench.analysis.studies.comparisons import by_how_much, gains, which
 from cnnbench.analysis.studies.curves import levels_off, spreads_more, still_rises
 from cnnbench.analysis.studies.measure import SIZES, is_cost, measure, metric_of, per_class
@@ -154,7 +155,7 @@ def _fails(match: re.Match[str], study: Study, rows: Rows, form: str) -> Finding
     classes = class_count(runs)
     values = [measure(run, expression) for run in runs]
     diverged = sum(run.status == DIVERGED for run in runs)
-    known = kept([value for run, value in zip(runs, values, strict=True) if run.completed])
+    known = finite_values([value for run, value in zip(runs, values, strict=True) if run.completed])
     ending = f"; {diverged} of {len(runs)} runs diverged" if diverged else ""
     shown = f"{number(mean(known), metric)} %" if known else "no number"
     told = f"{shown}; guessing gives {number(1 / classes, metric)} %{ending}, n = {len(runs)}"

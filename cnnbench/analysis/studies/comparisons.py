@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 
 from cnnbench.analysis.metric_names import compact, difference, interval, scale
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Difference, compare, kept
+from cnnbench.analysis.statistics import Difference, compare, finite_values
 from cnnbench.analysis.studies.measure import SIZES, measure, metric_of
 from cnnbench.analysis.studies.study import Study
 from cnnbench.analysis.studies.verdicts import Finding, Rows, expression_of, found, judged, side
@@ -76,7 +76,7 @@ def _gap(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Dif
 
 def _by_seed(runs: Sequence[Run], expression: str) -> dict[Hashable, float]:
     values = {run.seed: measure(run, expression) for run in runs}
-    return {seed: value for seed, value in values.items() if kept([value]) and value is not None}
+    return {seed: value for seed, value in values.items() if finite_values([value]) and value is not None}
 
 
 def _size(value: float, metric: str) -> str:

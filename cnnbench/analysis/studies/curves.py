@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from statistics import mean, stdev
 from typing import Literal
 
 from cnnbench.analysis.metric_names import higher_is_better, is_share, number
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import CONFIDENCE, deviation, kept, mean
+from cnnbench.analysis.statistics import CONFIDENCE, finite_values
 from cnnbench.analysis.studies.measure import metric_of
 from cnnbench.analysis.studies.study import Study
 from cnnbench.analysis.studies.tables import RELATIVE
@@ -56,7 +57,7 @@ def spreads_more(match: re.Match[str], study: Study, rows: Rows, form: str) -> F
         return NO_VERDICT, f"the runs have {shortest} epochs; it takes {max(epochs)}"
     if len(curves) < 2:
         return "not shown", "one seed: no spread"
-    one, other = (deviation([curve[epoch - 1] for curve in curves]) for epoch in epochs)
+    one, other = (stdev([curve[epoch - 1] for curve in curves]) for epoch in epochs)
     told = (
         f"standard deviation {number(one, metric)} at epoch {epochs[0]}, {number(other, metric)} at epoch {epochs[1]}"
     )
@@ -97,7 +98,7 @@ def _curve(run: Run, metric: str) -> list[float]:
     """The epochs' values, turned so that more is better; a test metric, which has one value, by its validation."""
     metric = metric if metric in run.part("history") else metric.replace("test/", "val/")
     sign = 1 if higher_is_better(metric) else -1
-    return [sign * value for value in kept(run.series(metric))]
+    return [sign * value for value in finite_values(run.series(metric))]
 
 
 def _nothing(metric: str, first: float, study: Study) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from cnnbench.analysis.grouping import Configuration
@@ -12,7 +13,6 @@ from cnnbench.analysis.metric_names import is_share, scale, title, unit
 from cnnbench.analysis.report.figures.curves import Curve, band, curve
 from cnnbench.analysis.report.figures.style import BLUE, COLOURS, ORANGE, whole_epochs
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import mean
 from cnnbench.analysis.studies.measure import metric_of
 from cnnbench.analysis.studies.study import Study
 from cnnbench.analysis.studies.tables import TIMES, WIDE, Line

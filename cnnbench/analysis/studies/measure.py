@@ -11,10 +11,11 @@ parameters                   or another cost: flops_per_image, bits, seconds_per
 from __future__ import annotations
 
 import re
+from statistics import mean
 
-from cnnbench.analysis.metric_names import COSTS, finite
+from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import kept, mean
+from cnnbench.analysis.statistics import finite_values, to_number
 
 AT_EPOCH = re.compile(r"(\S+) at epoch (\d+)")
 OF_CLASS = re.compile(r"(\S+) of (.+)")
@@ -34,7 +35,7 @@ def measure(run: Run, expression: str) -> float | None:
         first, second = (measure(run, part) for part in expression.split(MINUS, 1))
         return None if first is None or second is None else first - second
     if expression.endswith(MEAN):
-        values = kept(run.series(expression.removesuffix(MEAN)))
+        values = finite_values(run.series(expression.removesuffix(MEAN)))
         return mean(values) if values else None
     if match := AT_EPOCH.fullmatch(expression):
         series, epoch = run.series(match[1]), int(match[2])
@@ -53,4 +54,4 @@ def per_class(run: Run, metric: str) -> dict[str, float | None]:
     """A metric by class name; empty where the run has none."""
     part = run.part("per_class")
     classes, values = part.get("classes") or [], part.get(metric) or []
-    return {str(name): finite(value) for name, value in zip(classes, values, strict=False)}
+    return {str(name): to_number(value) for name, value in zip(classes, values, strict=False)}

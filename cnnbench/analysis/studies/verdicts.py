@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
 from typing import Final, Literal
 
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import kept, mean, summarise
+from cnnbench.analysis.statistics import finite_values, summarise
 from cnnbench.analysis.studies.measure import measure
 from cnnbench.analysis.studies.study import Study
 
@@ -25,7 +26,7 @@ def expression_of(study: Study, name: str, form: str) -> str:
 
 def has_learned(study: Study, runs: Sequence[Run]) -> bool:
     """Whether the completed runs of a row are above guessing, as the study's YAML says; no if there is none."""
-    values = kept([measure(run, study.learned.measure) for run in runs if run.completed])
+    values = finite_values([measure(run, study.learned.measure) for run in runs if run.completed])
     return bool(values) and mean(values) >= study.learned.times_chance / class_count(runs)
 
 

@@ -13,7 +13,8 @@ from cnnbench.analysis.report.figures.style import MOST_LINES
 from cnnbench.analysis.studies.claims import KINDS, read
 from cnnbench.analysis.studies.measure import metric_of
 from cnnbench.analysis.studies.study import load_row, load_study, row_names, studies
-from cnnbench.config.compose import expand, expand_globs, groups
+from cnnbench.config.groups import groups
+from cnnbench.config.overrides import expand, without_shorthand
 from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
 
@@ -80,12 +81,12 @@ def known_column(study, name):
 
 
 def test_a_glob_of_experiments_is_written_out():
-    found = expand(expand_globs(["experiment=glob(dl2020_mnist/*)", "seed=range(3)"]))
+    found = expand(without_shorthand(["experiment=glob(dl2020_mnist/*)", "seed=range(3)"]))
     assert len(found) == 9
     assert sum("experiment=dl2020_mnist/lr_0.01" in run for run in found) == 3
-    assert len(expand(expand_globs(["experiment=glob(eq2425/*,exclude=eq2425/5*)"]))) == 8
+    assert len(expand(without_shorthand(["experiment=glob(eq2425/*,exclude=eq2425/5*)"]))) == 8
     with pytest.raises(RequestError, match="matches none of"):
-        expand_globs(["experiment=glob(nothing/*)"])
+        without_shorthand(["experiment=glob(nothing/*)"])
 
 
 @pytest.fixture(scope="module")
