@@ -21,7 +21,7 @@ from cnnbench.config.settings import with_current_targets
 from cnnbench.config.trusted_targets import check_targets
 from cnnbench.config.trusted_targets import trusted as known_packages
 from cnnbench.data.augment import Normalize
-from cnnbench.models.weights import without_loading
+from cnnbench.models.weights import skip_weight_loading
 from cnnbench.training.checkpoint_io import read
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
@@ -75,7 +75,7 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
         raise RequestError(f"the run in {folder} names {node['_target_']}, which is no network")
     sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
     try:
-        with without_loading():  # the weights that it began with; the run's own follow
+        with skip_weight_loading():  # the weights that it began with; the run's own follow
             network: nn.Module = instantiate(node, **sizes).to(memory_format=torch.channels_last)
     except InstantiationException as error:
         cause = error.__cause__ or error
