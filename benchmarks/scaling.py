@@ -35,7 +35,7 @@ READ = "from cnnbench.sweep.grid import existing; import pathlib; existing(pathl
 OPEN = """
 import pathlib, resource, time
 from cnnbench.data import cache
-from cnnbench.data.npz import Npz
+from cnnbench.data.sources import Npz
 def opened(path):
     start, cpu = time.perf_counter(), time.process_time()
     found = cache.prepare(Npz(), pathlib.Path(path), None, pathlib.Path(path).with_suffix(".cache"))

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis.comparison import Comparison, against
+from cnnbench.analysis.comparison import Comparison, compare_with_reference
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, Row, build
 from cnnbench.analysis.metric_names import (
     COSTS,
+    check_metric,
     difference,
     interval,
-    known_metric,
     leaf,
     p_value,
     plural,
@@ -34,7 +34,7 @@ class Analysis:
     Attributes:
         metric: what differences and effects are measured on: the objective's test metric, which chose nothing.
         reference: what the others are compared with: the baseline asked for, or else the first of the board.
-        asked: whether that baseline was asked for.
+        baseline_given: whether that baseline was asked for.
         comparisons: in the order of the board, without the reference.
         effects: None where nothing varies or nothing is finished.
         run, versus: whose confusion matrices are shown.
@@ -44,7 +44,7 @@ class Analysis:
     board: Leaderboard
     metric: str
     reference: Configuration | None
-    asked: bool
+    baseline_given: bool
     comparisons: tuple[Comparison, ...]
     effects: Effects | None
     run: Run | None
@@ -84,7 +84,7 @@ def analyse(
     board = build(runs, objective, ignore)
     grid = board.grid
     if metric is not None:
-        known_metric(metric, board.known)
+        check_metric(metric, board.known)
     else:
         tested = f"test/{leaf(board.objective)}"
         metric = tested if tested in board.known else board.objective
@@ -93,7 +93,7 @@ def analyse(
     if baseline and reference is not None and not reference.runs:
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
     others = [c for c in placed if c is not reference]
-    comparisons = tuple(against(reference, others, metric, size)) if reference else ()
+    comparisons = tuple(compare_with_reference(reference, others, metric, size)) if reference else ()
     effects = find_effects(placed, grid.factors, metric, reference if baseline else None) if grid.factors else None
     first = _chosen(grid.runs, run) or (board.rows[0].configuration.runs[0] if board.rows else None)
     second = _chosen(grid.runs, versus) or _partner(first, board, reference)
@@ -190,11 +190,11 @@ def _standing(
 def _what_mattered(effects: Effects | None) -> list[str]:
     if effects is None or len(effects.mains) + len(effects.interactions) == 0:
         return []
-    clear = [e for e in effects.mains if e.line.p is not None and e.line.p < ALPHA]
-    joint = [i for i in effects.interactions if i.line.p is not None and i.line.p < ALPHA]
+    clear = [e for e in effects.mains if e.anova.p is not None and e.anova.p < ALPHA]
+    joint = [i for i in effects.interactions if i.anova.p is not None and i.anova.p < ALPHA]
     sentences = [e.sentence for e in clear[:3]]
     if joint:
         sentences.append(joint[0].sentence)
-    if not sentences and len(effects.mains) > 1 and any(e.line.p is not None for e in effects.mains):
+    if not sentences and len(effects.mains) > 1 and any(e.anova.p is not None for e in effects.mains):
         sentences.append(f"No factor was shown to change {title(effects.metric)} on average.")
     return sentences

@@ -26,11 +26,11 @@ Levels = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Line:
+class AnovaRow:
     """A term's line in the table.
 
     Attributes:
-        eta: partial eta squared: of the variation that the other terms leave, the share that this one explains.
+        partial_eta_squared: partial eta squared: of the variation that the other terms leave, the share that this one explains.
         p: Holm's over the table's terms; None where the term or the residual has no degrees of freedom.
     """
 
@@ -40,7 +40,7 @@ class Line:
     f: float | None
     p_raw: float | None
     p: float | None
-    eta: float | None
+    partial_eta_squared: float | None
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Table:
+class AnovaTable:
     """The analysis of variance.
 
     Attributes:
@@ -115,7 +115,7 @@ class Table:
         interactions: whether two-way interactions are in the model.
     """
 
-    lines: tuple[Line, ...]
+    rows: tuple[AnovaRow, ...]
     residual: float
     df: int
     variance: float | None
@@ -124,7 +124,9 @@ class Table:
     interactions: bool
 
 
-def analyse(levels: Levels, rows: Sequence[Mapping[str, str]], y: Sequence[float], alone: Sequence[str] = ()) -> Table:
+def fit_anova(
+    levels: Levels, rows: Sequence[Mapping[str, str]], y: Sequence[float], alone: Sequence[str] = ()
+) -> AnovaTable:
     """The table for observations ``y`` at the factor levels of ``rows``.
 
     Args:
@@ -149,19 +151,22 @@ def analyse(levels: Levels, rows: Sequence[Mapping[str, str]], y: Sequence[float
         joined = Design(levels, rows, observed, [*others, term])
         lines.append(_line(term, without, joined, full.df, variance, full.residual))
     adjusted = holm([line.p_raw for line in lines])
-    lines = [Line(x.term, x.sum_of_squares, x.df, x.f, x.p_raw, p, x.eta) for x, p in zip(lines, adjusted, strict=True)]
-    return Table(tuple(lines), full.residual, full.df, variance, full, additive, interactions)
+    lines = [
+        AnovaRow(x.term, x.sum_of_squares, x.df, x.f, x.p_raw, p, x.partial_eta_squared)
+        for x, p in zip(lines, adjusted, strict=True)
+    ]
+    return AnovaTable(tuple(lines), full.residual, full.df, variance, full, additive, interactions)
 
 
 def _line(
     term: Term, without: Design, joined: Design, residual_df: int, variance: float | None, residual: float
-) -> Line:
+) -> AnovaRow:
     from scipy.special import fdtrc
 
     squares, df = max(0.0, without.residual - joined.residual), joined.rank - without.rank
     eta = squares / (squares + residual) if squares + residual > 0 else None
     if df < 1 or variance is None:
-        return Line(term, squares, df, None, None, None, eta)
+        return AnovaRow(term, squares, df, None, None, None, eta)
     f = squares / df / variance
     p = float(fdtrc(df, residual_df, f))
-    return Line(term, squares, df, f, p, None, eta)
+    return AnovaRow(term, squares, df, f, p, None, eta)

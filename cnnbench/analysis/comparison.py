@@ -27,7 +27,7 @@ class Comparison:
 
     Attributes:
         p: Holm's, over all comparisons with the reference that have a p-value.
-        needed: seeds a side that would show a true difference of ``size``; None where it cannot be told.
+        seeds_needed: runs a side that would show a true difference of ``size``; None where it cannot be told.
     """
 
     configuration: Configuration
@@ -35,7 +35,7 @@ class Comparison:
     p: float | None
     verdict: Verdict
     size: float
-    needed: int | None
+    seeds_needed: int | None
 
 
 def values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
@@ -53,7 +53,7 @@ def default_size(reference: Configuration, metric: str) -> float:
     return abs(mean or 0.0) / 20
 
 
-def against(
+def compare_with_reference(
     reference: Configuration, others: Sequence[Configuration], metric: str, size: float | None = None
 ) -> list[Comparison]:
     """Compare each of ``others`` with ``reference``, in their order.
@@ -75,12 +75,12 @@ def against(
     return comparisons
 
 
-def seeds_text(comparison: Comparison, metric: str) -> str:
+def describe_seeds_needed(comparison: Comparison, metric: str) -> str:
     """How many seeds would show a difference of the given size, in words."""
     size = difference(comparison.size, metric).lstrip("+").replace("1.00 points", "1 point")
-    if comparison.needed is None:
+    if comparison.seeds_needed is None:
         alone = comparison.difference.n < 2
         return "one run a side: no test" if alone else "no spread between seeds to reckon with"
-    if comparison.needed > MOST_SEEDS:
+    if comparison.seeds_needed > MOST_SEEDS:
         return f"more than {MOST_SEEDS} seeds for {size}"
-    return f"{plural(comparison.needed, 'seed')} for {size}"
+    return f"{plural(comparison.seeds_needed, 'seed')} for {size}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
-from cnnbench.analysis.anova import Design, Estimate, Line, Table, analyse
+from cnnbench.analysis.anova import AnovaRow, AnovaTable, Design, Estimate, fit_anova
 from cnnbench.analysis.effects_text import interaction_sentence, main_sentence
 from cnnbench.analysis.grouping import CONTEXT, Configuration
 from cnnbench.analysis.metric_names import MISSING
@@ -24,13 +24,13 @@ class Effect:
     """A factor's largest difference between two levels, averaged over the others.
 
     Attributes:
-        line: of the table of variance.
+        anova: the row of the table of variance.
         low, high: 95% interval by Tukey's range, which allows for having picked the extremes; None without a residual.
         means: {level: estimated mean, or None where it cannot be told}, adjusted to the same mix of the other factors.
     """
 
     factor: str
-    line: Line
+    anova: AnovaRow
     before: str
     after: str
     value: float | None
@@ -51,7 +51,7 @@ class Interaction:
 
     factor: str
     other: str
-    line: Line
+    anova: AnovaRow
     before: str
     after: str
     effects: Mapping[str, float | None]
@@ -64,7 +64,7 @@ class Effects:
     """Main effects (the largest first), interactions, the table behind them, and what to know about it."""
 
     metric: str
-    table: Table
+    table: AnovaTable
     mains: tuple[Effect, ...]
     interactions: tuple[Interaction, ...]
     names: Mapping[str, str]
@@ -99,14 +99,14 @@ def find_effects(
     levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in many}
     if not levels or len(rows) < 2:
         return None
-    table = analyse(levels, rows, y, alone=[f for f in levels if f in CONTEXT])
+    table = fit_anova(levels, rows, y, alone=[f for f in levels if f in CONTEXT])
     names = short_names(list(levels))
-    lines = {line.term: line for line in table.lines}
+    lines = {line.term: line for line in table.rows}
     mains = [_main(f, lines[(f,)], levels[f], table, metric, names) for f in levels]
-    mains.sort(key=lambda effect: -(effect.line.eta or 0))
-    pairs = [line for line in table.lines if len(line.term) == 2 and line.df > 0]
+    mains.sort(key=lambda effect: -(effect.anova.partial_eta_squared or 0))
+    pairs = [line for line in table.rows if len(line.term) == 2 and line.df > 0]
     pairs.sort(key=lambda line: (line.p_raw is None, line.p_raw if line.p_raw is not None else -line.sum_of_squares))
-    strength = {effect.factor: effect.line.sum_of_squares for effect in mains}
+    strength = {effect.factor: effect.anova.sum_of_squares for effect in mains}
     found = [_interaction(line, strength, table.full, levels, rows, y, metric, names) for line in pairs]
     notes = _notes(table, many, names, len(rows), levels)
     kept = tuple(item for item in found if item is not None)
@@ -164,7 +164,7 @@ def _ordered(levels: Iterable[str], first: str | None) -> list[str]:
     return sorted(levels, key=key)
 
 
-def _notes(table: Table, many: Sequence[str], names: Mapping[str, str], runs: int, levels: Mapping) -> list[str]:
+def _notes(table: AnovaTable, many: Sequence[str], names: Mapping[str, str], runs: int, levels: Mapping) -> list[str]:
     notes = []
     if many:
         notes.append(f"Left out, for they have nearly as many values as there are runs: {', '.join(many)}.")
@@ -175,14 +175,14 @@ def _notes(table: Table, many: Sequence[str], names: Mapping[str, str], runs: in
         notes.append(f"{runs} runs leave nothing to judge the effects by: no interval and no p-value can be given.")
     elif table.variance is None:
         notes.append("The runs of a cell do not differ at all: no interval and no p-value can be given.")
-    aliased = [" × ".join(names[f] for f in line.term) for line in table.lines if line.df < 1]  # noqa: RUF001
+    aliased = [" × ".join(names[f] for f in line.term) for line in table.rows if line.df < 1]  # noqa: RUF001
     if aliased:
         notes.append(f"Cannot be told apart from the other terms with these runs: {', '.join(aliased)}.")
     return notes
 
 
 def _main(
-    factor: str, line: Line, levels: Sequence[str], table: Table, metric: str, names: Mapping[str, str]
+    factor: str, line: AnovaRow, levels: Sequence[str], table: AnovaTable, metric: str, names: Mapping[str, str]
 ) -> Effect:
     design = table.additive
     overall = {level: design.contrast(design.point({factor: level}), None) for level in levels}
@@ -216,7 +216,7 @@ def _tukey(levels: int, df: int) -> float:
 
 
 def _interaction(
-    line: Line, strength: Mapping[str, float], design: Design, levels: Mapping[str, Sequence[str]],
+    line: AnovaRow, strength: Mapping[str, float], design: Design, levels: Mapping[str, Sequence[str]],
     rows: Sequence[Mapping[str, str]], y: Sequence[float], metric: str, names: Mapping[str, str],
 ) -> Interaction | None:  # fmt: skip
     factor, other = sorted(line.term, key=lambda f: strength[f])  # the stronger one is the circumstance

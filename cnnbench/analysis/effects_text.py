@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cnnbench.analysis.anova import Line
+from cnnbench.analysis.anova import AnovaRow
 from cnnbench.analysis.metric_names import difference, higher_is_better, interval, is_share, p_value, title
 from cnnbench.analysis.statistics import ALPHA
 
@@ -14,7 +14,7 @@ def _size(value: float, metric: str) -> str:
 
 
 def main_sentence(
-    name: str, before: str, after: str, value: float, low: float | None, high: float | None, line: Line, metric: str,
+    name: str, before: str, after: str, value: float, low: float | None, high: float | None, line: AnovaRow, metric: str,
     count: int,
 ) -> str:  # fmt: skip
     """What ``name`` does from level ``before`` to ``after``; of more than two levels (``count``), its extremes."""
@@ -43,7 +43,7 @@ def _p(p: float | None) -> str:
 
 
 def interaction_sentence(
-    name: str, other: str, before: str, after: str, effects: Mapping[str, float | None], line: Line, metric: str
+    name: str, other: str, before: str, after: str, effects: Mapping[str, float | None], line: AnovaRow, metric: str
 ) -> str:
     """What ``name`` does from level ``before`` to ``after`` at each level of ``other`` (``effects``)."""
     known = {level: value for level, value in effects.items() if value is not None}

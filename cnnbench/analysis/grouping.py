@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnbench.analysis.metric_names import plural
-from cnnbench.analysis.runs import Run, asked_keys
+from cnnbench.analysis.runs import Run, overridden_keys
 from cnnbench.config.overrides import parse_value
 from cnnbench.config.settings import BUNDLES, SEED, canonical, find_factors, ignored, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -25,12 +25,12 @@ class Configuration:
     Attributes:
         values: of the factors; one that this configuration does not have at all is missing.
         runs: the completed ones, one a seed, in the order of their seeds.
-        others: the failed, diverged, interrupted, unfinished and unreadable ones.
+        incomplete: the failed, diverged, interrupted, unfinished and unreadable ones.
     """
 
     values: Mapping[str, Any]
     runs: tuple[Run, ...] = field(repr=False)
-    others: tuple[Run, ...] = field(repr=False)
+    incomplete: tuple[Run, ...] = field(repr=False)
     names: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     @property
@@ -67,9 +67,9 @@ class Grid:
         return [run for configuration in self.configurations for run in configuration.runs]
 
     @property
-    def troubled(self) -> list[tuple[Configuration, Run]]:
+    def incomplete(self) -> list[tuple[Configuration, Run]]:
         """Every run that did not complete."""
-        return [(configuration, run) for configuration in self.configurations for run in configuration.others]
+        return [(configuration, run) for configuration in self.configurations for run in configuration.incomplete]
 
     def find(self, asked: str) -> Configuration:
         """The one configuration that ``asked`` (``optimizer=sgd lr=0.1``, full or short names) names.
@@ -115,7 +115,7 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
         RequestError: nothing of the name of one of ``ignore`` varies.
     """
     informed = [run for run in runs if run.part("config")] or list(runs)
-    asked = asked_keys(runs)
+    asked = overridden_keys(runs)
     choices = {name for run in runs for name in run.part("choices")}
     choices |= {name for name, node in ((n, v) for r in runs for n, v in r.part("config").items())
                 if isinstance(node, Mapping)}  # fmt: skip

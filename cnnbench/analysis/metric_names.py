@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from cnnbench.utils.errors import RequestError, did_you_mean
 
@@ -118,7 +117,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def known_metric(metric: str, known: Iterable[str]) -> str:
+def check_metric(metric: str, known: Iterable[str]) -> str:
     """Return ``metric`` if it is one of ``known``.
 
     Raises:
@@ -131,10 +130,3 @@ def known_metric(metric: str, known: Iterable[str]) -> str:
             f"{did_you_mean(metric, known)}"
         )
     return metric
-
-
-def finite(value: Any) -> float | None:
-    """``value`` as a float, or None where it is no finite number (missing, null, NaN, text)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None

@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cnnbench.analysis.metric_names import COSTS, finite
+from cnnbench.analysis.metric_names import COSTS
+from cnnbench.analysis.statistics import finite_values, to_number
 from cnnbench.config.overrides import parse_override
 from cnnbench.config.settings import SEED, settings_of
 from cnnbench.utils.errors import RequestError
@@ -86,19 +87,19 @@ class Run:
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""
         values = self.part("history").get(name)
-        return [finite(value) for value in values] if isinstance(values, list) else []
+        return [to_number(value) for value in values] if isinstance(values, list) else []
 
     def final(self, metric: str) -> float | None:
         """A metric after the last epoch; of the test set, where it is measured once, the one value there is."""
         if metric in COSTS:
             return self.cost(metric)
-        return finite(self.part("metrics").get(metric))
+        return to_number(self.part("metrics").get(metric))
 
     def best(self, metric: str) -> float | None:
         """A metric at the epoch that the run's objective chose."""
         if metric in COSTS or metric.startswith("test/"):
             return self.final(metric)
-        return finite(self.part("best").get(metric))
+        return to_number(self.part("best").get(metric))
 
     def value(self, metric: str) -> float | None:
         """A metric of the weights that the run stands for: of its best epoch, or of its last, as its protocol says."""
@@ -108,9 +109,9 @@ class Run:
     def cost(self, name: str) -> float | None:
         """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
         if name == "seconds_per_epoch":
-            epochs = [e for e in map(finite, self.part("time").get("epoch_seconds") or []) if e is not None]
+            epochs = finite_values(self.part("time").get("epoch_seconds") or [])
             return median(epochs) if epochs else None
-        return finite({**self.part("model"), **self.part("time")}.get(name))
+        return to_number({**self.part("model"), **self.part("time")}.get(name))
 
     def metrics(self) -> set[str]:
         """Names of the metrics with a value."""
@@ -186,6 +187,6 @@ def _hydra(folder: Path) -> Record:
     return {**found, "choices": node if isinstance(node, Mapping) else {}}
 
 
-def asked_keys(runs: Iterable[Run]) -> list[str]:
+def overridden_keys(runs: Iterable[Run]) -> list[str]:
     """The keys that the runs' overrides name, each once, in their order."""
     return list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnbench.analysis.metric_names import finite, higher_is_better
+from cnnbench.analysis.metric_names import higher_is_better
+from cnnbench.analysis.statistics import to_number
 
-FILE = "search.json"
+SEARCH_FILE = "search.json"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """A search.
 
     Attributes:
@@ -33,7 +34,7 @@ class Found:
         choose = max if higher_is_better(self.objective) else min
         best: list[float | None] = []
         for trial in self.trials:
-            values = [v for v in (best[-1] if best else None, finite(trial["value"])) if v is not None]
+            values = [v for v in (best[-1] if best else None, to_number(trial["value"])) if v is not None]
             best.append(choose(values) if values else None)
         return best
 
@@ -47,13 +48,13 @@ class Found:
         return sum(trial["state"] in states for trial in self.trials)
 
 
-def find(folders: Iterable[Path]) -> list[Found]:
+def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     """The searches in these folders; one whose file cannot be read is left out."""
     found = []
-    for path in sorted({Path(folder) / FILE for folder in folders}):
+    for path in sorted({Path(folder) / SEARCH_FILE for folder in folders}):
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Found(path.parent, told["objective"], list(told["trials"]), dict(told["importance"])))
+            found.append(SearchResult(path.parent, told["objective"], list(told["trials"]), dict(told["importance"])))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return found

@@ -8,9 +8,10 @@ imported only to plan seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from statistics import mean, stdev
+from typing import Any, Literal
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -59,9 +60,16 @@ class Difference:
 NO_DIFFERENCE = Difference(None, None, None, None, None, "none", 0, None)
 
 
-def kept(values: Sequence[float | None]) -> list[float]:
-    """The finite ones among ``values``."""
-    return [float(value) for value in values if value is not None and math.isfinite(value)]
+def to_number(value: Any) -> float | None:
+    """``value`` as a float, or None where it is no finite number (missing, null, NaN, text)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def finite_values(values: Iterable[Any]) -> list[float]:
+    """The finite numbers among ``values``."""
+    return [number for number in map(to_number, values) if number is not None]
 
 
 def t_quantile(probability: float, df: float) -> float:
@@ -78,26 +86,15 @@ def t_two_sided(t: float, df: float) -> float:
     return float(2 * stdtr(df, -abs(t)))
 
 
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean, summed without loss, and exact for equal values."""
-    return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation (n - 1 in the denominator); of two values or more."""
-    centre = mean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
-
-
 def summarise(values: Sequence[float | None]) -> Summary:
     """Mean, sample standard deviation and Student-t interval for the mean (Student 1908)."""
-    sample = kept(values)
+    sample = finite_values(values)
     if not sample:
         return Summary(0, None, None, None, None)
     centre = mean(sample)
     if len(sample) == 1:
         return Summary(1, centre, None, None, None)
-    std = deviation(sample)
+    std = stdev(sample)
     half = t_quantile((1 + CONFIDENCE) / 2, len(sample) - 1) * std / math.sqrt(len(sample))
     return Summary(len(sample), centre, std, centre - half, centre + half)
 
@@ -124,7 +121,7 @@ def paired(one: Sequence[float], two: Sequence[float]) -> Difference:
     if _no_spread(differences, [*one, *two]):
         p = 1.0 if _zero(value, [*one, *two]) else 2.0 ** (1 - n)  # all 2^n assignments of signs
         return Difference(value, None, None, hedges_g(one, two), p, "exact permutation", n, 0.0)
-    sd = deviation(differences)
+    sd = stdev(differences)
     error = sd / math.sqrt(n)
     half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * error
     p = t_two_sided(value / error, n - 1)
@@ -142,11 +139,11 @@ def welch(one: Sequence[float], two: Sequence[float]) -> Difference:
         ways = math.comb(len(one) + len(two), len(one))
         p = 1.0 if _zero(value, [*one, *two]) else min(1.0, (2 if len(one) == len(two) else 1) / ways)
         return Difference(value, None, None, None, p, "exact permutation", n, 0.0)
-    parts = [deviation(one) ** 2 / len(one), deviation(two) ** 2 / len(two)]
+    parts = [stdev(one) ** 2 / len(one), stdev(two) ** 2 / len(two)]
     error = math.sqrt(sum(parts))
     df = sum(parts) ** 2 / (parts[0] ** 2 / (len(one) - 1) + parts[1] ** 2 / (len(two) - 1))
     half = t_quantile((1 + CONFIDENCE) / 2, df) * error
-    sd = math.sqrt((deviation(one) ** 2 + deviation(two) ** 2) / 2)
+    sd = math.sqrt((stdev(one) ** 2 + stdev(two) ** 2) / 2)
     p = t_two_sided(value / error, df)
     return Difference(value, value - half, value + half, hedges_g(one, two), p, "Welch t", n, sd)
 
@@ -168,7 +165,7 @@ def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
     """
     if len(one) < 2 or len(two) < 2 or (_no_spread(one, one) and _no_spread(two, two)):
         return None
-    spread = math.sqrt((deviation(one) ** 2 + deviation(two) ** 2) / 2)
+    spread = math.sqrt((stdev(one) ** 2 + stdev(two) ** 2) / 2)
     df = len(one) + len(two) - 2
     correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
     return correction * (mean(one) - mean(two)) / spread
@@ -232,3 +229,19 @@ def seeds_needed(difference: float, sd: float | None, is_paired: bool, alpha: fl
         else:
             low = middle
     return high
+
+
+def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:
+    """Places of the (cost, quality) points that no other point matches at less cost or betters at the same.
+
+    Args:
+        higher: whether more quality is better; less cost always is.
+    """
+    known = [(c, q if higher else -q, place) for place, (c, q) in enumerate(points) if c is not None and q is not None]
+    front: list[int] = []
+    highest = float("-inf")
+    for _, quality, place in sorted(known, key=lambda item: (item[0], -item[1])):
+        if quality > highest:
+            front.append(place)
+            highest = quality
+    return front

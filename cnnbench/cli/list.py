@@ -74,7 +74,7 @@ def _cost(chosen: Mapping[str, str], images: Mapping[str, int]) -> str:
     from hydra.utils import instantiate
 
     from cnnbench.analysis.metric_names import compact
-    from cnnbench.training.build import flops_per_image
+    from cnnbench.models.profile import flops_per_image
 
     shape = dict(getattr(instantiate(config.data.source), "shape", {}))  # what is known without reading the images
     shape |= {"image_size": config.data.image_size} if config.data.image_size else {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.metric_names import higher_is_better
-from cnnbench.analysis.search import FILE
+from cnnbench.analysis.search import SEARCH_FILE
 from cnnbench.config.overrides import quoted
 from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import PRUNERS, SAMPLERS
@@ -208,7 +208,7 @@ class Search:
             for one in self.study.get_trials(deepcopy=False)
         ]
         told = {"objective": self.objective, "asked": self.trials, "trials": trials, "importance": self._importance()}
-        write_atomically(self.folder / FILE, json.dumps(told, indent=1) + "\n")
+        write_atomically(self.folder / SEARCH_FILE, json.dumps(told, indent=1) + "\n")
 
     def _importance(self) -> dict[str, float]:
         """The share of the variance over the completed trials that each axis explains (Hutter et al. 2014)."""

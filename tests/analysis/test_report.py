@@ -13,10 +13,10 @@ import pytest
 from made_up import failed, make_record
 
 from cnnbench.analysis.analyse import analyse
-from cnnbench.analysis.pareto import pareto
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.figures.curves import Curve, band
 from cnnbench.analysis.runs import collect
+from cnnbench.analysis.statistics import pareto_front
 from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
 
@@ -134,7 +134,7 @@ def test_every_format_has_the_same_numbers(runs):
         assert f"{100 * c.difference.low:+.2f} to {100 * c.difference.high:+.2f}" in text
     assert told["answer"] == list(analysis.answer)
     assert all(line.sum_of_squares == pytest.approx(entry["sum_of_squares"])
-               for line, entry in zip(analysis.effects.table.lines, told["anova"], strict=True))  # fmt: skip
+               for line, entry in zip(analysis.effects.table.rows, told["anova"], strict=True))  # fmt: skip
 
 
 def test_words_and_reference_are_those_asked_for(runs):
@@ -146,7 +146,7 @@ def test_words_and_reference_are_those_asked_for(runs):
     loss = analyse(collect([runs.root]), baseline="optimizer=sgd", objective="val/loss")
     assert loss.metric == "test/loss" and loss.comparisons[0].verdict == "better"
     free = analyse(collect([runs.root]))
-    assert not free.asked and free.reference.label == "optimizer=adam"
+    assert not free.baseline_given and free.reference.label == "optimizer=adam"
 
 
 def test_evidence_is_from_the_test_set_and_selection_from_validation(runs):
@@ -258,9 +258,9 @@ def test_the_run_and_the_one_to_hold_against_it_can_be_chosen(runs):
 
 def test_pareto_front():
     points = [(1, 0.5), (2, 0.7), (2, 0.6), (3, 0.7), (4, 0.9), (None, 1.0), (0.5, None)]
-    assert pareto(points, higher=True) == [0, 1, 4]
-    assert pareto([(1, 0.5), (2, 0.4), (3, 0.45)], higher=False) == [0, 1]
-    assert pareto([], higher=True) == []
+    assert pareto_front(points, higher=True) == [0, 1, 4]
+    assert pareto_front([(1, 0.5), (2, 0.4), (3, 0.45)], higher=False) == [0, 1]
+    assert pareto_front([], higher=True) == []
 
 
 def test_two_hundred_runs_take_seconds(runs):
