@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from cnnbench.analysis import statistics
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import difference, higher_is_better, is_share, plural
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import (
-    ALPHA,
-    MOST_SEEDS,
-    Difference,
-    Verdict,
-    compare,
-    holm,
-    seeds_needed,
-    summarise,
-    verdict,
-)
+from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 
 
 @dataclass(frozen=True)
@@ -45,14 +36,6 @@ def values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | N
     return {run.seed if distinct else run.path: run.value(metric) for run in runs}
 
 
-def default_size(reference: Configuration, metric: str) -> float:
-    """The difference that is worth showing: one percentage point of a share, a twentieth of anything else."""
-    if is_share(metric):
-        return 0.01
-    mean = summarise([run.value(metric) for run in reference.runs]).mean
-    return abs(mean or 0.0) / 20
-
-
 def compare_with_reference(
     reference: Configuration, others: Sequence[Configuration], metric: str, size: float | None = None
 ) -> list[Comparison]:
@@ -60,18 +43,20 @@ def compare_with_reference(
 
     Args:
         metric: of the weights that each run stands for (``Run.value``).
-        size: the true difference for which the needed seeds are computed; ``default_size`` by default.
+        size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
+            a twentieth of the reference's mean of anything else.
     """
-    size = default_size(reference, metric) if size is None else size
     base = values_by_seed(reference.runs, metric)
-    found = [compare(values_by_seed(other.runs, metric), base) for other in others]
-    adjusted = holm([item.p for item in found])
+    if size is None:
+        size = 0.01 if is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
+    differences = [statistics.compare(values_by_seed(other.runs, metric), base) for other in others]
+    adjusted = statistics.holm([d.p for d in differences])
     level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
     comparisons = []
-    for other, item, p in zip(others, found, adjusted, strict=True):
-        needed = seeds_needed(size, item.sd, item.method == "paired t", level)
-        word = verdict(item.value, p, higher_is_better(metric))
-        comparisons.append(Comparison(other, item, p, word, size, needed))
+    for other, d, p in zip(others, differences, adjusted, strict=True):
+        needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
+        word = statistics.verdict(d.value, p, higher_is_better(metric))
+        comparisons.append(Comparison(other, d, p, word, size, needed))
     return comparisons
 
 

@@ -141,7 +141,7 @@ def check_plugins(hydra: DictConfig) -> None:
 def _import_for_the_end() -> None:
     """What the report needs; where it is missing, the report says so."""
     with suppress(ImportError):
-        for name in ("matplotlib.backends.backend_svg", "statsmodels.regression.linear_model"):
+        for name in ("matplotlib.backends.backend_svg", "pandas", "scipy.stats"):
             import_module(name)
 
 
