@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.config.groups import BASIC, CONFIG_DIR, groups, plugins
+from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins, read_yaml
 from cnnbench.config.overrides import without_shorthand
 from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.settings import changes_result, flatten, version_1_target, with_current_targets
@@ -41,7 +41,7 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             return hydra_compose("config", overrides=without_shorthand(overrides), return_hydra_config=hydra)
     except (HydraException, OmegaConfBaseException) as error:
-        choices_made = [text for text in overrides if text.partition("=")[0] in (*groups(), *BASIC)]
+        choices_made = [text for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
         raise RequestError(explain(error, choices_made)) from error
 
 
@@ -92,8 +92,8 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
 
 def _having(group: str, key: str) -> list[str]:
     """The launchers or sweepers that have this key, as overrides."""
-    choices = plugins().get(group, [])[1:]
-    return [f"{group}={choice}" for choice in choices if key in OmegaConf.load(CONFIG_DIR / group / f"{choice}.yaml")]
+    choices = plugins().get(group, ())
+    return [f"{group}={choice}" for choice in choices if key in OmegaConf.create(read_yaml(group, choice))]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
