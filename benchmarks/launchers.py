@@ -1,7 +1,7 @@
 """The same sweep by every launcher, as whole processes: ``python -m benchmarks.launchers [--repeats N] [--images N]``.
 
 The six-run digits sweep, and 24 runs on MNIST (CNNBENCH_DATA), on an otherwise idle machine. Slurm is one of this
-machine (tests/cluster/slurm.py); launchers that are not installed are left out, and said so.
+machine (tests/slurm.py); launchers that are not installed are left out, and said so.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def main() -> None:
 def slurm(folder: Path, stack: ExitStack) -> dict[str, str]:
     """Start a Slurm where one can be; the environment variables of its commands."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from cluster.slurm import missing as lacking  # type: ignore[import-not-found]
-    from cluster.slurm import slurm as started
+    from slurm import missing as lacking  # type: ignore[import-not-found]
+    from slurm import slurm as started
 
     return {} if lacking() else stack.enter_context(started(folder / "slurm", os.cpu_count() or 1))
 

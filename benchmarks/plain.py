@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case
-from cnnbench import build
-from cnnbench.config import compose, resolved
+from cnnbench.config.compose import compose, resolved
+from cnnbench.training import build
 
 MEAN, STD = 0.5, 0.5
 WARM_UP = 3  # steps before a capture: they allocate what the optimizer keeps

@@ -31,21 +31,21 @@ MODEL = ["model=tiny_cnn", "threads=1", "trainer.accelerator=cpu", "logger=none"
 PLAIN = [*MODEL, "callbacks.figures.pictures=false"]
 NPZ = ["data=npz", "data.validation=0.1", "data.batch_size=256", "trainer.max_epochs=1"]
 KEYS = ("optimizer.lr", "optimizer.weight_decay", "model.dropout", "seed")
-READ = "from cnnbench.sweep.cells import existing; import pathlib; existing(pathlib.Path({folder!r}))"
+READ = "from cnnbench.sweep.grid import existing; import pathlib; existing(pathlib.Path({folder!r}))"
 OPEN = """
 import pathlib, resource, time
-from cnnbench.data import store
-from cnnbench.data.npz import Npz
+from cnnbench.data import cache
+from cnnbench.data.sources import Npz
 def opened(path):
     start, cpu = time.perf_counter(), time.process_time()
-    found = store.prepare(Npz(), pathlib.Path(path), None, pathlib.Path(path).with_suffix(".cache"))
+    found = cache.prepare(Npz(), pathlib.Path(path), None, pathlib.Path(path).with_suffix(".cache"))
     print(f"    in it: {{time.perf_counter() - start:.2f}} s, cpu {{time.process_time() - cpu:.2f}} s")
 opened({path!r})
 """
 COMPOSE = """
 import time
-from cnnbench.config import expand
-from cnnbench.sweep import cells
+from cnnbench.config.overrides import expand
+from cnnbench.sweep import grid as cells
 runs = expand({overrides!r})
 start = time.process_time()
 made = cells.make_cells(runs, cells.folder_names(runs))
@@ -91,7 +91,8 @@ def report(grids: list[str], folder: Path) -> None:
 
 def make_runs(folder: Path, template: dict[str, Any], counts: list[int]) -> None:
     """Write the run folders of a grid, as the template's run would have left them with these settings and some luck."""
-    from cnnbench.config import fingerprint, run_folder
+    from cnnbench.config.compose import fingerprint
+    from cnnbench.config.resolvers import run_folder
 
     levels = [[round(0.001 * (place + 1), 6) for place in range(count)] for count in counts[:3]] + [range(counts[3])]
     draw = random.Random(0)

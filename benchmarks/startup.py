@@ -11,7 +11,7 @@ COMMANDS = {
     "list": ["-m", "cnnbench", "list"],
     "--help": ["-m", "cnnbench", "--help"],
     "import of torch alone": ["-c", "import torch"],
-    "imports of a run": ["-c", "import cnnbench.training"],
+    "imports of a run": ["-c", "import cnnbench.training.train"],
     "a wrong choice": ["-m", "cnnbench", "optimizer=adma"],
 }
 

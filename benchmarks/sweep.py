@@ -24,7 +24,7 @@ def report(repeats: int, folder: Path, warm_up: bool) -> dict[str, float]:
         assert len(records) == 6
         bare.append(sum(sum(record["time"]["epoch_seconds"]) for record in records))
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import cnnbench.training"], check=True)
+        subprocess.run([sys.executable, "-c", "import cnnbench.training.train"], check=True)
         imports.append(time.perf_counter() - start)
     figures = {
         "whole process": statistics.median(whole[warm_up:]),

@@ -29,7 +29,7 @@ def main() -> None:
 
     from benchmarks.cases import CASES
     from benchmarks.rows import ROWS
-    from cnnbench.memory import keep_freed_memory
+    from cnnbench.utils.memory import keep_freed_memory
 
     torch.manual_seed(0)
     if row == "floor-tuned":

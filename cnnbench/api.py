@@ -1,4 +1,4 @@
-"""cnnbench from Python: ``train`` and ``load_results``; ``load_run`` is in ``cnnbench.saved``."""
+"""cnnbench from Python: ``train`` and ``load_results``; ``load_run`` is in ``cnnbench.inference.load``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from cnnbench.config import compose, resolved
-from cnnbench.plan import check_runs, own_folder
-from cnnbench.results.collect import collect
-from cnnbench.results.record import Record
-from cnnbench.results.settings import canonical
-from cnnbench.values import check_values
+from cnnbench.analysis.runs import collect
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.schema import check_values
+from cnnbench.config.settings import canonical
+from cnnbench.sweep.plan import check_runs, own_folder
+from cnnbench.utils.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def train(*overrides: str, folder: str | Path | None = None) -> Record:
     Raises:
         RequestError: before anything ran: what was asked for cannot be done.
     """
-    from cnnbench.training import train as run
+    from cnnbench.training.train import train as run
 
     cfg = compose(overrides, hydra=True)
     choices = {

@@ -12,7 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from cnnbench.stopping import requested
+from cnnbench.utils.signals import stop_requested
 
 
 class Fault(pl.Callback):
@@ -60,7 +60,7 @@ class Fault(pl.Callback):
             parent = multiprocessing.parent_process()
             os.kill(parent.pid or 0 if parent else 0, signal.SIGKILL)
         elif how == "wait":
-            while requested() is None:
+            while stop_requested() is None:
                 time.sleep(0.05)
         elif how == "hang":
             time.sleep(600)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config import compose, resolved
-from cnnbench.stopping import let_through
-from cnnbench.sweep.isolate import context
+from cnnbench.config.compose import compose, resolved
+from cnnbench.sweep.process import context
+from cnnbench.utils.signals import unblock_signals
 
 ROOT = Path(__file__).parent.parent
 # a second of work: 160 digits of 12x12 through the smallest network
@@ -67,7 +67,7 @@ def _forked(arguments: Sequence[str], cwd: Path, environ: dict[str, str]) -> sub
 
 def _command(arguments: Sequence[str], cwd: str, environ: dict[str, str], streams: Sequence[Path]) -> None:
     """What a process from the server does instead of what it is there for."""
-    let_through()
+    unblock_signals()
     os.setsid()
     multiprocessing.process._parent_process = None  # type: ignore[attr-defined]  # the command's is no process of Python's
     for number, path in enumerate(streams, start=1):
@@ -78,7 +78,7 @@ def _command(arguments: Sequence[str], cwd: str, environ: dict[str, str], stream
     sys.argv = ["cnnbench", *arguments]
     sys.path[:0] = environ["PYTHONPATH"].split(os.pathsep)
     atexit.unregister(os._exit)  # the server's way to end
-    from cnnbench.__main__ import main
+    from cnnbench.cli.main import main
 
     try:
         status = main()

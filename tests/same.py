@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.results.record import read_record
+from cnnbench.utils.record import read_record
 
 
 def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:

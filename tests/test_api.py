@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT, SMALL
 
 import cnnbench
-from cnnbench.results.record import read_record
+from cnnbench.utils.record import read_record
 
 
 def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

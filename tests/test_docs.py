@@ -30,7 +30,7 @@ NOT_RUN = {
     "cnnbench -m optimizer=sgd,adam seed=0,1 sweep.timeout=30 sweep.retries=1": "a time limit needs processes of their "
     "own, which test_sweep.py starts",
 }
-PARALLEL = "needs processes of its own, which tests/test_sweep.py, tests/sweep and tests/cluster start"
+PARALLEL = "needs processes of its own, which tests/sweep starts"
 NOT_RUN |= dict.fromkeys((
     "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=parallel",
     "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=parallel hydra.launcher.n_jobs=2 sweep.timeout=30",
@@ -65,29 +65,31 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
     """The command line on a small budget: made-up images for sets that are downloaded, the ends of each grid alone."""
-    import cnnbench.plan
-    import cnnbench.studies.estimate as estimate
-    from cnnbench.__main__ import VERBS
-    from cnnbench.__main__ import main as run
+    import cnnbench.cli.reproduce_estimate as estimate
+    import cnnbench.sweep.plan
+    from cnnbench.cli.main import COMMANDS
+    from cnnbench.cli.main import main as run
     from cnnbench.data.sources import Torchvision
 
-    assert Path(cnnbench.plan.__file__).is_relative_to(checkout)
-    whole = cnnbench.plan.expand
+    assert Path(cnnbench.sweep.plan.__file__).is_relative_to(checkout)
+    whole = cnnbench.sweep.plan.expand
 
     def ends(overrides: list[str]) -> list[list[str]]:
         cells = whole(overrides)
         return [cells[0], cells[-1]] if len(cells) > 2 else cells
 
-    monkeypatch.setattr(cnnbench.plan, "expand", ends)
+    monkeypatch.setattr(cnnbench.sweep.plan, "expand", ends)
     monkeypatch.setattr(Torchvision, "identity", lambda self, location: {"set": self.dataset})
     monkeypatch.setattr(Torchvision, "read", made_up)
     monkeypatch.setattr(estimate, "STEPS", 1)
     monkeypatch.setattr(estimate, "SECONDS", 0.0)
-    monkeypatch.setattr("cnnbench.results.page.svg", lambda *_: "<svg></svg>")  # pictures are half of a report's time
-    monkeypatch.setattr("cnnbench.studies.pictures._save", lambda figure, path: path)
+    monkeypatch.setattr(
+        "cnnbench.analysis.report.html.svg", lambda *_: "<svg></svg>"
+    )  # pictures are half of a report's time
+    monkeypatch.setattr("cnnbench.analysis.studies.figures._save", lambda figure, path: path)
 
     def within_budget(arguments: list[str]) -> int:
-        verb = arguments[0] if arguments and arguments[0] in VERBS else "train"
+        verb = arguments[0] if arguments and arguments[0] in COMMANDS else "train"
         more = {"train": BUDGET, "reproduce": BUDGET, "find-lr": [*BUDGET, "--steps", "12"]}.get(verb, [])
         return run([*arguments, *more])
 
@@ -135,8 +137,9 @@ def filled(line: str) -> str:
 
 def composed(arguments: list[str]) -> None:
     """Compose and check every run that a command asks for."""
-    from cnnbench.config import compose, expand, resolved
-    from cnnbench.values import check_values
+    from cnnbench.config.compose import compose, resolved
+    from cnnbench.config.overrides import expand
+    from cnnbench.config.schema import check_values
 
     for cell in expand([text for text in arguments if text != "-m"]):
         check_values(resolved(compose(cell)))
@@ -167,7 +170,7 @@ def run(line: str, main: Callable[[list[str]], int]) -> None:
         assert plan.returncode == 0, f"{line}: {plan.stderr}"
         for command in re.findall(r"^nowhere/bin/python -m cnnbench (.*)$", plan.stdout, flags=re.MULTILINE):
             run(f"cnnbench {command}", main)
-    elif words[0] == "torchrun":  # tests/test_machines.py starts two machines
+    elif words[0] == "torchrun":  # tests/training/test_machines.py starts two machines
         composed(words[words.index("cnnbench") + 1 :])
     elif words[0] == "python" and len(words) == 2:
         runpy.run_path(words[1], run_name="__main__")

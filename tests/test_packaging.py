@@ -34,7 +34,7 @@ def test_the_wheel_has_every_yaml(unpacked: Path) -> None:
 
 
 def test_it_works_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
-    code = "import cnnbench, sys; print(cnnbench.__file__); from cnnbench.__main__ import main; sys.exit(main())"
+    code = "import cnnbench, sys; print(cnnbench.__file__); from cnnbench.cli.main import main; sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, *SMALL, "hydra.run.dir=run"],
         cwd=tmp_path,

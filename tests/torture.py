@@ -21,9 +21,9 @@ from typing import Any
 from helpers import config
 from same import differences
 
-from cnnbench.config import groups
-from cnnbench.results.record import read_record
-from cnnbench.sweep.isolate import Job, _work, context, warm_up
+from cnnbench.config.compose import groups
+from cnnbench.sweep.process import Job, _work, context, warm_up
+from cnnbench.utils.record import read_record
 
 BASE = [
     "model=tiny_cnn", "model.hidden=[32]", "model.dropout=0.3", "data.image_size=12", "data.limit_train=400",

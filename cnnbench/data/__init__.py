@@ -6,14 +6,14 @@ The sources and the store need neither torch nor Lightning, so these are importe
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnnbench.data.module import ImageDataModule
+    from cnnbench.data.datamodule import ImageDataModule
 
 __all__ = ["ImageDataModule"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "ImageDataModule":
-        from cnnbench.data.module import ImageDataModule
+        from cnnbench.data.datamodule import ImageDataModule
 
         return ImageDataModule
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cnnbench.errors import RequestError, one_of
 from cnnbench.models.layers import (
     activation_layer,
     channel_groups,
@@ -22,6 +21,7 @@ from cnnbench.models.layers import (
     per_layer,
     widths,
 )
+from cnnbench.utils.errors import RequestError, one_of
 
 NORM_PLACES = ("before_activation", "after_activation")
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnbench.errors import RequestError, one_of
-from cnnbench.fine_tune import classifier_of
+from cnnbench.models.fine_tune import classifier_of
+from cnnbench.utils.errors import RequestError, one_of
 
 log = logging.getLogger(__name__)
 _load = ContextVar("load", default=True)

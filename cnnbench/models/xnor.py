@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.errors import RequestError
 from cnnbench.models.convnet import shrink
 from cnnbench.models.layers import dropout_rate, per_layer, widths
+from cnnbench.utils.errors import RequestError
 
 
 def plus_or_minus(values: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Sweeps: which cells there are and what is left of them, one run of one, and runs in processes of their own."""
+"""Plan a grid or a search, and run each of its runs in a process of its own."""

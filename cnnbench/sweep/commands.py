@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.errors import RequestError
-from cnnbench.results.record import write_atomically
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import write_atomically
 
 FILE = "sweep.json"
 # said anew with each command

@@ -11,25 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cnnbench.environment import cores, gpus
+from cnnbench.utils.environment import GPU_ACCELERATORS, gpus
 
 POLL = 0.2  # seconds between two looks for a free place
-ON_A_GPU = ("auto", "gpu", "cuda")  # of trainer.accelerator
 FOLDER = ".gpus"
-
-
-def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
-    """How many runs this machine takes at a time: ``runs_per_gpu`` a GPU, or without one a run a core."""
-    places = len(gpus()) * runs_per_gpu if accelerator in ON_A_GPU else 0
-    return places or cores()
-
-
-def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
-    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``), and where that is a
-    cluster's affair a fifth of all, so that most can learn from those before."""
-    if n_jobs is not None:
-        return n_jobs
-    return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
 
 
 @contextmanager
@@ -43,7 +28,7 @@ def own_gpus(sweep: Path, config: Mapping[str, Any]) -> Iterator[dict[str, str]]
         The environment variables of the run's process: CUDA_VISIBLE_DEVICES; none where there is nothing to choose.
     """
     names, trainer = gpus(), config["trainer"]
-    if len(names) < 2 or trainer["accelerator"] not in ON_A_GPU or isinstance(trainer["devices"], list):
+    if len(names) < 2 or trainer["accelerator"] not in GPU_ACCELERATORS or isinstance(trainer["devices"], list):
         yield {}
         return
     wanted = len(names) if trainer["devices"] == "auto" else min(trainer["devices"], len(names))

@@ -1,24 +1,24 @@
-"""What a run imports sooner or later, for the server that runs are forked from (``cnnbench.sweep.isolate``)."""
+"""What a run imports sooner or later, for the server that runs are forked from (``cnnbench.sweep.process``)."""
 
 import atexit
 import os
 from importlib import import_module
 
-from cnnbench.memory import importing
-from cnnbench.stopping import hold_back
+from cnnbench.utils.memory import no_gc_during_import
+from cnnbench.utils.signals import block_signals
 
 MODULES = (  # by name: an import whose name is not used is one that a linter takes away
-    "cnnbench.training",
-    "cnnbench.sweep.isolate",  # with it, every run of a sweep is of the code that was there at its start
-    "cnnbench.figures",
+    "cnnbench.training.train",
+    "cnnbench.sweep.process",  # with it, every run of a sweep is of the code that was there at its start
+    "cnnbench.training.figures",
     "cnnbench.models",
-    "cnnbench.schedulers",
+    "cnnbench.training.schedulers",
     "torch.utils.flop_counter",
     "torch.utils.tensorboard",
 )
 atexit.register(os._exit, 0)  # the server leaves nothing that has to be taken apart
-hold_back()  # first, for a thread that an import starts would be told instead
-with importing():
+block_signals()  # first, for a thread that an import starts would be told instead
+with no_gc_during_import():
     for name in MODULES:
         import_module(name)
-import_module("cnnbench.environment").code_version()  # asks git, once for all runs
+import_module("cnnbench.utils.environment").code_version()  # asks git, once for all runs

@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnbench.claim import began
-from cnnbench.results.collect import PRUNED
-from cnnbench.results.names import higher_is_better, number, title, unit
-from cnnbench.results.record import FILE, Record, RecordError, read_record
-from cnnbench.sweep.alongside import alongside
-from cnnbench.terminal import duration, say, tell
+from cnnbench.analysis.metric_names import higher_is_better, number, title, unit
+from cnnbench.analysis.runs import PRUNED
+from cnnbench.sweep.background import alongside
+from cnnbench.utils.console import duration, print_info, print_result
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
+from cnnbench.utils.run_dir import started_at
 
 # Between two looks at the folders: seconds, and how often the last look's time, which thousands of runs make long.
 LOOK, REST = 0.5, 20
@@ -59,13 +59,13 @@ class Progress:
             if (record := self._record(folder)) is not None:
                 self.ended[folder] = record
                 news.append(folder)
-            elif (began(folder) or 0) >= self.since:
+            elif (started_at(folder) or 0) >= self.since:
                 self.running[folder] = min(_lines(folder / EPOCHS) / self.epochs, 1.0)
         return news
 
     def _record(self, folder: Path) -> Record | None:
         try:
-            return read_record(folder) if (folder / FILE).stat().st_mtime >= self.since else None
+            return read_record(folder) if (folder / RECORD_FILE).stat().st_mtime >= self.since else None
         except (OSError, RecordError):
             return None
 
@@ -152,16 +152,16 @@ def told(progress: Progress) -> AbstractContextManager[None]:
                 if (record := progress.ended[folder])["status"] != "completed":
                     error = record.get("error") or {}
                     text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"
-                    tell(f"\r{text:<{len(shown)}}" if live else text)
+                    print_result(f"\r{text:<{len(shown)}}" if live else text)
             width = shutil.get_terminal_size().columns - 3 if live else None  # a longer line could not be written over
             line, now = f"  {progress.line(width)}", time.time()
             if live:
-                say(f"\r{line:<{len(shown)}}", end="\n" if ending else "")
+                print_info(f"\r{line:<{len(shown)}}", end="\n" if ending else "")
                 shown = line
             else:
                 wait = QUIET if line.partition("|")[0] != counts else max(QUIETER, SHARE * (now - progress.since))
                 if now - last >= wait or (ending and line != shown):
-                    say(line)
+                    print_info(line)
                     shown, counts, last = line, line.partition("|")[0], now
 
     return alongside(follow, "progress")

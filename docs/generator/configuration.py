@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hydra.utils import instantiate
 
-from cnnbench.config import CONFIG_DIR, compose, groups, resolved
+from cnnbench.config.compose import CONFIG_DIR, compose, groups, resolved
 from generator.commented import Commented, Key, read
 from generator.text import code, document, plain, table
 

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 import cnnbench
-from cnnbench.errors import RequestError
-from cnnbench.saved import TrainedRun
+from cnnbench.inference.load import TrainedRun
+from cnnbench.utils.errors import RequestError
 from generator.text import block, document, plain
 
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$")
@@ -26,7 +26,7 @@ def page() -> str:
     for name, method in vars(TrainedRun).items():
         if inspect.isfunction(method) and not name.startswith("_"):
             parts += [f"### TrainedRun.{name}", signature(method, name), *docstring(method)]
-    parts += ["## cnnbench.errors.RequestError", *docstring(RequestError)]
+    parts += ["## cnnbench.utils.errors.RequestError", *docstring(RequestError)]
     return document("Python", *parts)
 
 

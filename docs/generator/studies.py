@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from cnnbench.config import CONFIG_DIR
-from cnnbench.studies.study import Study, load_study, row_names, studies
+from cnnbench.analysis.studies.study import Study, load_study, row_names, studies
+from cnnbench.config.compose import CONFIG_DIR
 from generator.text import code, document, plain, table
 
 

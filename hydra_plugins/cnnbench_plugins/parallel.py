@@ -28,7 +28,7 @@ class ParallelLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Start the runs in their order, and return when all have ended."""
-        from cnnbench.sweep.job import at_once, count_jobs
+        from cnnbench.sweep.worker import at_once, count_jobs
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)

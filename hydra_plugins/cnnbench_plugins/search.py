@@ -1,4 +1,4 @@
-"""The sweeper ``optuna``: a search by a current Optuna, by its ask-and-tell interface (``cnnbench.sweep.search``)."""
+"""The sweeper ``optuna``: a search by a current Optuna, by its ask-and-tell interface (``cnnbench.sweep.optuna_search``)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        from cnnbench.sweep.job import count_jobs
-        from cnnbench.sweep.search import Search
+        from cnnbench.sweep.optuna_search import Search
+        from cnnbench.sweep.worker import count_jobs
 
         launcher = self.launcher
         assert self.config is not None and launcher is not None

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnbench.augment import Augment, Normalize
 from cnnbench.data import ImageDataModule
+from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.data.sources import Digits
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnbench.data.cache import prepare
 from cnnbench.data.sources import Npz
-from cnnbench.data.store import prepare
-from cnnbench.errors import RequestError
+from cnnbench.utils.errors import RequestError
 
 
 def npz(path: Path, **changes) -> Path:

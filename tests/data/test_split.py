@@ -10,7 +10,7 @@ import pytest
 from cnnbench.data import ImageDataModule
 from cnnbench.data.sources import Digits
 from cnnbench.data.split import stratified
-from cnnbench.errors import RequestError
+from cnnbench.utils.errors import RequestError
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 100])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
+from cnnbench.data.cache import prepare
 from cnnbench.data.sources import Torchvision
-from cnnbench.data.store import prepare
-from cnnbench.errors import RequestError
+from cnnbench.utils.errors import RequestError
 
 
 def idx(path: Path, array: np.ndarray) -> None:

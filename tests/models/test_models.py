@@ -10,12 +10,12 @@ from hydra.utils import instantiate
 from torch import nn
 
 from cnnbench import models
-from cnnbench.build import flops_per_image
-from cnnbench.config import compose, groups, resolved
-from cnnbench.errors import RequestError
-from cnnbench.fine_tune import classifier_of
+from cnnbench.config.compose import compose, groups, resolved
+from cnnbench.models.fine_tune import classifier_of
 from cnnbench.models.layers import ACTIVATIONS
-from cnnbench.preflight import building
+from cnnbench.training.build import flops_per_image
+from cnnbench.training.preflight import building
+from cnnbench.utils.errors import RequestError
 
 MODELS = groups()["model"]
 

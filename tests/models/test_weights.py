@@ -11,14 +11,14 @@ import torch
 from helpers import config
 from torch import nn
 
-from cnnbench.build import build_data, build_network
-from cnnbench.errors import RequestError
+from cnnbench.inference.load import load_run
 from cnnbench.models import MLP, ConvNet
 from cnnbench.models.resnet import ResNet18, ResNet18_Weights
 from cnnbench.models.shufflenet import ShuffleNetV2
 from cnnbench.models.weights import load_weights
-from cnnbench.saved import load_run
-from cnnbench.training import train
+from cnnbench.training.build import build_data, build_network
+from cnnbench.training.train import train
+from cnnbench.utils.errors import RequestError
 
 
 def small(classes: int = 10, **options: Any) -> ConvNet:

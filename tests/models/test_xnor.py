@@ -6,8 +6,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from cnnbench.build import size_in_bits
 from cnnbench.models import ConvNet, XnorNet
+from cnnbench.models.profile import size_in_bits
 from cnnbench.models.xnor import BinaryConv2d, _Sign
 
 

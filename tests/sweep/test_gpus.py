@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.config import compose
-from cnnbench.environment import cores
-from cnnbench.sweep.gpus import own_gpus, runs_at_once
+from cnnbench.config.compose import compose
+from cnnbench.sweep.gpus import own_gpus
+from cnnbench.utils.environment import cores, runs_at_once
 
 CONFIG = {"trainer": {"accelerator": "auto", "devices": 1}, "sweep": {"runs_per_gpu": 2}}
 

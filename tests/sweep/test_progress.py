@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.claim import claimed
-from cnnbench.results.record import write_record
 from cnnbench.sweep.progress import Progress, pause, told
+from cnnbench.utils.record import write_record
+from cnnbench.utils.run_dir import locked
 
 
 def end(folder: Path, status: str, accuracy: float | None = None) -> None:
@@ -18,7 +18,7 @@ def end(folder: Path, status: str, accuracy: float | None = None) -> None:
 
 
 def begin(folder: Path, epochs: int) -> None:
-    with claimed(folder):
+    with locked(folder):
         (folder / "metrics.csv").write_text("epoch\n" + "0\n" * epochs)
 
 

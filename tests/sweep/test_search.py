@@ -15,14 +15,14 @@ import optuna
 import pytest
 from helpers import ROOT, SMALL, cnnbench
 
-from cnnbench.__main__ import main
-from cnnbench.errors import RequestError
-from cnnbench.results.collect import collect
-from cnnbench.results.record import write_record
-from cnnbench.results.search import Found, find
-from cnnbench.sweep.isolate import ENOUGH
-from cnnbench.sweep.search import Search
-from cnnbench.sweep.space import Axis, corners, parse
+from cnnbench.analysis.runs import collect
+from cnnbench.analysis.search import SearchResult, read_searches
+from cnnbench.cli.main import main
+from cnnbench.sweep.optuna_search import Search
+from cnnbench.sweep.process import ENOUGH
+from cnnbench.sweep.search_space import Axis, corners, parse
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import write_record
 
 SPACE = [
     "optimizer=sgd,adam",
@@ -86,7 +86,7 @@ def test_as_many_runs_are_drawn_as_are_asked_for_also_of_a_search_that_grows(tmp
     launch, more = run_of(second, 0.7)
     second.run(launch)
     assert len(more) == 2
-    (found,) = find([tmp_path])
+    (found,) = read_searches([tmp_path])
     assert [trial["value"] for trial in found.trials] == [0.5] * 3 + [0.7] * 2
     assert found.best_so_far() == [0.5] * 3 + [0.7] * 2 and found.best() == found.trials[3]
     assert {text.partition("=")[2] for overrides in given for text in overrides[:1]} <= {"sgd", "adam"}
@@ -122,7 +122,7 @@ def test_a_run_without_a_value_counts_as_one(tmp_path: Path, status: str, state:
     one = search(tmp_path, trials=1)
     launch, given = run_of(one, 0.5, status)
     one.run(launch)
-    assert len(given) == 1 and find([tmp_path])[0].trials[0]["state"] == state
+    assert len(given) == 1 and read_searches([tmp_path])[0].trials[0]["state"] == state
 
 
 def test_a_run_that_falls_behind_the_median_is_ended(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_pa
     process.wait()
     done = cnnbench("resume", "s", cwd=tmp_path, check=0)
     assert len(collect([tmp_path / "s"])) == 4 and "4 of 4" not in done.stderr
-    found = find([tmp_path / "s"])[0]
+    found = read_searches([tmp_path / "s"])[0]
     assert [trial["state"] for trial in found.trials] == ["complete"] * 4
     page = (tmp_path / "s" / "report.html").read_text()
     assert 'id="searches"' in page and f"trial {(found.best() or {})['number']}" in page
@@ -186,7 +186,7 @@ def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_pa
 
 def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text(json.dumps({"objective": "val/loss"}))
-    assert find([tmp_path, tmp_path / "nowhere"]) == []
+    assert read_searches([tmp_path, tmp_path / "nowhere"]) == []
     losses = [{"number": 0, "value": None, "state": "pruned"}, {"number": 1, "value": 0.5, "state": "complete"},
               {"number": 2, "value": 0.7, "state": "complete"}]  # fmt: skip
-    assert Found(tmp_path, "val/loss", losses, {}).best_so_far() == [None, 0.5, 0.5]
+    assert SearchResult(tmp_path, "val/loss", losses, {}).best_so_far() == [None, 0.5, 0.5]

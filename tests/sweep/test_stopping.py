@@ -12,23 +12,23 @@ from pathlib import Path
 import pytest
 from helpers import config
 
-from cnnbench.errors import RequestError
-from cnnbench.results.record import read_record
-from cnnbench.stopping import STOP_FILE, listening, requested
-from cnnbench.sweep.isolate import Job, call_isolated, run_isolated
+from cnnbench.sweep.process import Job, call_isolated, run_isolated
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_record
+from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
 
 def test_a_worker_stops_alone_and_a_sweep_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = tmp_path / "stop"
     monkeypatch.setenv(STOP_FILE, str(stop))
-    with listening():  # a worker's
+    with handle_stop_signals():  # a worker's
         signal.raise_signal(signal.SIGTERM)
-        assert requested() == "SIGTERM" and not stop.exists()
-    assert requested() is None
-    with listening(tell=stop):  # the sweep's
-        with listening():
+        assert stop_requested() == "SIGTERM" and not stop.exists()
+    assert stop_requested() is None
+    with handle_stop_signals(tell=stop):  # the sweep's
+        with handle_stop_signals():
             signal.raise_signal(signal.SIGTERM)
-        assert requested() == "SIGTERM" and stop.exists()
+        assert stop_requested() == "SIGTERM" and stop.exists()
 
 
 def test_a_second_signal_ends_at_once_but_for_those_that_are_told_from_several_sides() -> None:
@@ -36,7 +36,7 @@ def test_a_second_signal_ends_at_once_but_for_those_that_are_told_from_several_s
     for patient in (False, True):
         child = os.fork()
         if not child:
-            with listening(patient=patient):
+            with handle_stop_signals(patient=patient):
                 signal.raise_signal(signal.SIGUSR2)
                 signal.raise_signal(signal.SIGTERM)
             os._exit(0)

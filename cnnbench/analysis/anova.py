@@ -1,0 +1,151 @@
+"""Analysis of variance of a grid: sums of squares of type 2, for complete, unbalanced and partly failed grids alike.
+
+A term's sum of squares is the drop in the residual when it joins a model of all terms that do not contain it (Yates
+1934; "type 2"), tested against the residual of the model with every term. Degrees of freedom are differences of ranks,
+so a missing cell costs the degrees it must, where ``statsmodels.stats.anova.anova_lm(typ=2)``, which gives the same
+table where no cell is missing, counts too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from statistics import mean
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from cnnbench.analysis.statistics import holm, is_rounding_error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Term = tuple[str, ...]  # one factor, or two that interact
+Levels = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class AnovaRow:
+    """A term of the table.
+
+    Attributes:
+        f, p_raw: None where the term or the residual has no degrees of freedom, or the residual no spread.
+        p: Holm's over the table's terms.
+        partial_eta_squared: share that the term explains of what the other terms leave; None where they leave nothing.
+    """
+
+    term: Term
+    sum_of_squares: float
+    df: int
+    f: float | None
+    p_raw: float | None
+    p: float | None
+    partial_eta_squared: float | None
+
+
+class LinearModel:
+    """Treatment-coded factors, fitted to ``y`` by ordinary least squares.
+
+    Args:
+        levels: of each factor, the reference first.
+        observations: a column a factor, a row a value of ``y``.
+        terms: main effects and interactions.
+    """
+
+    def __init__(self, levels: Levels, observations: pd.DataFrame, y: NDArray, terms: Sequence[Term]) -> None:
+        self.levels, self.terms = levels, terms
+        self.matrix = self._columns({f: observations[f].to_numpy()[:, None] == names for f, names in levels.items()})
+        self.centre = mean(y.tolist())  # fitted apart, so that equal observations leave no rounding errors
+        self.coefficients, _, rank, _ = np.linalg.lstsq(self.matrix, y - self.centre)
+        self.df = len(y) - int(rank)
+        errors = y - self.centre - self.matrix @ self.coefficients
+        self.residual = 0.0 if is_rounding_error(np.abs(errors).max(), y) else float(errors @ errors)
+
+    @cached_property
+    def _inverse(self) -> NDArray:
+        return np.linalg.pinv(self.matrix)
+
+    def _columns(self, membership: Mapping[str, NDArray]) -> NDArray:
+        """The design matrix from each factor's (observations, levels) membership."""
+        intercept = np.ones((len(next(iter(membership.values()))), 1))
+        blocks = [intercept]
+        for term in self.terms:
+            block = intercept
+            for factor in term:
+                block = (block[:, :, None] * membership[factor][:, None, 1:]).reshape(len(intercept), -1)
+            blocks.append(block)
+        return np.concatenate(blocks, axis=1)
+
+    def point(self, fixed: Mapping[str, str]) -> NDArray:
+        """The design row at the ``fixed`` levels, all others averaged with equal weight."""
+        return self._columns({
+            factor: np.array([[name == fixed[factor] if factor in fixed else 1 / len(names) for name in names]])
+            for factor, names in self.levels.items()
+        })[0]  # fmt: skip
+
+    def estimate(self, contrast: NDArray) -> float | None:
+        """Of a point or a difference of two; None where the data cannot tell it (its cells are missing)."""
+        if not np.allclose(contrast @ self._inverse @ self.matrix, contrast, atol=1e-6):
+            return None
+        return float(contrast @ self.coefficients + contrast[0] * self.centre)
+
+    def standard_error(self, contrast: NDArray, variance: float) -> float:
+        """Of ``estimate``, where ``variance`` is that of an observation."""
+        return float(np.sqrt(variance) * np.linalg.norm(contrast @ self._inverse))
+
+
+@dataclass(frozen=True)
+class AnovaTable:
+    """The analysis of variance.
+
+    Attributes:
+        residual, df: sum of squares and degrees of freedom of the residual.
+        variance: the residual mean square; None where there are no residual degrees of freedom, or no spread.
+        full: the model with every term; ``additive`` the one with main effects alone, which is the same where there are
+            too few runs for interactions.
+    """
+
+    rows: tuple[AnovaRow, ...]
+    residual: float
+    df: int
+    variance: float | None
+    full: LinearModel
+    additive: LinearModel
+
+
+def fit_anova(
+    levels: Levels, observations: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()
+) -> AnovaTable:
+    """The table for the values ``y`` at the factor levels of ``observations``.
+
+    Args:
+        levels: two or more of each factor.
+        alone: factors that enter as a main effect only.
+    """
+    from scipy.special import fdtrc
+
+    def fit(terms: Sequence[Term]) -> LinearModel:
+        return LinearModel(levels, observations, np.asarray(y, dtype=float), terms)
+
+    mains: list[Term] = [(factor,) for factor in levels]
+    pairs: list[Term] = list(combinations([factor for factor in levels if factor not in alone], 2))
+    additive = fit(mains)
+    full = fit([*mains, *pairs]) if pairs else additive
+    if full.df < 1:  # nothing is left to judge the interactions by
+        full = additive
+    variance = full.residual / full.df if full.df > 0 and full.residual > 0 else None
+    rows = []
+    for term in full.terms:
+        others = [other for other in full.terms if not set(term) <= set(other)]
+        without, joined = fit(others), fit([*others, term])
+        squares, df = max(0.0, without.residual - joined.residual), without.df - joined.df
+        eta = squares / (squares + full.residual) if squares + full.residual > 0 else None
+        f = None if df < 1 or variance is None else squares / df / variance
+        p = None if f is None else float(fdtrc(df, full.df, f))
+        rows.append(AnovaRow(term, squares, df, f, p, None, eta))
+    adjusted = holm([row.p_raw for row in rows])
+    rows = [replace(row, p=p) for row, p in zip(rows, adjusted, strict=True)]
+    return AnovaTable(tuple(rows), full.residual, full.df, variance, full, additive)

@@ -1,0 +1,207 @@
+"""Runs that differ only in their seed make one configuration; what tells configurations apart is their name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnbench.analysis.metric_names import plural
+from cnnbench.analysis.runs import Run, overridden_keys
+from cnnbench.config.overrides import parse_value
+from cnnbench.config.settings import BUNDLES, SEED, canonical, find_factors, ignored, short_names, show
+from cnnbench.utils.errors import RequestError, did_you_mean
+
+CODE, DATA = "code", "data version"  # what runs should share; told apart like a factor where they do not
+CONTEXT = (CODE, DATA)
+EPOCHS, VALIDATION = "trainer.max_epochs", "data.validation"
+ALWAYS_SHOWN = ("model", "data", "optimizer", "scheduler", "augment", EPOCHS, VALIDATION)
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What varies, at one setting, and the runs that have it.
+
+    Attributes:
+        values: of the factors; one that this configuration does not have at all is missing.
+        runs: the completed ones, one a seed, in the order of their seeds.
+        incomplete: the failed, diverged, interrupted, unfinished and unreadable ones.
+        names: of the factors in short.
+    """
+
+    values: Settings
+    runs: tuple[Run, ...] = field(repr=False)
+    incomplete: tuple[Run, ...] = field(repr=False)
+    names: Mapping[str, str] = field(repr=False, default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """``optimizer=adam optimizer.lr=0.1``: only what varies, as one would write it on the command line."""
+        return " ".join(f"{key}={show(value)}" for key, value in self.values.items()) or "the only configuration"
+
+    @property
+    def short(self) -> str:
+        """The label with each factor's last part alone where that is clear: ``lr=0.1``."""
+        named = (f"{self.names.get(key, key)}={show(value)}" for key, value in self.values.items())
+        return " ".join(named) or "the only configuration"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs by configuration.
+
+    Attributes:
+        factors: names of what varies, those that were asked for first.
+        configurations: in the order in which their first run was found.
+        notes: what a reader must know before comparing them.
+        shared: the settings that all runs have in common and that were asked for, or that say what was trained.
+    """
+
+    factors: tuple[str, ...]
+    configurations: tuple[Configuration, ...]
+    notes: tuple[str, ...]
+    shared: Settings
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for configuration in self.configurations for run in configuration.runs]
+
+    @property
+    def incomplete(self) -> list[tuple[Configuration, Run]]:
+        return [(configuration, run) for configuration in self.configurations for run in configuration.incomplete]
+
+    def find(self, text: str) -> Configuration:
+        """The one configuration that ``text`` (``optimizer=sgd lr=0.1``, full or short names) names.
+
+        Raises:
+            RequestError: none or several do; the message says which there are.
+        """
+        full_names = {name: key for key, name in short_names(self.factors).items()}
+        wanted: dict[str, str] = {}
+        for part in (text if "[" in text else text.replace(",", " ")).split():
+            key, equals, value = part.partition("=")
+            key = full_names.get(key, key)
+            if not equals or key not in self.factors:
+                near = did_you_mean(key, [*self.factors, *full_names])
+                known = ", ".join(self.factors) or "nothing"
+                raise RequestError(f"{text!r} names no configuration: what varies here is {known}{near}")
+            wanted[key] = value
+        matching = [c for c in self.configurations if all(_has(c.values, key, wanted[key]) for key in wanted)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            several = "; ".join(c.label for c in matching[:6]) + (" ..." if len(matching) > 6 else "")
+            raise RequestError(f"{text!r} names {len(matching)} configurations, add to it: {several}")
+        labels = [c.label for c in self.configurations]
+        single = sorted({f"{key}={show(value)}" for c in self.configurations for key, value in c.values.items()})
+        raise RequestError(f"{text!r} names no configuration{did_you_mean(text, [*single, *labels])}")
+
+
+def _has(values: Settings, key: str, text: str) -> bool:
+    value = parse_value(text)
+    return key in values and (canonical(values[key]) == canonical(value) or show(values[key]) == show(value))
+
+
+def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
+    """Group ``runs`` by what varies.
+
+    Args:
+        runs: of any status.
+        ignore: factors to average over all the same (``code``, ``data version``, or a setting's key).
+
+    Raises:
+        RequestError: nothing of the name of one of ``ignore`` varies.
+    """
+    settings = {run.path: {**run.settings, **_context(run)} for run in runs}
+    informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
+    overridden = overridden_keys(runs)
+    groups = {name for run in runs for name in run.part("choices")}
+    groups |= {name for run in runs for name, node in run.part("config").items() if isinstance(node, Mapping)}
+    found = find_factors(informed, groups, overridden)
+    if DATA in found and _explains_data_version([f for f in found if f.split(".")[0] == "data"], informed):
+        found = tuple(name for name in found if name != DATA)
+    for name in ignore:
+        if name not in found:
+            raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, found)}")
+    factors = tuple(name for name in found if name not in ignore)
+    notes = [*_notes(factors, runs), *(f"{name} varies and is averaged over, as asked." for name in ignore)]
+    cells: dict[tuple[str | None, ...], list[Run]] = {}
+    for run in runs:
+        own = settings[run.path]
+        cells.setdefault(tuple(canonical(own[f]) if f in own else None for f in factors), []).append(run)
+    configurations = [_configuration(cell, settings[cell[0].path], factors, notes) for cell in cells.values()]
+    keys = dict.fromkeys(key for key in (*ALWAYS_SHOWN, *overridden) if key not in factors)
+    shared = {key: value for key in keys for value in _shared_values(key, informed)}
+    return Grid(factors, tuple(configurations), tuple(notes), shared)
+
+
+def _context(run: Run) -> dict[str, str]:
+    """Code and data version, where the record tells them."""
+    git, version = (run.part("environment").get(key) for key in ("git", "cnnbench"))
+    context = {CODE: str(git)[:10] if git else version and f"v{version}", DATA: run.part("data").get("fingerprint")}
+    return {key: str(value) for key, value in context.items() if value}
+
+
+def _explains_data_version(keys: Sequence[str], settings: Iterable[Settings]) -> bool:
+    """Whether runs that agree in ``keys`` saw the same data: another set has another fingerprint."""
+    versions: dict[tuple[str, ...], set[str]] = {}
+    for run in settings:
+        if DATA in run:
+            versions.setdefault(tuple(canonical(run.get(key)) for key in keys), set()).add(run[DATA])
+    return all(len(found) == 1 for found in versions.values())
+
+
+def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], notes: list[str]) -> Configuration:
+    """The configuration of the runs of a cell; adds to ``notes`` which of them do not count."""
+    values, names = {key: settings[key] for key in factors if key in settings}, short_names(factors)
+    label = Configuration(values, (), (), names).short
+    counted: dict[Any, Run] = {}
+    for run in (run for run in cell if run.completed):
+        fingerprint = run.record.get("fingerprint")
+        first = counted.setdefault((fingerprint, run.seed) if fingerprint else run.path, run)
+        if first is not run:
+            notes.append(f"{run.path.name} repeats {first.path.name} ({label}, seed {run.seed}): counted once"
+                         f"{_disagreement(first, run)}.")  # fmt: skip
+    failed = [run for run in cell if not run.completed]
+    incomplete = [run for run in failed if (run.record.get("fingerprint"), run.seed) not in counted]
+    if repeated := len(failed) - len(incomplete):
+        notes.append(f"{label}: {plural(repeated, 'unsuccessful run')} repeated with success, not listed.")
+    order = sorted(counted.values(), key=lambda r: (r.seed is None, r.seed or 0, str(r.path)))
+    return Configuration(values, tuple(order), tuple(incomplete), names)
+
+
+def _disagreement(first: Run, second: Run) -> str:
+    """Says so where two runs of the same settings and seed measured different things."""
+    names = sorted(name for name in first.part("metrics") if first.final(name) != second.final(name))
+    if not names:
+        return ""
+    shown = "test/accuracy" if "test/accuracy" in names else names[0]
+    return f"; their results differ ({shown} {first.final(shown)} and {second.final(shown)})"
+
+
+def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:
+    apart = "they are told apart, not averaged"
+    reasons = {
+        CODE: f"were made by different versions of the code; {apart}",
+        DATA: f"saw different data under the same name; {apart}",
+        EPOCHS: f"were given different numbers of epochs; {apart}",
+        VALIDATION: "were validated in different ways; their validation metrics do not compare",
+    }
+    notes = [f"The runs {text}." for key, text in reasons.items() if key in factors]
+    if any(run.part("environment").get("git_dirty") for run in runs):
+        notes.append("Some runs were made with uncommitted changes to the code.")
+    for key, name in (("torch", "torch versions"), ("device", "devices")):
+        kinds = sorted({str(run.part("environment").get(key)) for run in runs if run.part("environment").get(key)})
+        if len(kinds) > 1:
+            notes.append(f"The runs were made with different {name} ({', '.join(kinds)}); they are not told apart.")
+    if any(run.validated_on_test for run in runs):
+        notes.append("Validation was on the test set (data.validation=test): every choice made by a validation metric "
+                     "was made on the test set, and the best values are optimistic.")  # fmt: skip
+    return notes
+
+
+def _shared_values(key: str, settings: Iterable[Settings]) -> list[Any]:
+    """The value of ``key`` in all runs that have it; none where it varies or has no bearing on the result."""
+    values = {canonical(run[key]): run[key] for run in settings if key in run}
+    return list(values.values()) if len(values) == 1 and key not in (SEED, *BUNDLES) and not ignored(key) else []

@@ -1,0 +1,129 @@
+"""How a metric is called, which way it is better, and how its numbers are written, for every table and figure.
+
+Accuracy is top-1 over all images (micro); recall is the macro average over classes. Both are shares: shown in per cent,
+and their differences in percentage points. What is no finite number is a dash.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from cnnbench.utils.errors import RequestError, did_you_mean
+
+LOWER_IS_BETTER = ("loss", "error", "parameters", "flops_per_image", "seconds_per_epoch", "fit_seconds")
+SHARES = ("accuracy", "recall", "precision", "f1")  # in [0, 1]
+COSTS = {
+    "parameters": "weights",
+    "flops_per_image": "FLOPs per image",
+    "seconds_per_epoch": "seconds per epoch",
+    "images_per_second": "images per second",
+    "fit_seconds": "seconds of training",
+}
+SPLITS = {"train": "train", "val": "validation", "test": "test", "train_eval": "train (eval mode)"}
+MISSING = "–"  # noqa: RUF001
+
+
+def leaf(metric: str) -> str:
+    """``accuracy`` of ``val/accuracy``."""
+    return metric.rsplit("/", 1)[-1]
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of ``metric`` is better: no for losses, errors and costs, yes for everything else."""
+    return not leaf(metric).endswith(LOWER_IS_BETTER)
+
+
+def is_share(metric: str) -> bool:
+    """Whether ``metric`` is a share in [0, 1], shown in per cent."""
+    return leaf(metric).endswith(SHARES)
+
+
+def title(metric: str) -> str:
+    """``validation accuracy`` for ``val/accuracy``, ``weights`` for ``parameters``."""
+    split, slash, name = metric.partition("/")
+    return f"{SPLITS.get(split, split)} {name}" if slash else COSTS.get(metric, metric.replace("_", " "))
+
+
+def unit(metric: str) -> str:
+    """``" %"`` for a share, nothing for the rest."""
+    return " %" if is_share(metric) else ""
+
+
+def scale(metric: str) -> float:
+    """What a value is multiplied by before it is shown: 100 for a share."""
+    return 100.0 if is_share(metric) else 1.0
+
+
+def number(value: float | None, metric: str = "", sign: bool = False) -> str:
+    """``value`` as tables show it, without its unit: two decimals of a share in per cent, four digits of the rest."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    plus = "+" if sign else ""
+    if metric in COSTS:
+        return f"{'+' if sign and value > 0 else ''}{compact(value)}"
+    if is_share(metric):
+        return f"{100 * value:{plus}.2f}"
+    return f"{value:{plus}.4f}" if abs(value) < 1000 else f"{value:{plus}.4g}"
+
+
+def difference(value: float | None, metric: str) -> str:
+    """A signed difference with its unit: ``+3.10 points`` of a share, ``-0.0412`` of a loss."""
+    text = number(value, metric, sign=True)
+    return f"{text} points" if is_share(metric) and text != MISSING else text
+
+
+def plus_minus(mean: float | None, std: float | None, metric: str) -> str:
+    """``98.52 ± 0.31``, or the mean alone where there is no standard deviation (one run)."""
+    spread = number(std, metric)
+    return number(mean, metric) + (f" ± {spread}" if spread != MISSING else "")
+
+
+def interval(low: float | None, high: float | None, metric: str, sign: bool = False) -> str:
+    """``97.71 to 99.33``.
+
+    Args:
+        sign: of a difference. The interval of a mean share is cut at 0 and 100 %, which Student's t does not know.
+    """
+    if low is None or high is None:
+        return MISSING
+    if is_share(metric) and not sign:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{number(low, metric, sign)} to {number(high, metric, sign)}"
+
+
+def compact(value: float | None) -> str:
+    """A count or a duration in few characters: ``62.0k``, ``1.2M``, ``0.41``."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for least, size, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            scaled = value / size
+            return f"{scaled:.3g}{letter}" if abs(scaled) < 999.5 else f"{scaled:.0f}{letter}"
+    return f"{value:.3g}" if abs(value) < 100 and not float(value).is_integer() else f"{value:,.0f}"
+
+
+def p_value(p: float | None) -> str:
+    """``0.012`` or ``<0.001``."""
+    if p is None or not math.isfinite(p):
+        return MISSING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def corrected_p(p: float | None) -> str:
+    """``corrected p = 0.012``, or that there is none."""
+    return "no test possible" if p is None else f"corrected p {'' if p < 0.001 else '= '}{p_value(p)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def check_metric(metric: str, known: Collection[str]) -> None:
+    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric`` is none of them."""
+    if metric not in known:
+        names = ", ".join(sorted(known)) or "no metrics"
+        raise RequestError(
+            f"objective={metric!r} is in none of the finished runs; they have {names}{did_you_mean(metric, known)}"
+        )

@@ -1,0 +1,174 @@
+"""The runs below some folders: finished, failed, unfinished and unreadable ones alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cnnbench.analysis.metric_names import COSTS
+from cnnbench.analysis.statistics import finite_values, to_number
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import SEED, settings_of
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
+
+COMPLETED = "completed"
+PRUNED = "Pruned"  # the type of its record's error
+INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures", ".hydra"}  # folders that hold no run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder.
+
+    Attributes:
+        status: completed, failed, diverged, interrupted, unfinished (no record yet) or unreadable.
+        record: what result.json says; of an unfinished run what .hydra tells; may lack any key.
+        settings: what it was set to, flat (``cnnbench.config.settings``).
+    """
+
+    path: Path
+    status: str
+    record: Record = field(repr=False)
+    settings: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def completed(self) -> bool:
+        return self.status == COMPLETED
+
+    @property
+    def pruned(self) -> bool:
+        """Whether its search ended it, because it had fallen behind."""
+        return self.part("error").get("type") == PRUNED
+
+    @property
+    def seed(self) -> int | None:
+        seed = self.record.get(SEED, self.settings.get(SEED))
+        return seed if isinstance(seed, int) else None
+
+    @property
+    def overrides(self) -> list[str]:
+        return [str(item) for item in self.record.get("overrides") or []]
+
+    @property
+    def objective(self) -> str | None:
+        """The metric that chose its best epoch."""
+        return self.part("protocol").get("objective") or self.part("config").get("objective")
+
+    @property
+    def validated_on_test(self) -> bool:
+        """Whether its validation metrics were measured on the test set (data.validation=test)."""
+        return self.part("data").get("validation", self.settings.get("data.validation")) == "test"
+
+    @property
+    def reason(self) -> str:
+        """One line: why the run is not completed."""
+        if error := self.part("error"):
+            return " ".join(f"{error.get('type') or 'Error'}: {error.get('message') or ''}".split()).rstrip(": ")
+        return "no result.json: still running, or killed" if self.status == "unfinished" else "no reason recorded"
+
+    def part(self, *keys: str) -> dict[str, Any]:
+        """A mapping in the record, empty where it is missing or null."""
+        return _select(self.record, keys)
+
+    def series(self, name: str) -> list[float | None]:
+        """A column of the history, one value an epoch; None where there was no finite value."""
+        values = self.part("history").get(name)
+        return [to_number(value) for value in values] if isinstance(values, list) else []
+
+    def final(self, metric: str) -> float | None:
+        """A cost, or a metric after the last epoch; of the test set, which is measured once, the one value there is."""
+        return self.cost(metric) if metric in COSTS else to_number(self.part("metrics").get(metric))
+
+    def best(self, metric: str) -> float | None:
+        """A metric at the epoch that the run's objective chose."""
+        once = metric in COSTS or metric.startswith("test/")
+        return self.final(metric) if once else to_number(self.part("best").get(metric))
+
+    def value(self, metric: str) -> float | None:
+        """A metric of the weights that the run stands for: of its best epoch, or of its last, as its protocol says."""
+        last = self.part("protocol").get("weights") == "last"
+        return self.final(metric) if last or self.best(metric) is None else self.best(metric)
+
+    def cost(self, name: str) -> float | None:
+        """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
+        if name == "seconds_per_epoch":
+            epochs = finite_values(self.part("time").get("epoch_seconds") or [])
+            return median(epochs) if epochs else None
+        return to_number({**self.part("model"), **self.part("time")}.get(name))
+
+    def metrics(self) -> set[str]:
+        """Names of the metrics and costs with a value."""
+        known = {*self.part("metrics"), *self.part("best"), *COSTS} - {"epoch"}
+        return {name for name in known if self.value(name) is not None}
+
+
+def _select(node: Any, keys: Iterable[str]) -> dict[str, Any]:
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return dict(node) if isinstance(node, dict) else {}
+
+
+def collect(folders: Sequence[Path]) -> list[Run]:
+    """Every run in ``folders`` and below, each once, in the order of the paths.
+
+    Raises:
+        RequestError: a folder does not exist, or there is no run in any.
+    """
+    paths: dict[Path, None] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
+        paths.update(dict.fromkeys(path.resolve() for path in find_runs(folder)))
+    if not paths:
+        raise RequestError(f"{', '.join(map(str, folders))}: no runs below (a run's folder has {RECORD_FILE}, or "
+                           ".hydra/ while it is unfinished)")  # fmt: skip
+    return [read_run(path) for path in paths]
+
+
+def find_runs(folder: Path) -> Iterator[Path]:
+    """The folders of runs below ``folder`` and itself: with a record, or begun by Hydra."""
+    for here, below, files in os.walk(folder):
+        if RECORD_FILE in files or (".hydra" in below and (Path(here) / ".hydra" / "overrides.yaml").exists()):
+            yield Path(here)
+        below[:] = sorted(name for name in below if name not in INSIDE_A_RUN)
+
+
+def read_run(folder: Path) -> Run:
+    """The run in ``folder``, whatever its state; nothing is raised for a record that cannot be read."""
+    try:
+        record = read_record(folder / RECORD_FILE)
+        status = str(record["status"])
+    except FileNotFoundError:
+        record, status = _read_hydra(folder), "unfinished"
+    except (RecordError, OSError) as error:
+        failure = {"type": "RecordError", "message": str(error)}
+        record, status = {**_read_hydra(folder), "error": failure}, "unreadable"
+    overrides = [item for item in record.get("overrides") or [] if isinstance(item, str)]
+    settings = settings_of(_select(record, ["config"]), _select(record, ["choices"]), overrides)
+    if isinstance(record.get(SEED), int):
+        settings[SEED] = record[SEED]
+    return Run(folder, status, record, settings)
+
+
+def _read_hydra(folder: Path) -> Record:
+    """What Hydra wrote when an unfinished run began: as much of a record as there is."""
+    import yaml
+
+    found: Record = {}
+    for name in ("config", "overrides", "hydra"):
+        try:
+            found[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+    choices = _select(found.pop("hydra", None), ["hydra", "runtime", "choices"])
+    return {**found, "choices": choices}
+
+
+def overridden_keys(runs: Iterable[Run]) -> list[str]:
+    """The keys that the runs' overrides name, each once, in their order."""
+    return list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))

@@ -1,0 +1,59 @@
+"""What a search came to, from its ``search.json``: its trials, and which parameters mattered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnbench.analysis.metric_names import higher_is_better
+from cnnbench.analysis.statistics import finite_values
+
+SEARCH_FILE = "search.json"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A search.
+
+    Attributes:
+        folder: of the sweep; objective: the metric that it went by.
+        trials: each {"number", "state", "value", "epochs", "folder", "parameters"}, in their order.
+        importance: share of the variance that a parameter explains, the largest first.
+    """
+
+    folder: Path
+    objective: str
+    trials: list[dict[str, Any]]
+    importance: dict[str, float]
+
+    def best_so_far(self) -> list[float | None]:
+        """After each trial; None before the first that completed."""
+        choose = max if higher_is_better(self.objective) else min
+        values = [trial["value"] for trial in self.trials]
+        return [choose(finite_values(values[: count + 1]), default=None) for count in range(len(values))]
+
+    def best(self) -> dict[str, Any] | None:
+        """The trial with the best value, the earlier of equals."""
+        top = self.best_so_far()[-1] if self.trials else None
+        return next((trial for trial in self.trials if top is not None and trial["value"] == top), None)
+
+    def count(self, state: str) -> int:
+        """How many trials ended so."""
+        return sum(trial["state"] == state for trial in self.trials)
+
+
+def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
+    """The searches in these folders; one whose file cannot be read is left out."""
+    searches = []
+    for path in sorted({Path(folder) / SEARCH_FILE for folder in folders}):
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            searches.append(
+                SearchResult(path.parent, data["objective"], list(data["trials"]), dict(data["importance"]))
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return searches

@@ -1,0 +1,218 @@
+"""The statistics of a comparison, as pure functions of numbers.
+
+What is not finite is left out, and what cannot be estimated is None instead of a number that looks like an answer.
+``scipy.stats`` takes long to import, so it is imported where a test needs it: a leaderboard has intervals alone.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any, Literal
+
+CONFIDENCE = 0.95
+ALPHA = 0.05
+POWER = 0.8
+MOST_SEEDS = 1000  # beyond it the answer is "more than"
+
+Verdict = Literal["better", "worse", "no difference shown"]
+Method = Literal["paired t", "Welch t", "exact permutation", "none"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A sample in five numbers; ``std``, ``low`` and ``high`` are None where n < 2, and all but n where n = 0."""
+
+    n: int
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A sample against another.
+
+    Attributes:
+        value: mean of the one minus mean of the other, over the pairs where they are paired.
+        low, high: 95% interval, not corrected for the number of comparisons; None where there is no spread or n < 2.
+        effect: Hedges' g; None where it cannot be estimated.
+        p: two-sided, not corrected.
+        method: of ``p`` and the interval.
+        n: pairs, or runs of the smaller sample.
+        sd: standard deviation of the pairs' differences, or of a run (root of the mean of both variances).
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    effect: float | None
+    p: float | None
+    method: Method
+    n: int
+    sd: float | None
+
+
+NO_DIFFERENCE = Difference(None, None, None, None, None, "none", 0, None)
+
+
+def to_number(value: Any) -> float | None:
+    """``value`` as a float, or None where it is no finite number (missing, null, NaN, text)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def finite_values(values: Iterable[Any]) -> list[float]:
+    """The finite numbers among ``values``."""
+    return [number for number in map(to_number, values) if number is not None]
+
+
+def is_rounding_error(amount: float, values: Iterable[float]) -> bool:
+    """Whether ``amount`` is no more than rounding leaves of a difference between ``values``."""
+    return abs(amount) <= 1e-12 * max(map(abs, values), default=0.0)
+
+
+def t_quantile(probability: float, df: float) -> float:
+    """Quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
+
+
+def summarise(values: Iterable[float | None]) -> Summary:
+    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908)."""
+    sample = finite_values(values)
+    n = len(sample)
+    if n < 2:
+        return Summary(n, sample[0] if sample else None, None, None, None)
+    centre, std = mean(sample), stdev(sample)
+    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    return Summary(n, centre, std, centre - half, centre + half)
+
+
+def compare(sample: Mapping[Hashable, float | None], other: Mapping[Hashable, float | None]) -> Difference:
+    """The difference between two configurations, each given as {seed: value}.
+
+    Paired by seed (Student 1908) where at least two seeds, and at least half of the smaller sample, are shared; else
+    Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
+    then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs.
+    """
+    one = {seed: number for seed, value in sample.items() if (number := to_number(value)) is not None}
+    two = {seed: number for seed, value in other.items() if (number := to_number(value)) is not None}
+    shared = [seed for seed in one if seed in two]
+    if len(shared) >= 2 and 2 * len(shared) >= min(len(one), len(two)):
+        return _paired([one[seed] for seed in shared], [two[seed] for seed in shared])
+    return _welch(list(one.values()), list(two.values())) if one and two else NO_DIFFERENCE
+
+
+def _paired(one: Sequence[float], two: Sequence[float]) -> Difference:
+    """Values of the same place belong together; n >= 2."""
+    from scipy.stats import ttest_rel
+
+    differences = [a - b for a, b in zip(one, two, strict=True)]
+    n, value, effect = len(differences), mean(differences), hedges_g(one, two)
+    if is_rounding_error(max(differences) - min(differences), [*one, *two]):
+        p = 1.0 if is_rounding_error(value, [*one, *two]) else 2.0 ** (1 - n)  # all 2^n assignments of signs
+        return Difference(value, None, None, effect, p, "exact permutation", n, 0.0)
+    test = ttest_rel(one, two)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    return Difference(value, low, high, effect, float(test.pvalue), "paired t", n, stdev(differences))
+
+
+def _welch(one: Sequence[float], two: Sequence[float]) -> Difference:
+    from scipy.stats import ttest_ind
+
+    value, n = mean(one) - mean(two), min(len(one), len(two))
+    if n < 2:
+        return Difference(value, None, None, None, None, "none", n, None)
+    if all(is_rounding_error(max(sample) - min(sample), [*one, *two]) for sample in (one, two)):
+        ways = math.comb(len(one) + len(two), n)
+        p = 1.0 if is_rounding_error(value, [*one, *two]) else min(1.0, (2 if len(one) == len(two) else 1) / ways)
+        return Difference(value, None, None, None, p, "exact permutation", n, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's, of one sample without spread, which is allowed here
+        test = ttest_ind(one, two, equal_var=False)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    return Difference(value, low, high, hedges_g(one, two), float(test.pvalue), "Welch t", n, _mean_sd(one, two))
+
+
+def _mean_sd(one: Sequence[float], two: Sequence[float]) -> float:
+    """The root of the mean of the two variances."""
+    return math.sqrt((stdev(one) ** 2 + stdev(two) ** 2) / 2)
+
+
+def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
+    """Standardised difference with the exact small-sample correction J (Hedges 1981).
+
+    The standardiser is the root of the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so
+    that the effects of different configurations compare. None where a sample has one value or nothing varies.
+    """
+    if min(len(one), len(two)) < 2 or all(is_rounding_error(max(s) - min(s), s) for s in (one, two)):
+        return None
+    df = len(one) + len(two) - 2
+    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
+    return correction * (mean(one) - mean(two)) / _mean_sd(one, two)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values adjusted so that the chance of any false "different" stays at the level (Holm 1979).
+
+    A missing p-value stays missing and does not count as a comparison. (``statsmodels.stats.multitest`` gives the same,
+    but collects garbage at each call, which takes as long as a whole leaderboard.)
+    """
+    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None and math.isfinite(p))
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p))
+        adjusted[place] = highest
+    return adjusted
+
+
+def verdict(value: float | None, adjusted_p: float | None, higher_is_better: bool) -> Verdict:
+    """The word for a difference: it is "better" or "worse" only where the corrected p-value is below 0.05."""
+    if value is None or adjusted_p is None or adjusted_p >= ALPHA or value == 0:
+        return "no difference shown"
+    return "better" if (value > 0) == higher_is_better else "worse"
+
+
+def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA) -> float:
+    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988).
+
+    ``sd`` is of the pairs' differences, or of a run. (``statsmodels.stats.power`` answers NaN for large effects.)
+    """
+    from scipy.stats import nct, t
+
+    df = n - 1 if is_paired else 2 * (n - 1)
+    noncentrality = abs(difference) / sd * math.sqrt(n if is_paired else n / 2)
+    chance = float(nct.sf(t.isf(alpha / 2, df), df, noncentrality))
+    return 1.0 if math.isnan(chance) else chance  # an older SciPy's answer to a large noncentrality
+
+
+def seeds_needed(difference: float, sd: float | None, is_paired: bool, alpha: float = ALPHA) -> int | None:
+    """Fewest seeds a side, at least 2, with which a true ``difference`` is shown with a power of 0.8.
+
+    ``MOST_SEEDS + 1`` stands for more than that; None where ``sd`` is unknown or zero, or the difference is zero.
+    """
+    if sd is None or not to_number(sd) or not to_number(difference):
+        return None
+    counts = range(2, MOST_SEEDS + 1)  # power grows with n
+    return 2 + bisect_left(counts, POWER, key=lambda n: power(difference, sd, n, is_paired, alpha))
+
+
+def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:
+    """Places of the (cost, quality) points that no other point matches at less cost or betters at the same."""
+    known = [(c, q if higher else -q, place) for place, (c, q) in enumerate(points) if c is not None and q is not None]
+    front: list[int] = []
+    highest = float("-inf")
+    for _, quality, place in sorted(known, key=lambda item: (item[0], -item[1])):
+        if quality > highest:
+            front.append(place)
+            highest = quality
+    return front

@@ -1,0 +1,1 @@
+"""Published studies: their rows, claims, tables, verdicts and pages."""

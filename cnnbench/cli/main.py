@@ -1,0 +1,92 @@
+"""The command line. Importing this, ``--help`` and ``list`` do not import torch."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pkgutil import resolve_name
+from typing import NoReturn
+
+from cnnbench.utils.console import TRACEBACK, verbosity
+from cnnbench.utils.errors import RequestError, did_you_mean
+
+# Name: (where the function is that takes the arguments and returns the exit status, what it does); imported when called.
+COMMANDS = {
+    "train": ("train:main", "Train once, or sweep with -m."),
+    "report": ("report:main", "Compare finished runs: leaderboard and report of one or more folders."),
+    "reproduce": ("reproduce:main", "Run the rows of a published study and compare them with its numbers and claims."),
+    "resume": ("resume:resume", "Go on with a stopped run or sweep."),
+    "rerun": ("resume:rerun", "Run a finished run again and say whether the result is the same."),
+    "predict": ("predict:main", "Classify images with the network of a finished run."),
+    "export": ("export:main", "Write the network of a finished run as ONNX and torch.export files."),
+    "find-lr": ("find_lr:main", "Suggest a learning rate by a range test."),
+    "tensorboard": ("tensorboard:main", "Browse runs in TensorBoard, on this machine only."),
+    "list": ("list:main", "List the config groups and their choices."),
+}
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 done, 1 a run failed, 2 the request was wrong)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    level = next((LEVELS[text] for text in arguments if text in LEVELS), None)
+    arguments = [text for text in arguments if text not in LEVELS]  # before the command or after it
+    try:
+        with verbosity(level):
+            return _run(arguments)
+    except SystemExit as end:  # argparse, after its help
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except RequestError as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        print(f"cnnbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cnnbench: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in DISK_ERRORS or os.environ.get(TRACEBACK) == "1":
+            raise
+        print(f"cnnbench: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    name = "train"
+    if arguments and arguments[0][0:1].isalpha() and "=" not in arguments[0]:
+        name, *arguments = arguments
+        if name not in COMMANDS:
+            raise RequestError(
+                f"{name!r} is neither a command ({', '.join(COMMANDS)}) nor an override such as "
+                f"optimizer=sgd{did_you_mean(name, COMMANDS)}"
+            )
+    run = resolve_name(f"cnnbench.cli.{COMMANDS[name][0]}")
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return run(arguments)
+    from cnnbench.training.machines import under_torchrun
+
+    return under_torchrun(lambda: run(arguments))
+
+
+def command() -> NoReturn:
+    """The installed ``cnnbench``: ``main``, then an end that does not free thousands of modules one by one, which would
+    be a quarter of a short command's time."""
+    status = 1  # of an error that nobody expected
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+
+    atexit.register(leave)  # the first to be registered is the last to be called
+    status = main()
+    sys.exit(status)

@@ -1,0 +1,170 @@
+"""What a run was set to, as one flat mapping, and which of these settings vary over a collection of runs.
+
+A Hydra group's choice stands under the group's name (``optimizer: adam``), every leaf of the resolved configuration
+under its dotted key (``optimizer.lr: 0.001``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from cnnbench.config.overrides import parse_override
+
+SEED = "seed"  # the replicate, never a factor
+
+# Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
+NO_RESULT = (
+    "name", "threads", "steps_per_execution", "cuda_graph", "hydra", "logger", "paths", "output_dir",
+    "checkpoint", "sweep", "study.name", "study.form", "study.change", "study.reported",
+    "callbacks.progress", "callbacks.figures",
+    "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.eval_batch_size",
+    "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
+    "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.profiler",
+)  # fmt: skip
+IGNORED = (SEED, *NO_RESULT)
+# Groups whose choice is only a bundle of keys: the keys count, the bundle's name does not.
+BUNDLES = ("trainer", "logger")
+# Where classes that a `_target_` of version 1 names are now: old records, their fingerprints and users' YAMLs stay valid.
+VERSION_1_TARGETS = {
+    "cnnbench.augment.": "cnnbench.data.augment.",
+    "cnnbench.callbacks.": "cnnbench.training.callbacks.",
+    "cnnbench.optim.Switch": "cnnbench.training.optimizers.SwitchOptimizer",
+    "cnnbench.schedulers.": "cnnbench.training.schedulers.",
+}
+# A choice of this group sets keys anywhere in the configuration, so whatever follows from it carries its name.
+GLOBAL = "experiment"
+
+
+def ignored(key: str) -> bool:
+    """Whether ``key`` has no bearing on the result."""
+    return any(key == name or key.startswith(f"{name}.") for name in IGNORED)
+
+
+def current_target(target: str) -> str:
+    """``_target_`` as this version has it: ``cnnbench.optim.Switch`` is ``cnnbench.training.optimizers.SwitchOptimizer``."""
+    return _renamed(target, VERSION_1_TARGETS.items())
+
+
+def version_1_target(target: str) -> str:
+    """The inverse of ``current_target``, for fingerprints, which outlive a move of the code."""
+    return _renamed(target, ((new, old) for old, new in VERSION_1_TARGETS.items()))
+
+
+def _renamed(target: str, prefixes: Iterable[tuple[str, str]]) -> str:
+    found = next(((old, new) for old, new in prefixes if target.startswith(old)), ("", ""))
+    return found[1] + target.removeprefix(found[0])
+
+
+def with_current_targets(node: Any) -> Any:
+    """A copy of a configuration in which every ``_target_`` is as this version has it."""
+    if isinstance(node, Mapping):
+        return {
+            key: current_target(value) if key == "_target_" and isinstance(value, str) else with_current_targets(value)
+            for key, value in node.items()
+        }
+    return [with_current_targets(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every leaf of a nested mapping under its dotted key; lists are leaves, unresolved interpolations are left out."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{key}."))
+        elif not (isinstance(value, str) and "${" in value):
+            flat[key] = current_target(value) if name == "_target_" and isinstance(value, str) else value
+    return flat
+
+
+def canonical(value: Any) -> str:
+    """Text that is the same for equal settings: ``1`` and ``1.0`` are equal, ``1`` and ``true`` are not."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(canonical(item) for item in value) + "]"
+    return _canonical(value) if isinstance(value, (str, int, float)) else json.dumps(value, sort_keys=True, default=str)
+
+
+@lru_cache(2**14, typed=True)  # thousands of runs share a few values
+def _canonical(value: str | float) -> str:
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def show(value: Any) -> str:
+    """``value`` as one would write it on the command line."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(show(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_of(config: Mapping[str, Any], choices: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """One flat mapping of a run's settings. Where there is no configuration, what the overrides tell."""
+    settings = flatten(config)
+    settings.update({group: choice for group, choice in choices.items() if not group.startswith("hydra")})
+    for key, value in map(parse_override, overrides):
+        if key not in settings and not isinstance(config.get(key), Mapping):
+            settings[key] = value
+        elif isinstance(config.get(key), Mapping) and key not in choices:
+            settings[key] = value  # a group's choice, where the record does not list the choices
+    return settings
+
+
+def find_factors(settings: Sequence[Mapping[str, Any]], groups: Iterable[str], asked: Sequence[str]) -> tuple[str, ...]:
+    """The keys that tell these runs apart.
+
+    A key below a group whose choice varies (``optimizer.lr`` where ``optimizer`` does) is a factor only if it varies
+    within one choice. A key that nobody asked for and that always equals another (``scheduler.T_max`` and
+    ``trainer.max_epochs``) follows from it and is none.
+
+    Args:
+        settings: of every run.
+        groups: names of config groups among the keys.
+        asked: keys that the runs' overrides name, in their order; factors are returned in it, others after them.
+    """
+    order = {key: place for place, key in enumerate(dict.fromkeys(asked))}
+    candidates = [key for key in {k: None for s in settings for k in s} if not ignored(key) and key not in BUNDLES]
+    varying = [key for key in candidates if _varies(key, settings, key in order)]
+    varying.sort(key=lambda key: (order.get(key, len(order)), key.count("."), key))
+
+    chosen_groups = [key for key in varying if key in set(groups)]
+    free = [key for key in varying if _varies_within(key, _governors(key, chosen_groups), settings, key in order)]
+    factors: list[str] = []
+    for key in free:
+        follows = key not in order and any(_always_equal(key, other, settings) for other in (SEED, *factors))
+        if not follows:
+            factors.append(key)
+    return tuple(factors)
+
+
+def _varies(key: str, settings: Iterable[Mapping[str, Any]], asked: bool) -> bool:
+    """Whether ``key`` has two values; being absent is one only for a key that was asked for (``+key=value``)."""
+    values = {canonical(s[key]) if key in s else None for s in settings}
+    return len(values if asked else values - {None}) > 1
+
+
+def _governors(key: str, groups: Iterable[str]) -> list[str]:
+    """The varying groups whose choice may decide ``key``."""
+    return [g for g in groups if g != key and (key.startswith(g.replace("/", ".") + ".") or g == GLOBAL)]
+
+
+def _varies_within(key: str, governors: Sequence[str], settings: Sequence[Mapping[str, Any]], asked: bool) -> bool:
+    cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in settings:
+        cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
+    return any(_varies(key, cell, asked) for cell in cells.values())
+
+
+def _always_equal(key: str, other: str, settings: Iterable[Mapping[str, Any]]) -> bool:
+    return all(other in s and canonical(s[key]) == canonical(s[other]) for s in settings if key in s)
+
+
+def short_names(factors: Sequence[str]) -> dict[str, str]:
+    """A factor's last part (``norm`` for ``model.norm``) where that is enough to tell it from the others."""
+    leaves = [factor.rsplit(".", 1)[-1] for factor in factors]
+    return {f: name if leaves.count(name) == 1 else f for f, name in zip(factors, leaves, strict=True)}

@@ -1,0 +1,1 @@
+"""A finished run as a network: load it, predict with it, export it."""

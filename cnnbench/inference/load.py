@@ -1,0 +1,126 @@
+"""A finished run as something to use: its network with its weights, its classes, and the pre-processing of its training.
+
+Nothing that is loaded executes code: weights are read with ``weights_only=True``, and of a saved configuration only
+networks of known packages are built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from torch import Tensor, nn
+
+from cnnbench.config.settings import with_current_targets
+from cnnbench.config.trusted_targets import check_targets
+from cnnbench.config.trusted_targets import trusted as known_packages
+from cnnbench.data.augment import Normalize
+from cnnbench.models.weights import without_loading
+from cnnbench.training.checkpoint_io import read
+from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
+
+WEIGHTS = ("best", "last")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A network and what belongs to it.
+
+    Attributes:
+        record: of the run.
+        network: float32 (N, channels, image_size, image_size), normalised, to logits (N, classes); in eval mode.
+        classes: names in the order of the logits.
+        normalize: uint8 (N, H, W, C) to what the network takes.
+    """
+
+    record: Mapping[str, Any]
+    network: nn.Module
+    classes: list[str]
+    image_size: int
+    channels: int
+    normalize: Normalize
+
+    def probabilities(self, images: np.ndarray) -> Tensor:
+        """uint8 (N, image_size, image_size, channels) to the probability of each class, float32 (N, classes)."""
+        with torch.no_grad():
+            return self.network(self.normalize(torch.from_numpy(images))).float().softmax(dim=1)
+
+
+def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...] = ()) -> TrainedRun:
+    """Load a finished run.
+
+    Args:
+        folder: of the run.
+        weights: best (by its objective) or last.
+        trusted: packages whose networks may be built, beside torch's, torchvision's and our own (``cnnbench.config.trusted_targets``).
+
+    Raises:
+        RequestError: there is no finished run, its network is of another package, or its weights do not fit.
+    """
+    folder = Path(folder)
+    one_of("weights", weights, WEIGHTS)
+    record = _record(folder)
+    config, data = with_current_targets(record["config"]), record["data"]
+    classes = list(record["per_class"]["classes"])
+    node = config["model"]
+    check_targets(node, f"the run in {folder}", (*known_packages(), *trusted))
+    if not (isinstance(made := get_class(node["_target_"]), type) and issubclass(made, nn.Module)):
+        raise RequestError(f"the run in {folder} names {node['_target_']}, which is no network")
+    sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
+    with without_loading():  # those that it began with; the run's own follow
+        network = built(node, folder, **sizes).to(memory_format=torch.channels_last)
+    network.load_state_dict(_weights(folder / "checkpoints" / f"{weights}.ckpt", network))
+    scale = [
+        [v] * data["channels"] if isinstance(v, (int, float)) else v
+        for v in (config["data"][k] for k in ("mean", "std"))
+    ]
+    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], Normalize(*scale))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """The record of a completed run; raises RequestError with what is there instead."""
+    if not (folder / RECORD_FILE).is_file():
+        below = sorted(path.parent for path in folder.rglob(RECORD_FILE)) if folder.is_dir() else []
+        hint = f"; it is a sweep: name one of its runs, for example {below[0]}" if below else ""
+        raise RequestError(f"{folder} has no {RECORD_FILE}, so it is no finished run{hint}")
+    try:
+        record = read_record(folder)
+    except RecordError as error:
+        raise RequestError(str(error)) from error
+    if record["status"] != "completed":
+        raise RequestError(f"the run in {folder} is {record['status']}, not completed")
+    return record
+
+
+def built(node: Mapping[str, Any], folder: Path, **sizes: int) -> nn.Module:
+    """The network of a record; raises RequestError where its arguments do not fit it."""
+    try:
+        return instantiate(node, **sizes)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
+
+
+def _weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """The network's part of a checkpoint; raises RequestError where it cannot be read or does not fit."""
+    try:
+        state = read(path)["state_dict"]
+    except Exception as error:
+        raise RequestError(f"{path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})") from error
+    found = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    wanted = network.state_dict()
+    wrong = [
+        key
+        for key in {**wanted, **found}
+        if key not in wanted or key not in found or wanted[key].shape != found[key].shape
+    ]
+    if wrong:
+        raise RequestError(f"{path} does not fit the network of its record: {', '.join(wrong[:3])}")
+    return found

@@ -1,1 +1,0 @@
-"""Published studies: their rows (conf/experiment), tables and claims (conf/study), run again and compared."""

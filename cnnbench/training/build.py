@@ -1,0 +1,154 @@
+"""From nodes of the configuration to the things they name: data, network, classifier, trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+from lightning.fabric.plugins.environments import LightningEnvironment
+from torch import nn
+
+from cnnbench.data import ImageDataModule
+from cnnbench.models.profile import flops_per_image, size_in_bits
+from cnnbench.models.weights import load_weights
+from cnnbench.training.distributed import DataParallel, Place
+from cnnbench.training.module import ImageClassifier
+from cnnbench.training.quirks import Quirks
+from cnnbench.utils.errors import RequestError
+
+AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
+
+AUTO = "auto"  # of optimizer.lr: what a range test suggests; of devices: all
+Config = dict[str, Any]
+
+
+def build_data(config: Config) -> ImageDataModule:
+    """The data module, prepared and split."""
+    steps = config["steps_per_execution"]
+    data: ImageDataModule = instantiate(
+        config["data"],
+        augment=instantiate(config["augment"]),
+        steps_per_execution=AUTO_STEPS if steps == "auto" else steps,
+        accumulate=config["trainer"]["accumulate_grad_batches"],
+    )
+    data.setup()
+    return data
+
+
+def build_network(config: Config, data: ImageDataModule) -> nn.Module:
+    """The network, fitted to the data's channels, classes and image size, in channels_last memory; with the weights of
+    ``init_from`` where that is given."""
+    if config["init_from"] is not None and config["model"].get("weights") is not None:
+        raise RequestError("model.weights and init_from both say where the weights come from; give one of them")
+    store = data.prepared
+    network: nn.Module = instantiate(
+        config["model"], in_channels=store.channels, num_classes=len(store.classes), image_size=store.image_size
+    )
+    if config["init_from"] is not None:
+        load_weights(network, config["init_from"], "init_from")
+    return network.to(memory_format=torch.channels_last)
+
+
+def build_optimization(config: Config) -> dict[str, Any]:
+    """The makers of optimizer and schedule, and when the schedule advances.
+
+    ``optimizer.lr=auto`` builds here as 1.0, for checks and for the range test; a run has its rate before it builds.
+    """
+    schedule = dict(config["scheduler"])
+    interval = schedule.pop("interval")
+    if interval not in ("epoch", "step"):
+        raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
+    make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
+    optimizer = dict(config["optimizer"])
+    if optimizer.get("lr") == AUTO:
+        optimizer["lr"] = 1.0
+    # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
+    return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, "interval": interval}
+
+
+def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) -> ImageClassifier:
+    """The LightningModule around the network."""
+    return ImageClassifier(
+        network,
+        len(data.classes),
+        **build_optimization(config),
+        objective=config["objective"],
+        label_smoothing=config["label_smoothing"],
+        decay_norm_and_bias=config["decay_norm_and_bias"],
+        gradient_clip_val=config["trainer"]["gradient_clip_val"],
+        accumulate=config["trainer"]["accumulate_grad_batches"],
+        frozen_epochs=config["fine_tune"]["frozen_epochs"],
+        backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"],
+        cuda_graph=config["cuda_graph"],
+        quirks=Quirks(**config["quirks"]),
+    )
+
+
+def count_devices(config: Config) -> int:
+    """How many devices of each machine the run is asked to take."""
+    devices = config["trainer"]["devices"]
+    if devices == AUTO:
+        accelerator = config["trainer"]["accelerator"]
+        options = dict.fromkeys(
+            ("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary"), False
+        )
+        return pl.Trainer(accelerator=accelerator, devices=AUTO, **options).num_devices  # type: ignore[arg-type]
+    return len(devices) if isinstance(devices, list) else int(devices)
+
+
+def count_machines(config: Config) -> int:
+    """How many machines the run is asked to take, each with as many devices."""
+    return int(config["trainer"].get("num_nodes", 1))
+
+
+def build_trainer(
+    config: Config,
+    folder: Path,
+    callbacks: list[pl.Callback],
+    resumed: int | None = None,
+    place: Place = Place(),  # noqa: B008 it is frozen
+) -> pl.Trainer:
+    """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
+
+    Args:
+        resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
+        place: of this process in the run.
+    """
+    options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
+    chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
+    target = config["logger"].get("_target_")
+    purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
+    logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
+    if place.world > 1:
+        processes: dict[str, Any] = {"strategy": DataParallel(place)}
+    else:  # one process, whatever cluster it may run on
+        processes = {"strategy": AUTO, "plugins": [LightningEnvironment()]}
+    trainer: pl.Trainer = instantiate(
+        options,
+        **processes,
+        callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
+        logger=logger,
+        default_root_dir=str(folder),
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    # Signals are for cnnbench.utils.signals. Lightning's handler of SIGTERM would end a run without saying by what, and on
+    # several devices broadcast in the middle of whatever it interrupts
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
+    """The record's ``model``; ``bits`` is the size of what a prediction needs."""
+    return {
+        "name": name,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "bits": size_in_bits(network),
+        "flops_per_image": flops_per_image(network, data.prepared.channels, data.prepared.image_size),
+    }

@@ -1,0 +1,92 @@
+"""``checkpoints/last.ckpt`` after every epoch, and ``best.ckpt`` where the objective was best."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from cnnbench.training.checkpoint_io import BEST, LAST, WholeFiles, link, read
+from cnnbench.training.metrics import metric_mode
+
+if TYPE_CHECKING:
+    from cnnbench.training.module import ImageClassifier
+
+
+class BestAndLast(Checkpoint):
+    """Keeps the newest checkpoint, the one before it, and the one with the best objective.
+
+    A small validation set gives equal accuracies often; of those the one with the lowest loss is the best.
+
+    Args:
+        folder: for ``best.ckpt`` and ``last.ckpt``.
+        objective: a metric's name, such as val/accuracy.
+    """
+
+    def __init__(self, folder: Path, objective: str) -> None:
+        self.folder, self.objective = Path(folder), objective
+        self.mode = metric_mode(objective)
+        self.best: dict[str, float] = {}  # epoch and metrics where the objective was best
+        self.best_confusion: dict[str, Tensor] = {}  # by split, of that epoch
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        trainer.strategy.checkpoint_io = WholeFiles()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics: dict[str, float] = cast("ImageClassifier", pl_module).metrics
+        better = not self.best or self._rank(metrics) > self._rank(self.best)
+        if better:
+            shown = {name: number for name, number in metrics.items() if not name.startswith("test/")}
+            self.best = {"epoch": trainer.current_epoch, **shown}
+            self.best_confusion = dict(cast("ImageClassifier", pl_module).confusion)
+        self.save(trainer)
+        if better and trainer.is_global_zero:
+            link(self.folder / LAST, self.folder / BEST)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write ``last.ckpt``; all that was sent to the logger so far is on disk before it."""
+        flush = getattr(getattr(trainer.logger, "experiment", None), "flush", None)
+        if flush is not None:
+            flush()
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def best_weights(self) -> dict[str, Tensor]:
+        """The state of the classifier where the objective was best.
+
+        Raises:
+            RuntimeError: ``best.ckpt`` is damaged, missing, or of another epoch than ``best`` says.
+        """
+        path = self.folder / BEST
+        try:
+            checkpoint = read(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
+        if checkpoint["epoch"] != self.best["epoch"]:
+            raise RuntimeError(
+                f"{path} is of epoch {checkpoint['epoch']}, the best was {self.best['epoch']:.0f}: "
+                f"delete {self.folder} to start again"
+            )
+        return checkpoint["state_dict"]
+
+    def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
+        """Higher is better: by the objective, then by the loss on the same split; a NaN is worse than any number."""
+        split = self.objective.split("/")[0]
+        value = metrics[self.objective] * (1 if self.mode == "max" else -1)
+        return (-math.inf if math.isnan(value) else value), -metrics[f"{split}/loss"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_confusion": self.best_confusion}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # a run that goes on from an older checkpoint may have been further, and best.ckpt is from there
+        try:
+            newer = read(self.folder / BEST)
+        except (FileNotFoundError, ValueError):
+            newer = None
+        if newer is not None and newer["epoch"] > state_dict["best"].get("epoch", -1):
+            state_dict = newer["callbacks"][self.state_key]
+        self.best, self.best_confusion = dict(state_dict["best"]), dict(state_dict["best_confusion"])

@@ -1,0 +1,88 @@
+"""One row of metrics an epoch: kept for the record, written to metrics.csv, and sent to the logger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from cnnbench.utils.record import write_atomically
+
+if TYPE_CHECKING:
+    from cnnbench.training.module import ImageClassifier
+
+FILE = "metrics.csv"
+
+
+class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when the epoch's metrics are complete
+    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch).
+
+    Args:
+        folder: of the run; metrics.csv is written there after each epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / FILE
+        self.rows: list[dict[str, float]] = []
+        self.epoch_seconds: list[float] = []
+        self._started = self._trained = 0.0
+        self._before = 0.0  # seconds of the running epoch before this process went on with it
+
+    def columns(self) -> dict[str, list[float]]:
+        """The rows as one list a name, as the record has them."""
+        return {
+            name: [row.get(name, float("nan")) for row in self.rows] for name in (self.rows[0] if self.rows else ())
+        }
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = self._trained = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.is_last_batch and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        self._trained = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.epoch_seconds.append(self._before + self._trained - self._started)
+        self._before = self._started = self._trained = 0.0
+        group = trainer.optimizers[0].param_groups[0]
+        momentum = group.get("momentum", group.get("betas", (None,))[0])
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(group["lr"])}
+        row.update({k: v for k, v in cast("ImageClassifier", pl_module).metrics.items() if not k.startswith("test/")})
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            self._write()
+            if trainer.logger is not None:
+                sent = _grouped(row) | ({} if momentum is None else {"optimizer/momentum": float(momentum)})
+                trainer.logger.log_metrics(sent, step=trainer.current_epoch + 1)
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.rows[0], lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self.path, text.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        running = self._before + self._trained - self._started
+        return {"rows": self.rows, "epoch_seconds": self.epoch_seconds, "running_seconds": running}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.epoch_seconds = list(state_dict["rows"]), list(state_dict["epoch_seconds"])
+        self._before = state_dict["running_seconds"]
+
+
+def tag(metric: str) -> str:
+    """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, and the splits of one metric belong
+    side by side."""
+    return "/".join(reversed(metric.split("/")))
+
+
+def _grouped(row: dict[str, float]) -> dict[str, float]:
+    return {**{tag(name): value for name, value in row.items() if "/" in name}, "optimizer/lr": row["lr"]}

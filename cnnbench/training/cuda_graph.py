@@ -1,0 +1,114 @@
+"""On a GPU: the whole training step (forward, backward, optimizer) as one CUDA graph.
+
+A small network's kernels are shorter than the time to launch them. A captured step is launched at once. The first steps
+of a run are done one by one (they allocate what the optimizer keeps), then one is recorded and replayed from there on;
+batches of another size, such as the last of an epoch, are still done one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cnnbench.training.optimizers import SwitchOptimizer, parts
+
+WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def reason_not_capturable(
+    optimizer: Optimizer, scheduler: Any, device: torch.device, bare: bool, accumulate: int
+) -> str | None:
+    """Why this run's steps cannot be captured, in words; None where they can.
+
+    Args:
+        bare: whether nothing (gradient scaler, other processes) stands between the loss and the weights.
+        accumulate: batches to an optimizer step.
+    """
+    if device.type != "cuda":
+        return "CUDA graphs need a GPU"
+    if not bare:
+        return "a gradient scaler or several devices take part in each step"
+    if accumulate > 1:
+        return "gradients are accumulated over several batches"
+    if getattr(scheduler, "cycle_momentum", False):
+        return "the schedule changes the momentum, which a captured step keeps"
+    for part in parts(optimizer):
+        if any("capturable" not in group and not group.get("fused") for group in part.param_groups):
+            return f"{type(part).__name__} cannot be captured"
+    return None
+
+
+def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
+    """Let the optimizer read its learning rate from the device, where a schedule can change it between replays.
+
+    Call it before the schedule is made, for that remembers the learning rates as it finds them.
+    """
+    for group in (group for part in parts(optimizer) for group in part.param_groups):
+        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
+        if "capturable" in group:
+            group["capturable"] = True
+
+
+class CapturedStep:
+    """Calls a training step, one by one at first and by replaying its recording after that.
+
+    Args:
+        step: trains on a batch and returns (loss, logits); it must leave no gradients behind.
+        optimizer: that it uses. A Switch is told of replayed steps, and recorded anew with its second part.
+    """
+
+    def __init__(self, step: Step, optimizer: Optimizer | None = None) -> None:
+        self.step = step
+        self.switch = optimizer if isinstance(optimizer, SwitchOptimizer) else None
+        self.forget()
+        self.inputs: tuple[Tensor, Tensor]
+        self.outputs: tuple[Tensor, Tensor]
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Train on a batch; the returned (loss, logits) are overwritten by the next call."""
+        if self.switch is not None and self.switch.switched != self.switched:
+            self.forget()
+        if self.graph is None:
+            self.calls += 1
+            if self.calls <= WARM_UP:
+                return self._beside(images, labels)
+            self._capture(images, labels)
+        elif images.shape != self.inputs[0].shape:
+            return self.step(images, labels)
+        for held, given in zip(self.inputs, (images, labels), strict=True):
+            held.copy_(given, non_blocking=True)
+        assert self.graph is not None
+        self.graph.replay()
+        if self.switch is not None:
+            self.switch.count_step()
+        return self.outputs
+
+    def forget(self) -> None:
+        """Start over with steps one by one: what a step does has changed."""
+        self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.switched = self.switch is not None and self.switch.switched
+
+    def _beside(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on a stream of its own, as a capture's warm-up must be."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = self.step(images, labels)
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
+
+    def _capture(self, images: Tensor, labels: Tensor) -> None:
+        """Record one step; nothing is computed by that."""
+        self.inputs = images.clone(memory_format=torch.preserve_format), labels.clone()
+        torch.clear_autocast_cache()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.outputs = self.step(*self.inputs)
+        torch.clear_autocast_cache()
+        self.graph = graph

@@ -1,0 +1,133 @@
+"""Classification metrics, all from one confusion matrix an epoch.
+
+Rows are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all images (micro); recall
+is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A class that never occurs
+has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from cnnbench.utils.errors import RequestError, did_you_mean
+
+NAMES = ("loss", "accuracy", "recall")
+SPLITS = ("train", "val", "test")
+
+
+def metric_mode(name: str) -> str:
+    """``"min"`` or ``"max"``: the direction in which a metric such as ``val/accuracy`` is better.
+
+    Raises:
+        RequestError: there is no such metric.
+    """
+    known = [f"{split}/{metric}" for split in SPLITS for metric in NAMES]
+    if name not in known:
+        raise RequestError(
+            f"objective={name!r} is not a metric; choose from {', '.join(known)}{did_you_mean(name, known)}"
+        )
+    return "min" if name.endswith("loss") else "max"
+
+
+def confusion_matrix(predictions: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Counts (num_classes, num_classes), int64, from class indices (N,)."""
+    return multiclass_confusion_matrix(predictions, targets, num_classes, validate_args=False)
+
+
+def accuracy(confusion: Tensor) -> float:
+    """Top-1 accuracy over all images; NaN when there are none."""
+    return (confusion.diagonal().sum().double() / confusion.sum()).item()
+
+
+def recall_per_class(confusion: Tensor) -> Tensor:
+    """TP / (TP + FN) per class, float64 (num_classes,); NaN for a class that never occurs."""
+    return confusion.diagonal().double() / confusion.sum(dim=1)
+
+
+def macro_recall(confusion: Tensor) -> float:
+    """The mean of the per-class recalls over the classes that occur; NaN when none does."""
+    return recall_per_class(confusion).nanmean().item()
+
+
+def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_size: int) -> float:
+    """The mean over consecutive batches of each batch's macro recall, as scikit-learn's ``recall_score`` has it: the
+    average is over the classes that occur in the batch's targets or predictions (report eq2425; its notebook).
+
+    Args:
+        predictions, targets: class indices (N,), in the order of the batches.
+    """
+    count = len(targets)
+    batches = -(-count // batch_size)
+    batch = torch.arange(count) // batch_size
+    hits = torch.zeros(batches, num_classes, dtype=torch.float64)
+    true, predicted = torch.zeros_like(hits), torch.zeros_like(hits)
+    hits.index_put_((batch, targets), (predictions == targets).double(), accumulate=True)
+    for counts, classes in ((true, targets), (predicted, predictions)):
+        counts.index_put_((batch, classes), torch.ones(count, dtype=torch.float64), accumulate=True)
+    occurs = (true + predicted) > 0
+    recall = torch.where(true > 0, hits / true.clamp(min=1), 0.0)
+    return (recall.sum(dim=1) / occurs.sum(dim=1)).mean().item()
+
+
+class EpochMeter:
+    """Keeps an epoch's class predictions and losses where they were made, and turns them into metrics at its end.
+
+    Nothing here waits for the device: ``update`` writes into tensors that were allocated for the whole epoch.
+
+    Args:
+        count: images in the epoch.
+        num_classes: columns of the logits.
+        device: where the logits are.
+        recall_batch: also compute ``batch_recall`` over batches of this size.
+    """
+
+    def __init__(self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None) -> None:
+        self.num_classes, self.recall_batch = num_classes, recall_batch
+        self.predictions = torch.empty(count, dtype=torch.int64, device=device)
+        self.targets = torch.empty(count, dtype=torch.int64, device=device)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.seen = 0
+
+    def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Add a batch: logits (N, num_classes), targets (N,), and the mean loss over them (scalar)."""
+        count = len(targets)
+        torch.argmax(logits, dim=1, out=self.predictions[self.seen : self.seen + count])
+        self.targets[self.seen : self.seen + count] = targets
+        self.loss_sum.add_(loss, alpha=count)
+        self.seen += count
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What an unfinished epoch has seen, on the CPU."""
+        seen = {"predictions": self.predictions[: self.seen], "targets": self.targets[: self.seen]}
+        return {name: value.cpu().clone() for name, value in {**seen, "loss_sum": self.loss_sum}.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another meter of the same epoch stood."""
+        self.seen = len(state["targets"])
+        self.predictions[: self.seen] = state["predictions"]
+        self.targets[: self.seen] = state["targets"]
+        self.loss_sum.copy_(state["loss_sum"])
+
+    def loss(self) -> float:
+        """Mean loss over the images seen so far (waits for the device)."""
+        return (self.loss_sum / max(self.seen, 1)).item()
+
+    def accuracy(self) -> float:
+        """Likewise the accuracy."""
+        predictions, targets = self.whole()
+        return (predictions == targets).double().mean().item()
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
+        return self.predictions[: self.seen], self.targets[: self.seen]
+
+    def compute(self) -> tuple[dict[str, float], Tensor]:
+        """The metrics by name (loss, accuracy, recall; batch_recall if asked) and the confusion matrix, on the CPU."""
+        predictions, targets = (values.cpu() for values in self.whole())
+        confusion = confusion_matrix(predictions, targets, self.num_classes)
+        values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
+        if self.recall_batch is not None:
+            values["batch_recall"] = batch_recall(predictions, targets, self.num_classes, self.recall_batch)
+        return values, confusion

@@ -1,0 +1,300 @@
+"""``ImageClassifier``: the LightningModule that trains and evaluates any of the networks.
+
+It drives the optimizer itself (Lightning's manual optimization), because one Lightning step here is
+``steps_per_execution`` optimizer steps: Lightning's own time per step is then paid once in many. Everything that
+depends on a step (learning-rate schedule, clipping, accumulation, the step count) is done for each optimizer step, so
+that the results do not depend on how many of them share a Lightning step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cnnbench.data.loader import BatchGroup
+from cnnbench.models.fine_tune import freeze_backbone
+from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
+from cnnbench.training.distributed import SharedMeter, broadcast, sum_gradients
+from cnnbench.training.metrics import EpochMeter
+from cnnbench.training.optimizers import build_optimizer, parameter_groups
+from cnnbench.training.quirks import CrossEntropy, Quirks, keep_dropout_on
+from cnnbench.training.schedulers import build_scheduler, watches_a_metric
+
+log = logging.getLogger(__name__)
+
+
+class ImageClassifier(pl.LightningModule):
+    """A network with its loss, optimizer, schedule and metrics.
+
+    Args:
+        network: images (N, C, H, W) to logits (N, num_classes).
+        num_classes: of the data.
+        optimizer: makes the optimizer from parameter groups; ``total_steps`` is passed where its signature asks for it.
+        scheduler: makes the schedule from the optimizer, likewise; None keeps the learning rate.
+        interval: when the schedule advances: every ``epoch`` or every ``step``.
+        objective: the metric that a ReduceLROnPlateau watches.
+        label_smoothing: share of the target probability spread over all classes (Szegedy et al. 2016).
+        decay_norm_and_bias: whether weight decay also pulls on biases and norm parameters.
+        gradient_clip_val: largest gradient norm; None does not clip.
+        accumulate: batches whose gradients are averaged into one optimizer step.
+        frozen_epochs: in the first so many only the classifier learns.
+        backbone_lr_factor: learning rate of all other layers, times the optimizer's.
+        cuda_graph: capture the step on a GPU where that is possible.
+        quirks: deviations of published protocols.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        *,
+        interval: Literal["epoch", "step"] = "epoch",
+        objective: str = "val/accuracy",
+        label_smoothing: float = 0.0,
+        decay_norm_and_bias: bool = True,
+        gradient_clip_val: float | None = None,
+        accumulate: int = 1,
+        frozen_epochs: int = 0,
+        backbone_lr_factor: float = 1.0,
+        cuda_graph: bool = True,
+        quirks: Quirks = Quirks(),  # noqa: B008 it is frozen
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.num_classes = num_classes
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.interval, self.objective = interval, objective
+        self.quirks = quirks
+        self.train_loss = CrossEntropy(label_smoothing, quirks.softmax_before_loss)
+        self.eval_loss = CrossEntropy(0.0, quirks.softmax_before_loss)
+        self.decay_norm_and_bias = decay_norm_and_bias
+        self.frozen_epochs, self.backbone_lr_factor = frozen_epochs, backbone_lr_factor
+        self.gradient_clip_val, self.accumulate, self.cuda_graph = gradient_clip_val, accumulate, cuda_graph
+        self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
+        self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
+        self._meter: EpochMeter | None = None  # of the running epoch
+        self._resumed: dict[str, Tensor] = {}  # what the epoch had seen that a checkpoint goes on with
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W), float, to logits (N, num_classes)."""
+        return self.network(images)
+
+    # The optimizer and its schedule
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, where there is one, its schedule, which ``_advance`` steps."""
+        steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
+        groups = parameter_groups(self.network, self.decay_norm_and_bias, self.backbone_lr_factor)
+        optimizer = build_optimizer(self.make_optimizer, groups, steps)
+        if self.cuda_graph and self.device.type == "cuda":
+            make_capturable(optimizer, self.device)
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = build_scheduler(self.make_scheduler, optimizer, steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": scheduler,
+        }
+
+    def _advance(self, interval: str) -> None:
+        """Step the schedule if it advances at this interval."""
+        scheduler = self.lr_schedulers()
+        if scheduler is None or self.interval != interval:
+            return
+        if watches_a_metric(scheduler):
+            scheduler.step(self.metrics[self.objective])  # type: ignore[union-attr, arg-type]
+        else:
+            scheduler.step()  # type: ignore[union-attr]
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        # bare arithmetic where nothing stands between the loss and the weights; Lightning's way where something does
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._bare = self._scaler is None
+        self._several = self.trainer.world_size > 1
+        self._captured = None
+        if self.cuda_graph and self.device.type == "cuda":
+            raw = self.trainer.optimizers[0]
+            alone = self._bare and not self._several
+            reason = reason_not_capturable(raw, self.lr_schedulers(), self.device, alone, self.accumulate)
+            if reason is None:
+                self._captured = CapturedStep(self._whole_step, raw)
+            else:
+                log.info("the training step is not captured as a CUDA graph: %s", reason)
+
+    def on_train_start(self) -> None:
+        if self._captured is not None:  # a checkpoint has brought its learning rates, on the CPU
+            make_capturable(self.trainer.optimizers[0], self.device)
+
+    def on_train_epoch_start(self) -> None:
+        loader = self.trainer.train_dataloader
+        loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
+        self._meter = self._new_meter(loader)
+        if self._resumed:
+            self._meter.load_state_dict(self._resumed)
+            self._resumed = {}
+        self._waiting = 0  # batches whose gradients have not been stepped yet
+        if self.frozen_epochs:
+            freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
+            if self._captured is not None and self.current_epoch == self.frozen_epochs:
+                self._captured.forget()
+
+    def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
+        """Train on every batch of a chunk, one optimizer step for each ``accumulate`` of them."""
+        assert self._meter is not None
+        remaining = len(batches)
+        for images, labels in batches:
+            remaining -= 1
+            if self._captured is not None:
+                loss, logits = self._captured(images, labels)
+                self._meter.update(logits, labels, loss)
+                self._after_step()
+                continue
+            loss, logits = self._backward(images, labels)
+            self._meter.update(logits, labels, loss)
+            self._waiting += 1
+            if self._waiting == self.accumulate or (batches.last and remaining == 0):
+                self._waiting = 0
+                self._update()
+                self._after_step()
+
+    def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of one batch; returns its loss and its logits (N, num_classes), both detached."""
+        logits = self.network(images)
+        loss = self.train_loss(logits, labels)
+        scaled = loss / self.accumulate if self.accumulate > 1 else loss
+        if isinstance(self._meter, SharedMeter):
+            scaled = scaled * self._meter.share
+        if self._bare:
+            scaled.backward()
+        else:
+            self.manual_backward(scaled)
+        return loss.detach(), logits.detach()
+
+    def _update(self) -> None:
+        """Clip the gradients, move the weights and forget the gradients."""
+        wrapped = self.optimizers()
+        raw: Optimizer = wrapped.optimizer  # type: ignore[union-attr]
+        if self._several:
+            sum_gradients(self.network.parameters())
+        if self.gradient_clip_val is not None:
+            if self._scaler is not None:
+                self._scaler.unscale_(raw)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
+        if self._bare:
+            raw.step()
+        else:
+            wrapped.step()  # type: ignore[union-attr]
+        raw.zero_grad()
+
+    def _whole_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What a CUDA graph captures: the gradients of a batch and the update by them."""
+        result = self._backward(images, labels)
+        self._update()
+        return result
+
+    def _after_step(self) -> None:
+        """Count an optimizer step where Lightning counts (``trainer.global_step``), and advance the schedule."""
+        if self._bare:  # else the wrapped optimizer has counted it
+            progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+            progress.increment_ready()
+            progress.increment_completed()
+        if torch.is_autocast_enabled(self.device.type):
+            torch.clear_autocast_cache()  # it keeps cast weights for a whole Lightning step, and these just changed
+        self._advance("step")
+
+    def on_train_epoch_end(self) -> None:
+        self._finish("train")
+        self._meter = None
+        self._advance("epoch")
+
+    # What a checkpoint needs besides weights, optimizer and schedule
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        running = {} if self._meter is None else self._meter.state_dict()
+        checkpoint["classifier"] = {"metrics": self.metrics, "confusion": self.confusion, "running": running}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["classifier"]
+        self.metrics, self.confusion = dict(state["metrics"]), dict(state["confusion"])
+        self._resumed = state["running"]
+
+    # Evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:  # the first process's statistics of batch norm, as checkpoints have them
+            broadcast(self.network.buffers())
+        self._eval_meter = self._new_meter(self.trainer.val_dataloaders)
+
+    def on_test_epoch_start(self) -> None:
+        self._eval_meter = self._new_meter(self.trainer.test_dataloaders)
+
+    def _new_meter(self, loader: Any) -> EpochMeter:
+        recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
+        arguments = loader.images, self.num_classes, self.device, recall_batch
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        if world == 1:
+            return EpochMeter(*arguments)
+        return SharedMeter(*arguments, batch_size=loader.batch_size, rank=rank, world=world)
+
+    def on_validation_model_eval(self) -> None:
+        super().on_validation_model_eval()
+        if self.quirks.dropout_in_evaluation:
+            keep_dropout_on(self.network)
+
+    def on_test_model_eval(self) -> None:
+        super().on_test_model_eval()
+        if self.quirks.dropout_in_evaluation:
+            keep_dropout_on(self.network)
+
+    def validation_step(self, batches: BatchGroup, batch_idx: int) -> None:
+        """Evaluate every batch of a chunk."""
+        for images, labels in batches:
+            logits = self.network(images)
+            self._eval_meter.update(logits, labels, self.eval_loss(logits, labels))
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+        if self.quirks.train_in_eval_mode:  # here, for the network is in eval mode, and gradients are off
+            loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
+            self._eval_meter = self._new_meter(loader)
+            for batches in loader:
+                self.validation_step(batches, 0)
+            self._finish("train_eval")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+        self.test_predictions = self._eval_meter.whole()[0].cpu()  # class indices (N,), in the order of the set
+
+    def _finish(self, split: str) -> None:
+        """Turn the epoch's predictions into metrics, and tell Lightning (for early stopping and schedules)."""
+        meter = self._meter if split == "train" else self._eval_meter
+        assert meter is not None
+        values, confusion = meter.compute()
+        named = {f"{split}/{name}": value for name, value in values.items()}
+        self.metrics.update(named)
+        self.confusion[split] = confusion
+        self.log_dict(named, logger=False)
+
+    def training_loss(self) -> float:
+        """Mean training loss of this epoch so far; NaN or infinite once the run has diverged (waits for the device)."""
+        assert self._meter is not None
+        return self._meter.loss()
+
+    def training_accuracy(self) -> float:
+        """Likewise the accuracy."""
+        assert self._meter is not None
+        return self._meter.accuracy()

@@ -1,0 +1,143 @@
+"""Before anything runs: build everything that a configuration names, at no cost, and say what is wrong in one line."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from hydra.errors import InstantiationException
+from torch import nn
+
+from cnnbench.config.compose import fingerprint
+from cnnbench.models.fine_tune import classifier_of
+from cnnbench.training.build import (
+    Config,
+    build_data,
+    build_network,
+    build_optimization,
+    build_trainer,
+    count_devices,
+    count_machines,
+)
+from cnnbench.training.callbacks import BestAndLast
+from cnnbench.training.distributed import Place
+from cnnbench.training.machines import machines
+from cnnbench.training.metrics import metric_mode
+from cnnbench.training.optimizers import build_optimizer, parameter_groups
+from cnnbench.training.schedulers import build_scheduler
+from cnnbench.utils.environment import GPU_ACCELERATORS
+from cnnbench.utils.errors import RequestError
+
+T = TypeVar("T")
+
+_checked: set[str] = set()
+
+
+def check(config: Config) -> None:
+    """Build everything that this configuration names, at no cost, so that what is wrong is told before a run starts.
+
+    Raises:
+        RequestError: something cannot be built; the message says what.
+    """
+    # paths in it may be relative
+    key = f"{Path.cwd()} {fingerprint({**config, 'seed': 0, 'data': {**config['data'], 'seed': 0}})}"
+    if key in _checked:
+        return
+    silence_libraries()
+    metric_mode(config["objective"])
+    data = building("data", lambda: build_data(config))
+    building("data", data.statistics)
+    if config["objective"].startswith("val/") and not data.count("val"):
+        raise RequestError(
+            "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"
+        )
+    if config["objective"].startswith("test/"):
+        raise RequestError(
+            "objective=test/... would select on the test set; to do as published, say data.validation=test"
+        )
+    with torch.device("meta"):
+        network = building("model", lambda: build_network(config, data))
+    parts = building("optimizer", lambda: build_optimization(config))
+    weight = [nn.Parameter(torch.zeros(1))]
+    optimizer = building("optimizer", lambda: build_optimizer(parts["optimizer"], weight, 2))
+    if parts["scheduler"] is not None:
+        building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
+    devices = building("trainer", lambda: count_devices(config))
+    check_devices(config, devices)
+    keep = BestAndLast(Path(), config["objective"])
+    building(
+        "trainer",
+        lambda: build_trainer({**config, "logger": {}}, Path(), [keep], place=Place(world=devices, devices=devices)),
+    )
+    check_fine_tuning(network, config["fine_tune"])
+    _checked.add(key)
+
+
+def check_devices(config: Config, devices: int) -> None:
+    """Raises RequestError where this run cannot be on so many devices."""
+    trainer = config["trainer"]
+    there = torch.cuda.device_count() if trainer["accelerator"] in GPU_ACCELERATORS else 0
+    if there and devices > there:
+        has = f"{there} GPU{'s' * (there > 1)}"
+        raise RequestError(f"trainer.devices={trainer['devices']}, but this machine has {has}")
+    asked, given = count_machines(config), machines()
+    if asked > given:
+        raise RequestError(
+            f"trainer.num_nodes={asked}, but this was started on {given}: start it on each machine with "
+            f"torchrun --nnodes={asked} (docs/howto/devices.md)"
+        )
+    if asked < given:
+        raise RequestError(
+            f"torchrun has started this on {given} machines: ask for them with trainer.num_nodes={given}"
+        )
+    world = devices * asked
+    for key in ("batch_size", "eval_batch_size"):
+        if config["data"][key] < world:
+            raise RequestError(
+                f"data.{key}={config['data'][key]} is shared by {world} devices, so it must be at least {world}"
+            )
+    if trainer.get("sync_batchnorm") and not there:
+        raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
+
+
+def check_fine_tuning(network: nn.Module, asked: Config) -> None:
+    """Raises RequestError where this network cannot be trained as ``fine_tune`` asks."""
+    if asked["frozen_epochs"]:
+        classifier_of(network)
+    parameter_groups(network, backbone_lr_factor=asked["backbone_lr_factor"])
+
+
+def building(group: str, make: Callable[[], T]) -> T:
+    """``make()``, with whatever it raises as a RequestError that names the config group."""
+    try:
+        return make()
+    except RequestError:
+        raise
+    except InstantiationException as error:
+        if isinstance(error.__cause__, RequestError):
+            raise error.__cause__ from None
+        cause = error.__cause__ or error
+        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
+    except Exception as error:
+        raise RequestError(f"{group}: {' '.join(str(error).split())}") from error
+
+
+def silence_libraries() -> None:
+    """Keep back greetings and warnings that say nothing to the person who runs this."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*Starting from v1.9.*tensorboardX.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
+        ".*logging on epoch level in distributed setting.*",  # what is logged is of all processes already
+        ".*Total length of `list` across ranks is zero.*",  # a run without validation
+    ):
+        warnings.filterwarnings("ignore", message=text)

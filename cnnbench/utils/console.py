@@ -1,0 +1,70 @@
+"""What a command prints: how much of it, when, and in which style."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+VERBOSITY = "CNNBENCH_VERBOSITY"  # quiet (-q) or verbose (-v), for all processes of a command
+TRACEBACK = "CNNBENCH_TRACEBACK"
+
+
+def is_quiet() -> bool:
+    """Whether only results and errors are printed."""
+    return os.environ.get(VERBOSITY) == "quiet"
+
+
+def is_verbose() -> bool:
+    """Whether every epoch is printed, and failures with their tracebacks."""
+    return os.environ.get(VERBOSITY) == "verbose" or os.environ.get(TRACEBACK) == "1"
+
+
+@contextmanager
+def verbosity(level: str | None) -> Iterator[None]:
+    """Set the level, ``quiet`` or ``verbose``, within this and for the processes that it starts; None changes nothing."""
+    before = os.environ.get(VERBOSITY)
+    if level is not None:
+        os.environ[VERBOSITY] = level
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VERBOSITY, None)
+        else:
+            os.environ[VERBOSITY] = before
+
+
+def print_info(text: str, end: str = "\n") -> None:
+    """Print and flush what a quiet command leaves out."""
+    if not is_quiet():
+        print_result(text, end)
+
+
+def print_result(text: str, end: str = "\n") -> None:
+    """Print and flush a result or an error; where the reader of a pipe is gone, the work goes on in silence."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def use_colour() -> bool:
+    """Whether standard output is a terminal, and colours are not turned off (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def bold(text: str) -> str:
+    """``text``, bold on a terminal."""
+    return f"\033[1m{text}\033[0m" if use_colour() else text
+
+
+def duration(seconds: float) -> str:
+    """``"42 s"``, ``"3 min 5 s"`` or ``"2 h 10 min"``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,110 @@
+"""What a run ran on: versions, code and hardware, for its record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+GPU_ACCELERATORS = ("auto", "gpu", "cuda")  # values of trainer.accelerator that take a GPU where there is one
+
+
+@lru_cache(maxsize=1)
+def code_version() -> tuple[str | None, bool | None]:
+    """The git commit of this code and whether the tree differs from it; (None, None) outside a checkout."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None, None
+    command = ["git", "status", "--porcelain=v2", "--branch"]
+    try:
+        lines = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
+    return commit, any(not line.startswith("#") for line in lines)
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; does not import torch."""
+    if (asked := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in asked.split(",") if name and name != "-1"]
+    return [str(number) for number, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
+    """How many runs this machine takes at a time: ``runs_per_gpu`` a GPU, or without one a run a core."""
+    places = len(gpus()) * runs_per_gpu if accelerator in GPU_ACCELERATORS else 0
+    return places or cores()
+
+
+def available_cores() -> int:
+    """CPU threads that a run takes by default: OMP_NUM_THREADS, in a job of Slurm the cores of its task, or all cores."""
+    for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
+        asked = os.environ.get(name, "")
+        if asked.isdecimal() and int(asked) > 0:
+            return int(asked)
+    return cores()
+
+
+@lru_cache(maxsize=1)
+def packages() -> dict[str, str]:
+    """The installed version of cnnbench and of each package that it depends on."""
+    try:
+        asked = [re.split(r"[^\w.-]", text)[0] for text in requires("cnnbench") or () if "extra ==" not in text]
+    except PackageNotFoundError:
+        asked = []
+    versions = {}
+    for package in sorted({"cnnbench", "torch", "torchvision", "lightning", "numpy", *asked}):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions
+
+
+def environment(device: str | None = None) -> dict[str, Any]:
+    """The record's ``environment``.
+
+    Args:
+        device: torch's name of the device trained on; None where that is not known, and torch is not imported.
+    """
+    commit, dirty = code_version()
+    found = {
+        "python": platform.python_version(),
+        **{package: packages()[package] for package in ("torch", "torchvision", "lightning", "cnnbench")},
+        "packages": packages(),
+        "device": device,
+        "gpu": None,
+        "cpu": processor(),
+        "cores": available_cores(),
+        "threads": None,
+        "system": platform.platform(),
+        "git": commit,
+        "git_dirty": dirty,
+    }
+    if device is not None:
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name() if device.startswith("cuda") else None
+        found["threads"] = torch.get_num_threads()
+    return found

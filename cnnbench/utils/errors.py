@@ -1,0 +1,31 @@
+"""The exception for a wrong request, and the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RequestError(ValueError):
+    """A request that cannot be carried out; the message says what is wrong, where, and what would be right.
+
+    The command line prints it as one line and exits with status 2, before any work starts.
+    """
+
+
+def did_you_mean(wrong: str, right: Iterable[str]) -> str:
+    """``"; did you mean 'adam'?"`` for ``adma``, or an empty string when nothing is near."""
+    near = difflib.get_close_matches(str(wrong), [str(name) for name in right], n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def one_of(name: str, value: str, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``choices``.
+
+    Raises:
+        RequestError: it is not; the message lists the choices and the nearest one.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise RequestError(f"{name}={value!r} is not one of {', '.join(choices)}{did_you_mean(value, choices)}")
+    return value

@@ -1,0 +1,58 @@
+"""Memory: keep what training frees, import without garbage collection, and recognise that there is none left.
+
+Each training step allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
+gives freed memory back, so that the kernel zeroes every page at the next touch. Keeping that memory costs what the
+largest step needs anyway (figures in benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# from <malloc.h>
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+MMAP_THRESHOLD = 32 * 2**20  # the most that glibc takes on 64 bits; larger blocks are mapped as before
+TRIM_THRESHOLD = 512 * 2**20  # free memory at the top of the heap that is kept
+TOP_PAD = 64 * 2**20  # how much the heap grows at a time
+
+
+def keep_freed_memory() -> bool:
+    """Set the thresholds for this process; False where the C library is not glibc, or refuses."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    wanted = ((M_MMAP_THRESHOLD, MMAP_THRESHOLD), (M_TRIM_THRESHOLD, TRIM_THRESHOLD), (M_TOP_PAD, TOP_PAD))
+    return all(mallopt(parameter, value) == 1 for parameter, value in wanted)
+
+
+@contextmanager
+def no_gc_during_import() -> Iterator[None]:
+    """For the first import of torch and all that is built on it: nothing is collected within, and none of it is looked
+    at after, for it stays for good. That saves a sixth of the time."""
+    if "torch" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # triton looks for leaks at the end
+        gc.enable()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the system, or a GPU, had no memory left."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)

@@ -1,0 +1,84 @@
+"""``result.json``: what one run leaves behind, written so that a reader sees a whole record or none."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA = 1
+RECORD_FILE = "result.json"
+Status = Literal["completed", "failed", "diverged", "interrupted"]
+Record = dict[str, Any]
+
+
+class RecordError(ValueError):
+    """A record that cannot be read: truncated, not a record, or from a newer cnnbench."""
+
+
+def finite_or_none(value: Any) -> Any:
+    """``value`` with every NaN and infinity, at any depth, replaced by None (JSON has neither)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_none(item) for item in value]
+    return value
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` through a temporary file beside it, so that a kill leaves the old file or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def write_record(folder: Path, record: Record) -> Path:
+    """Write ``record`` as ``folder/result.json`` and return its path; non-finite numbers become null."""
+    path = Path(folder) / RECORD_FILE
+    write_atomically(
+        path, json.dumps(finite_or_none({"schema": SCHEMA, **record}), ensure_ascii=False, indent=1) + "\n"
+    )
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read one record.
+
+    Args:
+        path: the file, or the run's folder.
+
+    Raises:
+        RecordError: it is truncated, not a record, or its schema is newer than this program's.
+        FileNotFoundError: there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / RECORD_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not a whole record ({error})") from error
+    if not isinstance(record, dict) or "status" not in record:
+        raise RecordError(f"{path}: not a record of a run (no 'status' in it)")
+    if not isinstance(record.get("schema"), int) or record["schema"] > SCHEMA:
+        raise RecordError(
+            f"{path}: schema {record.get('schema')!r} is newer than {SCHEMA}; read it with a newer cnnbench"
+        )
+    return record

@@ -1,0 +1,129 @@
+"""A run's folder belongs to one process at a time, and a finished record in it is never overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
+
+LOCK_FILE, ATTEMPTS = ".lock", "attempts.json"
+
+
+class LockedError(RequestError):
+    """Another process is running in this folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder, which is made where it is missing. It is released when the process ends, however.
+
+    Raises:
+        LockedError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a") as file:
+        if not _lock(file):
+            raise LockedError(f"{folder}: another process is running this")
+        os.utime(file.fileno())
+        yield
+
+
+def started_at(folder: Path) -> float | None:
+    """When a process last locked this folder, in seconds since the epoch; None where none has."""
+    try:
+        return (folder / LOCK_FILE).stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process is running in this folder now; not for a folder that this process has locked."""
+    try:
+        with (folder / LOCK_FILE).open("r+") as file:
+            return not _lock(file)
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows; there, nothing keeps two processes apart
+        return True
+    try:
+        # Of this process alone. The locks of flock, and so of filelock before 4.0, pass to forked children: a data
+        # loader's worker that outlives a killed run would keep its folder.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def completed_record(folder: Path, fingerprint: str) -> Record | None:
+    """The completed record in ``folder``, if it is of the configuration with this fingerprint; None where there is none.
+
+    Raises:
+        RequestError: the record is of another configuration, or cannot be read.
+    """
+    if not (folder / RECORD_FILE).exists():
+        return None
+    try:
+        record = read_record(folder)
+    except RecordError as error:
+        raise RequestError(f"{error}; it is not overwritten: delete it, or choose another folder") from error
+    if record.get("fingerprint") != fingerprint:
+        raise RequestError(f"{folder} holds a run of another configuration ({record['status']}); choose another folder")
+    return record if record["status"] == "completed" else None
+
+
+def archive_attempt(folder: Path) -> None:
+    """Move an unfinished end of this run (failed, diverged, interrupted) from result.json to attempts.json."""
+    try:
+        record = read_record(folder)
+    except FileNotFoundError:
+        return
+    environment, error = record.get("environment") or {}, record.get("error") or {}
+    end = {
+        "status": record["status"],
+        "error": {key: error.get(key) for key in ("type", "message")},
+        "epochs": len((record.get("history") or {}).get("epoch", ())),
+        **{key: environment.get(key) for key in ("git", "git_dirty")},
+    }
+    write_atomically(folder / ATTEMPTS, json.dumps([*attempts(folder), end], indent=1) + "\n")
+    (folder / RECORD_FILE).unlink()
+
+
+def attempts(folder: Path) -> list[dict[str, Any]]:
+    """The earlier ends of this run, oldest first."""
+    try:
+        return json.loads((folder / ATTEMPTS).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return []
+
+
+def new_record(
+    config: Mapping[str, Any],
+    fingerprint: str,
+    overrides: Sequence[str],
+    choices: Mapping[str, str] | None,
+    attempts: Sequence[dict[str, Any]] = (),
+) -> Record:
+    """What is known of a run before it starts; ``attempts`` are its earlier ends."""
+    return {
+        "status": "failed",
+        "name": config["name"],
+        "fingerprint": fingerprint,
+        "overrides": list(overrides),
+        "choices": dict(choices or {}),
+        "config": config,
+        "seed": config["seed"],
+        "protocol": {"objective": config["objective"], "weights": config["test_with"]},
+        "error": None,
+        "attempts": list(attempts),
+    }

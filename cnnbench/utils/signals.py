@@ -1,0 +1,102 @@
+"""How a run or a sweep is asked to stop: SIGINT (Ctrl-C), SIGTERM, or SIGUSR1 and SIGUSR2, with which clusters say that
+the time is up, once; or a file that all of a sweep's runs watch.
+
+Once asks for an end at the next good moment; the second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+STOP_FILE = "CNNBENCH_STOP_FILE"  # names the file that stops this sweep's runs, wherever they run
+PREEMPTION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION_SIGNALS)
+
+_asked: str | None = None
+_tell: Path | None = None
+_patient = False
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has."""
+
+
+def stop_requested() -> str | None:
+    """Who asked for a stop: the signal's name, or the sweep; None where nobody has."""
+    if _asked is not None:
+        return _asked
+    file = os.environ.get(STOP_FILE)
+    return "the sweep" if file and Path(file).exists() else None
+
+
+@contextmanager
+def handle_stop_signals(tell: Path | None = None, patient: bool = False) -> Iterator[None]:
+    """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes.
+
+    That the time is up is handed on at the end to whoever handled it before: so a job that submitit would requeue at
+    once, and end with all its processes, first lets its run save.
+
+    Args:
+        tell: the file by which a sweep's own process stops the runs in all others. A worker that is told to stop, as one
+            whose job a cluster preempts, stops alone.
+        patient: whether further signals change nothing, as in a process that both a cluster and the one that started it
+            tell to stop, and that the latter ends if need be.
+    """
+    global _asked, _tell, _patient
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if _hear in before.values():  # an outer one listens already
+        yield
+        return
+    _asked, _tell, _patient = None, tell, patient
+    for number in SIGNALS:
+        signal.signal(number, _hear)
+    unblock_signals()
+    try:
+        yield
+    finally:
+        told = [number for number in PREEMPTION_SIGNALS if number.name == _asked and callable(before[number])]
+        _asked, _tell, _patient = None, None, False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in told:
+            signal.raise_signal(number)
+
+
+def _hear(number: int, frame: FrameType | None) -> Any:
+    global _asked
+    if _asked is not None:
+        if _patient:
+            return
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    _asked = signal.Signals(number).name
+    if _tell is not None:
+        _tell.touch()
+    if number == signal.SIGINT and not _patient:
+        os.write(2, b"\nstopping at the next good moment; Ctrl-C again stops at once\n")
+
+
+def block_signals() -> None:
+    """Let no request to stop end this process; those forked from it get it once they listen, or ``unblock_signals``.
+
+    A cluster tells all processes of a job, and a terminal all of a command: also the server that runs are forked from,
+    which knows how they end.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def unblock_signals() -> None:
+    """Undo ``block_signals``; what has come since is heard now."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

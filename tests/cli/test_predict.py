@@ -1,0 +1,160 @@
+"""``cnnbench predict``: the predictions are those of the evaluation, whatever form the image comes in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import config
+from PIL import Image
+
+from cnnbench.cli.main import main
+from cnnbench.inference.load import load_run
+from cnnbench.training import build
+from cnnbench.training import train as training
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_record, write_record
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A run, its test images as PNG files, and the class that the run's own evaluation gave each."""
+    folder = tmp_path_factory.mktemp("predict")
+    cfg = config("trainer.max_epochs=4", "optimizer.lr=0.01")
+    record = training.train(cfg, folder / "run")
+    data = build.build_data(cfg)
+    images = np.asarray(data.prepared.arrays["test_images"])
+    (folder / "images").mkdir()
+    for place, image in enumerate(images[:30]):
+        Image.fromarray(image[..., 0]).save(folder / "images" / f"{place:03d}.png")
+    return SimpleNamespace(folder=folder / "run", images=folder / "images", arrays=images, data=data, record=record)
+
+
+def test_a_loaded_run_repeats_its_own_test_accuracy(run):
+    loaded = load_run(run.folder)
+    found = loaded.probabilities(run.arrays).argmax(dim=1).numpy()
+    assert (found == run.data.labels("test")).mean() == pytest.approx(run.record["metrics"]["test/accuracy"])
+
+
+def predicted(capsys: pytest.CaptureFixture, *arguments: object) -> list[dict]:
+    assert main(["predict", *map(str, arguments), "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_folder_is_classified_file_by_file_whatever_the_batch(run, capsys):
+    found = predicted(capsys, run.folder, run.images)
+    expected = load_run(run.folder).probabilities(run.arrays[:30])
+    assert [Path(one["file"]).stem for one in found] == [f"{i:03d}" for i in range(30)]
+    assert [one["class"] for one in found] == [str(int(i)) for i in expected.argmax(dim=1)]
+    np.testing.assert_allclose([one["confidence"] for one in found], expected.max(dim=1).values, rtol=1e-5)
+    assert all(one["top"][0] == {"class": one["class"], "confidence": one["confidence"]} for one in found)
+    small = predicted(capsys, run.folder, run.images, "--batch-size", 7)
+    assert [one["class"] for one in small] == [one["class"] for one in found]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA"])
+def test_any_mode_and_size_is_taken(run, tmp_path, capsys, mode):
+    Image.open(run.images / "000.png").convert("RGB").resize((90, 61)).convert(mode).save(tmp_path / "image.png")
+    assert len(predicted(capsys, run.folder, tmp_path / "image.png", "--top", 20)[0]["top"]) == 10
+
+
+def test_standard_input_is_an_image(run, monkeypatch, capsys):
+    content = (run.images / "003.png").read_bytes()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    by_pipe, by_name = predicted(capsys, run.folder, "-")[0], predicted(capsys, run.folder, run.images / "003.png")[0]
+    assert by_pipe["top"] == by_name["top"] and by_pipe["file"] == "-"
+
+
+def test_a_file_that_is_no_image_is_told_and_the_rest_is_done(run, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes((run.images / "001.png").read_bytes()[:50])
+    status = main(
+        ["predict", str(run.folder), str(run.images / "000.png"), str(tmp_path / "broken.png"), "--format", "csv"]
+    )
+    told = capsys.readouterr()
+    assert status == 1 and "broken.png" in told.err
+    rows = list(csv.DictReader(io.StringIO(told.out)))
+    assert [Path(row["file"]).name for row in rows] == ["000.png"] and float(rows[0]["confidence"]) > 0
+
+
+def test_a_missing_file_and_a_link_to_nothing_are_told_and_the_rest_is_done(run, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes((run.images / "000.png").read_bytes())
+    (tmp_path / "b.png").symlink_to(tmp_path / "nowhere")
+    asked = [str(tmp_path), str(run.images / "001.png"), str(tmp_path / "gone.png")]
+    assert main(["predict", str(run.folder), *asked, "--format", "csv"]) == 1
+    told = capsys.readouterr()
+    assert [Path(row["file"]).name for row in csv.DictReader(io.StringIO(told.out))] == ["a.png", "001.png"]
+    link, gone = told.err.splitlines()
+    assert "b.png is a link to nothing" in link and "gone.png is not there" in gone
+
+
+def test_a_table_and_a_contact_sheet(run, tmp_path, capsys):
+    assert main(["predict", str(run.folder), str(run.images), "--sheet", str(tmp_path / "sheet.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 31 and lines[0].split() == ["file", "class", "confidence", "next"]
+    assert Image.open(tmp_path / "sheet.png").width > 500
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda record: record["config"]["model"].update(_target_="os.system"), "none of the trusted packages"),
+        (lambda record: record["config"]["model"].update(_target_="torch.load"), "torch.load"),
+        (lambda record: record["config"]["model"].update(filters=[8, 4]), "does not fit"),
+        (lambda record: record.update(status="failed"), "failed, not completed"),
+    ],
+)
+def test_a_record_that_was_tampered_with_is_refused(run, tmp_path, change, says):
+    record = read_record(run.folder)
+    change(record)
+    write_record(tmp_path, record)
+    (tmp_path / "checkpoints").symlink_to(run.folder / "checkpoints")
+    with pytest.raises(RequestError, match=says):
+        load_run(tmp_path)
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickled code", "missing"])
+def test_damaged_weights_are_refused_and_code_in_them_is_not_run(run, tmp_path, damage):
+    write_record(tmp_path, read_record(run.folder))
+    (tmp_path / "checkpoints").mkdir()
+    target = tmp_path / "checkpoints" / "best.ckpt"
+    if damage == "truncated":
+        target.write_bytes((run.folder / "checkpoints" / "best.ckpt").read_bytes()[:1000])
+    elif damage == "pickled code":
+        torch.save({"state_dict": Evil(str(tmp_path / "ran"))}, target)
+    with pytest.raises(RequestError, match=r"best\.ckpt cannot be read"):
+        load_run(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["{run}", "nowhere.png"], "nowhere.png: not there"),
+        (["{run}/..", "{images}"], "it is a sweep: name one of its runs"),
+        (["{run}", "{images}", "--format", "jsn"], "did you mean 'json'"),
+        (["{run}", "{images}", "--top", "0"], "--top must be at least 1"),
+        (["{run}", "{images}", "--weights", "first"], "best, last"),
+        (["{run}"], "IMAGE"),
+    ],
+)
+def test_a_wrong_request_is_told_in_a_line(run, arguments, says, capsys):
+    filled = [text.format(run=run.folder, images=run.images) for text in arguments]
+    assert main(["predict", *filled]) == 2
+    assert says in capsys.readouterr().err

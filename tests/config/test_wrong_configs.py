@@ -1,0 +1,134 @@
+"""Hundreds of wrong configurations: each is told in one line that names the key, before any work starts.
+
+What is wrong for a key is told here by the kind of its default, or by name where that is not enough.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import SMALL
+from hydra.errors import HydraException
+
+from cnnbench.config.compose import compose, explain, groups, resolved, unknown_key
+from cnnbench.config.schema import check_values
+from cnnbench.config.settings import flatten
+from cnnbench.sweep.plan import plan
+from cnnbench.training import preflight
+from cnnbench.utils.errors import RequestError
+
+NOT_A_NUMBER: list[Any] = ["abc", [[1]], {}, math.nan, math.inf, "1e", True]
+WRONG: dict[type, list[Any]] = {
+    bool: ["maybe", 2, None, []],
+    int: [*NOT_A_NUMBER, -1, 1.5, None],
+    float: [*NOT_A_NUMBER, -1e9, None],
+    str: ["abcx", 3.5, ["abc"], None],
+    list: ["abc", {}, [None], [[1]], [-1]],
+    type(None): [[], {}],
+}
+TEXT: list[Any] = [3.5, ["abc"], None, {}]
+NULL_IS_RIGHT: list[Any] = ["abc", [[1]], {}, math.nan, math.inf, -1, True]
+BY_NAME: dict[str, list[Any]] = {
+    **dict.fromkeys(("name", "data.path", "data.root", "data.cache", "logger.name", "logger.version"), TEXT),
+    **dict.fromkeys(("checkpoint.minutes", "divergence.above"), NULL_IS_RIGHT),
+    **{f"optimizer.{part}{key}": ["maybe", 2, []] for part in ("", "first.", "then.") for key in ("fused", "foreach")},
+    "callbacks.progress.seconds": [*NOT_A_NUMBER, -1, None],
+    "callbacks.progress.minutes": [*NOT_A_NUMBER, -1],
+    "data.mean": [*NOT_A_NUMBER, [], [0.5, 0.5], ["a"]],
+    "model.groups": ["abc", 0, -1, 1.5, [[1]], {}, None],
+    "init_from": [[], {}, 3, ""],
+    "model.weights": [[], {}, 3, "nowhere.pt"],
+    "trainer.devices": ["abc", 0, -1, 1.5, [], {}, None, True],
+}
+OWN_KEYS = set(groups()) - {"experiment", "study"}
+NEEDS = {"image_folder": ["data.path=x"], "npz": ["data.path=x"]}
+
+
+@cache
+def composed(override: str) -> dict[str, Any]:
+    return resolved(compose([override, *NEEDS.get(override.partition("=")[2], [])]))
+
+
+def cases() -> Iterator[tuple[str, str, list[Any]]]:
+    """Each key once: a choice of a group that has it, the key, and wrong values for it."""
+    seen = set()
+    for override in (f"{group}={name}" for group, names in groups().items() for name in names if group in OWN_KEYS):
+        for key, default in flatten(composed(override)).items():
+            if key not in seen and "_target_" not in key and "_partial_" not in key:
+                seen.add(key)
+                yield override, key, BY_NAME.get(key, WRONG[type(default)])
+
+
+CASES = list(cases())
+
+
+def with_value(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(config)
+    node = config
+    *path, last = key.split(".")
+    for name in path:
+        node = node[name]
+    node[last] = value
+    return config
+
+
+@pytest.mark.parametrize(("override", "key", "values"), CASES, ids=[key for _, key, _ in CASES])
+def test_a_wrong_value_is_told_in_a_line_that_names_its_key(override: str, key: str, values: list[Any]) -> None:
+    for value in values:
+        config = with_value(composed(override), key, value)
+        preflight._checked.clear()
+        with pytest.raises(RequestError) as error:
+            check_values(config)
+            preflight.check(config)
+        told = str(error.value)
+        assert "\n" not in told
+        assert key in told or key.split(".")[0] in told or key.split(".")[-1] in told, (value, told)
+
+
+def test_there_are_enough_of_them() -> None:
+    assert sum(len(values) for _, _, values in CASES) > 700
+
+
+def misspelt() -> list[tuple[str, str]]:
+    """Wrong spellings of every key of the defaults, with the right one."""
+    keys = [key for key in flatten(composed("model=lenet_bn")) if "_target_" not in key and "_partial_" not in key]
+    return [(f"{key}{end}", key) for key in keys for end in ("x", "_")] + [(key[:-1], key) for key in keys]
+
+
+def test_a_misspelt_key_is_told_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of the function behind the message, and composed once: some hundred times would take a minute."""
+    whole = compose([])
+    monkeypatch.setattr("cnnbench.config.compose.compose", lambda choices, hydra: whole)
+    for wrong, right in misspelt():
+        told = unknown_key(wrong)
+        assert "did you mean" in told and "\n" not in told, told
+        near = told.partition("did you mean '")[2].partition("'")[0]
+        # a letter may be missing at the end of several keys alike
+        assert near == right or difflib.SequenceMatcher(None, wrong, near).ratio() >= 0.8, (wrong, told)
+
+
+@pytest.mark.parametrize("group", [group for group in groups() if group != "experiment"])
+def test_a_misspelt_choice_is_told_with_the_right_one(group: str) -> None:
+    for choice in groups()[group]:
+        told = explain(HydraException(f"Could not find '{group}/{choice}x'"))
+        assert f"did you mean '{choice}'" in told or choice == "none", told
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "ray"])
+def test_a_sweep_for_gpus_can_be_sent_from_a_machine_without_one(launcher: str, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    asked = ["trainer=gpu", "seed=0,1", f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path / 's'}", *SMALL[:2]]
+    assert len(plan(asked, sweep=True).left() or ()) == 2
+    with pytest.raises(RequestError, match="gpu"):
+        plan([text for text in asked if "launcher" not in text], sweep=True)
+    with pytest.raises(RequestError, match="too small"):  # the rest is checked as ever
+        plan([*asked, "model.kernels=13"], sweep=True)

@@ -1,0 +1,249 @@
+"""Sweeps that go on where they stopped, share a folder, and outlive their runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, SMALL, cnnbench, config
+from same import differences
+
+from cnnbench.analysis.runs import collect
+from cnnbench.cli.main import main
+from cnnbench.sweep import process as isolate
+from cnnbench.sweep.plan import own_folder, plan
+from cnnbench.training.train import train
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_record
+from cnnbench.utils.run_dir import is_locked
+
+QUIET = [*SMALL, "logger=none", "callbacks.progress.seconds=1000"]
+PATH = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+
+
+def statuses(folder: Path) -> dict[int | None, str]:
+    return {run.seed: run.status for run in collect([folder])}
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """A command that goes on in the background, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cnnbench", *arguments],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": PATH}, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+ENDS = {1: "failed", 2: "diverged", 3: "failed", 4: "failed"}
+TOLD = ("it went off", "not finite in epoch 1", "killed by SIGKILL", "sweep.timeout", "cnnbench resume s")
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    return ["+callbacks.f._target_=faults.Fault", f"+callbacks.f.{text}", f"+callbacks.f.folder='{folder}'"]
+
+
+def test_no_end_of_a_run_is_the_end_of_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
+    assert main(["-m", *asked, "sweep.timeout=0.25", "hydra.sweep.dir=s"]) == 1
+    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
+    output = capfd.readouterr().out
+    assert all(told in output for told in TOLD), output
+    before = (tmp_path / "s" / "seed=0" / "result.json").read_bytes()
+    # the failed ones are repeated only when that is asked for
+    assert main(["resume", "s"]) == 1
+    told = capfd.readouterr().out
+    assert "2 finished, 4 failed or diverged" in told and "0 to do" in told
+    assert statuses(tmp_path / "s") == {0: "completed", 5: "completed", **ENDS}
+    assert main(["resume", "s", "sweep.repeat_failed=true", "sweep.timeout=null"]) == 0
+    assert statuses(tmp_path / "s") == dict.fromkeys(range(6), "completed")
+    assert (tmp_path / "s" / "seed=0" / "result.json").read_bytes() == before
+    for seed, status in ENDS.items():
+        assert [end["status"] for end in read_record(tmp_path / "s" / f"seed={seed}")["attempts"]] == [status]
+
+
+def write_what_is_imported(path: Path) -> None:
+    path.write_text("\n".join(sys.modules))
+
+
+def test_the_process_of_a_run_has_everything_imported(tmp_path: Path) -> None:
+    process = isolate.context().Process(target=write_what_is_imported, args=(tmp_path / "modules",))
+    process.start()
+    process.join()
+    assert {"cnnbench.training.train", "cnnbench.training.figures", "lightning.pytorch"} <= set(
+        (tmp_path / "modules").read_text().split()
+    )
+
+
+def write_its_server(path: Path, deeper: bool) -> None:
+    if deeper:
+        process = isolate.context().Process(target=write_its_server, args=(path / "another", False))
+        process.start()
+        process.join()
+    path.mkdir(exist_ok=True)
+    (path / "server").write_text(str(os.getppid()))
+
+
+def test_the_processes_of_a_run_come_from_the_server_that_it_comes_from(tmp_path: Path) -> None:
+    process = isolate.context().Process(target=write_its_server, args=(tmp_path, True))
+    process.start()
+    process.join()
+    assert (tmp_path / "another" / "server").read_text() == (tmp_path / "server").read_text()
+
+
+@pytest.mark.parametrize("launcher", ["parallel", "joblib"])
+def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> None:
+    here = tmp_path / "o'brien"  # a path that has to be quoted
+    here.mkdir()
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
+    done = cnnbench(
+        "-m", *asked, f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", "sweep.timeout=0.25",
+        "hydra.sweep.dir=s", cwd=here, check=1, fresh=launcher == "joblib", PYTHONPATH=PATH,
+    )  # fmt: skip
+    assert statuses(here / "s") == {0: "completed", 5: "completed", **ENDS}
+    assert all(told in done.stdout for told in TOLD), done.stdout
+    assert "6/6 done, 4 failed" in done.stdout and "| train loss" not in done.stdout  # one line, no run's own
+    assert "epoch 2/2" in (here / "s" / "seed=0" / "output.log").read_text()
+
+
+def test_a_single_run_can_be_given_a_time_limit_and_a_second_try(tmp_path: Path) -> None:
+    hangs = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.how=hang", f"+callbacks.f.folder='{tmp_path}'"]
+    environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    asked = [*QUIET, *hangs, "sweep.timeout=0.03", "sweep.retries=1", "hydra.run.dir=run"]
+    done = cnnbench(*asked, cwd=tmp_path, check=0, **environ)
+    assert "it had not ended after 0.03 minutes (sweep.timeout)" in done.stdout and "trying again" in done.stdout
+    assert read_record(tmp_path / "run")["status"] == "completed"
+
+
+def test_a_killed_worker_takes_no_run_with_it(tmp_path: Path) -> None:
+    """joblib gives up with the runs that it has left; the sweep starts it again for those."""
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_parent}"), "seed=range(4)", "hydra.launcher.n_jobs=2"]
+    done = cnnbench(
+        "-m", *asked, "hydra/launcher=joblib", "hydra.sweep.dir=s", cwd=tmp_path, check=0, fresh=True, PYTHONPATH=PATH
+    )
+    assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
+    assert "going on with what it has left" in done.stdout
+
+
+def test_a_failed_run_is_tried_again_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", *QUIET, *faults(tmp_path, "how=exit"), "sweep.retries=1", "hydra.sweep.dir=s"]) == 0
+    told = capfd.readouterr().out
+    assert "ended itself with status 3" in told and "trying again" in told
+
+
+def test_a_sweep_that_grew_runs_the_new_cells_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    count = ["+callbacks.count._target_=faults.Count", f"+callbacks.count.file='{tmp_path / 'began'}'"]
+    command = ["-m", *QUIET, *count, "sweep.isolate=false", "hydra.sweep.dir=s"]
+    assert main([*command, "optimizer=sgd,adam"]) == 0
+    assert main([*command, "optimizer=sgd,adam"]) == 0
+    assert "2 runs: 2 finished, 0 to do" in capsys.readouterr().out
+    assert main([*command, "optimizer=adam,sgd", "seed=0,1"]) == 0  # which also names the folders in another way
+    assert "4 runs: 2 finished, 2 to do" in capsys.readouterr().out
+    assert Counter((tmp_path / "began").read_text().split()) == {"0": 2, "1": 2}
+    assert len(collect([tmp_path / "s"])) == 4
+    # another configuration whose folder would have the name of a finished one
+    assert main([*command, "optimizer=sgd,adam", "trainer.max_epochs=1"]) == 0
+    folders = {path.name for path in (tmp_path / "s").iterdir() if path.is_dir()}
+    assert {"optimizer=sgd", "optimizer=sgd_2"} <= folders and len(collect([tmp_path / "s"])) == 6
+    # all the commands together
+    assert main(["resume", "s"]) == 0
+    assert "6 runs: 6 finished, 0 to do" in capsys.readouterr().out
+
+
+def test_two_processes_on_one_folder_share_its_runs(tmp_path: Path) -> None:
+    count = ["+callbacks.count._target_=faults.Count", f"+callbacks.count.file='{tmp_path / 'began'}'"]
+    command = ["-m", *QUIET, *count, "seed=range(6)", "hydra.sweep.dir=s"]
+    both = [start(*command, cwd=tmp_path) for _ in range(2)]
+    told = [process.communicate(timeout=300)[0] for process in both]
+    assert Counter((tmp_path / "began").read_text().split()) == {str(seed): 1 for seed in range(6)}, told
+    assert set(statuses(tmp_path / "s").values()) == {"completed"}
+
+
+def test_control_c_ends_a_sweep_in_good_order_and_resume_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [
+        *SMALL,
+        "logger=none",
+        "trainer.max_epochs=60",
+        "optimizer=adam",
+        "model.hidden=[16]",
+        "model.dropout=0.3",
+    ]
+    process = start("-m", *asked, "seed=0,1", "hydra.sweep.dir=s", cwd=tmp_path)
+    wait_for(tmp_path / "s" / "seed=0" / "metrics.csv", process)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "`cnnbench resume s` goes on" in told
+    assert statuses(tmp_path / "s") == {0: "interrupted"}
+    monkeypatch.chdir(tmp_path)
+    assert main(["resume", "s"]) == 0
+    assert statuses(tmp_path / "s") == {0: "completed", 1: "completed"}
+    resumed = tmp_path / "s" / "seed=0"
+    assert read_record(resumed)["attempts"][0]["status"] == "interrupted"
+    train(config(*asked, base=[]), tmp_path / "whole")
+    assert not differences(tmp_path / "whole", resumed)
+
+
+def test_control_c_twice_ends_at_once_even_a_run_that_hangs(tmp_path: Path) -> None:
+    process = start("-m", *QUIET, *faults(tmp_path, "how=hang"), "seed=0", "hydra.sweep.dir=s", cwd=tmp_path)
+    wait_for(tmp_path / "seed0", process)
+    process.send_signal(signal.SIGINT)
+    while "again stops at once" not in (process.stdout.readline() if process.stdout else ""):
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == -signal.SIGINT
+    (run,) = collect([tmp_path / "s"])
+    while is_locked(run.path):  # its process ends soon after
+        time.sleep(0.1)
+    assert main(["resume", f"{tmp_path / 's'}"]) == 0
+    assert statuses(tmp_path / "s") == {0: "completed"}
+
+
+def test_two_sweeps_of_the_same_second_have_a_folder_each(tmp_path: Path) -> None:
+    assert [own_folder(tmp_path / "now").name for _ in range(3)] == ["now", "now_2", "now_3"]
+
+
+def test_a_search_or_a_single_run_has_no_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plan([*QUIET, "hydra.run.dir=x"], sweep=False).left() is None
+    with pytest.raises(RequestError, match=r"sweep\.isolate"):
+        plan([*QUIET, "sweep.timeout=1", "sweep.isolate=false"], sweep=True)
+
+
+def test_cells_that_differ_in_speed_alone_are_all_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = plan([*QUIET, "steps_per_execution=1,2", "seed=0,1"], sweep=True)
+    assert len(asked.left() or ()) == 4 and len({cell.folder for cell in asked.cells or ()}) == 4
+
+
+def test_the_commands_of_a_sweep_are_kept_once(tmp_path: Path) -> None:
+    from cnnbench.sweep.commands import keep, read
+
+    for overrides in (["seed=0,1"], ["seed=0,1", "hydra.sweep.dir=elsewhere"], ["seed=0,1,2"]):
+        keep(tmp_path, ["-m"], overrides)
+    assert [command["overrides"] for command in read(tmp_path)] == [["seed=0,1"], ["seed=0,1,2"]]
+    (tmp_path / "sweep.json").write_text(json.dumps([{}]))
+    with pytest.raises(RequestError, match="cannot be read"):
+        read(tmp_path)
