@@ -64,16 +64,7 @@ def analyse(
     versus: str | None = None,
     ignore: Iterable[str] = (),
 ) -> Analysis:
-    """Analyse ``runs``.
-
-    Args:
-        runs: of any status.
-        baseline: names one configuration (``Grid.find``).
-        objective: orders the configurations; by default the runs' own.
-        metric: is compared; by default the test set's of the objective's kind.
-        size: true difference for which the needed seeds are told.
-        run, versus: folder names of runs, for their confusion matrices.
-        ignore: factors to average over.
+    """Analyse ``runs``, of any status; the options are ``cnnbench.analysis.report.write.Options``.
 
     Raises:
         RequestError: nothing has one of these names.

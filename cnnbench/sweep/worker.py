@@ -21,7 +21,7 @@ from cnnbench.sweep.gpus import own_gpus
 from cnnbench.sweep.process import ENOUGH, Job, exit_with_parent, run_isolated
 from cnnbench.sweep.run_summary import beginning, ending
 from cnnbench.utils.console import print_info, print_result
-from cnnbench.utils.environment import available_cores
+from cnnbench.utils.environment import available_cores, is_one_of_several_ranks
 from cnnbench.utils.record import RECORD_FILE, Record, read_record
 from cnnbench.utils.run_dir import LockedError
 from cnnbench.utils.signals import stop_requested
@@ -85,7 +85,8 @@ def _do(job: Job, elsewhere: bool) -> float | None:
         return None
     try:
         options = job.config["sweep"]
-        record = run(job, isolate=options["isolate"] and (sweeping or can_end(options)))
+        isolate = options["isolate"] and (sweeping or can_end(options)) and not is_one_of_several_ranks()
+        record = run(job, isolate)
     except LockedError:
         print_result("  another process is running this")
         return None

@@ -166,6 +166,7 @@ def test_selection_on_the_test_set_stands_on_top(runs):
 
 def test_the_report_of_failures_alone(runs):
     runs.add(failed(["seed=0"]))
+    runs.add(failed(["seed=0", "optimizer=sgd"]))
     runs.unfinished(["seed=1"])
     text = made(runs)
     Page(text)
