@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cnnbench.analysis.report.text import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.studies.budget import common_overrides, is_short
 from cnnbench.analysis.studies.claims import judge, rows_of
@@ -128,13 +129,10 @@ def terminal_table(study: Study, part: Part) -> str:
     heads = ["row", *(name for column in study.columns for name in (column.heading, "ours", "")), "n"]
     body = [_terminal_line(line) for line in part.table]
     keep = [place for place in range(len(heads)) if any(row[place].strip("–") for row in body)]  # noqa: RUF001
-    table = [[row[place] for place in keep] for row in [heads, *body]]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    lines.insert(1, "-" * len(max(lines, key=len)))
+    headers, *rows = [[row[place] for place in keep] for row in [heads, *body]]
     verdicts = [f"{j.verdict:<{len(NO_VERDICT)}} {j.claim.says}  {j.evidence}" for j in part.judgements]
     refused = [f"not run here: {refusal(line)}" for line in part.table if line.refused]
-    return "\n".join([title(study, part), "", *lines, "", *refused, *verdicts])
+    return "\n".join([title(study, part), "", text_table(headers, rows), "", *refused, *verdicts])
 
 
 def _terminal_line(line: Line) -> list[str]:
