@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from cnnbench.config.compose import CONFIG_DIR, compose, resolved
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.utils.errors import one_of
 
 FORMS = ("published", "corrected")
