@@ -21,7 +21,7 @@ from typing import Any
 from helpers import config
 from same import differences
 
-from cnnbench.config.compose import groups
+from cnnbench.config.groups import groups
 from cnnbench.sweep.process import Job, _work, context, warm_up
 from cnnbench.utils.record import read_record
 

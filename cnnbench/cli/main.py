@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with verbosity(level):
             return _run(arguments)
     except SystemExit as end:  # argparse, after its help
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):  # which Python prints
+            raise
+        return int(end.code or 0)
     except RequestError as error:
         if os.environ.get(TRACEBACK) == "1":
             raise

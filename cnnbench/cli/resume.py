@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from cnnbench.config.overrides import quoted
-from cnnbench.config.settings import NO_RESULT, with_current_targets
+from cnnbench.config.settings import changes_result, with_current_targets
 from cnnbench.sweep import commands
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
@@ -44,7 +44,7 @@ def resume(arguments: Sequence[str]) -> int:
     folder, more = _folder(arguments, "resume", "a run or a sweep")
     for text in more:
         key = text.partition("=")[0].lstrip("+~")
-        if not text.startswith("hydra") and not any(key == name or key.startswith(f"{name}.") for name in NO_RESULT):
+        if not text.startswith("hydra") and changes_result(key):
             raise RequestError(f"{text} changes the result: a run goes on as it began (start a new one instead)")
     if (folder / commands.FILE).exists():
         *earlier, newest = commands.read(folder)
@@ -113,7 +113,9 @@ def rerun(arguments: Sequence[str]) -> int:
 
 
 def _folder(arguments: Sequence[str], verb: str, what: str) -> tuple[Path, list[str]]:
-    if not arguments or "=" in arguments[0]:
+    if not arguments or (
+        "=" in arguments[0] and not Path(arguments[0]).is_dir()
+    ):  # runs of a sweep have it in their names
         raise RequestError(f"cnnbench {verb} needs the folder of {what}")
     folder = Path(arguments[0])
     if not folder.is_dir():

@@ -7,7 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-# Hydra's own launcher and sweeper, which have no YAML here
+PLUGINS = ("hydra/launcher", "hydra/sweeper")
+# those of Hydra itself, which are the choice ``basic`` and have no YAML here
 BASIC = {
     "hydra/launcher": "One run after the other.",
     "hydra/sweeper": "A grid: every combination of what commas separate.",
@@ -26,11 +27,12 @@ def groups() -> dict[str, list[str]]:
 
 def plugins() -> dict[str, list[str]]:
     """Hydra's launchers and sweepers that a sweep can be run by, as ``groups``."""
-    return {kind: ["basic", *sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml"))] for kind in BASIC}
+    names = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in PLUGINS}
+    return {kind: ["basic", *names[kind]] if kind in BASIC else names[kind] for kind in PLUGINS}
 
 
 def read_yaml(group: str, choice: str) -> str:
     """The text of a choice's YAML; for what is Hydra's own a comment."""
-    if choice == "basic" and group in BASIC:
+    if choice == "basic":
         return f"# {BASIC[group]}"
     return (CONFIG_DIR / group / f"{choice}.yaml").read_text(encoding="utf-8").rstrip()

@@ -181,8 +181,9 @@ def through_hydra(arguments: Sequence[str]) -> None:
 
 def finish(folder: Path, interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when every run completed, else 1."""
-    from cnnbench.analysis import leaderboard
+    from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
+    from cnnbench.analysis.report.text import leaderboard_text
     from cnnbench.analysis.runs import collect
 
     try:
@@ -190,7 +191,7 @@ def finish(folder: Path, interrupted: bool = False) -> int:
     except RequestError:  # stopped before the first began
         runs = []
     else:
-        print_result(f"\n{leaderboard.to_text(leaderboard.build(runs))}\n")
+        print_result(f"\n{leaderboard_text(build(runs))}\n")
     if interrupted:
         print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         return 1

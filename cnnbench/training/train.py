@@ -31,11 +31,9 @@ from cnnbench.training.callbacks import (
     Resume,
     StopWhenDiverged,
     TensorBoardCallback,
-    tensorboard,
 )
-from cnnbench.training.callbacks.final_figures import agreement
-from cnnbench.training.callbacks.hparams import log_hparams
 from cnnbench.training.callbacks.resume import resumable, session
+from cnnbench.training.callbacks.tensorboard import log_hparams
 from cnnbench.training.distributed import (
     broadcast_json,
     external_launch,
@@ -43,9 +41,11 @@ from cnnbench.training.distributed import (
     launch_ranks,
     mute,
 )
+from cnnbench.training.event_files import delete_event_files
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
+from cnnbench.training.predictions import agreement_with_cpu
 from cnnbench.training.preflight import silence_libraries
 from cnnbench.training.recording import record_end, recorded
 from cnnbench.utils.console import print_info, print_result
@@ -178,7 +178,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         resume,
     ]
     if resumed is None and (launched is None or launched.global_rank() == 0):
-        tensorboard.remove_events(folder)
+        delete_event_files(folder)
     trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, launched)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": ranks}
 
@@ -204,7 +204,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
     record["per_class"] = {"classes": data.classes, **recalls}
     figures.finish(trainer, classifier, matrices)
-    record["agreement_with_cpu"] = agreement(classifier, data, trainer.strategy.root_device)
+    record["agreement_with_cpu"] = agreement_with_cpu(classifier, data, trainer.strategy.root_device)
     log_hparams(trainer, record)
     record["status"] = "completed"
 
