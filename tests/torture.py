@@ -22,7 +22,9 @@ from helpers import config
 from same import differences
 
 from cnnbench.config.compose import groups
-from cnnbench.sweep.process import Job, _work, context, warm_up
+from cnnbench.sweep.process import start as start_process
+from cnnbench.sweep.process import warm_up
+from cnnbench.sweep.worker import Job, work
 from cnnbench.utils.record import read_record
 
 BASE = [
@@ -63,15 +65,7 @@ def combinations(rng: random.Random) -> list[list[str]]:
 def start(folder: Path, asked: list[str]) -> Any:
     """A process that runs; forked from a server that has imported everything, so that most of its time is the run's."""
     job = Job(config(*asked, base=BASE), folder, asked, {})
-    process = context().Process(target=_silent, args=(job, {**os.environ}))
-    process.start()
-    return process
-
-
-def _silent(job: Job, environ: dict[str, str]) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(1, 2)
-    _work(job, environ)
+    return start_process(work, job, {**os.environ}, Path(os.devnull))
 
 
 def finish(folder: Path, asked: list[str]) -> float:

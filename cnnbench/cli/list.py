@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.config.compose import BASIC, CONFIG_DIR, compose, groups, plugins
+from cnnbench.config.compose import BASIC, CONFIG_DIR, PLUGINS, compose, groups, plugins
 from cnnbench.config.settings import flatten, show
 from cnnbench.utils.errors import RequestError, one_of
 
@@ -47,8 +47,8 @@ def listing(asked: Sequence[str] = (), colour: bool = False) -> str:
         one_of("group", group, known)
         if choice:
             one_of(group, choice, known[group])
-        if choice == "basic" and group in BASIC:
-            parts.append(f"{_painted(name, BOLD, colour)}\n  {BASIC[group]}")
+        if choice == "basic":
+            parts.append(f"{_painted(name, BOLD, colour)}\n  {BASIC}")
         elif choice:
             parts.append(_choice(group, choice, chosen, by_hand, colour))
         else:
@@ -60,8 +60,8 @@ def listing(asked: Sequence[str] = (), colour: bool = False) -> str:
 
 def headline(group: str, choice: str) -> str:
     """The first comment of a choice's YAML, after what is addressed to Hydra."""
-    if choice == "basic" and group in BASIC:
-        return BASIC[group]
+    if choice == "basic":
+        return BASIC
     with (CONFIG_DIR / group / f"{choice}.yaml").open(encoding="utf-8") as file:
         return next((line.lstrip("# ").strip() for line in file if not line.startswith("# @package")), "")
 
@@ -72,7 +72,7 @@ def _choice(group: str, choice: str, chosen: Sequence[str], by_hand: Mapping[str
     if "# @package _global_" in text:  # it sets keys of other groups: its text says which
         return text
     place = group.replace("/", ".")
-    whole = compose([item for item in chosen if not item.startswith("experiment=")], hydra=group in BASIC)
+    whole = compose([item for item in chosen if not item.startswith("experiment=")], hydra=group in PLUGINS)
     node = OmegaConf.select(whole, place)
     # what others are computed from is in the whole; what must be given stays ???
     plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else {}

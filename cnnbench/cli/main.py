@@ -21,28 +21,12 @@ ASKING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", 
 
 def train(arguments: Sequence[str]) -> int:
     """Train once, or sweep with -m."""
-    from cnnbench.cli.completion import LINE, complete
     from cnnbench.sweep.launcher import launch, through_hydra
 
-    if any(text.startswith("query=") for text in arguments) and LINE in os.environ:
-        complete(VERBS, lambda: through_hydra(arguments))
-        return 0
     if any(text.partition("=")[0] in ASKING for text in arguments):
-        through_hydra(_of_one_run(arguments))
+        through_hydra()
         return 0
     return launch(arguments)
-
-
-def _of_one_run(arguments: Sequence[str]) -> list[str]:
-    """The same for the first run of a sweep, for Hydra answers questions about single runs alone."""
-    if not {"-m", "--multirun"} & {*arguments}:
-        return list(arguments)
-    from cnnbench.config.compose import expand_globs
-    from cnnbench.sweep.search_space import corners
-
-    overrides = [text for text in arguments if "=" in text and not text.startswith("-")]
-    others = [text for text in arguments if text not in (*overrides, "-m", "--multirun")]
-    return [*others, *corners(expand_globs(overrides))[0]]
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -82,16 +66,16 @@ def find_lr(arguments: Sequence[str]) -> int:
 
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a stopped run or sweep."""
-    from cnnbench.cli.resume import resume as go_on
+    from cnnbench.cli.resume import main as run
 
-    return go_on(arguments)
+    return run(arguments)
 
 
 def rerun(arguments: Sequence[str]) -> int:
     """Run a finished run again and say whether the result is the same."""
-    from cnnbench.cli.resume import rerun as repeat
+    from cnnbench.cli.rerun import main as run
 
-    return repeat(arguments)
+    return run(arguments)
 
 
 def browse(arguments: Sequence[str]) -> int:

@@ -79,13 +79,13 @@ def refusals(
     Raises:
         RequestError: an override is wrong, which is no matter of the row.
     """
-    from cnnbench.sweep.plan import plan
+    from cnnbench.sweep.launcher import launch
 
     found = {}
     for row in rows:
         check_values(resolved(compose([f"experiment={study}/{row}", f"study.form={form}", *overrides])))
         try:
-            plan(_sweep(study, [row], form, seeds, overrides, folder)[1:], sweep=True)
+            launch([*_sweep(study, [row], form, seeds, overrides, folder), "hydra.sweeper.dry_run=true"])
         except RequestError as error:
             found[row] = str(error)
     return found

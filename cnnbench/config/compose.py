@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -21,18 +22,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.settings import NO_RESULT, flatten, version_1_target, with_current_targets
-from cnnbench.sweep.gpus import drawn_together, runs_at_once
+from cnnbench.utils.environment import runs_at_once
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 PACKAGE = Path(__file__).parent.parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 VERSION_BASE = "1.3"
-# what Hydra's own launcher and sweeper do, which have no YAML here
-BASIC = {
-    "hydra/launcher": "One run after the other.",
-    "hydra/sweeper": "A grid: every combination of what commas separate.",
-}
+PLUGINS = ("hydra/launcher", "hydra/sweeper")
+BASIC = "One run after the other, all in this process."  # what Hydra's own launcher does, which has no YAML here
 
 
 # the presets of launchers have the names of the plugins' own, which they replace
@@ -57,6 +55,14 @@ def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
     return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
 
 
+def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
+    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``), and where that is a
+    cluster's affair a fifth of all, so that most can learn from those before."""
+    if n_jobs is not None:
+        return n_jobs
+    return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
+
+
 def run_folder(name: str) -> str:
     """A folder name from a run's overrides: no separators, no surprises, at most 120 characters."""
     safe = re.sub(r"[^\w.,=+\-\[\]]+", "-", name).strip("-.") or "run"
@@ -78,8 +84,8 @@ def groups() -> dict[str, list[str]]:
 
 def plugins() -> dict[str, list[str]]:
     """Hydra's launchers and sweepers that a sweep can be run by, as ``groups``."""
-    presets = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in BASIC}
-    return {kind: ["basic", *names] for kind, names in presets.items()}
+    presets = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in PLUGINS}
+    return {**presets, "hydra/launcher": ["basic", *presets["hydra/launcher"]]}
 
 
 def choices_told() -> str:
@@ -105,9 +111,7 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             return hydra_compose("config", overrides=list(overrides), return_hydra_config=hydra)
     except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(
-            explain(error, [text for text in overrides if text.partition("=")[0] in (*groups(), *BASIC)])
-        ) from error
+        raise RequestError(explain(error, overrides)) from error
 
 
 def expand_globs(overrides: Sequence[str]) -> list[str]:
@@ -145,24 +149,29 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         RequestError: an override cannot be read, or is no grid (an interval).
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    values: dict[str, list[str]] = {}
     try:
-        with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
-            loader = GlobalHydra.instance().config_loader()
-            parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
-            return BasicSweeper.split_arguments(parsed, None)[0]
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            key = override.get_key_element()
+            if override.is_interval_sweep():
+                raise RequestError("an interval is for a search: add hydra/sweeper=optuna")
+            found = override.sweep_string_iterator() if override.is_sweep_override() else None
+            values[key] = [f"{key}={text}" for text in found or [override.get_value_element_as_str()]]
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(explain(error)) from error
+    return [list(run) for run in product(*values.values())]
 
 
-def explain(error: BaseException, choices_made: Sequence[str] = ()) -> str:
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """One line for an error of Hydra or OmegaConf: what is wrong, and the nearest right name.
 
     Args:
-        choices_made: the overrides that choose from groups; they decide which keys there are.
+        overrides: that were given; those that choose from groups decide which keys there are.
     """
+    chosen = [text for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
+    choices_made = [re.sub(r",.*", "", text) for text in chosen]  # of several values the first
     told, link = [], error
     while link is not None:  # Hydra often says the what, and its cause the why
         told.append(" ".join(str(link).split()))
@@ -180,8 +189,6 @@ def explain(error: BaseException, choices_made: Sequence[str] = ()) -> str:
         return f"{match[1]} has no default: give {match[1]}=..."
     if match := re.search(r"Interpolation key '([^']+)' not found.*?full_key: ([\w.]+)", text):
         return f"{match[2]} refers to ${{{match[1]}}}, which is not a key of the configuration"
-    if "does not support sweep type : INTERVAL_SWEEP" in text:
-        return "an interval is for a search: add hydra/sweeper=optuna"
     return text
 
 
@@ -205,7 +212,7 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
 
 def _having(group: str, key: str) -> list[str]:
     """The launchers or sweepers that have this key, as overrides."""
-    choices = plugins().get(group, [])[1:]
+    choices = [choice for choice in plugins().get(group, ()) if choice != "basic"]
     return [f"{group}={choice}" for choice in choices if key in OmegaConf.load(CONFIG_DIR / group / f"{choice}.yaml")]
 
 
@@ -216,11 +223,12 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         RequestError: an interpolation points nowhere.
     """
     try:
-        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise RequestError(explain(error)) from error
     assert isinstance(plain, dict)
-    return with_current_targets({str(key): value for key, value in plain.items() if key != "hydra"})
+    return with_current_targets({str(key): value for key, value in plain.items()})
 
 
 def fingerprint(config: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.sweep.optuna_search import PRUNERS, SAMPLERS
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 Check = tuple[Callable[[Any], bool], str]
@@ -115,6 +114,7 @@ VALUES: dict[str, Check] = {
     "sweep.retries": _whole(0),
     "sweep.runs_per_gpu": _whole(1),
     "sweep.repeat_failed": TRUTH,
+    "sweep.earlier": TRUTH,
     "data.seed": _whole(0),
     "data.path": TEXT,
     "data.root": TEXT,
@@ -174,10 +174,11 @@ JOBS: Check = (
 # Of Hydra's own node: options of launchers and sweepers, where the chosen ones have them.
 OF_HYDRA: dict[str, Check] = {
     "hydra.launcher.n_jobs": JOBS,
+    "hydra.sweeper.dry_run": TRUTH,
     "hydra.sweeper.n_trials": _whole(1),
     "hydra.sweeper.at_a_time": JOBS,  # as launcher.n_jobs says, unless it is given
-    "hydra.sweeper.sampler": _one_of(*SAMPLERS),
-    "hydra.sweeper.pruner": _one_of(*PRUNERS),
+    "hydra.sweeper.sampler": _one_of("tpe", "random", "qmc"),
+    "hydra.sweeper.pruner": _one_of("median", "halving", "none"),
     "hydra.sweeper.startup_trials": _whole(0),
     "hydra.sweeper.seed": _whole(0),
 }

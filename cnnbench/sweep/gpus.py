@@ -1,79 +1,33 @@
-"""Which GPUs a run of a parallel sweep gets: a place on as many as it takes that no other run of the sweep has."""
+"""Which GPUs a run of a local sweep gets: as many as it takes, with places that no other run of the sweep has."""
 
 from __future__ import annotations
 
-import os
-import platform
-import random
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from cnnbench.utils.environment import cores, gpus
-
-POLL = 0.2  # seconds between two looks for a free place
-ON_A_GPU = ("auto", "gpu", "cuda")  # of trainer.accelerator
-FOLDER = ".gpus"
+from cnnbench.utils.environment import GPU_ACCELERATORS, gpus
 
 
-def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
-    """How many runs this machine takes at a time: ``runs_per_gpu`` a GPU, or without one a run a core."""
-    places = len(gpus()) * runs_per_gpu if accelerator in ON_A_GPU else 0
-    return places or cores()
+class GpuPlaces:
+    """The places on this machine's GPUs, ``runs_per_gpu`` on each."""
 
+    def __init__(self, runs_per_gpu: int) -> None:
+        self.free = dict.fromkeys(gpus(), runs_per_gpu)
 
-def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
-    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``), and where that is a
-    cluster's affair a fifth of all, so that most can learn from those before."""
-    if n_jobs is not None:
-        return n_jobs
-    return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
+    def take(self, trainer: Mapping[str, Any]) -> list[str] | None:
+        """Places for a run with these settings, on the GPUs that have the most; None where it has to wait for others,
+        an empty list where there is nothing to choose."""
+        if len(self.free) < 2 or trainer["accelerator"] not in GPU_ACCELERATORS or isinstance(trainer["devices"], list):
+            return []
+        count = len(self.free) if trainer["devices"] == "auto" else min(trainer["devices"], len(self.free))
+        chosen = sorted(self.free, key=lambda name: -self.free[name])[:count]
+        if not all(self.free[name] for name in chosen):
+            return None
+        for name in chosen:
+            self.free[name] -= 1
+        return [name for name in self.free if name in chosen]
 
-
-@contextmanager
-def own_gpus(sweep: Path, config: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Hold a place on each of ``trainer.devices`` GPUs for a run of this configuration; waits until there are so many.
-
-    The places are locked files in the sweep's folder, which a killed process lets go of, so any launcher that has its
-    workers on one machine spreads its runs. GPUs fill evenly: the second place of one is taken after the first of all.
-
-    Yields:
-        The environment variables of the run's process: CUDA_VISIBLE_DEVICES; none where there is nothing to choose.
-    """
-    names, trainer = gpus(), config["trainer"]
-    if len(names) < 2 or trainer["accelerator"] not in ON_A_GPU or isinstance(trainer["devices"], list):
-        yield {}
-        return
-    wanted = len(names) if trainer["devices"] == "auto" else min(trainer["devices"], len(names))
-    folder = sweep / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    places = [(place, name) for place in range(config["sweep"]["runs_per_gpu"]) for name in names]
-    taken: dict[str, int] = {}  # GPUs, and the handles of the locks on them
-    try:
-        while len(taken) < wanted:
-            for place, name in places:
-                if len(taken) < wanted and name not in taken and (handle := _take(folder, place, name)) is not None:
-                    taken[name] = handle
-            if len(taken) < wanted:  # another run may have, and wait for, the others
-                while taken:
-                    os.close(taken.popitem()[1])
-                time.sleep(POLL * (1 + random.random()))
-        yield {"CUDA_VISIBLE_DEVICES": ",".join(name for name in names if name in taken)}
-    finally:
-        for handle in taken.values():
-            os.close(handle)
-
-
-def _take(folder: Path, place: int, name: str) -> int | None:
-    """Lock a place on a GPU: the handle, or None where another run has it."""
-    import fcntl
-
-    handle = os.open(folder / f"{platform.node()}-{name}-{place}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this handle, so that threads count one by one too
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
+    def give_back(self, names: list[str]) -> None:
+        """The run on these GPUs has ended."""
+        for name in names:
+            self.free[name] += 1

@@ -14,7 +14,6 @@ from torch import nn
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.models.fine_tune import classifier_of
-from cnnbench.sweep.gpus import ON_A_GPU
 from cnnbench.training.build import (
     Config,
     build_data,
@@ -30,6 +29,7 @@ from cnnbench.training.machines import machines
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.schedulers import build_scheduler
+from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def check(config: Config) -> None:
 def check_devices(config: Config, devices: int) -> None:
     """Raises RequestError where this run cannot be on so many devices."""
     trainer = config["trainer"]
-    there = torch.cuda.device_count() if trainer["accelerator"] in ON_A_GPU else 0
+    there = torch.cuda.device_count() if trainer["accelerator"] in GPU_ACCELERATORS else 0
     if there and devices > there:
         has = f"{there} GPU{'s' * (there > 1)}"
         raise RequestError(f"trainer.devices={trainer['devices']}, but this machine has {has}")

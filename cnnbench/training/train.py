@@ -32,6 +32,7 @@ from cnnbench.training.callbacks import (
     Diverged,
     Figures,
     History,
+    Pruning,
     Resume,
     StopWhenDiverged,
     TensorBoardCallback,
@@ -167,6 +168,8 @@ def _run(
         keep,
         resume,
     ]
+    if (trial := config["sweep"].get("trial")) is not None:
+        callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
     if resumed is None and not place.rank:
         tensorboard.remove_events(folder)
     trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, place)

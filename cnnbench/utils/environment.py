@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+GPU_ACCELERATORS = ("auto", "gpu", "cuda")  # values of trainer.accelerator that take a GPU where there is one
+
 
 @lru_cache(maxsize=1)
 def code_version() -> tuple[str | None, bool | None]:
@@ -46,6 +48,12 @@ def gpus() -> list[str]:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
+    """How many runs this machine takes at a time: ``runs_per_gpu`` a GPU, or without one a run a core."""
+    places = len(gpus()) * runs_per_gpu if accelerator in GPU_ACCELERATORS else 0
+    return places or cores()
 
 
 def available_cores() -> int:

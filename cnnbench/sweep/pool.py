@@ -1,0 +1,151 @@
+"""Runs on this machine, each in a process of its own, so that its end, whatever it is, is only its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from cnnbench.sweep.gpus import GpuPlaces
+from cnnbench.sweep.process import kill, reason, start
+from cnnbench.sweep.run_summary import ending
+from cnnbench.sweep.worker import LOCKED, NO_RECORD, OUTPUT, Job, work
+from cnnbench.utils import run_dir
+from cnnbench.utils.console import print_result
+from cnnbench.utils.environment import environment
+from cnnbench.utils.record import Record, RecordError, read_record, write_record
+from cnnbench.utils.signals import PREEMPTION_SIGNALS, stop_requested
+
+POLL = 0.1  # seconds between two looks at the clock and at what was asked
+SERVER_DIED = 255  # multiprocessing's exit code of a process whose server was killed
+SERVERS = 3  # that a run may lose
+
+
+@dataclass
+class Waiting:
+    """A run that is to be started: how often it may be tried again, and how often its server has died."""
+
+    job: Job
+    tries: int
+    lost: int = 0
+
+
+@dataclass
+class Running:
+    """A run that goes on: when it is to be ended, and whether it has been told to stop or was ended as too late."""
+
+    started: Waiting
+    process: ForkServerProcess
+    gpus: list[str]
+    deadline: float
+    told: bool = False
+    late: bool = False
+
+
+class Pool:
+    """Runs ``size`` jobs at a time, in their order.
+
+    Args:
+        runs_per_gpu: that share a GPU.
+        ended: called with the folder and the record of each run that has ended.
+        to_files: whether what runs print goes to a file in their folders.
+    """
+
+    def __init__(
+        self, size: int, runs_per_gpu: int, ended: Callable[[Path, Record], None], to_files: bool = False
+    ) -> None:
+        self.size, self.ended, self.to_files = size, ended, to_files
+        self.gpus = GpuPlaces(runs_per_gpu)
+        self.waiting: list[Waiting] = []
+        self.running: list[Running] = []
+
+    def run(self, jobs: Iterable[Job]) -> None:
+        """Run all until they have ended or a stop was asked for; a job is taken when there is a process for it."""
+        left = iter(jobs)
+        more = True
+        while more or self.waiting or self.running:
+            if stop_requested() is not None:
+                more = False
+                self.waiting.clear()
+                self._pass_on_stop()
+            while len(self.running) < self.size and (more or self.waiting):
+                if not self.waiting:
+                    if (job := next(left, None)) is None:
+                        more = False
+                        break
+                    self.waiting.append(Waiting(job, job.config["sweep"]["retries"]))
+                if not self._start():
+                    break
+            wait([one.process.sentinel for one in self.running], timeout=POLL)
+            for one in [one for one in self.running if one.process.exitcode is not None]:
+                self.running.remove(one)
+                self.gpus.give_back(one.gpus)
+                self._end(one)
+            for one in self.running:
+                if not one.late and time.monotonic() > one.deadline:
+                    one.late = True
+                    kill(one.process)
+
+    def _start(self) -> bool:
+        """Start the first that waits; False where its GPUs are taken."""
+        job = self.waiting[0].job
+        if (gpus := self.gpus.take(job.config["trainer"])) is None:
+            return False
+        chosen = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+        output = job.folder / OUTPUT if self.to_files else None
+        process = start(work, job, {**os.environ, **job.environ, **chosen}, output)
+        minutes = job.config["sweep"]["timeout"]
+        deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+        self.running.append(Running(self.waiting.pop(0), process, gpus, deadline))
+        return True
+
+    def _pass_on_stop(self) -> None:
+        """Tell every run once; a preemption signal as it came, for the record."""
+        number = next((one for one in PREEMPTION_SIGNALS if one.name == stop_requested()), signal.SIGTERM)
+        for one in self.running:
+            if not one.told:
+                one.told = True
+                with suppress(ProcessLookupError):
+                    os.kill(one.process.pid or 0, number)
+
+    def _end(self, one: Running) -> None:
+        """Hand on the record of a run that has ended, or let it be tried again."""
+        job, tries, lost = one.started.job, one.started.tries, one.started.lost
+        code = one.process.exitcode or 0
+        if code == LOCKED:
+            print_result(f"  {job.folder.name}: another process is running this")
+            return
+        if code == SERVER_DIED and lost < SERVERS:  # the run may go on, but nobody hears of it any more
+            kill(one.process)
+            while run_dir.is_locked(job.folder):
+                time.sleep(POLL)
+            self.waiting.append(Waiting(job, tries, lost + 1))
+            return
+        late = f"it had not ended after {job.config['sweep']['timeout']} minutes (sweep.timeout)" if one.late else None
+        try:
+            record = failed_record(job, late or reason(code)) if code else read_record(job.folder)
+        except OSError as error:  # what the run did not survive kept its record from being written too
+            print_result(NO_RECORD.format(error=error, folder=job.folder))
+            return
+        if record["status"] == "failed" and tries and stop_requested() is None:
+            print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({tries} left)")
+            self.waiting.append(Waiting(job, tries - 1, lost))
+            return
+        self.ended(job.folder, record)
+
+
+def failed_record(job: Job, why: str) -> Record:
+    """Write the record that a process could not; one that it did write before its end counts."""
+    with run_dir.locked(job.folder):
+        with suppress(FileNotFoundError, RecordError):
+            return read_record(job.folder)
+        record = run_dir.new_record(job.config, job.overrides, job.choices, run_dir.attempts(job.folder))
+        record.update(error={"type": "ProcessEnded", "message": why, "traceback": ""}, environment=environment())
+        write_record(job.folder, record)
+    return record
