@@ -114,6 +114,7 @@ ROWS: dict[str, Callable[..., Train]] = {
     "floor-nchw": partial(floor, channels_last=False),
     "floor-graph": partial(floor, captured=True),
     "cnnbench": cnnbench,
+    "cnnbench-1-step": ours("steps_per_execution=1"),
     "cnnbench-no-graph": ours("cuda_graph=false"),
     "cnnbench-bf16": ours("trainer.precision=bf16-mixed"),
     "cnnbench-compile": ours("compile=true"),
@@ -122,7 +123,7 @@ ROWS: dict[str, Callable[..., Train]] = {
 }
 GPU_ONLY = ("floor-graph", "cnnbench-no-graph")
 DEFAULT = {
-    "cpu": ("floor", "floor-tuned", "cnnbench", "usual"),
+    "cpu": ("floor", "floor-tuned", "cnnbench", "cnnbench-1-step", "usual"),
     "cuda": ("floor", "floor-graph", "cnnbench", "usual"),
 }
 BASE = {"cpu": "floor-tuned", "cuda": "floor-graph"}  # what the others are multiples of

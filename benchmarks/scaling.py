@@ -35,7 +35,7 @@ READ = "from cnnbench.sweep.plan import existing; import pathlib; existing(pathl
 OPEN = """
 import pathlib, resource, time
 from cnnbench.data import cache
-from cnnbench.data.npz import Npz
+from cnnbench.data.sources import Npz
 def opened(path):
     start, cpu = time.perf_counter(), time.process_time()
     found = cache.prepare(Npz(), pathlib.Path(path), None, pathlib.Path(path).with_suffix(".cache"))
@@ -44,7 +44,8 @@ opened({path!r})
 """
 COMPOSE = """
 import time
-from cnnbench.config.compose import compose, expand, resolved
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.overrides import expand
 runs = expand({overrides!r})
 start = time.process_time()
 made = [resolved(compose(run, hydra=True)) for run in runs]
@@ -90,7 +91,8 @@ def report(grids: list[str], folder: Path) -> None:
 
 def make_runs(folder: Path, template: dict[str, Any], counts: list[int]) -> None:
     """Write the run folders of a grid, as the template's run would have left them with these settings and some luck."""
-    from cnnbench.config.compose import fingerprint, run_folder
+    from cnnbench.config.compose import fingerprint
+    from cnnbench.config.resolvers import run_folder
 
     levels = [[round(0.001 * (place + 1), 6) for place in range(count)] for count in counts[:3]] + [range(counts[3])]
     draw = random.Random(0)

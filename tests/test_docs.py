@@ -67,7 +67,7 @@ def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]
     """The command line on a small budget: made-up images for sets that are downloaded, the ends of each grid alone."""
     import cnnbench.cli.reproduce_estimate as estimate
     import cnnbench.sweep.sweep
-    from cnnbench.cli.main import VERBS
+    from cnnbench.cli.main import COMMANDS
     from cnnbench.cli.main import main as run
     from cnnbench.data.sources import Torchvision
 
@@ -89,7 +89,7 @@ def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]
     monkeypatch.setattr("cnnbench.analysis.studies.figures._save", lambda figure, path: path)
 
     def within_budget(arguments: list[str]) -> int:
-        verb = arguments[0] if arguments and arguments[0] in VERBS else "train"
+        verb = arguments[0] if arguments and arguments[0] in COMMANDS else "train"
         more = {"train": BUDGET, "reproduce": BUDGET, "find-lr": [*BUDGET, "--steps", "12"]}.get(verb, [])
         return run([*arguments, *more])
 
@@ -137,7 +137,8 @@ def filled(line: str) -> str:
 
 def composed(arguments: list[str]) -> None:
     """Compose and check every run that a command asks for."""
-    from cnnbench.config.compose import compose, expand, resolved
+    from cnnbench.config.compose import compose, resolved
+    from cnnbench.config.overrides import expand
     from cnnbench.config.schema import check_values
 
     for cell in expand([text for text in arguments if text != "-m"]):

@@ -9,8 +9,7 @@ import pytest
 from helpers import config
 
 import cnnbench
-from cnnbench.analysis.fields import FIELDS
-from cnnbench.cli.main import VERBS
+from cnnbench.cli.main import COMMANDS
 from cnnbench.config.compose import compose, groups
 from cnnbench.config.settings import flatten
 from cnnbench.training.train import train
@@ -63,7 +62,7 @@ def test_a_yaml_gives_its_keys_with_defaults_and_comments(tmp_path: Path) -> Non
 
 def test_every_command_shows_its_help() -> None:
     page = commands.page()
-    for verb in VERBS:
+    for verb in COMMANDS:
         section = page.split(f"\n## {verb}\n")[1].split("\n## ")[0]
         assert f"cnnbench {verb}" in section or verb == "train", verb
     with pytest.raises(ValueError, match="status 2"):
@@ -88,7 +87,7 @@ def test_the_functions_for_python_show_signature_arguments_and_errors() -> None:
 def test_the_fields_of_a_record_are_those_that_a_run_leaves(tmp_path: Path) -> None:
     train(config("trainer.max_epochs=1"), tmp_path)
     left = read_record(tmp_path)
-    opened = {name.split(".")[0] for name in FIELDS if "." in name}  # fields that are told one by one
+    opened = {name.split(".")[0] for name in record.FIELDS if "." in name}  # fields that are told one by one
     names = {f"{key}.{inner}" for key in opened for inner in left[key]} | {key for key in left if key not in opened}
-    assert set(FIELDS) == names
-    assert all(f"`{name}`" in record.page() for name in FIELDS)
+    assert set(record.FIELDS) == names
+    assert all(f"`{name}`" in record.page() for name in record.FIELDS)

@@ -2,21 +2,23 @@
 
 A term's sum of squares is the drop in the residual when it joins a model of all terms that do not contain it (Yates
 1934; "type 2"), tested against the residual of the model with every term. Degrees of freedom are differences of ranks,
-so a missing cell costs the degrees it must, where a formula with one column a level would count too many. Where no cell
-is missing the table is that of ``statsmodels.stats.anova.anova_lm(typ=2)``.
+so a missing cell costs the degrees it must, where ``statsmodels.stats.anova.anova_lm(typ=2)``, which gives the same
+table where no cell is missing, counts too many.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from cnnbench.analysis.statistics import holm
+from cnnbench.analysis.statistics import holm, is_rounding_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,12 +28,13 @@ Levels = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A term's line in the table.
+class AnovaRow:
+    """A term of the table.
 
     Attributes:
-        eta: partial eta squared: of the variation that the other terms leave, the share that this one explains.
-        p: Holm's over the table's terms; None where the term or the residual has no degrees of freedom.
+        f, p_raw: None where the term or the residual has no degrees of freedom, or the residual no spread.
+        p: Holm's over the table's terms.
+        partial_eta_squared: share that the term explains of what the other terms leave; None where they leave nothing.
     """
 
     term: Term
@@ -40,128 +43,109 @@ class Line:
     f: float | None
     p_raw: float | None
     p: float | None
-    eta: float | None
+    partial_eta_squared: float | None
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A contrast and its standard error, which is None without a residual; df is the residual's."""
-
-    value: float
-    error: float | None
-
-
-class Design:
-    """A linear model with treatment-coded factors, fitted by ordinary least squares (statsmodels).
+class LinearModel:
+    """Treatment-coded factors, fitted to ``y`` by ordinary least squares.
 
     Args:
         levels: of each factor, the reference first.
-        rows: each observation's level of each factor.
-        y: the observations.
+        observations: a column a factor, a row a value of ``y``.
         terms: main effects and interactions.
     """
 
-    def __init__(self, levels: Levels, rows: Sequence[Mapping[str, str]], y: NDArray, terms: Sequence[Term]) -> None:
-        from statsmodels.regression.linear_model import OLS
-
+    def __init__(self, levels: Levels, observations: pd.DataFrame, y: NDArray, terms: Sequence[Term]) -> None:
         self.levels, self.terms = levels, terms
-        codes = {
-            factor: np.array([[row[factor] == level for level in names] for row in rows], dtype=float)
-            for factor, names in levels.items()
-        }
-        self.matrix = self.columns(codes, len(rows))
-        with warnings.catch_warnings():  # of a deficient rank, which is what missing cells give and is counted below
-            warnings.simplefilter("ignore")
-            fit = OLS(y, self.matrix).fit(method="pinv")
-        self.residual, self.rank = float(fit.ssr), int(fit.model.rank)
-        self.df = len(rows) - self.rank
-        self.coefficients = np.asarray(fit.params)
-        self._inverse = np.asarray(fit.model.pinv_wexog)
+        self.matrix = self._columns({f: observations[f].to_numpy()[:, None] == names for f, names in levels.items()})
+        self.centre = mean(y.tolist())  # fitted apart, so that equal observations leave no rounding errors
+        self.coefficients, _, rank, _ = np.linalg.lstsq(self.matrix, y - self.centre)
+        self.df = len(y) - int(rank)
+        errors = y - self.centre - self.matrix @ self.coefficients
+        self.residual = 0.0 if is_rounding_error(np.abs(errors).max(), y) else float(errors @ errors)
 
-    def columns(self, codes: Mapping[str, NDArray], count: int) -> NDArray:
-        """Design columns of ``count`` observations from each factor's (count, levels) memberships."""
-        blocks = [np.ones((count, 1))]
+    @cached_property
+    def _inverse(self) -> NDArray:
+        return np.linalg.pinv(self.matrix)
+
+    def _columns(self, membership: Mapping[str, NDArray]) -> NDArray:
+        """The design matrix from each factor's (observations, levels) membership."""
+        intercept = np.ones((len(next(iter(membership.values()))), 1))
+        blocks = [intercept]
         for term in self.terms:
-            block = np.ones((count, 1))
+            block = intercept
             for factor in term:
-                block = (block[:, :, None] * codes[factor][:, None, 1:]).reshape(count, -1)
+                block = (block[:, :, None] * membership[factor][:, None, 1:]).reshape(len(intercept), -1)
             blocks.append(block)
         return np.concatenate(blocks, axis=1)
 
     def point(self, fixed: Mapping[str, str]) -> NDArray:
         """The design row at the ``fixed`` levels, all others averaged with equal weight."""
-        codes = {}
-        for factor, names in self.levels.items():
-            at = [name == fixed[factor] if factor in fixed else 1 / len(names) for name in names]
-            codes[factor] = np.array([at], dtype=float)
-        return self.columns(codes, 1)[0]
+        return self._columns({
+            factor: np.array([[name == fixed[factor] if factor in fixed else 1 / len(names) for name in names]])
+            for factor, names in self.levels.items()
+        })[0]  # fmt: skip
 
-    def contrast(self, row: NDArray, variance: float | None) -> Estimate | None:
-        """``row @ coefficients``, or None where the data cannot tell it (its cells are missing)."""
-        if not np.allclose(row @ self._inverse @ self.matrix, row, atol=1e-6):
+    def estimate(self, contrast: NDArray) -> float | None:
+        """Of a point or a difference of two; None where the data cannot tell it (its cells are missing)."""
+        if not np.allclose(contrast @ self._inverse @ self.matrix, contrast, atol=1e-6):
             return None
-        spread = row @ self._inverse
-        error = None if variance is None else float(np.sqrt(variance * (spread @ spread)))
-        return Estimate(float(row @ self.coefficients), error)
+        return float(contrast @ self.coefficients + contrast[0] * self.centre)
+
+    def standard_error(self, contrast: NDArray, variance: float) -> float:
+        """Of ``estimate``, where ``variance`` is that of an observation."""
+        return float(np.sqrt(variance) * np.linalg.norm(contrast @ self._inverse))
 
 
 @dataclass(frozen=True)
-class Table:
+class AnovaTable:
     """The analysis of variance.
 
     Attributes:
-        full: the model with every term; ``additive`` the one with main effects alone.
+        residual, df: sum of squares and degrees of freedom of the residual.
         variance: the residual mean square; None where there are no residual degrees of freedom, or no spread.
-        interactions: whether two-way interactions are in the model.
+        full: the model with every term; ``additive`` the one with main effects alone, which is the same where there are
+            too few runs for interactions.
     """
 
-    lines: tuple[Line, ...]
+    rows: tuple[AnovaRow, ...]
     residual: float
     df: int
     variance: float | None
-    full: Design
-    additive: Design
-    interactions: bool
+    full: LinearModel
+    additive: LinearModel
 
 
-def analyse(levels: Levels, rows: Sequence[Mapping[str, str]], y: Sequence[float], alone: Sequence[str] = ()) -> Table:
-    """The table for observations ``y`` at the factor levels of ``rows``.
+def fit_anova(
+    levels: Levels, observations: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()
+) -> AnovaTable:
+    """The table for the values ``y`` at the factor levels of ``observations``.
 
     Args:
         levels: two or more of each factor.
         alone: factors that enter as a main effect only.
     """
-    observed = np.asarray(y, dtype=float)
-    mains: list[Term] = [(factor,) for factor in levels]
-    pairs: list[Term] = list(combinations([factor for factor in levels if factor not in alone], 2))
-    additive = Design(levels, rows, observed, mains)
-    full = Design(levels, rows, observed, [*mains, *pairs]) if pairs else additive
-    interactions = bool(pairs)
-    if full.df < 1:  # nothing is left to judge the interactions by
-        full, pairs, interactions = additive, [], False
-    spread = full.residual > 1e-24 * float((observed**2).sum())  # more than rounding leaves
-    variance = full.residual / full.df if full.df > 0 and spread else None
-
-    lines = []
-    for term in [*mains, *pairs]:
-        others = [t for t in [*mains, *pairs] if not set(term) <= set(t)]
-        without = Design(levels, rows, observed, others)
-        joined = Design(levels, rows, observed, [*others, term])
-        lines.append(_line(term, without, joined, full.df, variance, full.residual))
-    adjusted = holm([line.p_raw for line in lines])
-    lines = [Line(x.term, x.sum_of_squares, x.df, x.f, x.p_raw, p, x.eta) for x, p in zip(lines, adjusted, strict=True)]
-    return Table(tuple(lines), full.residual, full.df, variance, full, additive, interactions)
-
-
-def _line(
-    term: Term, without: Design, joined: Design, residual_df: int, variance: float | None, residual: float
-) -> Line:
     from scipy.special import fdtrc
 
-    squares, df = max(0.0, without.residual - joined.residual), joined.rank - without.rank
-    eta = squares / (squares + residual) if squares + residual > 0 else None
-    if df < 1 or variance is None:
-        return Line(term, squares, df, None, None, None, eta)
-    f = squares / df / variance
-    p = float(fdtrc(df, residual_df, f))
-    return Line(term, squares, df, f, p, None, eta)
+    def fit(terms: Sequence[Term]) -> LinearModel:
+        return LinearModel(levels, observations, np.asarray(y, dtype=float), terms)
+
+    mains: list[Term] = [(factor,) for factor in levels]
+    pairs: list[Term] = list(combinations([factor for factor in levels if factor not in alone], 2))
+    additive = fit(mains)
+    full = fit([*mains, *pairs]) if pairs else additive
+    if full.df < 1:  # nothing is left to judge the interactions by
+        full = additive
+    variance = full.residual / full.df if full.df > 0 and full.residual > 0 else None
+    rows = []
+    for term in full.terms:
+        others = [other for other in full.terms if not set(term) <= set(other)]
+        without, joined = fit(others), fit([*others, term])
+        squares, df = max(0.0, without.residual - joined.residual), without.df - joined.df
+        eta = squares / (squares + full.residual) if squares + full.residual > 0 else None
+        f = None if df < 1 or variance is None else squares / df / variance
+        p = None if f is None else float(fdtrc(df, full.df, f))
+        rows.append(AnovaRow(term, squares, df, f, p, None, eta))
+    adjusted = holm([row.p_raw for row in rows])
+    rows = [replace(row, p=p) for row, p in zip(rows, adjusted, strict=True)]
+    return AnovaTable(tuple(rows), full.residual, full.df, variance, full, additive)

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from cnnbench.analysis import statistics
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import difference, higher_is_better, is_share, plural
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import (
-    ALPHA,
-    MOST_SEEDS,
-    Difference,
-    Verdict,
-    compare,
-    holm,
-    seeds_needed,
-    summarise,
-    verdict,
-)
+from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 
 
 @dataclass(frozen=True)
@@ -27,7 +18,7 @@ class Comparison:
 
     Attributes:
         p: Holm's, over all comparisons with the reference that have a p-value.
-        needed: seeds a side that would show a true difference of ``size``; None where it cannot be told.
+        seeds_needed: runs a side that would show a true difference of ``size``; None where it cannot be told.
     """
 
     configuration: Configuration
@@ -35,7 +26,7 @@ class Comparison:
     p: float | None
     verdict: Verdict
     size: float
-    needed: int | None
+    seeds_needed: int | None
 
 
 def values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
@@ -45,42 +36,36 @@ def values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | N
     return {run.seed if distinct else run.path: run.value(metric) for run in runs}
 
 
-def default_size(reference: Configuration, metric: str) -> float:
-    """The difference that is worth showing: one percentage point of a share, a twentieth of anything else."""
-    if is_share(metric):
-        return 0.01
-    mean = summarise([run.value(metric) for run in reference.runs]).mean
-    return abs(mean or 0.0) / 20
-
-
-def against(
+def compare_with_reference(
     reference: Configuration, others: Sequence[Configuration], metric: str, size: float | None = None
 ) -> list[Comparison]:
     """Compare each of ``others`` with ``reference``, in their order.
 
     Args:
         metric: of the weights that each run stands for (``Run.value``).
-        size: the true difference for which the needed seeds are computed; ``default_size`` by default.
+        size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
+            a twentieth of the reference's mean of anything else.
     """
-    size = default_size(reference, metric) if size is None else size
     base = values_by_seed(reference.runs, metric)
-    found = [compare(values_by_seed(other.runs, metric), base) for other in others]
-    adjusted = holm([item.p for item in found])
+    if size is None:
+        size = 0.01 if is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
+    differences = [statistics.compare(values_by_seed(other.runs, metric), base) for other in others]
+    adjusted = statistics.holm([d.p for d in differences])
     level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
     comparisons = []
-    for other, item, p in zip(others, found, adjusted, strict=True):
-        needed = seeds_needed(size, item.sd, item.method == "paired t", level)
-        word = verdict(item.value, p, higher_is_better(metric))
-        comparisons.append(Comparison(other, item, p, word, size, needed))
+    for other, d, p in zip(others, differences, adjusted, strict=True):
+        needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
+        word = statistics.verdict(d.value, p, higher_is_better(metric))
+        comparisons.append(Comparison(other, d, p, word, size, needed))
     return comparisons
 
 
-def seeds_text(comparison: Comparison, metric: str) -> str:
+def describe_seeds_needed(comparison: Comparison, metric: str) -> str:
     """How many seeds would show a difference of the given size, in words."""
     size = difference(comparison.size, metric).lstrip("+").replace("1.00 points", "1 point")
-    if comparison.needed is None:
+    if comparison.seeds_needed is None:
         alone = comparison.difference.n < 2
         return "one run a side: no test" if alone else "no spread between seeds to reckon with"
-    if comparison.needed > MOST_SEEDS:
+    if comparison.seeds_needed > MOST_SEEDS:
         return f"more than {MOST_SEEDS} seeds for {size}"
-    return f"{plural(comparison.needed, 'seed')} for {size}"
+    return f"{plural(comparison.seeds_needed, 'seed')} for {size}"

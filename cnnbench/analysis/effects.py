@@ -3,41 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, permutations
+from typing import Any
 
-from cnnbench.analysis.anova import Design, Estimate, Line, Table, analyse
-from cnnbench.analysis.effects_text import interaction_sentence, main_sentence
+import numpy as np
+import pandas as pd
+
+from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, Configuration
-from cnnbench.analysis.metric_names import MISSING
-from cnnbench.analysis.statistics import CONFIDENCE, summarise
+from cnnbench.analysis.metric_names import MISSING, corrected_p, difference, higher_is_better, interval, title
+from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, finite_values
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
-OFF = ("none", "null", "false", "0", "off", "no", "[]")  # what stands first among a factor's levels
+OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # what stands first among a factor's levels
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A factor's largest difference between two levels, averaged over the others.
+    """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest.
 
     Attributes:
-        line: of the table of variance.
+        name: of the factor in short.
         low, high: 95% interval by Tukey's range, which allows for having picked the extremes; None without a residual.
         means: {level: estimated mean, or None where it cannot be told}, adjusted to the same mix of the other factors.
     """
 
     factor: str
-    line: Line
+    name: str
+    metric: str
+    anova: AnovaRow
     before: str
     after: str
     value: float | None
     low: float | None
     high: float | None
     means: Mapping[str, float | None]
-    sentence: str
+
+    @property
+    def sentence(self) -> str:
+        """The effect, its interval and its p-value in words."""
+        if self.value is None:
+            return f"{self.name}: its effect cannot be told apart from that of the other settings."
+        what, p = title(self.metric), self.anova.p
+        shown = p is not None and p < ALPHA
+        span = "" if p is None else f"95% interval {interval(self.low, self.high, self.metric, sign=True)}, "
+        evidence = f"({span}{corrected_p(p)})."
+        size = difference(abs(self.value), self.metric).lstrip("+")
+        if len(self.means) > 2:
+            doubt = "" if shown or p is None else "no effect shown; "
+            ends = f"{self.after} is highest and {self.before} lowest"
+            return f"{self.name} and {what}: {doubt}{ends}, {size} apart on average {evidence}"
+        pair = f"{self.name}={self.after} instead of {self.name}={self.before}"
+        if not shown:
+            doubt = "measured" if p is None else "no effect shown"
+            signed = difference(self.value, self.metric)
+            return f"{self.name}: {doubt} on {what}; {pair} is {signed} on average {evidence}"
+        verb = "raises" if self.value > 0 else "lowers"
+        good = "better" if (self.value > 0) == higher_is_better(self.metric) else "worse"
+        return f"{pair} {verb} {what} by {size} on average, which is {good} {evidence}"
 
 
 @dataclass(frozen=True)
@@ -45,117 +72,112 @@ class Interaction:
     """How the effect of one factor, from ``before`` to ``after``, depends on the level of another.
 
     Attributes:
-        cells: {(level of factor, level of other): mean of the runs there}; a cell without runs is missing.
+        names: of both factors in short.
         effects: {level of other: effect}, from the model; None where the cells it needs are missing.
+        cells: {(level of factor, level of other): mean of the runs there}; a cell without runs is missing.
     """
 
     factor: str
     other: str
-    line: Line
+    names: tuple[str, str]
+    metric: str
+    anova: AnovaRow
     before: str
     after: str
     effects: Mapping[str, float | None]
-    cells: Mapping[tuple[str, str], float]
-    sentence: str
+    cells: Mapping[Any, float]
+
+    @property
+    def sentence(self) -> str:
+        """The effect at each level of the other factor; of more than three levels, the smallest and the largest."""
+        name, other = self.names
+        known = [(value, level) for level, value in self.effects.items() if value is not None]
+        shown = [min(known), max(known)] if len(known) > 3 else known
+        parts = ", ".join(f"{difference(value, self.metric)} at {other}={level}" for value, level in shown)
+        what = f"{name}={self.before} to {self.after} is {parts} ({corrected_p(self.anova.p)})."
+        if self.anova.p is None or self.anova.p >= ALPHA:
+            return f"{name} and {other}: no interaction shown; {what}"
+        return f"The effect of {name} depends on {other}: {what}"
 
 
 @dataclass(frozen=True)
 class Effects:
-    """Main effects (the largest first), interactions, the table behind them, and what to know about it."""
+    """Main effects (the largest first), interactions (the clearest first), the table behind them, and what to know.
+
+    ``names`` are the factors' short ones, ``levels`` each factor's in the order in which they are shown.
+    """
 
     metric: str
-    table: Table
+    table: AnovaTable
     mains: tuple[Effect, ...]
     interactions: tuple[Interaction, ...]
     names: Mapping[str, str]
-    levels: Mapping[str, Sequence[str]]
+    levels: Levels
     notes: tuple[str, ...]
 
 
 def find_effects(
     configurations: Sequence[Configuration], factors: Sequence[str], metric: str, reference: Configuration | None = None
 ) -> Effects | None:
-    """Main effects and two-way interactions on ``metric``.
+    """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first.
 
-    Args:
-        reference: its levels stand first, so that effects are told against them.
-
-    Returns:
-        None where fewer than two runs have the metric, or no factor has two levels.
+    None where fewer than two runs have the metric, or no factor has two levels.
     """
-    rows: list[dict[str, str]] = []
-    y: list[float] = []
-    for configuration in configurations:
-        at = {f: show(configuration.values[f]) if f in configuration.values else MISSING for f in factors}
-        for run in configuration.runs:
-            value = run.value(metric)
-            if value is not None:
-                rows.append(at)
-                y.append(value)
-    first = {f: show(v) for f, v in reference.values.items()} if reference else {}
-    factors = _nest(rows, factors, first)
-    levels = {f: _ordered({row[f] for row in rows}, first.get(f)) for f in factors}
-    many = [f for f in factors if len(levels[f]) > min(MOST_LEVELS, len(rows) / 2)]
-    levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in many}
-    if not levels or len(rows) < 2:
+    # One row a run: its level of each factor, and its value
+    measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
+    y = [value for _, value in measured]
+    settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
+    observations = pd.DataFrame(settings, columns=list(factors))
+
+    # The factors that can be looked at, and their levels
+    factors = _merge_nested(observations, factors)
+    first = observations[[c is reference for c, _ in measured]]
+    levels = {f: _ordered(observations[f].unique(), set(first[f])) for f in factors}
+    too_many = [f for f in factors if len(levels[f]) > min(MOST_LEVELS, len(y) / 2)]
+    levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in too_many}
+    if not levels or len(y) < 2:
         return None
-    table = analyse(levels, rows, y, alone=[f for f in levels if f in CONTEXT])
+
+    # Which terms matter, and what they do
+    table = fit_anova(levels, observations, y, alone=CONTEXT)
     names = short_names(list(levels))
-    lines = {line.term: line for line in table.lines}
-    mains = [_main(f, lines[(f,)], levels[f], table, metric, names) for f in levels]
-    mains.sort(key=lambda effect: -(effect.line.eta or 0))
-    pairs = [line for line in table.lines if len(line.term) == 2 and line.df > 0]
-    pairs.sort(key=lambda line: (line.p_raw is None, line.p_raw if line.p_raw is not None else -line.sum_of_squares))
-    strength = {effect.factor: effect.line.sum_of_squares for effect in mains}
-    found = [_interaction(line, strength, table.full, levels, rows, y, metric, names) for line in pairs]
-    notes = _notes(table, many, names, len(rows), levels)
-    kept = tuple(item for item in found if item is not None)
-    return Effects(metric, table, tuple(mains), kept, names, levels, tuple(notes))
+    mains = [_main(row, table, names, metric) for row in table.rows if len(row.term) == 1]
+    mains.sort(key=lambda effect: -(effect.anova.partial_eta_squared or 0))
+    pairs = [row for row in table.rows if len(row.term) == 2 and row.df > 0]
+    pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
+    joint = [_interaction(row, table, observations, y, names, metric) for row in pairs]
+    interactions = tuple(interaction for interaction in joint if interaction is not None)
+    notes = _notes(table, too_many, names, len(y))
+    return Effects(metric, table, tuple(mains), interactions, names, levels, tuple(notes))
 
 
-def _nest(rows: Sequence[dict[str, str]], factors: Sequence[str], first: dict[str, str]) -> list[str]:
-    """Make a key that belongs to some choices of its group alone a part of the choice, in place.
+def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
+    """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left.
 
     With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be told
-    apart: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``. Where a value is shared by the
-    choices, both stay factors.
-
-    Returns:
-        The factors that are left.
+    apart: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values lead
+    from any choice to any other, a linear model tells them apart, and both stay factors.
     """
     left = list(factors)
     for key in factors:
         group = key.split(".")[0]
-        if key == group or group not in left or _linked({(row[group], row[key]) for row in rows}):
+        if key == group or group not in left or observations.empty:
             continue
-        several = {choice for choice in {row[group] for row in rows}
-                   if len({row[key] for row in rows if row[group] == choice}) > 1}  # fmt: skip
-        for row in [*{id(row): row for row in rows}.values(), first]:
-            if row.get(group) in several:
-                row[group] = f"{row[group]} {key.rsplit('.', 1)[-1]}={row.get(key, MISSING)}"
-        left.remove(key)
+        both = observations[[group, key]]
+        if np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:
+            alone = observations.groupby(group)[key].transform("nunique") == 1
+            name = f" {key.rsplit('.', 1)[-1]}="
+            observations[group] = both[group].where(alone, both[group] + name + both[key])
+            left.remove(key)
     return left
 
 
-def _linked(pairs: set[tuple[str, str]]) -> bool:
-    """Whether shared values lead from any choice to any other."""
-    start = next(iter(pairs))[0]
-    reached, grown = {start}, True
-    while grown:
-        values = {value for choice, value in pairs if choice in reached}
-        more = {choice for choice, value in pairs if value in values}
-        grown, reached = more != reached, more
-    return reached == {choice for choice, _ in pairs}
-
-
-def _ordered(levels: Iterable[str], first: str | None) -> list[str]:
+def _ordered(levels: Iterable[str], first: Collection[str]) -> list[str]:
     """The reference, then what means "off", then numbers and lists by size, then the rest by name."""
 
     def key(level: str) -> tuple[int, list[float], str]:
-        if level == first:
-            return -1, [], level
-        if level.lower() in OFF or level == MISSING:
-            return 0, [], level
+        if level in first or level.lower() in OFF:
+            return -1 if level in first else 0, [], level
         try:
             return 1, [float(part) for part in level.strip("[]").split(",")], level
         except ValueError:
@@ -164,48 +186,41 @@ def _ordered(levels: Iterable[str], first: str | None) -> list[str]:
     return sorted(levels, key=key)
 
 
-def _notes(table: Table, many: Sequence[str], names: Mapping[str, str], runs: int, levels: Mapping) -> list[str]:
+def _notes(table: AnovaTable, too_many: Sequence[str], names: Mapping[str, str], runs: int) -> list[str]:
     notes = []
-    if many:
-        notes.append(f"Left out, for they have nearly as many values as there are runs: {', '.join(many)}.")
-    if len(levels) > 1 and not table.interactions:
+    if too_many:
+        notes.append(f"Left out, for they have nearly as many values as there are runs: {', '.join(too_many)}.")
+    if len(names) > 1 and table.full is table.additive:
         notes.append("Too few runs to tell interactions from noise (no residual degrees of freedom): left out. "
                      "More seeds would bring them in.")  # fmt: skip
     if table.df < 1:
         notes.append(f"{runs} runs leave nothing to judge the effects by: no interval and no p-value can be given.")
     elif table.variance is None:
         notes.append("The runs of a cell do not differ at all: no interval and no p-value can be given.")
-    aliased = [" × ".join(names[f] for f in line.term) for line in table.lines if line.df < 1]  # noqa: RUF001
+    aliased = [" × ".join(names[f] for f in row.term) for row in table.rows if row.df < 1]  # noqa: RUF001
     if aliased:
         notes.append(f"Cannot be told apart from the other terms with these runs: {', '.join(aliased)}.")
     return notes
 
 
-def _main(
-    factor: str, line: Line, levels: Sequence[str], table: Table, metric: str, names: Mapping[str, str]
-) -> Effect:
-    design = table.additive
-    overall = {level: design.contrast(design.point({factor: level}), None) for level in levels}
-    means = {level: None if found is None else found.value for level, found in overall.items()}
-    pairs = list(combinations(levels, 2))
-    estimates: dict[tuple[str, str], Estimate] = {}
-    for before, after in pairs:
-        row = design.point({factor: after}) - design.point({factor: before})
-        if (found := design.contrast(row, table.variance)) is not None:
-            estimates[before, after] = found
-    if not estimates:
-        text = f"{names[factor]}: its effect cannot be told apart from that of the other settings."
-        return Effect(factor, line, levels[0], levels[-1], None, None, None, means, text)
-    before, after = max(estimates, key=lambda pair: abs(estimates[pair].value))
-    best = estimates[before, after]
-    half = None if best.error is None else _tukey(len(levels), table.df) * best.error
-    low, high = (None, None) if half is None else (best.value - half, best.value + half)
-    text = main_sentence(names[factor], before, after, best.value, low, high, line, metric, len(levels))
-    return Effect(factor, line, before, after, best.value, low, high, means, text)
+def _main(row: AnovaRow, table: AnovaTable, names: Mapping[str, str], metric: str) -> Effect:
+    (factor,), model = row.term, table.additive
+    points = {level: model.point({factor: level}) for level in model.levels[factor]}
+    means = {level: model.estimate(point) for level, point in points.items()}
+    pairs = permutations(points, 2) if len(points) > 2 else [tuple(points)]
+    found = {pair: model.estimate(points[pair[1]] - points[pair[0]]) for pair in pairs}
+    known = {pair: value for pair, value in found.items() if value is not None}
+    before, after = max(known, key=known.__getitem__) if known else tuple(points)[:2]
+    value, low, high = known.get((before, after)), None, None
+    if value is not None and table.variance is not None:
+        error = model.standard_error(points[after] - points[before], table.variance)
+        half = _tukey_quantile(len(points), table.df) * error
+        low, high = value - half, value + half
+    return Effect(factor, names[factor], metric, row, before, after, value, low, high, means)
 
 
 @lru_cache
-def _tukey(levels: int, df: int) -> float:
+def _tukey_quantile(levels: int, df: int) -> float:
     """Half-width of a 95% interval for the extreme pair of means, in standard errors of a difference (Tukey 1953).
 
     With two levels it is the quantile of Student's t.
@@ -216,33 +231,22 @@ def _tukey(levels: int, df: int) -> float:
 
 
 def _interaction(
-    line: Line, strength: Mapping[str, float], design: Design, levels: Mapping[str, Sequence[str]],
-    rows: Sequence[Mapping[str, str]], y: Sequence[float], metric: str, names: Mapping[str, str],
+    row: AnovaRow, table: AnovaTable, observations: pd.DataFrame, y: Sequence[float], names: Mapping[str, str],
+    metric: str,
 ) -> Interaction | None:  # fmt: skip
-    factor, other = sorted(line.term, key=lambda f: strength[f])  # the stronger one is the circumstance
-    cells = {}
-    for a in levels[factor]:
-        for b in levels[other]:
-            values = [v for row, v in zip(rows, y, strict=True) if row[factor] == a and row[other] == b]
-            if (centre := summarise(values).mean) is not None:
-                cells[a, b] = centre
-
-    def effects(before: str, after: str) -> dict[str, float | None]:
-        found: dict[str, float | None] = {}
-        for at in levels[other]:
-            row = design.point({factor: after, other: at}) - design.point({factor: before, other: at})
-            estimate = design.contrast(row, None)
-            found[at] = None if estimate is None else estimate.value
-        return found
-
-    def spread(found: Mapping[str, float | None]) -> float:
-        known = [value for value in found.values() if value is not None]
-        return max(known) - min(known) if len(known) > 1 else -1.0
-
-    options = {pair: effects(*pair) for pair in combinations(levels[factor], 2)}
-    before, after = max(options, key=lambda pair: spread(options[pair]))
-    chosen = options[before, after]
-    if spread(chosen) < 0:
+    """The pair of levels whose effect depends most on the other factor; None where it is not known at two levels."""
+    strength = {main.term[0]: main.sum_of_squares for main in table.rows if len(main.term) == 1}
+    factor, other = sorted(row.term, key=lambda f: strength[f])  # the stronger one is the circumstance
+    model, levels, others = table.full, table.full.levels[factor], table.full.levels[other]
+    points = {(level, at): model.point({factor: level, other: at}) for level in levels for at in others}
+    effects = {
+        (before, after): {at: model.estimate(points[after, at] - points[before, at]) for at in others}
+        for before, after in combinations(levels, 2)
+    }
+    known = {pair: finite_values(by_level.values()) for pair, by_level in effects.items()}
+    spreads = {pair: np.ptp(values) for pair, values in known.items() if len(values) > 1}
+    if not spreads:
         return None
-    text = interaction_sentence(names[factor], names[other], before, after, chosen, line, metric)
-    return Interaction(factor, other, line, before, after, chosen, cells, text)
+    pair = max(spreads, key=spreads.__getitem__)
+    cells = pd.Series(y).groupby([observations[factor], observations[other]]).mean().to_dict()
+    return Interaction(factor, other, (names[factor], names[other]), metric, row, *pair, effects[pair], cells)

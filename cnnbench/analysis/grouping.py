@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnbench.analysis.metric_names import plural
-from cnnbench.analysis.runs import Run, asked_keys
-from cnnbench.config.settings import BUNDLES, SEED, canonical, find_factors, ignored, parse_value, short_names, show
+from cnnbench.analysis.runs import Run, overridden_keys
+from cnnbench.config.overrides import parse_value
+from cnnbench.config.settings import BUNDLES, SEED, canonical, find_factors, ignored, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; told apart like a factor where they do not
 CONTEXT = (CODE, DATA)
 EPOCHS, VALIDATION = "trainer.max_epochs", "data.validation"
 ALWAYS_SHOWN = ("model", "data", "optimizer", "scheduler", "augment", EPOCHS, VALIDATION)
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,13 @@ class Configuration:
     Attributes:
         values: of the factors; one that this configuration does not have at all is missing.
         runs: the completed ones, one a seed, in the order of their seeds.
-        others: the failed, diverged, interrupted, unfinished and unreadable ones.
+        incomplete: the failed, diverged, interrupted, unfinished and unreadable ones.
+        names: of the factors in short.
     """
 
-    values: Mapping[str, Any]
+    values: Settings
     runs: tuple[Run, ...] = field(repr=False)
-    others: tuple[Run, ...] = field(repr=False)
+    incomplete: tuple[Run, ...] = field(repr=False)
     names: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     @property
@@ -58,48 +61,45 @@ class Grid:
     factors: tuple[str, ...]
     configurations: tuple[Configuration, ...]
     notes: tuple[str, ...]
-    shared: Mapping[str, Any]
+    shared: Settings
 
     @property
     def runs(self) -> list[Run]:
-        """Every completed run that counts."""
         return [run for configuration in self.configurations for run in configuration.runs]
 
     @property
-    def troubled(self) -> list[tuple[Configuration, Run]]:
-        """Every run that did not complete."""
-        return [(configuration, run) for configuration in self.configurations for run in configuration.others]
+    def incomplete(self) -> list[tuple[Configuration, Run]]:
+        return [(configuration, run) for configuration in self.configurations for run in configuration.incomplete]
 
-    def find(self, asked: str) -> Configuration:
-        """The one configuration that ``asked`` (``optimizer=sgd lr=0.1``, full or short names) names.
+    def find(self, text: str) -> Configuration:
+        """The one configuration that ``text`` (``optimizer=sgd lr=0.1``, full or short names) names.
 
         Raises:
             RequestError: none or several do; the message says which there are.
         """
-        short = {name: key for key, name in short_names(self.factors).items()}
-        wanted: dict[str, Any] = {}
-        for text in asked.replace(",", " ").split() if "[" not in asked else asked.split():
-            key, equals, value = text.partition("=")
-            key = short.get(key, key)
+        full_names = {name: key for key, name in short_names(self.factors).items()}
+        wanted: dict[str, str] = {}
+        for part in (text if "[" in text else text.replace(",", " ")).split():
+            key, equals, value = part.partition("=")
+            key = full_names.get(key, key)
             if not equals or key not in self.factors:
-                near = did_you_mean(key, [*self.factors, *short])
+                near = did_you_mean(key, [*self.factors, *full_names])
                 known = ", ".join(self.factors) or "nothing"
-                raise RequestError(f"{asked!r} names no configuration: what varies here is {known}{near}")
-            wanted[key] = parse_value(value)
-        matching = [c for c in self.configurations if all(_same(c.values, key, wanted[key]) for key in wanted)]
+                raise RequestError(f"{text!r} names no configuration: what varies here is {known}{near}")
+            wanted[key] = value
+        matching = [c for c in self.configurations if all(_has(c.values, key, wanted[key]) for key in wanted)]
         if len(matching) == 1:
             return matching[0]
         if matching:
             several = "; ".join(c.label for c in matching[:6]) + (" ..." if len(matching) > 6 else "")
-            raise RequestError(f"{asked!r} names {len(matching)} configurations, add to it: {several}")
-        raise RequestError(f"{asked!r} names no configuration{did_you_mean(asked, self._labels())}")
-
-    def _labels(self) -> list[str]:
-        single = {f"{key}={show(value)}" for c in self.configurations for key, value in c.values.items()}
-        return [*sorted(single), *(c.label for c in self.configurations)]
+            raise RequestError(f"{text!r} names {len(matching)} configurations, add to it: {several}")
+        labels = [c.label for c in self.configurations]
+        single = sorted({f"{key}={show(value)}" for c in self.configurations for key, value in c.values.items()})
+        raise RequestError(f"{text!r} names no configuration{did_you_mean(text, [*single, *labels])}")
 
 
-def _same(values: Mapping[str, Any], key: str, value: Any) -> bool:
+def _has(values: Settings, key: str, text: str) -> bool:
+    value = parse_value(text)
     return key in values and (canonical(values[key]) == canonical(value) or show(values[key]) == show(value))
 
 
@@ -113,71 +113,62 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     Raises:
         RequestError: nothing of the name of one of ``ignore`` varies.
     """
-    informed = [run for run in runs if run.part("config")] or list(runs)
-    asked = asked_keys(runs)
-    choices = {name for run in runs for name in run.part("choices")}
-    choices |= {name for name, node in ((n, v) for r in runs for n, v in r.part("config").items())
-                if isinstance(node, Mapping)}  # fmt: skip
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
-    found = find_factors([settings[run.path] for run in informed], choices, asked)
-    found = _without_following_data(found, [settings[run.path] for run in informed])
+    informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
+    overridden = overridden_keys(runs)
+    groups = {name for run in runs for name in run.part("choices")}
+    groups |= {name for run in runs for name, node in run.part("config").items() if isinstance(node, Mapping)}
+    found = find_factors(informed, groups, overridden)
+    if DATA in found and _explains_data_version([f for f in found if f.split(".")[0] == "data"], informed):
+        found = tuple(name for name in found if name != DATA)
     for name in ignore:
         if name not in found:
             raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, found)}")
     factors = tuple(name for name in found if name not in ignore)
     notes = [*_notes(factors, runs), *(f"{name} varies and is averaged over, as asked." for name in ignore)]
-
     cells: dict[tuple[str | None, ...], list[Run]] = {}
     for run in runs:
-        has = settings[run.path]
-        cells.setdefault(tuple(canonical(has[f]) if f in has else None for f in factors), []).append(run)
-    configurations = [_configuration(cell, settings, factors, notes) for cell in cells.values()]
-    shared = _shared([settings[run.path] for run in informed], [*ALWAYS_SHOWN, *asked], factors)
+        own = settings[run.path]
+        cells.setdefault(tuple(canonical(own[f]) if f in own else None for f in factors), []).append(run)
+    configurations = [_configuration(cell, settings[cell[0].path], factors, notes) for cell in cells.values()]
+    keys = dict.fromkeys(key for key in (*ALWAYS_SHOWN, *overridden) if key not in factors)
+    shared = {key: value for key in keys for value in _shared_values(key, informed)}
     return Grid(factors, tuple(configurations), tuple(notes), shared)
 
 
 def _context(run: Run) -> dict[str, str]:
     """Code and data version, where the record tells them."""
-    environment, data = run.part("environment"), run.part("data")
-    git, version = environment.get("git"), environment.get("cnnbench")
-    found = {CODE: str(git)[:10] if git else f"v{version}" if version else None, DATA: data.get("fingerprint")}
-    return {key: str(value) for key, value in found.items() if value}
+    git, version = (run.part("environment").get(key) for key in ("git", "cnnbench"))
+    context = {CODE: str(git)[:10] if git else version and f"v{version}", DATA: run.part("data").get("fingerprint")}
+    return {key: str(value) for key, value in context.items() if value}
 
 
-def _without_following_data(factors: tuple[str, ...], settings: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Leave the data version out where the asked data settings explain it: another set has another fingerprint."""
-    if DATA not in factors:
-        return factors
-    explaining = [key for key in factors if key == "data" or key.startswith("data.")]
+def _explains_data_version(keys: Sequence[str], settings: Iterable[Settings]) -> bool:
+    """Whether runs that agree in ``keys`` saw the same data: another set has another fingerprint."""
     versions: dict[tuple[str, ...], set[str]] = {}
     for run in settings:
         if DATA in run:
-            versions.setdefault(tuple(canonical(run.get(key)) for key in explaining), set()).add(run[DATA])
-    explained = all(len(found) == 1 for found in versions.values())
-    return tuple(key for key in factors if key != DATA) if explained else factors
+            versions.setdefault(tuple(canonical(run.get(key)) for key in keys), set()).add(run[DATA])
+    return all(len(found) == 1 for found in versions.values())
 
 
-def _configuration(
-    cell: list[Run], settings: Mapping[Any, Mapping[str, Any]], factors: tuple[str, ...], notes: list[str]
-) -> Configuration:
-    counted: dict[Any, Run] = {}
-    has = settings[cell[0].path]
-    values = {key: has[key] for key in factors if key in has}
-    names = short_names(factors)
+def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], notes: list[str]) -> Configuration:
+    """The configuration of the runs of a cell; adds to ``notes`` which of them do not count."""
+    values, names = {key: settings[key] for key in factors if key in settings}, short_names(factors)
     label = Configuration(values, (), (), names).short
+    counted: dict[Any, Run] = {}
     for run in (run for run in cell if run.completed):
         fingerprint = run.record.get("fingerprint")
-        identity = (fingerprint, run.seed) if fingerprint else run.path
-        first = counted.setdefault(identity, run)
+        first = counted.setdefault((fingerprint, run.seed) if fingerprint else run.path, run)
         if first is not run:
             notes.append(f"{run.path.name} repeats {first.path.name} ({label}, seed {run.seed}): counted once"
                          f"{_disagreement(first, run)}.")  # fmt: skip
-    others = [r for r in cell if not r.completed and (r.record.get("fingerprint"), r.seed) not in counted]
-    repaired = sum(not r.completed for r in cell) - len(others)
-    if repaired:
-        notes.append(f"{label}: {plural(repaired, 'unsuccessful run')} repeated with success, not listed.")
+    failed = [run for run in cell if not run.completed]
+    incomplete = [run for run in failed if (run.record.get("fingerprint"), run.seed) not in counted]
+    if repeated := len(failed) - len(incomplete):
+        notes.append(f"{label}: {plural(repeated, 'unsuccessful run')} repeated with success, not listed.")
     order = sorted(counted.values(), key=lambda r: (r.seed is None, r.seed or 0, str(r.path)))
-    return Configuration(values, tuple(order), tuple(others), names)
+    return Configuration(values, tuple(order), tuple(incomplete), names)
 
 
 def _disagreement(first: Run, second: Run) -> str:
@@ -190,13 +181,14 @@ def _disagreement(first: Run, second: Run) -> str:
 
 
 def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:
-    told = {
-        CODE: "The runs were made by different versions of the code; they are told apart, not averaged.",
-        DATA: "The runs saw different data under the same name; they are told apart, not averaged.",
-        EPOCHS: "The runs were given different numbers of epochs; they are told apart, not averaged.",
-        VALIDATION: "The runs were validated in different ways; their validation metrics do not compare.",
+    apart = "they are told apart, not averaged"
+    reasons = {
+        CODE: f"were made by different versions of the code; {apart}",
+        DATA: f"saw different data under the same name; {apart}",
+        EPOCHS: f"were given different numbers of epochs; {apart}",
+        VALIDATION: "were validated in different ways; their validation metrics do not compare",
     }
-    notes = [text for key, text in told.items() if key in factors]
+    notes = [f"The runs {text}." for key, text in reasons.items() if key in factors]
     if any(run.part("environment").get("git_dirty") for run in runs):
         notes.append("Some runs were made with uncommitted changes to the code.")
     for key, name in (("torch", "torch versions"), ("device", "devices")):
@@ -209,10 +201,7 @@ def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:
     return notes
 
 
-def _shared(settings: Sequence[Mapping[str, Any]], keys: Iterable[str], factors: Iterable[str]) -> dict[str, Any]:
-    shared: dict[str, Any] = {}
-    for key in dict.fromkeys(keys):
-        values = {canonical(s[key]) for s in settings if key in s}
-        if len(values) == 1 and key not in factors and key not in (SEED, *BUNDLES) and not ignored(key):
-            shared[key] = next(s[key] for s in settings if key in s)
-    return shared
+def _shared_values(key: str, settings: Iterable[Settings]) -> list[Any]:
+    """The value of ``key`` in all runs that have it; none where it varies or has no bearing on the result."""
+    values = {canonical(run[key]): run[key] for run in settings if key in run}
+    return list(values.values()) if len(values) == 1 and key not in (SEED, *BUNDLES) and not ignored(key) else []

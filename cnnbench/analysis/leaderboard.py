@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
-from cnnbench.analysis.metric_names import COSTS, higher_is_better, known_metric, plural
+from cnnbench.analysis.metric_names import COSTS, check_metric, higher_is_better, plural
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Summary, mean, summarise
+from cnnbench.analysis.statistics import Summary, summarise
 from cnnbench.utils.record import write_atomically
 
 DEFAULT_OBJECTIVE = "val/accuracy"
@@ -83,7 +84,7 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
     grid = group(runs, ignore)
     known = {name for run in grid.runs for name in run.metrics()}
     if objective is not None and grid.runs:
-        known_metric(objective, known)
+        check_metric(objective, known)
     own = list(dict.fromkeys(run.objective for run in grid.runs if run.objective))
     chosen = objective or (own[0] if own else DEFAULT_OBJECTIVE)
     notes = list(grid.notes)

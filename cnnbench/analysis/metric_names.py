@@ -1,18 +1,17 @@
 """How a metric is called, which way it is better, and how its numbers are written, for every table and figure.
 
 Accuracy is top-1 over all images (micro); recall is the macro average over classes. Both are shares: shown in per cent,
-and their differences in percentage points.
+and their differences in percentage points. What is no finite number is a dash.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection
 
 from cnnbench.utils.errors import RequestError, did_you_mean
 
-DOWN = ("loss", "error", "parameters", "flops_per_image", "seconds_per_epoch", "fit_seconds")  # less is better
+LOWER_IS_BETTER = ("loss", "error", "parameters", "flops_per_image", "seconds_per_epoch", "fit_seconds")
 SHARES = ("accuracy", "recall", "precision", "f1")  # in [0, 1]
 COSTS = {
     "parameters": "weights",
@@ -22,7 +21,7 @@ COSTS = {
     "fit_seconds": "seconds of training",
 }
 SPLITS = {"train": "train", "val": "validation", "test": "test", "train_eval": "train (eval mode)"}
-MISSING = "–"  # noqa: RUF001 what a table shows where there is no number
+MISSING = "–"  # noqa: RUF001
 
 
 def leaf(metric: str) -> str:
@@ -32,7 +31,7 @@ def leaf(metric: str) -> str:
 
 def higher_is_better(metric: str) -> bool:
     """Whether more of ``metric`` is better: no for losses, errors and costs, yes for everything else."""
-    return not leaf(metric).endswith(DOWN)
+    return not leaf(metric).endswith(LOWER_IS_BETTER)
 
 
 def is_share(metric: str) -> bool:
@@ -61,10 +60,10 @@ def number(value: float | None, metric: str = "", sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return MISSING
     plus = "+" if sign else ""
-    if is_share(metric):
-        return f"{100 * value:{plus}.2f}"
     if metric in COSTS:
         return f"{'+' if sign and value > 0 else ''}{compact(value)}"
+    if is_share(metric):
+        return f"{100 * value:{plus}.2f}"
     return f"{value:{plus}.4f}" if abs(value) < 1000 else f"{value:{plus}.4g}"
 
 
@@ -76,12 +75,12 @@ def difference(value: float | None, metric: str) -> str:
 
 def plus_minus(mean: float | None, std: float | None, metric: str) -> str:
     """``98.52 ± 0.31``, or the mean alone where there is no standard deviation (one run)."""
-    text = number(mean, metric)
-    return text if std is None or not math.isfinite(std) else f"{text} ± {number(std, metric)}"
+    spread = number(std, metric)
+    return number(mean, metric) + (f" ± {spread}" if spread != MISSING else "")
 
 
 def interval(low: float | None, high: float | None, metric: str, sign: bool = False) -> str:
-    """``97.71 to 99.33``, or a dash where there is none.
+    """``97.71 to 99.33``.
 
     Args:
         sign: of a difference. The interval of a mean share is cut at 0 and 100 %, which Student's t does not know.
@@ -97,20 +96,23 @@ def compact(value: float | None) -> str:
     """A count or a duration in few characters: ``62.0k``, ``1.2M``, ``0.41``."""
     if value is None or not math.isfinite(value):
         return MISSING
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            scaled = value / (1e3 if letter == "k" else size)
+    for least, size, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            scaled = value / size
             return f"{scaled:.3g}{letter}" if abs(scaled) < 999.5 else f"{scaled:.0f}{letter}"
-    if float(value).is_integer():
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 100 and not float(value).is_integer() else f"{value:,.0f}"
 
 
 def p_value(p: float | None) -> str:
-    """``0.012``, ``<0.001``, or a dash."""
+    """``0.012`` or ``<0.001``."""
     if p is None or not math.isfinite(p):
         return MISSING
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def corrected_p(p: float | None) -> str:
+    """``corrected p = 0.012``, or that there is none."""
+    return "no test possible" if p is None else f"corrected p {'' if p < 0.001 else '= '}{p_value(p)}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -118,23 +120,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def known_metric(metric: str, known: Iterable[str]) -> str:
-    """Return ``metric`` if it is one of ``known``.
-
-    Raises:
-        RequestError: it is not; the message lists the known ones and the nearest.
-    """
-    known = sorted(known)
+def check_metric(metric: str, known: Collection[str]) -> None:
+    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric`` is none of them."""
     if metric not in known:
+        names = ", ".join(sorted(known)) or "no metrics"
         raise RequestError(
-            f"objective={metric!r} is in none of the finished runs; they have {', '.join(known) or 'no metrics'}"
-            f"{did_you_mean(metric, known)}"
+            f"objective={metric!r} is in none of the finished runs; they have {names}{did_you_mean(metric, known)}"
         )
-    return metric
-
-
-def finite(value: Any) -> float | None:
-    """``value`` as a float, or None where it is no finite number (missing, null, NaN, text)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None

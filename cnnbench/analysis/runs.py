@@ -9,8 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cnnbench.analysis.metric_names import COSTS, finite
-from cnnbench.config.settings import SEED, parse_override, settings_of
+from cnnbench.analysis.metric_names import COSTS
+from cnnbench.analysis.statistics import finite_values, to_number
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import SEED, settings_of
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 
@@ -24,7 +26,6 @@ class Run:
     """One run's folder.
 
     Attributes:
-        path: the folder.
         status: completed, failed, diverged, interrupted, unfinished (no record yet) or unreadable.
         record: what result.json says; of an unfinished run what .hydra tells; may lack any key.
         settings: what it was set to, flat (``cnnbench.config.settings``).
@@ -37,23 +38,20 @@ class Run:
 
     @property
     def completed(self) -> bool:
-        """Whether the run ended as it should."""
         return self.status == COMPLETED
 
     @property
     def pruned(self) -> bool:
-        """Whether the search that it is of ended it, because it had fallen behind."""
+        """Whether its search ended it, because it had fallen behind."""
         return self.part("error").get("type") == PRUNED
 
     @property
     def seed(self) -> int | None:
-        """The replicate."""
         seed = self.record.get(SEED, self.settings.get(SEED))
         return seed if isinstance(seed, int) else None
 
     @property
     def overrides(self) -> list[str]:
-        """How it was asked for."""
         return [str(item) for item in self.record.get("overrides") or []]
 
     @property
@@ -69,35 +67,27 @@ class Run:
     @property
     def reason(self) -> str:
         """One line: why the run is not completed."""
-        error = self.part("error")
-        told = " ".join(f"{error.get('type') or 'Error'}: {error.get('message') or ''}".split()).rstrip(": ")
-        if error:
-            return told
+        if error := self.part("error"):
+            return " ".join(f"{error.get('type') or 'Error'}: {error.get('message') or ''}".split()).rstrip(": ")
         return "no result.json: still running, or killed" if self.status == "unfinished" else "no reason recorded"
 
     def part(self, *keys: str) -> dict[str, Any]:
         """A mapping in the record, empty where it is missing or null."""
-        node: Any = self.record
-        for key in keys:
-            node = node.get(key) if isinstance(node, dict) else None
-        return dict(node) if isinstance(node, dict) else {}
+        return _select(self.record, keys)
 
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""
         values = self.part("history").get(name)
-        return [finite(value) for value in values] if isinstance(values, list) else []
+        return [to_number(value) for value in values] if isinstance(values, list) else []
 
     def final(self, metric: str) -> float | None:
-        """A metric after the last epoch; of the test set, where it is measured once, the one value there is."""
-        if metric in COSTS:
-            return self.cost(metric)
-        return finite(self.part("metrics").get(metric))
+        """A cost, or a metric after the last epoch; of the test set, which is measured once, the one value there is."""
+        return self.cost(metric) if metric in COSTS else to_number(self.part("metrics").get(metric))
 
     def best(self, metric: str) -> float | None:
         """A metric at the epoch that the run's objective chose."""
-        if metric in COSTS or metric.startswith("test/"):
-            return self.final(metric)
-        return finite(self.part("best").get(metric))
+        once = metric in COSTS or metric.startswith("test/")
+        return self.final(metric) if once else to_number(self.part("best").get(metric))
 
     def value(self, metric: str) -> float | None:
         """A metric of the weights that the run stands for: of its best epoch, or of its last, as its protocol says."""
@@ -107,14 +97,20 @@ class Run:
     def cost(self, name: str) -> float | None:
         """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
         if name == "seconds_per_epoch":
-            epochs = [e for e in map(finite, self.part("time").get("epoch_seconds") or []) if e is not None]
+            epochs = finite_values(self.part("time").get("epoch_seconds") or [])
             return median(epochs) if epochs else None
-        return finite({**self.part("model"), **self.part("time")}.get(name))
+        return to_number({**self.part("model"), **self.part("time")}.get(name))
 
     def metrics(self) -> set[str]:
-        """Names of the metrics with a value."""
+        """Names of the metrics and costs with a value."""
         known = {*self.part("metrics"), *self.part("best"), *COSTS} - {"epoch"}
         return {name for name in known if self.value(name) is not None}
+
+
+def _select(node: Any, keys: Iterable[str]) -> dict[str, Any]:
+    for key in keys:
+        node = node.get(key) if isinstance(node, dict) else None
+    return dict(node) if isinstance(node, dict) else {}
 
 
 def collect(folders: Sequence[Path]) -> list[Run]:
@@ -128,37 +124,10 @@ def collect(folders: Sequence[Path]) -> list[Run]:
         if not folder.is_dir():
             raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
         paths.update(dict.fromkeys(path.resolve() for path in find_runs(folder)))
-    runs = [read_run(path) for path in paths]
-    if not runs:
-        shown = ", ".join(map(str, folders))
-        raise RequestError(
-            f"{shown}: no runs below (a run's folder has {RECORD_FILE}, or .hydra/ while it is unfinished)"
-        )
-    return runs
-
-
-def read_run(folder: Path) -> Run:
-    """The run in ``folder``, whatever its state; nothing is raised for a record that cannot be read."""
-    path = folder / RECORD_FILE
-    if path.exists():
-        try:
-            record = read_record(path)
-        except (RecordError, OSError) as error:
-            told = {"error": {"type": "RecordError", "message": str(error)}}
-            return _run(folder, "unreadable", {**_hydra(folder), **told})
-        return _run(folder, str(record["status"]), record)
-    return _run(folder, "unfinished", _hydra(folder))
-
-
-def _run(folder: Path, status: str, record: Record) -> Run:
-    config, choices = record.get("config"), record.get("choices")
-    overrides = [item for item in record.get("overrides") or [] if isinstance(item, str)]
-    settings = settings_of(
-        config if isinstance(config, Mapping) else {}, choices if isinstance(choices, Mapping) else {}, overrides
-    )
-    if isinstance(record.get(SEED), int):
-        settings[SEED] = record[SEED]
-    return Run(folder, status, record, settings)
+    if not paths:
+        raise RequestError(f"{', '.join(map(str, folders))}: no runs below (a run's folder has {RECORD_FILE}, or "
+                           ".hydra/ while it is unfinished)")  # fmt: skip
+    return [read_run(path) for path in paths]
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -169,22 +138,37 @@ def find_runs(folder: Path) -> Iterator[Path]:
         below[:] = sorted(name for name in below if name not in INSIDE_A_RUN)
 
 
-def _hydra(folder: Path) -> Record:
+def read_run(folder: Path) -> Run:
+    """The run in ``folder``, whatever its state; nothing is raised for a record that cannot be read."""
+    try:
+        record = read_record(folder / RECORD_FILE)
+        status = str(record["status"])
+    except FileNotFoundError:
+        record, status = _read_hydra(folder), "unfinished"
+    except (RecordError, OSError) as error:
+        failure = {"type": "RecordError", "message": str(error)}
+        record, status = {**_read_hydra(folder), "error": failure}, "unreadable"
+    overrides = [item for item in record.get("overrides") or [] if isinstance(item, str)]
+    settings = settings_of(_select(record, ["config"]), _select(record, ["choices"]), overrides)
+    if isinstance(record.get(SEED), int):
+        settings[SEED] = record[SEED]
+    return Run(folder, status, record, settings)
+
+
+def _read_hydra(folder: Path) -> Record:
     """What Hydra wrote when an unfinished run began: as much of a record as there is."""
     import yaml
 
     found: Record = {}
-    for key, name in (("config", "config.yaml"), ("overrides", "overrides.yaml"), ("hydra", "hydra.yaml")):
+    for name in ("config", "overrides", "hydra"):
         try:
-            found[key] = yaml.safe_load((folder / ".hydra" / name).read_text(encoding="utf-8"))
+            found[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
-    node: Any = found.pop("hydra", None)
-    for key in ("hydra", "runtime", "choices"):
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return {**found, "choices": node if isinstance(node, Mapping) else {}}
+    choices = _select(found.pop("hydra", None), ["hydra", "runtime", "choices"])
+    return {**found, "choices": choices}
 
 
-def asked_keys(runs: Iterable[Run]) -> list[str]:
+def overridden_keys(runs: Iterable[Run]) -> list[str]:
     """The keys that the runs' overrides name, each once, in their order."""
     return list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))

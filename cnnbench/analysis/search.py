@@ -1,4 +1,4 @@
-"""What a search came to, from its ``search.json``: the best so far over its trials, and which parameters mattered."""
+"""What a search came to, from its ``search.json``: its trials, and which parameters mattered."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnbench.analysis.metric_names import finite, higher_is_better
+from cnnbench.analysis.metric_names import higher_is_better
+from cnnbench.analysis.statistics import finite_values
 
-FILE = "search.json"
+SEARCH_FILE = "search.json"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """A search.
 
     Attributes:
@@ -31,29 +32,28 @@ class Found:
     def best_so_far(self) -> list[float | None]:
         """After each trial; None before the first that completed."""
         choose = max if higher_is_better(self.objective) else min
-        best: list[float | None] = []
-        for trial in self.trials:
-            values = [v for v in (best[-1] if best else None, finite(trial["value"])) if v is not None]
-            best.append(choose(values) if values else None)
-        return best
+        values = [trial["value"] for trial in self.trials]
+        return [choose(finite_values(values[: count + 1]), default=None) for count in range(len(values))]
 
     def best(self) -> dict[str, Any] | None:
         """The trial with the best value, the earlier of equals."""
         top = self.best_so_far()[-1] if self.trials else None
         return next((trial for trial in self.trials if top is not None and trial["value"] == top), None)
 
-    def count(self, *states: str) -> int:
+    def count(self, state: str) -> int:
         """How many trials ended so."""
-        return sum(trial["state"] in states for trial in self.trials)
+        return sum(trial["state"] == state for trial in self.trials)
 
 
-def find(folders: Iterable[Path]) -> list[Found]:
+def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     """The searches in these folders; one whose file cannot be read is left out."""
-    found = []
-    for path in sorted({Path(folder) / FILE for folder in folders}):
+    searches = []
+    for path in sorted({Path(folder) / SEARCH_FILE for folder in folders}):
         try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Found(path.parent, told["objective"], list(told["trials"]), dict(told["importance"])))
+            data = json.loads(path.read_text(encoding="utf-8"))
+            searches.append(
+                SearchResult(path.parent, data["objective"], list(data["trials"]), dict(data["importance"]))
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return found
+    return searches

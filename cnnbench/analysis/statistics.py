@@ -1,16 +1,18 @@
 """The statistics of a comparison, as pure functions of numbers.
 
-Everything here takes plain sequences, leaves out what is not finite, and returns None where a number cannot be
-estimated, instead of one that looks like an answer. The distributions are ``scipy.special``'s, which import fast; ``scipy.stats`` is
-imported only to plan seeds.
+What is not finite is left out, and what cannot be estimated is None instead of a number that looks like an answer.
+``scipy.stats`` takes long to import, so it is imported where a test needs it: a leaderboard has intervals alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from statistics import mean, stdev
+from typing import Any, Literal
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -59,9 +61,21 @@ class Difference:
 NO_DIFFERENCE = Difference(None, None, None, None, None, "none", 0, None)
 
 
-def kept(values: Sequence[float | None]) -> list[float]:
-    """The finite ones among ``values``."""
-    return [float(value) for value in values if value is not None and math.isfinite(value)]
+def to_number(value: Any) -> float | None:
+    """``value`` as a float, or None where it is no finite number (missing, null, NaN, text)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def finite_values(values: Iterable[Any]) -> list[float]:
+    """The finite numbers among ``values``."""
+    return [number for number in map(to_number, values) if number is not None]
+
+
+def is_rounding_error(amount: float, values: Iterable[float]) -> bool:
+    """Whether ``amount`` is no more than rounding leaves of a difference between ``values``."""
+    return abs(amount) <= 1e-12 * max(map(abs, values), default=0.0)
 
 
 def t_quantile(probability: float, df: float) -> float:
@@ -71,35 +85,15 @@ def t_quantile(probability: float, df: float) -> float:
     return float(stdtrit(df, probability))
 
 
-def t_two_sided(t: float, df: float) -> float:
-    """P(|T| >= |t|) of Student's t."""
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(df, -abs(t)))
-
-
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean, summed without loss, and exact for equal values."""
-    return values[0] if min(values) == max(values) else math.fsum(values) / len(values)
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation (n - 1 in the denominator); of two values or more."""
-    centre = mean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
-
-
-def summarise(values: Sequence[float | None]) -> Summary:
+def summarise(values: Iterable[float | None]) -> Summary:
     """Mean, sample standard deviation and Student-t interval for the mean (Student 1908)."""
-    sample = kept(values)
-    if not sample:
-        return Summary(0, None, None, None, None)
-    centre = mean(sample)
-    if len(sample) == 1:
-        return Summary(1, centre, None, None, None)
-    std = deviation(sample)
-    half = t_quantile((1 + CONFIDENCE) / 2, len(sample) - 1) * std / math.sqrt(len(sample))
-    return Summary(len(sample), centre, std, centre - half, centre + half)
+    sample = finite_values(values)
+    n = len(sample)
+    if n < 2:
+        return Summary(n, sample[0] if sample else None, None, None, None)
+    centre, std = mean(sample), stdev(sample)
+    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    return Summary(n, centre, std, centre - half, centre + half)
 
 
 def compare(sample: Mapping[Hashable, float | None], other: Mapping[Hashable, float | None]) -> Difference:
@@ -109,55 +103,48 @@ def compare(sample: Mapping[Hashable, float | None], other: Mapping[Hashable, fl
     Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
     then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs.
     """
-    one = {seed: v for seed, v in sample.items() if v is not None and math.isfinite(v)}
-    two = {seed: v for seed, v in other.items() if v is not None and math.isfinite(v)}
+    one = {seed: number for seed, value in sample.items() if (number := to_number(value)) is not None}
+    two = {seed: number for seed, value in other.items() if (number := to_number(value)) is not None}
     shared = [seed for seed in one if seed in two]
     if len(shared) >= 2 and 2 * len(shared) >= min(len(one), len(two)):
-        return paired([one[seed] for seed in shared], [two[seed] for seed in shared])
-    return welch(list(one.values()), list(two.values()))
+        return _paired([one[seed] for seed in shared], [two[seed] for seed in shared])
+    return _welch(list(one.values()), list(two.values())) if one and two else NO_DIFFERENCE
 
 
-def paired(one: Sequence[float], two: Sequence[float]) -> Difference:
-    """Paired t test and interval (Student 1908); values of the same place belong together; n >= 2."""
+def _paired(one: Sequence[float], two: Sequence[float]) -> Difference:
+    """Values of the same place belong together; n >= 2."""
+    from scipy.stats import ttest_rel
+
     differences = [a - b for a, b in zip(one, two, strict=True)]
-    n, value = len(differences), mean(differences)
-    if _no_spread(differences, [*one, *two]):
-        p = 1.0 if _zero(value, [*one, *two]) else 2.0 ** (1 - n)  # all 2^n assignments of signs
-        return Difference(value, None, None, hedges_g(one, two), p, "exact permutation", n, 0.0)
-    sd = deviation(differences)
-    error = sd / math.sqrt(n)
-    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * error
-    p = t_two_sided(value / error, n - 1)
-    return Difference(value, value - half, value + half, hedges_g(one, two), p, "paired t", n, sd)
+    n, value, effect = len(differences), mean(differences), hedges_g(one, two)
+    if is_rounding_error(max(differences) - min(differences), [*one, *two]):
+        p = 1.0 if is_rounding_error(value, [*one, *two]) else 2.0 ** (1 - n)  # all 2^n assignments of signs
+        return Difference(value, None, None, effect, p, "exact permutation", n, 0.0)
+    test = ttest_rel(one, two)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    return Difference(value, low, high, effect, float(test.pvalue), "paired t", n, stdev(differences))
 
 
-def welch(one: Sequence[float], two: Sequence[float]) -> Difference:
-    """Welch's t test and interval (Welch 1947), with the degrees of freedom of Satterthwaite (1946)."""
-    if not one or not two:
-        return NO_DIFFERENCE
+def _welch(one: Sequence[float], two: Sequence[float]) -> Difference:
+    from scipy.stats import ttest_ind
+
     value, n = mean(one) - mean(two), min(len(one), len(two))
     if n < 2:
         return Difference(value, None, None, None, None, "none", n, None)
-    if _no_spread(one, [*one, *two]) and _no_spread(two, [*one, *two]):
-        ways = math.comb(len(one) + len(two), len(one))
-        p = 1.0 if _zero(value, [*one, *two]) else min(1.0, (2 if len(one) == len(two) else 1) / ways)
+    if all(is_rounding_error(max(sample) - min(sample), [*one, *two]) for sample in (one, two)):
+        ways = math.comb(len(one) + len(two), n)
+        p = 1.0 if is_rounding_error(value, [*one, *two]) else min(1.0, (2 if len(one) == len(two) else 1) / ways)
         return Difference(value, None, None, None, p, "exact permutation", n, 0.0)
-    parts = [deviation(one) ** 2 / len(one), deviation(two) ** 2 / len(two)]
-    error = math.sqrt(sum(parts))
-    df = sum(parts) ** 2 / (parts[0] ** 2 / (len(one) - 1) + parts[1] ** 2 / (len(two) - 1))
-    half = t_quantile((1 + CONFIDENCE) / 2, df) * error
-    sd = math.sqrt((deviation(one) ** 2 + deviation(two) ** 2) / 2)
-    p = t_two_sided(value / error, df)
-    return Difference(value, value - half, value + half, hedges_g(one, two), p, "Welch t", n, sd)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's, of one sample without spread, which is allowed here
+        test = ttest_ind(one, two, equal_var=False)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    return Difference(value, low, high, hedges_g(one, two), float(test.pvalue), "Welch t", n, _mean_sd(one, two))
 
 
-def _no_spread(values: Sequence[float], scale: Sequence[float]) -> bool:
-    """Whether ``values`` are equal but for rounding."""
-    return max(values) - min(values) <= 1e-12 * max(map(abs, scale), default=0.0)
-
-
-def _zero(value: float, scale: Sequence[float]) -> bool:
-    return abs(value) <= 1e-12 * max(map(abs, scale), default=0.0)
+def _mean_sd(one: Sequence[float], two: Sequence[float]) -> float:
+    """The root of the mean of the two variances."""
+    return math.sqrt((stdev(one) ** 2 + stdev(two) ** 2) / 2)
 
 
 def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
@@ -166,18 +153,18 @@ def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
     The standardiser is the root of the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so
     that the effects of different configurations compare. None where a sample has one value or nothing varies.
     """
-    if len(one) < 2 or len(two) < 2 or (_no_spread(one, one) and _no_spread(two, two)):
+    if min(len(one), len(two)) < 2 or all(is_rounding_error(max(s) - min(s), s) for s in (one, two)):
         return None
-    spread = math.sqrt((deviation(one) ** 2 + deviation(two) ** 2) / 2)
     df = len(one) + len(two) - 2
     correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
-    return correction * (mean(one) - mean(two)) / spread
+    return correction * (mean(one) - mean(two)) / _mean_sd(one, two)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """P-values adjusted so that the chance of any false "different" stays at the level (Holm 1979).
 
-    A missing p-value stays missing and does not count as a comparison.
+    A missing p-value stays missing and does not count as a comparison. (``statsmodels.stats.multitest`` gives the same,
+    but collects garbage at each call, which takes as long as a whole leaderboard.)
     """
     order = sorted((p, place) for place, p in enumerate(p_values) if p is not None and math.isfinite(p))
     adjusted: list[float | None] = [None] * len(p_values)
@@ -196,39 +183,36 @@ def verdict(value: float | None, adjusted_p: float | None, higher_is_better: boo
 
 
 def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA) -> float:
-    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows ``difference`` (noncentral t; Cohen 1988).
+    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988).
 
-    Args:
-        difference: the true one.
-        sd: of the pairs' differences, or of a run.
+    ``sd`` is of the pairs' differences, or of a run. (``statsmodels.stats.power`` answers NaN for large effects.)
     """
-    from scipy.stats import nct
+    from scipy.stats import nct, t
 
     df = n - 1 if is_paired else 2 * (n - 1)
-    shift = abs(difference) / sd * math.sqrt(n if is_paired else n / 2)
-    critical = t_quantile(1 - alpha / 2, df)
-    if shift > 30 + critical:  # certain
-        return 1.0
-    opposite = nct.cdf(-critical, df, shift) if shift < 5 else 0.0  # beyond, it is nothing, and SciPy says NaN
-    return float(nct.sf(critical, df, shift) + opposite)
+    noncentrality = abs(difference) / sd * math.sqrt(n if is_paired else n / 2)
+    chance = float(nct.sf(t.isf(alpha / 2, df), df, noncentrality))
+    return 1.0 if math.isnan(chance) else chance  # an older SciPy's answer to a large noncentrality
 
 
 def seeds_needed(difference: float, sd: float | None, is_paired: bool, alpha: float = ALPHA) -> int | None:
-    """Fewest seeds a side with which a true ``difference`` is shown with a power of 0.8.
+    """Fewest seeds a side, at least 2, with which a true ``difference`` is shown with a power of 0.8.
 
-    Returns:
-        At least 2; ``MOST_SEEDS + 1`` stands for more than that; None where ``sd`` is unknown or zero, or the
-        difference is zero.
+    ``MOST_SEEDS + 1`` stands for more than that; None where ``sd`` is unknown or zero, or the difference is zero.
     """
-    if sd is None or not sd > 0 or not math.isfinite(sd) or difference == 0 or not math.isfinite(difference):
+    if sd is None or not to_number(sd) or not to_number(difference):
         return None
-    if power(difference, sd, MOST_SEEDS, is_paired, alpha) < POWER:
-        return MOST_SEEDS + 1
-    low, high = 1, MOST_SEEDS  # power grows with n: bisection keeps power(low) < POWER <= power(high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power(difference, sd, middle, is_paired, alpha) >= POWER:
-            high = middle
-        else:
-            low = middle
-    return high
+    counts = range(2, MOST_SEEDS + 1)  # power grows with n
+    return 2 + bisect_left(counts, POWER, key=lambda n: power(difference, sd, n, is_paired, alpha))
+
+
+def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:
+    """Places of the (cost, quality) points that no other point matches at less cost or betters at the same."""
+    known = [(c, q if higher else -q, place) for place, (c, q) in enumerate(points) if c is not None and q is not None]
+    front: list[int] = []
+    highest = float("-inf")
+    for _, quality, place in sorted(known, key=lambda item: (item[0], -item[1])):
+        if quality > highest:
+            front.append(place)
+            highest = quality
+    return front

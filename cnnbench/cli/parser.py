@@ -1,9 +1,8 @@
-"""How a verb's options are parsed, what is wrong told as everything else is; and how a text stands in an override."""
+"""How a verb's options are parsed, what is wrong told as everything else is."""
 
 from __future__ import annotations
 
 import argparse
-import re
 from typing import NoReturn
 
 from cnnbench.utils.errors import RequestError
@@ -23,9 +22,3 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise a RequestError instead of ending the process."""
         raise RequestError(f"{message} ({self.prog} --help lists the options)")
-
-
-def quoted(text: object) -> str:
-    """A text as the value of an override, whatever is in it."""
-    # a backslash is one but before a quotation mark
-    return "'" + re.sub(r"(\\+)(?='|$)|'", lambda found: 2 * found[1] if found[1] else r"\'", str(text)) + "'"

@@ -90,7 +90,7 @@ def find_images(asked: Sequence[str]) -> list[str]:
     Raises:
         RequestError: none of them is there, or a folder has no images.
     """
-    from cnnbench.data.files import image_paths
+    from cnnbench.data.sources import image_files
 
     files: list[str] = []
     for name in asked:
@@ -98,7 +98,7 @@ def find_images(asked: Sequence[str]) -> list[str]:
             files.append(name)
             continue
         try:
-            found = sorted(image_paths(name))
+            found = sorted(file.path for file in image_files(name))
         except OSError as error:
             raise RequestError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
         if not found:
@@ -112,13 +112,13 @@ def find_images(asked: Sequence[str]) -> list[str]:
 
 def read_image(file: str, run: TrainedRun) -> np.ndarray:
     """One image as the run's training had it, uint8 (size, size, channels); raises RequestError naming the file."""
-    from cnnbench.data.decode import read_picture
+    from cnnbench.data.decode import decode_image
 
     if file != STANDARD_INPUT and not Path(file).exists():
         raise RequestError(f"{file} {'is a link to nothing' if Path(file).is_symlink() else 'is not there'}")
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
     try:
-        return read_picture(source, run.image_size, run.channels, resize=True)
+        return decode_image(source, run.image_size, run.channels, resize=True)
     except RequestError as error:
         if file == STANDARD_INPUT:
             raise RequestError("what came on standard input cannot be decoded as an image") from error

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnbench.analysis.runs import Run, collect
-from cnnbench.analysis.studies.budget import common_overrides
+from cnnbench.analysis.studies.budget import common_overrides, is_short
 from cnnbench.analysis.studies.claims import judge, rows_of
 from cnnbench.analysis.studies.markdown import MARKS, Part, refusal, render, title
 from cnnbench.analysis.studies.study import FORMS, Study, choose_rows, load_row, load_study, row_names, studies
 from cnnbench.analysis.studies.tables import Line, build_table, count_text, gap_text, ours_text, reported_text
+from cnnbench.analysis.studies.verdicts import NO_VERDICT
 from cnnbench.cli.parser import Parser
 from cnnbench.cli.reproduce_rows import check_overrides, folder_of, run_rows, undone
 from cnnbench.utils.errors import RequestError, one_of
@@ -96,11 +97,12 @@ def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refuse
 
     rows = [load_row(study.name, name, form) for name in names]
     runs = runs_by_row(study.name, folder)
-    table = build_table(study, rows, runs, form, refused)
+    short = [row for row in runs if is_short(load_row(study.name, row, form), runs[row])]
+    table = build_table(study, rows, runs, form, refused, short)
     usable = {row: [run for run in found if run.status in ("completed", "diverged")] for row, found in runs.items()}
     there = {*names, *runs}  # with --rows, claims of other rows are nobody's question
     claims = [claim for claim in study.claims if there.issuperset(rows_of(claim, study))]
-    judgements = [judge(claim, study, runs, form) for claim in claims]
+    judgements = [judge(claim, study, runs, form, short) for claim in claims]
     pictures = draw(study, table, usable, form, folder / "pictures")
     part = Part(form, rows, runs, table, judgements, pictures)
     print(f"\n{terminal_table(study, part)}\n")
@@ -130,7 +132,7 @@ def terminal_table(study: Study, part: Part) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, "-" * len(max(lines, key=len)))
-    verdicts = [f"{j.verdict:<13} {j.claim.says}  {j.evidence}" for j in part.judgements]
+    verdicts = [f"{j.verdict:<{len(NO_VERDICT)}} {j.claim.says}  {j.evidence}" for j in part.judgements]
     refused = [f"not run here: {refusal(line)}" for line in part.table if line.refused]
     return "\n".join([title(study, part), "", *lines, "", *refused, *verdicts])
 

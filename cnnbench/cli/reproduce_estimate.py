@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
 import torch
 
+from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.studies.study import Study
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.schema import check_values
@@ -28,6 +30,7 @@ def estimate(study: Study, rows: Sequence[str], forms: Sequence[str], seeds: int
     """
     silence_libraries()
     keep_freed_memory()
+    told_if_busy()
     total, count = 0.0, 0
     refused: list[RequestError] = []
     for form in forms:
@@ -50,6 +53,15 @@ def estimate(study: Study, rows: Sequence[str], forms: Sequence[str], seeds: int
         f"{count} runs, {_duration(total)} one after the other on this machine, with {torch.get_num_threads()} threads"
     )
     return 1 if refused else 0
+
+
+def told_if_busy() -> None:
+    """Say so where other processes keep the cores busy, for then the steps that are measured are slow."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        print(
+            f"this machine is busy (load {load:.1f} on {plural(cores, 'core')}): idle it would take less time than this"
+        )
 
 
 def run_seconds(config: Config) -> float:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnbench.analysis.runs import Run
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import compose, explain, resolved, run_folder
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.overrides import parse, parse_override, quoted
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
-from cnnbench.config.settings import ignored, parse_override
+from cnnbench.config.settings import ignored
 from cnnbench.utils.errors import RequestError
 
 INSTEAD = {"experiment": "--rows", "seed": "--seeds", "study.form": "--form", "hydra.sweep.dir": "--folder"}
@@ -21,17 +22,10 @@ def check_overrides(overrides: Sequence[str]) -> None:
     Raises:
         RequestError: an override is such a one, or cannot be read.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     for text in overrides:
         if option := INSTEAD.get(parse_override(text)[0]):
             raise RequestError(f"{text}: `cnnbench reproduce` has {option} for that")
-        try:
-            swept = OverridesParser.create().parse_override(text).is_sweep_override()
-        except HydraException as error:
-            raise RequestError(f"{text} cannot be read: {explain(error)}") from error
-        if swept:
+        if parse(text).is_sweep_override():
             raise RequestError(
                 f"{text} is several values, which would be pooled in a row: reproduce one after the other"
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from cnnbench.cli.parser import quoted
+from cnnbench.config.overrides import quoted
 from cnnbench.config.settings import NO_RESULT
 from cnnbench.utils.errors import RequestError
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.utils.errors import RequestError, did_you_mean
 
-Check = tuple[Callable[[Any], bool], str]
 MISSING = object()
+SAMPLERS = ("tpe", "random", "qmc")  # of a search
+PRUNERS = ("median", "halving", "none")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 
 
-def _number(value: Any) -> bool:
+class Check(NamedTuple):
+    """Which values are right, and how to say it."""
+
+    holds: Callable[[Any], bool]
+    text: str
+
+
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -22,163 +31,123 @@ def _is_whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _whole(least: int, *words: str | None) -> Check:
-    shown = "".join(f" or {'null' if word is None else word}" for word in words)
-    return lambda v: _is_whole(v, least) or _in(v, words), f"a whole number of at least {least}{shown}"
-
-
-def _in(value: Any, words: tuple[str | None, ...]) -> bool:
+def _is_in(value: Any, words: tuple[str | None, ...]) -> bool:
     return (value is None or isinstance(value, str)) and value in words
 
 
+def _number(text: str, holds: Callable[[float], bool]) -> Check:
+    return Check(lambda v: _is_number(v) and holds(v), text)
+
+
+def _whole(least: int, *words: str | None) -> Check:
+    others = "".join(f" or {'null' if word is None else word}" for word in words)
+    return Check(lambda v: _is_whole(v, least) or _is_in(v, words), f"a whole number of at least {least}{others}")
+
+
 def _one_of(*words: str) -> Check:
-    return lambda v: _in(v, words), " or ".join(words)
+    return Check(lambda v: _is_in(v, words), " or ".join(words))
 
 
 def _or_null(check: Check) -> Check:
-    right, text = check
-    return lambda v: v is None or right(v), f"{text}, or null"
+    return Check(lambda v: v is None or check.holds(v), f"{check.text}, or null")
 
 
 def _per_channel(check: Check) -> Check:
-    right, text = check
-    return (
-        lambda v: all(map(right, v)) and len(v) > 0 if isinstance(v, list) else right(v),
-        f"{text}, or a list of one for each channel",
+    return Check(
+        lambda v: all(map(check.holds, v)) and len(v) > 0 if isinstance(v, list) else check.holds(v),
+        f"{check.text}, or a list of one for each channel",
     )
 
 
-NUMBER: Check = (_number, "a number")
-POSITIVE: Check = (lambda v: _number(v) and v > 0, "a number above 0")
-NOT_NEGATIVE: Check = (lambda v: _number(v) and v >= 0, "a number, 0 or above")
-SHARE: Check = (lambda v: _number(v) and 0 <= v < 1, "a number from 0 to below 1")
-BETWEEN: Check = (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1")
-FACTOR: Check = (lambda v: _number(v) and 0 < v <= 1, "a number above 0, at most 1")
-AT_LEAST_1: Check = (lambda v: _number(v) and v >= 1, "a number of at least 1")
-TRUTH: Check = (lambda v: isinstance(v, bool), "true or false")
-TEXT: Check = (lambda v: isinstance(v, str), "text")
-PATH: Check = (lambda v: isinstance(v, str) and v != "", "the path of a file")
-BETAS: Check = (
-    lambda v: isinstance(v, list) and len(v) == 2 and all(_number(b) and 0 <= b < 1 for b in v),
+NUMBER = _number("a number", lambda v: True)
+POSITIVE = _number("a number above 0", lambda v: v > 0)
+NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
+SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
+BETWEEN = _number("a number between 0 and 1", lambda v: 0 < v < 1)
+FACTOR = _number("a number above 0, at most 1", lambda v: 0 < v <= 1)
+ABOVE_1 = _number("a number above 1", lambda v: v > 1)
+AT_LEAST_1 = _number("a number of at least 1", lambda v: v >= 1)
+TRUTH = Check(lambda v: isinstance(v, bool), "true or false")
+TEXT = Check(lambda v: isinstance(v, str), "text")
+PATH = Check(lambda v: isinstance(v, str) and v != "", "the path of a file")
+DETERMINISTIC = Check(lambda v: isinstance(v, bool) or _is_in(v, ("warn",)), "true or false or warn")
+BETAS = Check(
+    lambda v: isinstance(v, list) and len(v) == 2 and all(map(SHARE.holds, v)),
     "two numbers from 0 to below 1, such as [0.9, 0.999]",
 )
-EPOCHS: Check = (
+EPOCHS = Check(
     lambda v: v == "auto" or (isinstance(v, list) and all(_is_whole(epoch, 1) for epoch in v)),
     "a list of whole numbers of at least 1, or auto",
 )
-DEVICES: Check = (
+DEVICES = Check(
     lambda v: (
-        _is_whole(v, 1) or _in(v, ("auto",)) or (isinstance(v, list) and bool(v) and all(_is_whole(d, 0) for d in v))
+        _is_whole(v, 1) or _is_in(v, ("auto",)) or (isinstance(v, list) and bool(v) and all(_is_whole(d, 0) for d in v))
     ),
     "how many, or auto, or a list of their numbers",
 )
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
-OPTIMIZER: dict[str, Check] = {
-    "lr": POSITIVE,
-    "momentum": SHARE,
-    "weight_decay": NOT_NEGATIVE,
-    "betas": BETAS,
-    "eps": NOT_NEGATIVE,
-    "alpha": SHARE,
-    "rho": SHARE,
-    "nesterov": TRUTH,
-    "fused": _or_null(TRUTH),
-    "foreach": _or_null(TRUTH),
-}
-# Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network, the
-# augmentations, the ways to validate and the objective have checks that need more than the value (where they are used).
-# What others are computed from comes first, so that it is what is named.
-VALUES: dict[str, Check] = {
-    "name": TEXT,
-    "seed": _whole(0),
-    "steps_per_execution": _whole(1, "auto"),
-    "threads": _whole(1, None),
-    "label_smoothing": SHARE,
-    "decay_norm_and_bias": TRUTH,
-    "cuda_graph": TRUTH,
-    "compile": TRUTH,
-    "test_with": _one_of("best", "last"),
-    "init_from": _or_null(PATH),
-    "quirks.softmax_before_loss": TRUTH,
-    "quirks.dropout_in_evaluation": TRUTH,
-    "quirks.batch_recall": TRUTH,
-    "quirks.train_in_eval_mode": TRUTH,
-    "study.form": _one_of("published", "corrected"),
-    "checkpoint.minutes": _or_null(NOT_NEGATIVE),
-    "checkpoint.steps": _whole(1, None),
-    "divergence.above": _or_null((lambda v: _number(v) and v > 1, "a number above 1")),
-    "divergence.epochs": _whole(1),
-    "divergence.at_chance": TRUTH,
-    "sweep.isolate": TRUTH,
-    "sweep.timeout": _or_null(POSITIVE),
-    "sweep.retries": _whole(0),
-    "sweep.runs_per_gpu": _whole(1),
-    "sweep.repeat_failed": TRUTH,
-    "sweep.earlier": TRUTH,
-    "data.seed": _whole(0),
-    "data.path": TEXT,
-    "data.root": TEXT,
-    "data.cache": TEXT,
-    "data.batch_size": _whole(1),
-    "data.eval_batch_size": _whole(1),
-    "data.image_size": _whole(1, None),
-    "data.limit_train": _whole(1, None),
-    "data.split_seed": _whole(0),
-    "data.shuffle": TRUTH,
-    "data.mean": _per_channel(NUMBER),
-    "data.std": _per_channel(POSITIVE),
-    "data.storage": _one_of("auto", "memory", "stream"),
-    "data.workers": _whole(0),
-    "data.memory_share": FACTOR,
-    **{f"optimizer.{part}{key}": check for part in ("", "first.", "then.") for key, check in OPTIMIZER.items()},
-    "optimizer.lr": (lambda v: (_number(v) and v > 0) or _in(v, ("auto",)), "a number above 0, or auto"),
-    "optimizer.switch_at": BETWEEN,
-    "fine_tune.frozen_epochs": _whole(0),
-    "fine_tune.backbone_lr_factor": POSITIVE,
-    "trainer.max_epochs": _whole(1),
-    "trainer.devices": DEVICES,
-    "trainer.num_nodes": _whole(1),
-    "trainer.strategy": _one_of("auto", "ddp"),
-    "trainer.sync_batchnorm": TRUTH,
-    "trainer.precision": _one_of(*PRECISIONS),
-    "trainer.deterministic": (lambda v: isinstance(v, bool) or _in(v, ("warn",)), "true or false or warn"),
-    "trainer.accumulate_grad_batches": _whole(1),
-    "trainer.gradient_clip_val": _or_null(POSITIVE),
-    "scheduler.T_max": _whole(1),
-    "scheduler.eta_min": NOT_NEGATIVE,
-    "scheduler.gamma": FACTOR,
-    "scheduler.step_size": _whole(1),
-    "scheduler.factor": BETWEEN,
-    "scheduler.patience": _whole(0),
-    "scheduler.threshold": NOT_NEGATIVE,
-    "scheduler.pct_start": BETWEEN,
-    "scheduler.div_factor": AT_LEAST_1,
-    "scheduler.final_div_factor": AT_LEAST_1,
-    "scheduler.anneal_strategy": _one_of("cos", "linear"),
-    "callbacks.progress.seconds": NOT_NEGATIVE,
-    "callbacks.progress.minutes": _or_null(NOT_NEGATIVE),
-    "callbacks.figures.every_n_epochs": _whole(0),
-    "callbacks.figures.at_epochs": EPOCHS,
-    "callbacks.figures.pictures": TRUTH,
-    "callbacks.early_stopping.patience": _whole(0),
-    "callbacks.early_stopping.min_delta": NOT_NEGATIVE,
-    "logger.name": TEXT,
-    "logger.version": TEXT,
-    "logger.default_hp_metric": TRUTH,
-}
-
-JOBS: Check = (
+JOBS = Check(
     lambda v: isinstance(v, int) and not isinstance(v, bool) and v != 0,
     "a whole number of at least 1, or -1 for a run a core, -2 for one less",
 )
-# Of Hydra's own node: options of launchers and sweepers, where the chosen ones have them.
-OF_HYDRA: dict[str, Check] = {
+
+# Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network, the
+# augmentations, the ways to validate and the objective have checks that need more than the value (where they are used).
+# A key that others are computed from comes before them, so that it is what is named.
+KEYS: tuple[tuple[Check, str], ...] = (
+    (TEXT, "name data.path data.root data.cache logger.name logger.version"),
+    (_whole(0), "seed data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
+                "callbacks.figures.every_n_epochs callbacks.early_stopping.patience"),
+    (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches scheduler.T_max data.batch_size "
+                "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu"),
+    (_whole(1, "auto"), "steps_per_execution"),
+    (_whole(1, None), "threads checkpoint.steps data.image_size data.limit_train"),
+    (TRUTH, "decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
+            "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
+            "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric"),
+    (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
+                   "callbacks.early_stopping.min_delta"),
+    (_or_null(NOT_NEGATIVE), "checkpoint.minutes callbacks.progress.minutes"),
+    (POSITIVE, "fine_tune.backbone_lr_factor"),
+    (_or_null(POSITIVE), "sweep.timeout trainer.gradient_clip_val"),
+    (_or_null(ABOVE_1), "divergence.above"),
+    (AT_LEAST_1, "scheduler.div_factor scheduler.final_div_factor"),
+    (SHARE, "label_smoothing"),
+    (FACTOR, "data.memory_share scheduler.gamma"),
+    (BETWEEN, "optimizer.switch_at scheduler.factor scheduler.pct_start"),
+    (_or_null(PATH), "init_from"),
+    (_per_channel(NUMBER), "data.mean"),
+    (_per_channel(POSITIVE), "data.std"),
+    (_one_of("best", "last"), "test_with"),
+    (_one_of("published", "corrected"), "study.form"),
+    (_one_of("auto", "memory", "stream"), "data.storage"),
+    (_one_of("auto", "ddp"), "trainer.strategy"),
+    (_one_of(*PRECISIONS), "trainer.precision"),
+    (_one_of("cos", "linear"), "scheduler.anneal_strategy"),
+    (DEVICES, "trainer.devices"),
+    (DETERMINISTIC, "trainer.deterministic"),
+    (EPOCHS, "callbacks.figures.at_epochs"),
+)  # fmt: skip
+# Of an optimizer, and of each of the two of optimizer=switch.
+OPTIMIZER_KEYS: tuple[tuple[Check, str], ...] = (
+    (POSITIVE, "lr"),
+    (SHARE, "momentum alpha rho"),
+    (NOT_NEGATIVE, "weight_decay eps"),
+    (BETAS, "betas"),
+    (TRUTH, "nesterov"),
+    (_or_null(TRUTH), "fused foreach"),
+)
+PLACES = ("optimizer", "optimizer.first", "optimizer.then")
+VALUES = {key: check for check, keys in KEYS for key in keys.split()}
+VALUES |= {f"{place}.{key}": check for place in PLACES for check, keys in OPTIMIZER_KEYS for key in keys.split()}
+VALUES["optimizer.lr"] = Check(lambda v: POSITIVE.holds(v) or _is_in(v, ("auto",)), "a number above 0, or auto")
+# Options of launchers and sweepers, where the chosen ones have them.
+PLUGIN_VALUES = {
     "hydra.launcher.n_jobs": JOBS,
     "hydra.sweeper.dry_run": TRUTH,
     "hydra.sweeper.n_trials": _whole(1),
     "hydra.sweeper.at_a_time": JOBS,  # as launcher.n_jobs says, unless it is given
-    "hydra.sweeper.sampler": _one_of("tpe", "random", "qmc"),
-    "hydra.sweeper.pruner": _one_of("median", "halving", "none"),
+    "hydra.sweeper.sampler": _one_of(*SAMPLERS),
+    "hydra.sweeper.pruner": _one_of(*PRUNERS),
     "hydra.sweeper.startup_trials": _whole(0),
     "hydra.sweeper.seed": _whole(0),
 }
@@ -195,16 +164,15 @@ def check_values(config: Mapping[str, Any]) -> None:
 
 
 def check_plugin_values(hydra: DictConfig) -> None:
-    """Likewise those keys of Hydra's own node that ``OF_HYDRA`` names."""
-    for key, check in OF_HYDRA.items():
+    """Likewise those keys of Hydra's own node that ``PLUGIN_VALUES`` names."""
+    for key, check in PLUGIN_VALUES.items():
         _check(key, OmegaConf.select(hydra, key.removeprefix("hydra."), default=MISSING), check)
 
 
 def _check(key: str, value: Any, check: Check) -> None:
-    right, text = check
-    if value is not MISSING and not right(value):
-        near = did_you_mean(value, text.split(" or ")) if isinstance(value, str) else ""
-        raise RequestError(f"{key} must be {text}, got {value!r}{near}")
+    if value is not MISSING and not check.holds(value):
+        near = did_you_mean(value, check.text.split(" or ")) if isinstance(value, str) else ""
+        raise RequestError(f"{key} must be {check.text}, got {value!r}{near}")
 
 
 def _select(config: Any, key: str) -> Any:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from cnnbench.config.overrides import parse_override
+
 SEED = "seed"  # the replicate, never a factor
 
 # Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
@@ -76,30 +78,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif not (isinstance(value, str) and "${" in value):
             flat[key] = current_target(value) if name == "_target_" and isinstance(value, str) else value
     return flat
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """``("optimizer.lr", 0.1)`` of ``optimizer.lr=0.1``; Hydra's ``+``, ``++`` and ``~`` are taken off the key."""
-    key, _, value = text.partition("=")
-    return key.strip().lstrip("+~").split("@")[0], parse_value(value)
-
-
-def parse_value(text: str) -> Any:
-    """A value as the command line writes it: a number, true, false, null, a list, or else text."""
-    text = text.strip()
-    if text.startswith("[") and text.endswith("]"):
-        return [parse_value(item) for item in text[1:-1].split(",")] if text[1:-1].strip() else []
-    lowered = text.lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    if lowered == "null":
-        return None
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text.strip("'\"")
 
 
 def canonical(value: Any) -> str:

@@ -1,44 +1,49 @@
-"""The prepared store: a set decoded once into uint8 arrays on disk, memory-mapped by every run after that.
+"""The cache: each set decoded once into uint8 arrays on disk, which every run after that maps into memory.
 
     <cache>/<name>-<key>/train_images.npy     uint8 (N, H, W, C)
                          train_labels.npy     int64 (N,)
                          ...                  test_*, val_*
-                         meta.json            classes, checksums; written last, so without it the store is not whole
+                         meta.json            classes, checksums; written last, so without it the set is not whole
 
-The key is a hash of what the store was made from. A store is made in a folder of its own under a lock and renamed into
+The key is a hash of what the set was made from. A set is made in a folder of its own under a lock and renamed into
 place; one that is incomplete or whose checksums differ is made again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
 
-from cnnbench.data.decode import CHUNK, decode_files, picture_size, resize_array
+from cnnbench.data.decode import CHUNK, decode_files, image_dimensions, resize_array
 from cnnbench.data.imageset import ImageSet, Source, Split
-from cnnbench.data.preparing import Preparing
 from cnnbench.utils.errors import RequestError
 
 FORMAT = 1
-MOST_NAMED = 10  # damaged files in one message
+MAX_NAMED = 10  # damaged files in one message
+BAR_SECONDS = 0.5  # after which a progress bar appears on a terminal
+LINE_SECONDS = 5.0  # between two lines on progress elsewhere
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Store:
-    """A prepared set: arrays by name (``train_images`` ...), memory-mapped, and what is known about them."""
+class PreparedSet:
+    """A set from the cache: arrays by name (``train_images`` ...), memory-mapped, and what is known about them."""
 
     arrays: dict[str, np.ndarray]
     classes: list[str]
@@ -47,77 +52,68 @@ class Store:
     fingerprint: str
 
 
-_opened: dict[Path, Store] = {}
+_opened: dict[Path, PreparedSet] = {}
 
 
 def prepare(
-    source: Source,
-    location: Path | None,
-    image_size: int | None,
-    cache: Path,
-    report: Callable[[str], None] | None = None,
-) -> Store:
-    """Open the store for this source and size, making it first where it is not there or not whole.
+    source: Source, location: Path | None, image_size: int | None, cache: Path, report: Report | None = None
+) -> PreparedSet:
+    """Open the set of this source and size, making it first where it is not in the cache or not whole.
 
     Args:
         source: what to read; location: where it lies.
         image_size: side to resize to, in pixels (the middle is cut out where the shape differs); None keeps it.
-        cache: folder of all stores.
-        report: gets a line now and then while a long preparation runs; None prints to standard error, where a terminal
-            shows a live line.
+        cache: folder of all prepared sets.
+        report: called with a line now and then while a long preparation runs; None prints to standard error, where a
+            terminal shows a progress bar.
 
     Raises:
         RequestError: the set is missing, damaged, or its images differ in size and ``image_size`` is None; or the cache
             cannot be written.
     """
-    tell = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    bar = report is None and sys.stderr.isatty()
+    report = report or (lambda line: print(line, file=sys.stderr, flush=True))
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        return _prepare(source, location, image_size, cache, tell, live=report is None and sys.stderr.isatty())
+        with _lock(cache / f".{type(source).__name__}.lock", report):  # finding out may mean downloading
+            made_from = {"format": FORMAT, "image_size": image_size, **source.identity(location)}
+        key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+        folder = cache / f"{made_from['set'].lower()}-{key}"
+        if folder in _opened:
+            return _opened[folder]
+        with _lock(cache / f".{folder.name}.lock", report):
+            prepared = _open(folder, report)
+            if prepared is None:
+                _make(source.read(location), image_size, folder, report, bar)
+                prepared = _open(folder, report)
     except OSError as error:
         raise RequestError(
             f"the data cannot be prepared in data.cache={cache} ({error}); point data.cache (or the environment "
             "variable CNNBENCH_CACHE) at a folder that can be written and has room"
         ) from error
-
-
-def _prepare(
-    source: Source, location: Path | None, image_size: int | None, cache: Path, tell: Callable[[str], None], live: bool
-) -> Store:
-    with _lock(cache / f".{type(source).__name__}.lock", tell):  # finding out may mean downloading
-        made_from = {"format": FORMAT, "image_size": image_size, **source.identity(location)}
-    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache / f"{made_from['set'].lower()}-{key}"
-    if folder in _opened:
-        return _opened[folder]
-    with _lock(cache / f".{folder.name}.lock", tell):
-        store = _open(folder, tell)
-        if store is None:
-            _make(source.read(location), image_size, folder, tell, live)
-            store = _open(folder, tell)
-    if store is None:
+    if prepared is None:
         raise RequestError(f"the prepared data in {folder} does not read back as it was written; is the disk sound?")
-    _opened[folder] = store
-    return store
+    _opened[folder] = prepared
+    return prepared
 
 
 @contextmanager
-def _lock(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def _lock(path: Path, report: Report) -> Iterator[None]:
     """Hold an exclusive lock on ``path`` between processes; the system releases it if the process dies."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell(f"waiting for another process that prepares the same data ({path})")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report(f"waiting for another process that prepares the same data ({path})")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepared_images(cache: Path, fingerprint: str, split: str, most: int) -> np.ndarray | None:
-    """The first ``most`` images of a split, uint8 (N, H, W, C), of the store that a record names by its fingerprint;
+    """The first ``most`` images of a split, uint8 (N, H, W, C), of the set that a record names by its fingerprint;
     None where it is not in ``cache``. Nothing is read from the source, or downloaded."""
     for path in cache.glob("*/meta.json"):
         with suppress(OSError, ValueError, KeyError):
@@ -131,8 +127,8 @@ def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).data)
 
 
-def _open(folder: Path, tell: Callable[[str], None]) -> Store | None:
-    """The store in ``folder``, or None where it is missing; a damaged one is told, removed, and None too."""
+def _open(folder: Path, report: Report) -> PreparedSet | None:
+    """The set in ``folder``, or None where it is missing; a damaged one is reported, removed, and None too."""
     if not folder.exists():
         return None
     try:
@@ -142,14 +138,14 @@ def _open(folder: Path, tell: Callable[[str], None]) -> Store | None:
             arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             if _checksum(arrays[name]) != checksum:
                 raise ValueError(f"{name}.npy has changed")
-        return Store(arrays, meta["classes"], meta["channels"], meta["image_size"], meta["fingerprint"])
+        return PreparedSet(arrays, meta["classes"], meta["channels"], meta["image_size"], meta["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        tell(f"the prepared data in {folder} is damaged ({error}); making it again")
+        report(f"the prepared data in {folder} is damaged ({error}); making it again")
         shutil.rmtree(folder)
         return None
 
 
-def _make(images: ImageSet, image_size: int | None, folder: Path, tell: Callable[[str], None], live: bool) -> None:
+def _make(images: ImageSet, image_size: int | None, folder: Path, report: Report, bar: bool) -> None:
     """Decode every split into a temporary folder beside ``folder`` and rename it into place."""
     for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
@@ -161,25 +157,27 @@ def _make(images: ImageSet, image_size: int | None, folder: Path, tell: Callable
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         checksums: dict[str, int] = {}
-        damaged: list[str] = []
+        errors: list[str] = []
         for part, split in images.splits.items():
             if len(split.labels) == 0:
                 raise RequestError(f"the {part} split of {name} has no images")
             target = temporary / f"{part}_images.npy"
             shape = (size, size, images.channels)
-            with Preparing(f"{name} {part}", len(split.labels), tell, live) as progress:
-                rows = _fill(target, split, shape, image_size is not None, progress)
-            damaged += rows.values()
+            with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
+                undecodable = _fill(target, split, shape, image_size is not None, progress)
             labels = split.labels.astype(np.int64)
-            if rows and images.skip_damaged:
-                labels = _leave_out(list(rows), target, labels)
+            if undecodable and images.skip_damaged:
+                rows = list(undecodable)
+                labels = np.delete(labels, rows)
                 if len(labels) == 0:
                     raise RequestError(f"no image of the {part} split of {name} decodes")
+                np.save(target, np.delete(np.load(target, allow_pickle=False), rows, axis=0), allow_pickle=False)
+            errors += undecodable.values()
             np.save(temporary / f"{part}_labels.npy", labels, allow_pickle=False)
             checksums[f"{part}_images"] = _checksum(np.load(target, mmap_mode="r", allow_pickle=False))
             checksums[f"{part}_labels"] = _checksum(labels)
-        if damaged:
-            _report(damaged, images.skip_damaged, tell)
+        if errors:
+            _report_damaged(errors, images.skip_damaged, report)
         meta: dict[str, Any] = {
             "classes": images.classes,
             "channels": images.channels,
@@ -200,7 +198,7 @@ def _common_size(images: ImageSet) -> int:
         RequestError: they are not square, or differ.
     """
     parts = [split.images for split in images.splits.values()]
-    sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {picture_size(parts[0][0])}
+    sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {image_dimensions(parts[0][0])}
     if len(sizes) > 1 or len(set(next(iter(sizes)))) > 1:
         shown = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise RequestError(f"the images are {shown}, not squares of one size; set data.image_size, for example to 64")
@@ -211,34 +209,54 @@ def _fill(
     target: Path, split: Split, shape: tuple[int, int, int], resize: bool, progress: Callable[[int], None]
 ) -> dict[int, str]:
     """Write every image of ``split``, decoded, resized and with the right number of channels, into ``target``; returns
-    the rows that do not decode, with what is said of each."""
+    the rows that do not decode, with the error message of each."""
     size, _, channels = shape
-    count = len(split.labels)
     if not isinstance(split.images, np.ndarray):
-        return dict(decode_files(split.images, target, size, channels, resize, progress))
+        return decode_files(split.images, target, size, channels, resize, progress)
+    count = len(split.labels)
     array = np.lib.format.open_memmap(target, "w+", np.uint8, (count, *shape))
-    same = split.images.shape[1:3] == (size, size)
-    for start in range(0, count, CHUNK):
-        part = split.images[start : start + CHUNK]
-        if same:
-            array[start : start + CHUNK] = part.reshape(len(part), *shape)
-        else:
-            resize_array(part, array[start : start + CHUNK])
-            progress(start + len(part))
+    if split.images.shape[1:3] == (size, size):
+        array[:] = split.images.reshape(array.shape)
+    else:
+        for start in range(0, count, CHUNK):
+            resize_array(split.images[start : start + CHUNK], array[start : start + CHUNK])
+            progress(min(start + CHUNK, count))
     array.flush()
     return {}
 
 
-def _leave_out(rows: list[int], target: Path, labels: np.ndarray) -> np.ndarray:
-    """Write ``target`` again without these rows; returns the labels without them."""
-    np.save(target, np.delete(np.load(target, allow_pickle=False), rows, axis=0), allow_pickle=False)
-    return np.delete(labels, rows)
-
-
-def _report(damaged: Sequence[str], skipped: bool, tell: Callable[[str], None]) -> None:
-    """Tell which files were left out; where they are not to be, raise RequestError with all of them in one line."""
-    more = f" (and {len(damaged) - MOST_NAMED} more)" if len(damaged) > MOST_NAMED else ""
-    text = "; ".join(damaged[:MOST_NAMED]) + more
+def _report_damaged(errors: Sequence[str], skipped: bool, report: Report) -> None:
+    """Report which files were left out; where they are not to be, raise RequestError with all of them in one line."""
+    more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
+    text = "; ".join(errors[:MAX_NAMED]) + more
     if not skipped:
         raise RequestError(f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true")
-    tell(f"left out: {text}")
+    report(f"left out: {text}")
+
+
+@contextmanager
+def show_progress(title: str, total: int, report: Report, bar: bool) -> Iterator[Callable[[int], None]]:
+    """Give a function to call with the number of images done, which shows how far a long preparation is.
+
+    Args:
+        title: of what is prepared; total: how many images it has.
+        report: gets a line every few seconds, and one at the end if it took longer than that.
+        bar: show a progress bar on the terminal instead, which is removed at the end.
+    """
+    start = last = time.monotonic()
+    options = {"desc": f"preparing {title}", "total": total, "unit": " images", "delay": BAR_SECONDS, "leave": False}
+    with tqdm(**options) if bar else nullcontext() as shown:  # tqdm starts a thread, even where it is disabled
+
+        def progress(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if shown is not None:
+                shown.update(done - shown.n)
+            elif now - last >= LINE_SECONDS:
+                last = now
+                left = (now - start) / done * (total - done)
+                report(f"preparing {title}: {done:,} of {total:,} images, {left:.0f} s left")
+
+        yield progress
+    if (seconds := time.monotonic() - start) >= LINE_SECONDS:
+        report(f"prepared {title}: {total:,} images in {seconds:.0f} s")

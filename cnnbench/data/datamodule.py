@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from cnnbench.data.augment import Augment, Normalize
-from cnnbench.data.cache import Store, prepare
+from cnnbench.data.cache import PreparedSet, prepare
 from cnnbench.data.imageset import Source
-from cnnbench.data.loader import BatchLoader, ImageTensors, as_tensors
+from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.data.split import stratified
 from cnnbench.utils.errors import RequestError, one_of
 
@@ -27,7 +28,7 @@ class ImageDataModule(LightningDataModule):
     Args:
         source: where the images come from.
         root: folder of the sets that are downloaded; path: folder or file of the user's own images. A source uses one.
-        cache: folder of the prepared stores.
+        cache: folder of the prepared sets.
         image_size: side in pixels to resize to; None keeps the set's own.
         mean, std: per channel, for pixels scaled to [0, 1]; one value stands for all channels.
         batch_size, eval_batch_size: images in a training batch, and in a batch of evaluation, over all devices.
@@ -38,7 +39,7 @@ class ImageDataModule(LightningDataModule):
         shuffle: a new order of the train set each epoch.
         seed: of the order and of the augmentation.
         augment: of training batches.
-        storage: ``memory`` maps the store and, on a GPU, copies it there; ``stream`` reads it with ``workers``
+        storage: ``memory`` maps the set and, on a GPU, copies it there; ``stream`` reads it with ``workers``
             processes; ``auto`` takes memory where the train set fits in ``memory_share`` of what is free.
         memory_share: of the free memory of the device.
         workers: processes that read a streamed set.
@@ -89,19 +90,37 @@ class ImageDataModule(LightningDataModule):
         self.storage = one_of("data.storage", storage, STORAGES)
         self.memory_share, self.workers = memory_share, workers
         self.steps_per_execution, self.accumulate = steps_per_execution, accumulate
-        self.store: Store | None = None
-        self.rows: dict[str, np.ndarray | None] = {}
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
 
-    # What the rest of the program learns from the data
+    @cached_property
+    def prepared(self) -> PreparedSet:
+        """The set from the cache, made at the first call where it is not there yet."""
+        return prepare(self.source, self.location, self.image_size, self.cache)
 
-    @property
-    def prepared(self) -> Store:
-        """The opened store; made at the first call where it is not there yet."""
-        if self.store is None:
-            self.store = prepare(self.source, self.location, self.image_size, self.cache)
-            self.rows = self._split(self.store)
-        return self.store
+    @cached_property
+    def rows(self) -> dict[str, np.ndarray | None]:
+        """Row numbers of each split within its stored one; None is all rows, in order."""
+        arrays = self.prepared.arrays
+        labels = arrays["train_labels"]
+        rows: dict[str, np.ndarray | None] = {"train": None, "test": None}
+        if isinstance(self.validation, float):
+            rows["val"], rows["train"] = stratified(labels, self.validation, self.split_seed)
+        elif self.validation != "none":
+            if f"{self._stored('val')}_labels" not in arrays:
+                raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
+            rows["val"] = None
+        if self.limit_train is not None:
+            candidates = np.arange(len(labels)) if rows["train"] is None else rows["train"]
+            if self.limit_train < len(candidates):
+                chosen, _ = stratified(labels[candidates], self.limit_train, self.split_seed)
+                rows["train"] = candidates[chosen]
+        return rows
+
+    def _stored(self, split: str) -> str:
+        """The stored split whose rows make up ``split``."""
+        if split == "val":
+            return {"test": "test", "own": "val"}.get(str(self.validation), "train")
+        return split
 
     @property
     def classes(self) -> list[str]:
@@ -115,11 +134,10 @@ class ImageDataModule(LightningDataModule):
 
     def count(self, split: str) -> int:
         """Images in ``train``, ``val`` or ``test``; 0 where there is no such split."""
-        arrays = self.prepared.arrays
         if split not in self.rows:
             return 0
         rows = self.rows[split]
-        return len(arrays[f"{self._stored(split)}_labels"]) if rows is None else len(rows)
+        return len(self.prepared.arrays[f"{self._stored(split)}_labels"] if rows is None else rows)
 
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
@@ -133,41 +151,35 @@ class ImageDataModule(LightningDataModule):
             "fingerprint": self.prepared.fingerprint,
         }
 
-    # Splits
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """mean and std, one value a channel; raises RequestError where their number does not fit the images."""
+        channels = self.prepared.channels
+        both = []
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            values = [float(value)] * channels if isinstance(value, (int, float)) else [float(v) for v in value]
+            if len(values) != channels:
+                raise RequestError(f"data.{name} has {len(values)} values, but the images have {channels} channels")
+            both.append(values)
+        return both[0], both[1]
 
-    def _stored(self, split: str) -> str:
-        """The stored split whose rows make up ``split``."""
-        if split == "val":
-            return {"test": "test", "own": "val"}.get(str(self.validation), "train")
-        return split
+    def raw(self, split: str, rows: np.ndarray) -> np.ndarray:
+        """The images of ``split`` at these positions (N,), as they are stored: uint8 (N, H, W, C)."""
+        chosen = self.rows[split]
+        images = self.prepared.arrays[f"{self._stored(split)}_images"]
+        return np.asarray(images[rows if chosen is None else chosen[rows]])
 
-    def _split(self, store: Store) -> dict[str, np.ndarray | None]:
-        """Row numbers of each split within its stored one; None is all rows, in order."""
-        labels = store.arrays["train_labels"]
-        rows: dict[str, np.ndarray | None] = {"train": None, "test": None}
-        if isinstance(self.validation, float):
-            rows["val"], rows["train"] = stratified(labels, self.validation, self.split_seed)
-        elif self.validation != "none":
-            if f"{self._stored('val')}_labels" not in store.arrays:
-                raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
-            rows["val"] = None
-        if self.limit_train is not None:
-            candidates = np.arange(len(labels)) if rows["train"] is None else rows["train"]
-            if self.limit_train < len(candidates):
-                chosen, _ = stratified(labels[candidates], self.limit_train, self.split_seed)
-                rows["train"] = candidates[chosen]
-        return rows
+    def labels(self, split: str) -> np.ndarray:
+        """The true classes of a split, int64 (N,)."""
+        labels = np.asarray(self.prepared.arrays[f"{self._stored(split)}_labels"])
+        return labels if self.rows[split] is None else labels[self.rows[split]]
 
-    # Lightning's hooks
-
-    def prepare_data(self) -> None:
-        """Make the store if need be; nothing is kept on self that other processes would miss."""
-        if self.store is None:
-            prepare(self.source, self.location, self.image_size, self.cache)
+    def batch(self, split: str, rows: np.ndarray) -> torch.Tensor:
+        """These images as the network gets them, not augmented: float32 (N, C, H, W), on the CPU."""
+        return Normalize(*self.statistics())(torch.from_numpy(self.raw(split, rows)))
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the store and split it; the same on every process."""
-        assert self.prepared is not None
+        """Open the set, making it where it is not in the cache, and split it; the same on every process."""
+        assert self.rows
 
     def train_dataloader(self) -> BatchLoader:
         """Training batches, shuffled and augmented, in chunks of ``steps_per_execution`` optimizer steps."""
@@ -181,31 +193,6 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         """Test batches, all in one chunk."""
         return self._loader("test", self.eval_batch_size)
-
-    def raw(self, split: str, rows: np.ndarray) -> np.ndarray:
-        """The images of ``split`` at these positions (N,), as they are stored: uint8 (N, H, W, C)."""
-        return np.asarray(self.prepared.arrays[f"{self._stored(split)}_images"][self._in_store(split, rows)])
-
-    def labels(self, split: str) -> np.ndarray:
-        """The true classes of a split, int64 (N,)."""
-        stored = np.asarray(self.prepared.arrays[f"{self._stored(split)}_labels"])
-        return stored[self._in_store(split, np.arange(self.count(split)))]
-
-    def _in_store(self, split: str, rows: np.ndarray) -> np.ndarray:
-        chosen = self.rows[split]
-        return rows if chosen is None else chosen[rows]
-
-    def batch(self, split: str, rows: np.ndarray) -> torch.Tensor:
-        """These images as the network gets them, not augmented: float32 (N, C, H, W), on the CPU."""
-        return Normalize(*self.statistics())(torch.from_numpy(self.raw(split, rows)))
-
-    def test_batch(self, rows: np.ndarray) -> torch.Tensor:
-        """``batch`` of the test set."""
-        return self.batch("test", rows)
-
-    def test_labels(self) -> np.ndarray:
-        """``labels`` of the test set."""
-        return self.labels("test")
 
     def train_evaluation_loader(self) -> BatchLoader:
         """The train set in its own order, as it is evaluated: not augmented."""
@@ -231,22 +218,11 @@ class ImageDataModule(LightningDataModule):
             world=self.trainer.world_size if self.trainer is not None else 1,
         )
 
-    def statistics(self) -> tuple[list[float], list[float]]:
-        """mean and std, one value a channel; raises RequestError where their number does not fit the images."""
-        channels = self.prepared.channels
-        both = []
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            values = [float(value)] * channels if isinstance(value, (int, float)) else [float(v) for v in value]
-            if len(values) != channels:
-                raise RequestError(f"data.{name} has {len(values)} values, but the images have {channels} channels")
-            both.append(values)
-        return both[0], both[1]
-
     def _tensors(self, split: str, device: torch.device) -> ImageTensors:
         stored = self._stored(split)
         if (stored, device) not in self._on_device:
             arrays = self.prepared.arrays
-            tensors = as_tensors(arrays[f"{stored}_images"], np.array(arrays[f"{stored}_labels"]))
+            tensors = ImageTensors.from_arrays(arrays[f"{stored}_images"], arrays[f"{stored}_labels"])
             self._on_device[stored, device] = tensors.to(device)
         return self._on_device[stored, device]
 

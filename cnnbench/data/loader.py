@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
-from cnnbench.training.distributed import local_rows
 
 # Several small batches are made at once, up to this many float bytes, so that they stay in a core's cache.
 GROUP_BYTES = 2**20
@@ -30,10 +29,22 @@ class ImageTensors:
     labels: Tensor
     file: str | None = None  # the .npy file that the images are mapped from, where they are
 
+    @classmethod
+    def from_arrays(cls, images: np.ndarray, labels: np.ndarray) -> ImageTensors:
+        """Wrap arrays; the images are not copied, so that processes share the pages of mapped ones."""
+        file = str(images.filename) if isinstance(images, np.memmap) else None
+        return cls(_without_copy(images), torch.from_numpy(np.array(labels)), file)
+
     def to(self, device: torch.device) -> ImageTensors:
         """The same split on ``device`` (itself where it is there already)."""
         file = self.file if device.type == "cpu" else None
         return ImageTensors(self.images.to(device), self.labels.to(device), file)
+
+
+def _without_copy(array: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(array)
 
 
 class _Rows(Dataset):
@@ -44,7 +55,7 @@ class _Rows(Dataset):
 
     def __getitem__(self, rows: np.ndarray) -> Tensor:
         if self.images is None:
-            self.images = mapped(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
+            self.images = _without_copy(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
         return self.images.index_select(0, torch.from_numpy(rows))
 
 
@@ -195,14 +206,16 @@ class BatchLoader:
             start += len(images)
 
 
-def mapped(array: np.ndarray) -> Tensor:
-    """A tensor on the memory of ``array``; a mapped one stays mapped, and its pages are shared between processes."""
-    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(array)
+def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:
+    """Which images of an epoch a process takes: rows rank, rank + world, ... of every batch.
 
+    Where the last batch has fewer images than there are processes, those without one take its first, so that all go
+    through the same steps; its weight in the gradient and the metrics is 0.
 
-def as_tensors(images: np.ndarray, labels: np.ndarray) -> ImageTensors:
-    """Wrap arrays without copying."""
-    file = images.filename if isinstance(images, np.memmap) else None
-    return ImageTensors(mapped(images), torch.from_numpy(labels), str(file) if file else None)
+    Returns:
+        Positions in the epoch, int64, ascending.
+    """
+    positions = torch.arange(images)
+    mine = positions[(positions % batch_size) % world == rank]
+    last = images - 1 - (images - 1) % batch_size  # where the last batch begins
+    return mine if images - last > rank else torch.cat([mine, positions[last : last + 1]])

@@ -1,24 +1,27 @@
 """Where images come from. A source says what it would read (``identity``) and reads it (``read``).
 
 To add a dataset write one class here and one YAML in ``conf/data``. ``read`` gives each split as a sequence of images
-and their labels; decoding, resizing and keeping them is the store's work.
+and their labels; decoding, resizing and keeping them is the cache's work.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from cnnbench.data.files import Classes, list_classes, remove_empty_folders
 from cnnbench.data.imageset import ImageSet, Split, one_line
-from cnnbench.data.npz import Npz
+from cnnbench.data.split import stratified
 from cnnbench.utils.errors import RequestError, one_of
 
 __all__ = ["Digits", "ImageFolder", "Npz", "Torchvision"]
 
-Listing = dict[str, Classes]  # the classes of each split
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+FileState = tuple[str, int, int]  # path, bytes, and when it was modified in nanoseconds
 
 
 class Digits:
@@ -35,16 +38,9 @@ class Digits:
     def read(self, location: Path | None) -> ImageSet:
         from sklearn.datasets import load_digits
 
-        from cnnbench.data.split import stratified
-
         digits = load_digits()
-        images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-        test, train = stratified(digits.target, 0.2, seed=0)
-        return ImageSet(
-            {name: Split(images[rows], digits.target[rows]) for name, rows in (("train", train), ("test", test))},
-            [str(digit) for digit in range(10)],
-            channels=1,
-        )
+        whole = Split(np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target)
+        return ImageSet(_with_test_split(whole, 0.2), [str(digit) for digit in range(10)], channels=1)
 
 
 class Torchvision:
@@ -77,25 +73,26 @@ class Torchvision:
     def identity(self, location: Path | None) -> dict[str, Any]:
         assert location is not None
         folder = location / self.FOLDERS[self.dataset]
-        self._ensure(location, folder)
+        if not folder.is_dir() or not any(folder.iterdir()):
+            self._download(location, folder)
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".gz")
-        stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return {"set": self.dataset, "files": stats}
+        states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return {"set": self.dataset, "files": states}
 
     def _open(self, location: Path, train: bool, download: bool) -> Any:
         import torchvision.datasets
 
         return getattr(torchvision.datasets, self.dataset)(str(location), train=train, download=download)
 
-    def _ensure(self, location: Path, folder: Path) -> None:
-        """Download the set if it is not there; raises RequestError with the ways out if that fails too."""
-        if folder.is_dir() and any(folder.iterdir()):
-            return
-        there = next(path for path in (location, *location.parents) if path.exists())
+    def _download(self, location: Path, folder: Path) -> None:
+        """Download the set; raises RequestError with the ways out if that fails."""
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
             self._open(location, train=True, download=True)
         except Exception as error:
-            remove_empty_folders(location, there)
+            for path in missing:
+                with suppress(OSError):  # it is not there, or has files in it
+                    path.rmdir()
             raise RequestError(
                 f"{self.dataset} is not in {folder} and could not be downloaded ({one_line(error)}); "
                 "connect once to download it, or point data.root (or the environment variable CNNBENCH_DATA) at the "
@@ -115,8 +112,68 @@ class Torchvision:
         splits = {
             name: Split(np.asarray(part.data), np.asarray(part.targets, dtype=np.int64)) for name, part in parts.items()
         }
-        channels = 1 if splits["train"].images.ndim == 3 else 3  # type: ignore[union-attr]
-        return ImageSet(splits, [str(name).split(" - ")[0] for name in parts["train"].classes], channels)
+        classes = [str(name).split(" - ")[0] for name in parts["train"].classes]
+        return ImageSet(splits, classes, self.shape["channels"])
+
+
+class Npz:
+    """One .npz file with the MedMNIST keys: train_images, train_labels, test_images, test_labels, and perhaps val_*.
+
+    Images are uint8 (N, H, W) or (N, H, W, C); labels are whole numbers from 0, (N,) or (N, 1). Class names may be
+    given as an array of strings under ``classes``. Pickled content is refused.
+    """
+
+    def identity(self, location: Path | None) -> dict[str, Any]:
+        if location is None or not location.is_file():
+            raise RequestError(
+                f"data.path={location} is not a file; it should be an .npz with train_images and train_labels"
+            )
+        status = location.stat()
+        return {"set": "npz", "file": str(location.resolve()), "stat": (status.st_size, status.st_mtime_ns)}
+
+    def read(self, location: Path | None) -> ImageSet:
+        assert location is not None
+        try:
+            with np.load(location, allow_pickle=False) as file:
+                arrays = {key: file[key] for key in file.files}
+        except Exception as error:
+            raise RequestError(f"{location} cannot be read as an .npz of plain arrays ({one_line(error)})") from error
+        missing = [key for key in ("train_images", "train_labels", "test_images", "test_labels") if key not in arrays]
+        if missing:
+            raise RequestError(
+                f"{location} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
+            )
+        names = [name for name in ("train", "val", "test") if f"{name}_images" in arrays]
+        splits = {name: self._split(location, name, arrays) for name in names}
+        count = max(int(split.labels.max(initial=0)) for split in splits.values()) + 1
+        classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else [str(i) for i in range(count)]
+        if count > len(classes):
+            raise RequestError(f"{location} has labels up to {count - 1} but only {len(classes)} class names")
+        channels = {name: (*arrays[f"{name}_images"].shape[3:], 1)[0] for name in names}
+        if len(set(channels.values())) > 1:
+            shown = ", ".join(f"{count} in {name}" for name, count in channels.items())
+            raise RequestError(f"{location} has images of different channels: {shown}")
+        return ImageSet(splits, classes, channels["train"])
+
+    @staticmethod
+    def _split(location: Path, name: str, arrays: dict[str, np.ndarray]) -> Split:
+        images, labels = arrays[f"{name}_images"], arrays.get(f"{name}_labels")
+        if labels is None or len(labels) != len(images):
+            raise RequestError(
+                f"{location}: {name}_images has {len(images)} images, {name}_labels "
+                f"{'is missing' if labels is None else f'{len(labels)} labels'}"
+            )
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+            raise RequestError(
+                f"{location}: {name}_images is {images.dtype} {images.shape}; it should be uint8 (N, H, W) "
+                "or (N, H, W, 1 or 3)"
+            )
+        if labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
+            raise RequestError(
+                f"{location}: {name}_labels is {labels.dtype} {labels.shape}; it should be one whole number "
+                "from 0 for each image"
+            )
+        return Split(images, labels.reshape(-1).astype(np.int64))
 
 
 class ImageFolder:
@@ -142,64 +199,92 @@ class ImageFolder:
             raise RequestError(f"data.source.skip_damaged must be true or false, got {skip_damaged!r}")
         self.channels, self.test_share, self.skip_damaged = channels, test_share, skip_damaged
         self.shape = {"channels": channels}
-        # What ``identity`` listed, so that ``read`` need not do it again.
-        self._listed: tuple[Path | None, Listing] | None = None
 
     def identity(self, location: Path | None) -> dict[str, Any]:
-        listing = self._list(location)
-        self._listed = (location, listing)
         own: dict[str, Any] = {"channels": self.channels, "test_share": self.test_share, "order": "mixed"}
         if self.skip_damaged:
             own["skip_damaged"] = True
-        return {"set": "image_folder", **own, "files": listing}
+        return {"set": "image_folder", **own, "files": self._list(location)}
 
-    def _list(self, location: Path | None) -> Listing:
+    @staticmethod
+    def _list(location: Path | None) -> dict[str, dict[str, list[FileState]]]:
         """Split name to class name to files, all sorted; one tree is the split named ``all``."""
         if location is None or not location.is_dir():
             raise RequestError(
                 f"data.path={location} is not a folder; it should hold train/ and test/ with a folder a class"
             )
         location = location.resolve()
-        splits = {name: location / name for name in ("train", "val", "test") if (location / name).is_dir()}
-        if "train" not in splits:
-            splits = {"all": location}
-        found = {name: list_classes(folder) for name, folder in splits.items()}
-        if "all" in found and set(found["all"]) <= {"test", "val"} and found["all"]:
-            raise RequestError(f"{location} has {' and '.join(found['all'])} but no train/ with images")
-        names = set(next(iter(found.values())))
-        for split, classes in found.items():
+        folders = {name: location / name for name in ("train", "val", "test") if (location / name).is_dir()}
+        if "train" not in folders:
+            folders = {"all": location}
+        splits = {name: _list_classes(folder) for name, folder in folders.items()}
+        if "all" in splits and set(splits["all"]) <= {"test", "val"} and splits["all"]:
+            raise RequestError(f"{location} has {' and '.join(splits['all'])} but no train/ with images")
+        names = set(next(iter(splits.values())))
+        for split, classes in splits.items():
             if extra := set(classes) - names:
                 raise RequestError(f"{location / split} has classes that train/ has not: {', '.join(sorted(extra))}")
         if len(names) < 2:
             raise RequestError(
                 f"{location} has {len(names)} folders with images; it should hold a folder a class, two or more"
             )
-        return found
+        return splits
 
     def read(self, location: Path | None) -> ImageSet:
-        from cnnbench.data.split import stratified
-
-        seen, found = self._listed or (None, None)
-        if found is None or seen != location:
-            found = self._list(location)
-        classes = sorted(next(iter(found.values())))
+        listed = self._list(location)
+        classes = sorted(next(iter(listed.values())))
         splits = {}
-        for name, by_class in found.items():
-            paths = [Path(file.path) for label in classes for file in by_class.get(label, [])]
-            labels = np.repeat(np.arange(len(classes)), [len(by_class.get(label, [])) for label in classes])
-            splits[name] = Split(paths, labels)
-        whole = splits.pop("all", None) or (splits["train"] if "test" not in splits else None)
-        if whole is not None:
-            test, train = stratified(whole.labels, self.test_share, seed=0)
-            for name, rows in (("train", train), ("test", test)):
-                splits[name] = Split([whole.images[row] for row in rows], whole.labels[rows])
-        return ImageSet(
-            {name: _mixed(split) for name, split in splits.items()}, classes, self.channels, self.skip_damaged
-        )
+        for name, by_class in listed.items():
+            files = [by_class.get(label, []) for label in classes]
+            paths = [Path(path) for of_class in files for path, _, _ in of_class]
+            splits[name] = Split(paths, np.repeat(np.arange(len(classes)), [len(of_class) for of_class in files]))
+        if "test" not in splits:
+            splits |= _with_test_split(splits.pop("all" if "all" in splits else "train"), self.test_share)
+        # Published sets mix their classes. In the order of the folders, without shuffling, a batch would be of one class.
+        for name, split in splits.items():
+            splits[name] = _take(split, np.random.default_rng(0).permutation(len(split.labels)))
+        return ImageSet(splits, classes, self.channels, self.skip_damaged)
 
 
-def _mixed(split: Split) -> Split:
-    """The same images in a fixed order that mixes the classes, as published sets have them: in the order of the folders,
-    without shuffling, each batch would be of one class."""
-    order = np.random.default_rng(0).permutation(len(split.labels))
-    return Split([split.images[place] for place in order], split.labels[order])
+def _take(split: Split, rows: np.ndarray) -> Split:
+    images = split.images[rows] if isinstance(split.images, np.ndarray) else [split.images[row] for row in rows]
+    return Split(images, split.labels[rows])
+
+
+def _with_test_split(whole: Split, share: float) -> dict[str, Split]:
+    """Train and test split of a set that has no test set of its own: a fixed share of each class is for the test."""
+    test, train = stratified(whole.labels, share, seed=0)
+    return {"train": _take(whole, train), "test": _take(whole, test)}
+
+
+def _list_classes(folder: Path) -> dict[str, list[FileState]]:
+    """The image files below each folder in ``folder``, by the folder's name, sorted; folders without any are left out.
+
+    Raises:
+        RequestError: something below ``folder`` cannot be read, such as a link to nothing.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        listed = {
+            name: sorted(
+                (entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in image_files(folder / name)
+            )
+            for name in names
+        }
+    except OSError as error:
+        raise RequestError(f"{error.filename or folder} cannot be read ({error.strerror})") from error
+    return {name: files for name, files in listed.items() if files}
+
+
+def image_files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """The image files below ``folder``, by their endings; hidden ones are left out, links to nothing are not."""
+    with os.scandir(
+        folder
+    ) as entries:  # not Path: for 60,000 files, making and sorting Paths takes longer than reading
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from image_files(entry.path)
+            elif entry.name.lower().endswith(IMAGE_ENDINGS):
+                yield entry

@@ -40,7 +40,7 @@ class ConvNet(nn.Module):
         activation: after each block whose ``activate`` is true, and after each hidden layer.
         activate: one truth value a block, or one for all (eq2425 has none after its third convolution).
         norm: none, batch, group (of at most 8 groups) or instance.
-        norm_place: before_activation (Ioffe & Szegedy 2015) or after_activation (report eq2425, row 4e).
+        norm_place: before_activation (Ioffe & Szegedy 2015) or after_activation (as section 3.1E of report eq2425 says).
         feature_dropout: dropout probability on the features, between the last block and the head.
         hidden: widths of the hidden fully connected layers; may be empty.
         dropout: dropout probability after each hidden layer's activation.

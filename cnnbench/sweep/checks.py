@@ -48,5 +48,5 @@ def on_any_machine(config: dict[str, Any]) -> dict[str, Any]:
 def import_for_the_end() -> None:
     """What the report of a sweep needs; where it is missing, the report says so."""
     with suppress(ImportError):
-        for name in ("matplotlib.backends.backend_svg", "statsmodels.regression.linear_model"):
+        for name in ("matplotlib.backends.backend_svg", "pandas", "scipy.stats"):
             import_module(name)

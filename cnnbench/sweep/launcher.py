@@ -13,18 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import (
-    CONFIG_DIR,
-    VERSION_BASE,
-    compose,
-    expand_globs,
-    explain,
-    fingerprint,
-    plugins,
-    register_resolvers,
-    resolved,
-)
+from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
+from cnnbench.config.groups import CONFIG_DIR, plugins
+from cnnbench.config.overrides import quoted, without_shorthand
+from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.schema import check_values
 from cnnbench.sweep.checks import check_runs
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
@@ -55,7 +47,7 @@ def launch(arguments: Sequence[str]) -> int:
         KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been told.
     """
     flags = [text for text in arguments if text.startswith("-")]
-    overrides = expand_globs([text for text in arguments if not text.startswith("-")])
+    overrides = without_shorthand([text for text in arguments if not text.startswith("-")])
     for flag in flags:
         if flag not in (*MULTIRUN, *RUN):
             raise RequestError(
@@ -67,7 +59,7 @@ def launch(arguments: Sequence[str]) -> int:
     if set(MULTIRUN) & set(flags) or "hydra.mode=MULTIRUN" in overrides:
         if not any(text.startswith("sweep.isolate=") for text in overrides):
             warm_up()  # imports torch while this process composes and imports what the end needs
-        return int(_through_hydra("multirun", overrides))
+        return int(call_hydra("multirun", task_function=run_task, overrides=overrides))
     return _run_once(overrides)
 
 
@@ -86,7 +78,7 @@ def _run_once(overrides: list[str]) -> int:
         folder = own_folder(folder)
         overrides = [*overrides, f"hydra.run.dir={quoted(folder)}"]
     with handle_stop_signals():
-        _through_hydra("run", overrides)
+        call_hydra("run", task_function=run_task, overrides=overrides)
     with suppress(RecordError, FileNotFoundError):
         return 0 if read_record(folder)["status"] == "completed" else 1
     return 1
@@ -104,19 +96,23 @@ def _finished(folder: Path, config: dict[str, Any]) -> bool:
     return False
 
 
-def _through_hydra(mode: str, overrides: list[str]) -> Any:
-    """``run`` or ``multirun`` of Hydra's application, which composes and calls ``run_task`` or the sweeper."""
+def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
+    """Call ``run``, ``multirun`` or ``show_cfg`` of Hydra's application.
+
+    Raises:
+        RequestError: the configuration cannot be composed.
+    """
     register_resolvers()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             app = GlobalHydra.instance().hydra
-            return getattr(app, mode)(config_name="config", task_function=run_task, overrides=overrides)
+            return getattr(app, method)(config_name="config", overrides=overrides, **arguments)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(explain(error, overrides)) from error
 
 
-def through_hydra() -> None:
+def answer() -> None:
     """Let Hydra answer a question on the command line, as the user typed it: --help, --cfg, --info, --version, ..."""
     import hydra
 

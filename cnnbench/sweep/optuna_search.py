@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
-from cnnbench.analysis.search import FILE
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import run_folder
+from cnnbench.analysis.search import SEARCH_FILE
+from cnnbench.config.overrides import quoted
+from cnnbench.config.resolvers import run_folder
 from cnnbench.sweep import plan
 from cnnbench.sweep.search_space import corners, parse
 from cnnbench.sweep.sweep import Sweep, finish
@@ -153,7 +153,7 @@ class Search:
             "trials": trials,
             "importance": self._importance(),
         }
-        write_atomically(self.folder / FILE, json.dumps(found, indent=1) + "\n")
+        write_atomically(self.folder / SEARCH_FILE, json.dumps(found, indent=1) + "\n")
 
     def _importance(self) -> dict[str, float]:
         """The share of the variance over the completed trials that each axis explains (Hutter et al. 2014)."""

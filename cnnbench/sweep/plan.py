@@ -18,8 +18,8 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.analysis.runs import Run, find_runs, read_run
-from cnnbench.cli.parser import quoted
 from cnnbench.config.compose import fingerprint, resolved
+from cnnbench.config.overrides import quoted
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
 from cnnbench.utils.run_dir import is_locked

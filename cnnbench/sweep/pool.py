@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from cnnbench.config.compose import fingerprint
 from cnnbench.sweep.gpus import GpuPlaces
 from cnnbench.sweep.process import kill, reason, start
 from cnnbench.sweep.run_summary import ending
@@ -145,7 +146,9 @@ def failed_record(job: Job, why: str) -> Record:
     with run_dir.locked(job.folder):
         with suppress(FileNotFoundError, RecordError):
             return read_record(job.folder)
-        record = run_dir.new_record(job.config, job.overrides, job.choices, run_dir.attempts(job.folder))
+        record = run_dir.new_record(
+            job.config, fingerprint(job.config), job.overrides, job.choices, run_dir.attempts(job.folder)
+        )
         record.update(error={"type": "ProcessEnded", "message": why, "traceback": ""}, environment=environment())
         write_record(job.folder, record)
     return record

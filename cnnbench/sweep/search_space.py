@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cnnbench.config.overrides import parse as parse_override
 from cnnbench.utils.errors import RequestError
 
 
@@ -42,15 +43,9 @@ def parse(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
     Raises:
         RequestError: one cannot be read, or its ends are not in order.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
     fixed, axes = [], []
     for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException as error:
-            raise RequestError(" ".join(str(error).split())) from error
+        override = parse_override(text)
         key, sweep = override.get_key_element(), override.value()
         if not override.is_sweep_override():
             fixed.append(text)

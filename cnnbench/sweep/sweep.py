@@ -19,8 +19,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.cli.parser import quoted
-from cnnbench.config.compose import expand, explain
+from cnnbench.config.compose import explain
+from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_plugin_values, check_values
 from cnnbench.sweep import plan
 from cnnbench.sweep.checks import check_plugins, check_runs, import_for_the_end, on_any_machine

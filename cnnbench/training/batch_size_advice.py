@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnnbench.models.modes import eval_mode
+from cnnbench.models.profile import eval_mode
 from cnnbench.utils.memory import is_out_of_memory
 
 if TYPE_CHECKING:

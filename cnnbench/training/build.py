@@ -12,7 +12,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.data import ImageDataModule
-from cnnbench.models.modes import eval_mode
+from cnnbench.models.profile import flops_per_image, size_in_bits
 from cnnbench.models.weights import load_weights
 from cnnbench.training.distributed import DataParallel, Place
 from cnnbench.training.module import ImageClassifier
@@ -145,32 +145,10 @@ def build_trainer(
 
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
-    """The record's ``model``. ``bits`` is the size of what a prediction needs: a module that stores its parameters in
-    fewer bits than they are trained with says so in a method ``bits``."""
+    """The record's ``model``; ``bits`` is the size of what a prediction needs."""
     return {
         "name": name,
         "parameters": sum(p.numel() for p in network.parameters()),
         "bits": size_in_bits(network),
         "flops_per_image": flops_per_image(network, data.prepared.channels, data.prepared.image_size),
     }
-
-
-def flops_per_image(network: nn.Module, channels: int, image_size: int) -> int:
-    """FLOPs of one image's forward pass in convolutions and matrix products, a multiplication and an addition counted as
-    two, as torch's FlopCounterMode counts them (a binarised convolution as any other)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    image = torch.zeros(1, channels, image_size, image_size)
-    with eval_mode(network), FlopCounterMode(display=False) as counter:
-        network(image)
-    return counter.get_total_flops()
-
-
-def size_in_bits(network: nn.Module) -> int:
-    """Bits of all parameters, as they are stored for predictions."""
-    bits, counted = 0, set()
-    for module in network.modules():
-        if hasattr(module, "bits"):
-            bits += module.bits()  # type: ignore[operator]
-            counted |= {id(p) for p in module.parameters()}
-    return bits + sum(p.numel() * p.element_size() * 8 for p in network.parameters() if id(p) not in counted)

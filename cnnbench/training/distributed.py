@@ -124,21 +124,6 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:
-    """Which images of an epoch a process takes: rows rank, rank + world, ... of every batch.
-
-    Where the last batch has fewer images than there are processes, those without one take its first, so that all go
-    through the same steps; its weight is 0 (``SharedMeter.share``).
-
-    Returns:
-        Positions in the epoch, int64, ascending.
-    """
-    positions = torch.arange(images)
-    mine = positions[(positions % batch_size) % world == rank]
-    last = images - 1 - (images - 1) % batch_size  # where the last batch begins
-    return mine if images - last > rank else torch.cat([mine, positions[last : last + 1]])
-
-
 class SharedMeter(EpochMeter):
     """The meter of one process of several: it keeps what this one has seen at its places in the epoch, and what it
     tells, which all have to ask for together, is of the whole epoch.

@@ -1,6 +1,7 @@
 """What published reports did otherwise than one should, as options with names; all off is right.
 
-All of them were found in the public notebook behind the report eq2425, which does not mention them.
+All were found in the public notebook behind the report eq2425. Of them the report mentions the softmax at the end of the
+network, but not that its loss has another, and an average recall, but not of what; the rest it does not mention.
 """
 
 from __future__ import annotations

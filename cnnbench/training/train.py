@@ -77,7 +77,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         if finished is not None:
             return finished
         run_dir.archive_attempt(folder)
-        record = run_dir.new_record(config, overrides, choices, run_dir.attempts(folder))
+        record = run_dir.new_record(config, mark, overrides, choices, run_dir.attempts(folder))
         try:
             _train(config, folder, record)
         except Diverged as error:

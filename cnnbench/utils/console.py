@@ -1,4 +1,4 @@
-"""What is told to the person who started this."""
+"""What a command prints: how much of it, when, and in which style."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ TRACEBACK = "CNNBENCH_TRACEBACK"
 
 
 def is_quiet() -> bool:
-    """Whether only results and what goes wrong are told."""
+    """Whether only results and errors are printed."""
     return os.environ.get(VERBOSITY) == "quiet"
 
 
 def is_verbose() -> bool:
-    """Whether failures are told with their tracebacks, and every epoch."""
+    """Whether every epoch is printed, and failures with their tracebacks."""
     return os.environ.get(VERBOSITY) == "verbose" or os.environ.get(TRACEBACK) == "1"
 
 
 @contextmanager
 def verbosity(level: str | None) -> Iterator[None]:
-    """Within this, ``quiet`` or ``verbose``; None leaves it as it is."""
+    """Set the level, ``quiet`` or ``verbose``, within this and for the processes that it starts; None changes nothing."""
     before = os.environ.get(VERBOSITY)
     if level is not None:
         os.environ[VERBOSITY] = level
@@ -37,13 +37,13 @@ def verbosity(level: str | None) -> Iterator[None]:
 
 
 def print_info(text: str, end: str = "\n") -> None:
-    """Print what a quiet command leaves out, at once, so that a pipe or a log shows it while the work goes on."""
+    """Print and flush what a quiet command leaves out."""
     if not is_quiet():
         print_result(text, end)
 
 
 def print_result(text: str, end: str = "\n") -> None:
-    """Print a result, or what went wrong, at once; without a reader the work goes on in silence."""
+    """Print and flush a result or an error; where the reader of a pipe is gone, the work goes on in silence."""
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:
@@ -51,7 +51,7 @@ def print_result(text: str, end: str = "\n") -> None:
 
 
 def use_colour() -> bool:
-    """Whether standard output is a terminal whose person has not said no (no-color.org)."""
+    """Whether standard output is a terminal, and colours are not turned off (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 

@@ -20,12 +20,13 @@ def code_version() -> tuple[str | None, bool | None]:
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None, None
+    command = ["git", "status", "--porcelain=v2", "--branch"]
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+        lines = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    return commit.stdout.strip(), bool(changes.stdout.strip())
+    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
+    return commit, any(not line.startswith("#") for line in lines)
 
 
 @lru_cache(maxsize=1)
@@ -57,8 +58,7 @@ def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
 
 
 def available_cores() -> int:
-    """CPU threads that a run takes by itself: one a core, or OMP_NUM_THREADS, as for every program that computes; in a
-    job of Slurm the cores of its task."""
+    """CPU threads that a run takes by default: OMP_NUM_THREADS, in a job of Slurm the cores of its task, or all cores."""
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         asked = os.environ.get(name, "")
         if asked.isdecimal() and int(asked) > 0:

@@ -1,4 +1,4 @@
-"""The one exception that means "the request was wrong", and the nearest right name for it."""
+"""The exception for a wrong request, and the nearest right name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RequestError(ValueError):
-    """What was asked for cannot be done as asked; the message says what is wrong, where, and what would be right.
+    """A request that cannot be carried out; the message says what is wrong, where, and what would be right.
 
     The command line prints it as one line and exits with status 2, before any work starts.
     """

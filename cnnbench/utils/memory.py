@@ -1,9 +1,8 @@
-"""glibc's allocator, told to keep what training frees; Python's collector, kept out of imports; and how it is known that
-there is no memory left.
+"""Memory: keep what training frees, import without garbage collection, and recognise that there is none left.
 
-Each step of a CNN allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
-gives freed memory back, and every page of it is then zeroed by the kernel at the next touch. Keeping that memory costs
-what the largest step needs anyway (figures in benchmarks/README.md).
+Each training step allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
+gives freed memory back, so that the kernel zeroes every page at the next touch. Keeping that memory costs what the
+largest step needs anyway (figures in benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def no_gc_during_import() -> Iterator[None]:
-    """For the first import of torch and all that is built on it: what that leaves is there for good, so nothing is
-    collected within, and none of it looked at after. That is a sixth of the time that it takes."""
+    """For the first import of torch and all that is built on it: nothing is collected within, and none of it is looked
+    at after, for it stays for good. That saves a sixth of the time."""
     if "torch" in sys.modules:
         yield
         return
@@ -52,10 +51,8 @@ def no_gc_during_import() -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is the system, or a GPU, having no memory left."""
-    if (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    ):  # of torch, which is not imported here
+    """Whether the system, or a GPU, had no memory left."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
         return True
-    told = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in told or "not enough memory" in told)
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)

@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from cnnbench.config.compose import fingerprint
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
 
@@ -22,24 +21,21 @@ class LockedError(RequestError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run, which is made where it is missing; a killed process lets go of it.
+    """Hold the lock of a run's folder, which is made where it is missing. It is released when the process ends, however.
 
     Raises:
-        TakenError: another process holds it.
+        LockedError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if not _lock(handle):
+    with (folder / LOCK_FILE).open("a") as file:
+        if not _lock(file):
             raise LockedError(f"{folder}: another process is running this")
-        os.utime(handle)
+        os.utime(file.fileno())
         yield
-    finally:
-        os.close(handle)  # which unlocks
 
 
 def started_at(folder: Path) -> float | None:
-    """When a process last claimed this folder, in seconds since the epoch; unlike ``is_claimed`` it is in nobody's way."""
+    """When a process last locked this folder, in seconds since the epoch; None where none has."""
     try:
         return (folder / LOCK_FILE).stat().st_mtime
     except FileNotFoundError:
@@ -47,30 +43,29 @@ def started_at(folder: Path) -> float | None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process is running in this folder now; not for a folder that this process has claimed."""
+    """Whether another process is running in this folder now; not for a folder that this process has locked."""
     try:
-        handle = os.open(folder / LOCK_FILE, os.O_RDWR)
+        with (folder / LOCK_FILE).open("r+") as file:
+            return not _lock(file)
     except FileNotFoundError:
         return False
-    try:
-        return not _lock(handle)
-    finally:
-        os.close(handle)
 
 
-def _lock(handle: int) -> bool:
+def _lock(file: IO[str]) -> bool:
     try:
         import fcntl
     except ImportError:  # Windows; there, nothing keeps two processes apart
         return True
     try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: its workers do not inherit it
+        # Of this process alone. The locks of flock, and so of filelock before 4.0, pass to forked children: a data
+        # loader's worker that outlives a killed run would keep its folder.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
 
 
-def completed_record(folder: Path, mark: str) -> Record | None:
+def completed_record(folder: Path, fingerprint: str) -> Record | None:
     """The completed record in ``folder``, if it is of the configuration with this fingerprint; None where there is none.
 
     Raises:
@@ -82,7 +77,7 @@ def completed_record(folder: Path, mark: str) -> Record | None:
         record = read_record(folder)
     except RecordError as error:
         raise RequestError(f"{error}; it is not overwritten: delete it, or choose another folder") from error
-    if record.get("fingerprint") != mark:
+    if record.get("fingerprint") != fingerprint:
         raise RequestError(f"{folder} holds a run of another configuration ({record['status']}); choose another folder")
     return record if record["status"] == "completed" else None
 
@@ -93,14 +88,12 @@ def archive_attempt(folder: Path) -> None:
         record = read_record(folder)
     except FileNotFoundError:
         return
-    environment = record.get("environment") or {}
-    error = record.get("error") or {}
+    environment, error = record.get("environment") or {}, record.get("error") or {}
     end = {
         "status": record["status"],
         "error": {key: error.get(key) for key in ("type", "message")},
         "epochs": len((record.get("history") or {}).get("epoch", ())),
-        "git": environment.get("git"),
-        "git_dirty": environment.get("git_dirty"),
+        **{key: environment.get(key) for key in ("git", "git_dirty")},
     }
     write_atomically(folder / ATTEMPTS, json.dumps([*attempts(folder), end], indent=1) + "\n")
     (folder / RECORD_FILE).unlink()
@@ -116,6 +109,7 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 def new_record(
     config: Mapping[str, Any],
+    fingerprint: str,
     overrides: Sequence[str],
     choices: Mapping[str, str] | None,
     attempts: Sequence[dict[str, Any]] = (),
@@ -124,7 +118,7 @@ def new_record(
     return {
         "status": "failed",
         "name": config["name"],
-        "fingerprint": fingerprint(dict(config)),
+        "fingerprint": fingerprint,
         "overrides": list(overrides),
         "choices": dict(choices or {}),
         "config": config,

@@ -6,10 +6,9 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from inspect import getdoc
 from unittest.mock import patch
 
-from cnnbench.cli.main import VERBS, main
+from cnnbench.cli.main import COMMANDS, main
 from generator.text import block, document
 
 
@@ -22,8 +21,8 @@ def page() -> str:
         "could not be read, or a repeated run was not the same), and 2 when the request was wrong; then one line says "
         "what would be right.",
     ]
-    for verb, function in VERBS.items():
-        parts += [f"## {verb}", (getdoc(function) or "").partition("\n")[0], block(printed(main, [verb, "--help"]))]
+    for name, (_, summary) in COMMANDS.items():
+        parts += [f"## {name}", summary, block(printed(main, [name, "--help"]))]
     return document("Commands", *parts)
 
 
@@ -35,10 +34,7 @@ def printed(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     """
     out = io.StringIO()
     with redirect_stdout(out), patch.dict(os.environ, COLUMNS="80"):
-        try:
-            status = command(arguments)
-        except SystemExit as end:  # argparse, after its help
-            status = int(end.code or 0)
+        status = command(arguments)
     if status:
         raise ValueError(f"cnnbench {' '.join(arguments)}: status {status}")
     return out.getvalue()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config.settings import parse_override
+from cnnbench.config.overrides import parse_override
 from cnnbench.utils.record import write_record
 
 OPTIMIZERS = {

@@ -8,7 +8,7 @@ import pytest
 from made_up import failed, make_record
 
 from cnnbench.analysis import metric_names
-from cnnbench.analysis.comparison import against, seeds_text
+from cnnbench.analysis.comparison import compare_with_reference, describe_seeds_needed
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report.figures.matrices import confusion
 from cnnbench.analysis.report.figures.style import svg
@@ -20,7 +20,9 @@ from cnnbench.analysis.statistics import holm, seeds_needed
 def compared(runs, baseline, metric="test/accuracy", **options):
     grid = group(collect([runs.root]))
     reference = grid.find(baseline)
-    return reference, against(reference, [c for c in grid.configurations if c is not reference], metric, **options)
+    return reference, compare_with_reference(
+        reference, [c for c in grid.configurations if c is not reference], metric, **options
+    )
 
 
 def test_p_values_are_corrected_for_all_comparisons(runs):
@@ -40,17 +42,17 @@ def test_a_configuration_of_one_run_is_no_comparison_to_correct_for(runs):
     several, one = sorted(found, key=lambda c: c.p is None)
     assert several.p == several.difference.p
     assert one.p is None and one.verdict == "no difference shown" and one.difference.value < -0.3
-    assert seeds_text(one, "test/accuracy") == "one run a side: no test"
+    assert describe_seeds_needed(one, "test/accuracy") == "one run a side: no test"
 
 
 def test_seeds_for_a_difference_of_a_given_size(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"], noise=0.01)
     _, (one,) = compared(runs, "optimizer=sgd")
-    assert one.size == 0.01 and one.needed == seeds_needed(0.01, one.difference.sd, True)
-    assert seeds_text(one, "test/accuracy").endswith("for 1 point")
+    assert one.size == 0.01 and one.seeds_needed == seeds_needed(0.01, one.difference.sd, True)
+    assert describe_seeds_needed(one, "test/accuracy").endswith("for 1 point")
     _, (other,) = compared(runs, "optimizer=sgd", size=0.05)
-    assert other.needed < one.needed
-    assert seeds_text(other, "test/accuracy").endswith("for 5.00 points")
+    assert other.seeds_needed < one.seeds_needed
+    assert describe_seeds_needed(other, "test/accuracy").endswith("for 5.00 points")
     _, (loss,) = compared(runs, "optimizer=sgd", "test/loss")
     assert loss.size == pytest.approx(0.05 * 2 * (1.02 - 0.9), rel=0.2)
 
@@ -66,7 +68,7 @@ def test_failed_seeds_leave_the_pairs_of_the_others(runs):
 def test_repeated_seeds_cannot_be_paired(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"], scheduler=["cosine", "exp"])
     grid = group(collect([runs.root]), ignore=["scheduler"])
-    (one,) = against(grid.configurations[0], grid.configurations[1:], "test/accuracy")
+    (one,) = compare_with_reference(grid.configurations[0], grid.configurations[1:], "test/accuracy")
     assert one.difference.method == "Welch t" and one.difference.n == 6
 
 

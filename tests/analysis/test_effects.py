@@ -10,7 +10,7 @@ import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from cnnbench.analysis.anova import analyse
+from cnnbench.analysis.anova import fit_anova
 from cnnbench.analysis.effects import find_effects
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.runs import collect
@@ -36,22 +36,22 @@ def grid(seeds=3, drop=0.0, seed=0, effect=lambda a, b, c: 0.0):
 @pytest.mark.parametrize("drop", [0.0, 0.25], ids=["balanced", "unbalanced"])
 def test_the_table_is_statsmodels(drop):
     rows, y = grid(seeds=5, drop=drop, effect=lambda a, b, c: (a == "y") + 2 * (b == "r") + (b == "q") * (c == "v"))
-    found = analyse(LEVELS, rows, y)
+    found = fit_anova(LEVELS, pd.DataFrame(rows), y)
     right = anova_lm(ols("y ~ (C(a) + C(b) + C(c)) ** 2", pd.DataFrame(rows).assign(y=y)).fit(), typ=2)
-    for line in found.lines:
+    for line in found.rows:
         expected = right.loc[":".join(f"C({factor})" for factor in line.term)]
         assert line.df == expected["df"]
         assert [line.sum_of_squares, line.f, line.p_raw] == pytest.approx(list(expected[["sum_sq", "F", "PR(>F)"]]))
     assert found.residual == pytest.approx(right.loc["Residual", "sum_sq"])
     assert found.df == right.loc["Residual", "df"]
-    assert [line.p for line in found.lines] == holm([line.p_raw for line in found.lines])
+    assert [line.p for line in found.rows] == holm([line.p_raw for line in found.rows])
 
 
 def test_a_missing_cell_costs_a_degree_of_freedom_and_nothing_else():
     rows, y = grid(seeds=4, effect=lambda a, b, c: 3.0 * (a == "y"))
     kept = [(row, value) for row, value in zip(rows, y, strict=True) if (row["a"], row["b"]) != ("y", "r")]
-    found = analyse(LEVELS, [row for row, _ in kept], [value for _, value in kept])
-    lines = {line.term: line for line in found.lines}
+    found = fit_anova(LEVELS, pd.DataFrame([row for row, _ in kept]), [value for _, value in kept])
+    lines = {line.term: line for line in found.rows}
     assert lines["a", "b"].df == 1  # 2 without the missing cell
     assert lines[("a",)].p is not None and lines[("a",)].p < 0.001
     # the model of this many cells by hand: the same residual
@@ -67,24 +67,26 @@ def test_a_missing_cell_costs_a_degree_of_freedom_and_nothing_else():
 def test_under_no_effect_a_significant_term_is_rare():
     random = np.random.default_rng(1)
     rows = [{"a": a, "b": b} for a in "xy" for b in "pq" for _ in range(3)]
-    tables = [analyse({"a": ["x", "y"], "b": ["p", "q"]}, rows, random.normal(size=12)) for _ in range(400)]
-    wrong = sum(any(line.p < 0.05 for line in table.lines) for table in tables)
+    tables = [
+        fit_anova({"a": ["x", "y"], "b": ["p", "q"]}, pd.DataFrame(rows), random.normal(size=12)) for _ in range(400)
+    ]
+    wrong = sum(any(line.p < 0.05 for line in table.rows) for table in tables)
     assert wrong <= 400 * 0.05 + 3 * (400 * 0.05 * 0.95) ** 0.5
 
 
 def test_one_run_a_cell_has_no_interactions_to_tell():
     rows = [{"a": a, "b": b} for a in "xy" for b in "pqr"]
-    found = analyse({"a": ["x", "y"], "b": ["p", "q", "r"]}, rows, [1.0, 2.0, 3.0, 2.1, 2.9, 4.2])
-    assert not found.interactions and found.df == 2
+    found = fit_anova({"a": ["x", "y"], "b": ["p", "q", "r"]}, pd.DataFrame(rows), [1.0, 2.0, 3.0, 2.1, 2.9, 4.2])
+    assert found.full is found.additive and found.df == 2
     right = anova_lm(ols("y ~ C(a) + C(b)", pd.DataFrame(rows).assign(y=[1.0, 2.0, 3.0, 2.1, 2.9, 4.2])).fit(), typ=2)
-    assert [line.p_raw for line in found.lines] == pytest.approx(list(right["PR(>F)"].dropna()))
+    assert [line.p_raw for line in found.rows] == pytest.approx(list(right["PR(>F)"].dropna()))
 
 
 def test_equal_values_give_no_p_value():
     rows, _ = grid(seeds=2)
-    found = analyse(LEVELS, rows, [0.5] * len(rows))
+    found = fit_anova(LEVELS, pd.DataFrame(rows), [0.5] * len(rows))
     assert found.variance is None
-    assert all(line.p is None and line.sum_of_squares == pytest.approx(0) for line in found.lines)
+    assert all(line.p is None and line.sum_of_squares == pytest.approx(0) for line in found.rows)
 
 
 def effects_of(runs, metric="test/accuracy", reference=None):
@@ -172,3 +174,25 @@ def test_hostile_names_are_only_names(runs):
 def test_too_few_runs_are_told(runs):
     runs.grid(lambda **_: 0.9, seeds=1, model__norm=["none", "batch"], model__dropout=[0.0, 0.5])
     assert any("Too few runs to tell interactions" in note for note in effects_of(runs).notes)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.1, 97.3])
+def test_where_nothing_varies_nothing_is_explained(value):
+    """Six runs at 100 % once gave a partial eta squared of 0.875: the ratio of two rounding errors."""
+    rows = pd.DataFrame([{"a": a, "b": b} for a in "xy" for b in "pqr"])
+    found = fit_anova({"a": ["x", "y"], "b": ["p", "q", "r"]}, rows, [value] * 6)
+    assert [(row.sum_of_squares, row.partial_eta_squared, row.p) for row in found.rows] == [(0.0, None, None)] * 2
+    assert found.residual == 0.0 and found.variance is None
+    assert found.full.estimate(found.full.point({"a": "y"}) - found.full.point({"a": "x"})) == 0.0
+    assert found.full.estimate(found.full.point({"a": "y"})) == value
+
+
+def test_without_noise_an_effect_explains_everything_and_an_interaction_that_is_not_there_nothing():
+    rows, _ = grid(seeds=2)
+    found = fit_anova(
+        LEVELS, pd.DataFrame(rows), [0.9 + 0.03 * (row["a"] == "y") + 0.01 * (row["b"] == "q") for row in rows]
+    )
+    shares = {row.term: row.partial_eta_squared for row in found.rows}
+    assert shares[("a",)] == shares[("b",)] == 1.0
+    assert {shares[term] for term in shares if term not in (("a",), ("b",))} == {None}
+    assert found.variance is None

@@ -13,10 +13,11 @@ import pytest
 from made_up import failed, make_record
 
 from cnnbench.analysis.analyse import analyse
-from cnnbench.analysis.pareto import pareto
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.figures.curves import Curve, band
 from cnnbench.analysis.runs import collect
+from cnnbench.analysis.statistics import pareto_front
+from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x.png>&\'$x^2$'
@@ -133,7 +134,7 @@ def test_every_format_has_the_same_numbers(runs):
         assert f"{100 * c.difference.low:+.2f} to {100 * c.difference.high:+.2f}" in text
     assert told["answer"] == list(analysis.answer)
     assert all(line.sum_of_squares == pytest.approx(entry["sum_of_squares"])
-               for line, entry in zip(analysis.effects.table.lines, told["anova"], strict=True))  # fmt: skip
+               for line, entry in zip(analysis.effects.table.rows, told["anova"], strict=True))  # fmt: skip
 
 
 def test_words_and_reference_are_those_asked_for(runs):
@@ -145,7 +146,7 @@ def test_words_and_reference_are_those_asked_for(runs):
     loss = analyse(collect([runs.root]), baseline="optimizer=sgd", objective="val/loss")
     assert loss.metric == "test/loss" and loss.comparisons[0].verdict == "better"
     free = analyse(collect([runs.root]))
-    assert not free.asked and free.reference.label == "optimizer=adam"
+    assert not free.baseline_given and free.reference.label == "optimizer=adam"
 
 
 def test_evidence_is_from_the_test_set_and_selection_from_validation(runs):
@@ -219,23 +220,23 @@ def test_different_class_counts_side_by_side(runs):
 def test_a_wrong_request_is_told_in_one_line(runs, arguments, told):
     optimizers(runs, seeds=2)
     with pytest.raises(RequestError) as error:
-        report.main([str(runs.root), *arguments])
+        report_command([str(runs.root), *arguments])
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_command_line(runs, capsys, tmp_path):
     optimizers(runs)
-    assert report.main([str(runs.root), "--baseline", "optimizer=sgd", "--out", str(tmp_path / "o")]) == 0
+    assert report_command([str(runs.root), "--baseline", "optimizer=sgd", "--out", str(tmp_path / "o")]) == 0
     shown = capsys.readouterr().out
     assert "report.html" in shown and "optimizer" in shown
     text = (tmp_path / "o" / "report.html").read_text()
     assert "--baseline optimizer=sgd" in text
-    assert report.main([str(runs.root), "--format", "json"]) == 0
+    assert report_command([str(runs.root), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["factors"] == ["optimizer"]
     with pytest.raises(RequestError, match="not there"):
-        report.main([str(tmp_path / "missing")])
+        report_command([str(tmp_path / "missing")])
     with pytest.raises(RequestError, match="DIR"):
-        report.main([])
+        report_command([])
 
 
 def test_each_record_is_read_once(runs, monkeypatch, capsys):
@@ -244,7 +245,7 @@ def test_each_record_is_read_once(runs, monkeypatch, capsys):
     optimizers(runs)
     read = []
     monkeypatch.setattr("cnnbench.analysis.runs.read_record", lambda path: read.append(path) or read_record(path))
-    assert report.main([str(runs.root)]) == 0
+    assert report_command([str(runs.root)]) == 0
     assert len(read) == len(set(read)) == 9
     assert "adam" in capsys.readouterr().out
 
@@ -257,9 +258,9 @@ def test_the_run_and_the_one_to_hold_against_it_can_be_chosen(runs):
 
 def test_pareto_front():
     points = [(1, 0.5), (2, 0.7), (2, 0.6), (3, 0.7), (4, 0.9), (None, 1.0), (0.5, None)]
-    assert pareto(points, higher=True) == [0, 1, 4]
-    assert pareto([(1, 0.5), (2, 0.4), (3, 0.45)], higher=False) == [0, 1]
-    assert pareto([], higher=True) == []
+    assert pareto_front(points, higher=True) == [0, 1, 4]
+    assert pareto_front([(1, 0.5), (2, 0.4), (3, 0.45)], higher=False) == [0, 1]
+    assert pareto_front([], higher=True) == []
 
 
 def test_two_hundred_runs_take_seconds(runs):

@@ -12,7 +12,8 @@ from made_up import failed, make_record
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report.commands import run_commands
 from cnnbench.analysis.runs import collect
-from cnnbench.config.settings import canonical, parse_override, show
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import canonical, show
 from cnnbench.utils.errors import RequestError
 
 
@@ -46,7 +47,7 @@ def test_a_record_with_little_in_it_is_read(runs):
     runs.add({"status": "completed", **dict.fromkeys(("metrics", "best", "config", "time", "overrides", "error"))}, "c")
     grid = grid_of(runs)
     assert len(grid.runs) == 2 and grid.factors == ()
-    assert grid.troubled[0][1].reason == "no reason recorded"
+    assert grid.incomplete[0][1].reason == "no reason recorded"
 
 
 def test_wrong_folders_are_told(tmp_path):
@@ -149,7 +150,7 @@ def test_a_failure_that_was_repeated_with_success_is_not_listed(runs):
     runs.add(record, "good")
     runs.add({**failed(["seed=0"]), "fingerprint": record["fingerprint"]}, "bad")
     grid = grid_of(runs)
-    assert grid.troubled == [] and any("repeated with success" in note for note in grid.notes)
+    assert grid.incomplete == [] and any("repeated with success" in note for note in grid.notes)
 
 
 def test_a_failed_run_belongs_to_its_configuration(runs):
@@ -157,7 +158,7 @@ def test_a_failed_run_belongs_to_its_configuration(runs):
     runs.add({key: value for key, value in failed(["optimizer=sgd", "seed=9"]).items() if key != "config"})
     grid = grid_of(runs)
     assert len(grid.configurations) == 2
-    assert len(grid.find("optimizer=sgd").others) == 1
+    assert len(grid.find("optimizer=sgd").incomplete) == 1
 
 
 def test_a_configuration_is_found_by_full_or_short_names(runs):
@@ -203,8 +204,8 @@ def test_commands_cover_the_runs_exactly(runs):
 def test_nothing_heavy_is_imported_for_a_leaderboard(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"])
     code = (
-        "import sys, json; from pathlib import Path; from cnnbench.analysis import leaderboard, collect, report;"
-        f"b = leaderboard.build(collect.collect([Path({str(runs.root)!r})])); leaderboard.to_text(b);"
+        "import sys, json; from pathlib import Path; from cnnbench.analysis import leaderboard, report, runs;"
+        f"b = leaderboard.build(runs.collect([Path({str(runs.root)!r})])); leaderboard.to_text(b);"
         f"leaderboard.write(b, Path({str(runs.root)!r}));"
         "print(json.dumps([m for m in ('pandas', 'statsmodels', 'matplotlib', 'torch', 'scipy.stats', 'jinja2')"
         " if m in sys.modules]))"

@@ -25,7 +25,7 @@ from cnnbench.analysis.statistics import (
 )
 
 RANDOM = np.random.default_rng(0)
-SIMULATIONS = 1000
+SIMULATIONS = 500
 
 
 def seeds(values, start=0):
@@ -179,7 +179,7 @@ def test_seeds_needed_at_the_ends():
 @pytest.mark.parametrize("shared", [True, False], ids=["paired", "unpaired"])
 @pytest.mark.parametrize("n", [3, 5])
 def test_under_no_effect_a_verdict_is_rare(shared, n):
-    """Of 1,000 baselines with six comparisons each, at most 5% (and three binomial errors) see any difference."""
+    """Of 500 baselines with six comparisons each, at most 5% (and three binomial errors) see any difference."""
     random = np.random.default_rng(n)
     wrong = 0
     for _ in range(SIMULATIONS):

@@ -140,7 +140,7 @@ def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     for arguments, told in (
         (("list",), "alexnet"),
-        (("list", "optimizer=adam"), "optimizer.lr=0.001"),
+        (("list", "optimizer=adam"), "lr: 0.001"),
         (("--help",), "Sweep a grid"),
         (("resume", "--help"), "usage: cnnbench resume"),
     ):

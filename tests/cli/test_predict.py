@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def test_a_loaded_run_repeats_its_own_test_accuracy(run):
     loaded = load_run(run.folder)
     found = loaded.probabilities(run.arrays).argmax(dim=1).numpy()
-    assert (found == run.data.test_labels()).mean() == pytest.approx(run.record["metrics"]["test/accuracy"])
+    assert (found == run.data.labels("test")).mean() == pytest.approx(run.record["metrics"]["test/accuracy"])
 
 
 def predicted(capsys: pytest.CaptureFixture, *arguments: object) -> list[dict]:

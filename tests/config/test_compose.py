@@ -7,7 +7,10 @@ import re
 import pytest
 from helpers import config
 
-from cnnbench.config.compose import CONFIG_DIR, compose, expand, fingerprint, groups, resolved, run_folder
+from cnnbench.config.compose import compose, fingerprint, resolved
+from cnnbench.config.groups import CONFIG_DIR, groups
+from cnnbench.config.overrides import expand
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
 from cnnbench.utils.errors import RequestError
 

@@ -8,43 +8,43 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
 
-from cnnbench.data import preparing
-from cnnbench.data.cache import prepare
-from cnnbench.data.preparing import Preparing
+from cnnbench.data import cache
+from cnnbench.data.cache import prepare, show_progress
 from cnnbench.data.sources import Digits
 from cnnbench.utils.errors import RequestError
 
 
 def test_in_a_pipe_it_is_lines_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, told = [0.0], []
-    monkeypatch.setattr(preparing.time, "monotonic", lambda: now[0])
-    with Preparing("set train", 1000, told.append, live=False) as progress:
+    now, lines = [0.0], []
+    monkeypatch.setattr(cache.time, "monotonic", lambda: now[0])
+    with show_progress("set train", 1000, lines.append, bar=False) as progress:
         for now[0], done in ((1, 100), (6, 600), (7, 700), (11, 1000)):
             progress(done)
-    assert told == [
+    assert lines == [
         "preparing set train: 600 of 1,000 images, 4 s left",
         "preparing set train: 1,000 of 1,000 images, 0 s left",
         "prepared set train: 1,000 images in 11 s",
     ]
 
 
-def test_on_a_terminal_it_is_one_line_that_goes(
+def test_on_a_terminal_it_is_a_bar_that_goes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now, told = [0.0], []
-    monkeypatch.setattr(preparing.time, "monotonic", lambda: now[0])
-    with pytest.raises(KeyboardInterrupt), Preparing("set train", 10, told.append, live=True) as progress:
-        now[0] = 1
+    lines: list[str] = []
+    monkeypatch.setattr(cache, "BAR_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt), show_progress("set train", 10, lines.append, bar=True) as progress:
+        time.sleep(0.2)
         progress(5)
         raise KeyboardInterrupt
     shown = capsys.readouterr().err
-    assert "###############               ] 5 of 10 images" in shown and "\n" not in shown
-    assert shown.endswith("\r\033[K") and told == []
+    assert "preparing set train:  50%" in shown and "5/10" in shown and "\n" not in shown
+    assert shown.endswith(" \r") and lines == []
 
 
 def test_what_takes_no_time_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,13 +67,13 @@ def test_an_interrupted_preparation_leaves_nothing(
 
 
 def test_who_waits_for_another_process_is_told(tmp_path: Path) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     with (tmp_path / ".Digits.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        thread = threading.Thread(target=prepare, args=(Digits(), None, 9, tmp_path, told.append))
+        thread = threading.Thread(target=prepare, args=(Digits(), None, 9, tmp_path, lines.append))
         thread.start()
         thread.join(0.5)
-        assert thread.is_alive() and "waiting for another process" in told[0]
+        assert thread.is_alive() and "waiting for another process" in lines[0]
     thread.join(60)
     assert not thread.is_alive()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -143,12 +145,30 @@ def test_many_files_are_decoded_by_processes_with_the_same_result(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = prepare(ImageFolder(), folder, None, tmp_path / "one")
-    monkeypatch.setattr("cnnbench.data.decode.FEW", 1)
+    monkeypatch.setattr("cnnbench.data.decode.SERIAL", 1)
     several = prepare(ImageFolder(), folder, None, tmp_path / "several")
     assert several.fingerprint == one.fingerprint
     (folder / "test" / "dog" / "bad.png").write_bytes(b"x")
     with pytest.raises(RequestError, match=r"bad\.png cannot be decoded"):
         prepare(ImageFolder(), folder, None, tmp_path / "several")
+
+
+def killed_at_a_dog(target: Path, start: int, paths: list[Path], channels: int, resize: bool) -> dict[int, str]:
+    """As ``decode_chunk``, in a process that the system kills, for example because there is no memory left."""
+    if any(path.parent.name == "dog" for path in paths):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def test_where_a_process_that_decodes_was_killed_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnbench.data.decode.SERIAL", 1)
+    monkeypatch.setattr("cnnbench.data.decode.CHUNK", 1)
+    monkeypatch.setattr("cnnbench.data.decode.decode_chunk", killed_at_a_dog)
+    with pytest.raises(RequestError, match=r"was killed, at .*pictures/train/\w+/\d\.png or one of the files after it"):
+        prepare(ImageFolder(), folder, None, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 
 
 def test_folders_that_are_no_set_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from cnnbench import models
 from cnnbench.config.compose import compose, groups, resolved
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.models.layers import ACTIVATIONS
+from cnnbench.training.build import flops_per_image
 from cnnbench.training.preflight import building
 from cnnbench.utils.errors import RequestError
 
@@ -107,11 +108,17 @@ def test_every_norm_follows_each_convolution_and_learns(name: str, kind: type[nn
 @pytest.mark.parametrize(
     ("name", "overrides", "published"),
     [("resnet18", [], 11_689_512), ("mobilenet", ["model.width=1.0"], 3_504_872), ("shufflenet", [], 1_366_792),
-     ("shufflenet", ["model.width=1.0"], 2_278_604)],
+     ("shufflenet", ["model.width=1.0"], 2_278_604), ("shufflenet_v1", ["model.width=1.0"], 1_865_728)],
 )  # fmt: skip
 def test_torchvisions_networks_have_the_published_sizes(name: str, overrides: list[str], published: int) -> None:
     with torch.device("meta"):
         assert parameters(build(name, 3, 224, 1000, *overrides)) == published
+
+
+@pytest.mark.parametrize(("groups", "published"), [(1, 143), (2, 140), (3, 137), (4, 133), (8, 137)])
+def test_shufflenet_v1_takes_the_papers_multiplications(groups: int, published: int) -> None:
+    network = build("shufflenet_v1", 3, 224, 1000, "model.width=1.0", f"model.groups={groups}")
+    assert flops_per_image(network, 3, 224) / 2e6 == pytest.approx(published, abs=1.4)  # table 1, in millions
 
 
 def test_grouped_and_separable_convolutions_have_fewer_weights() -> None:
@@ -161,9 +168,9 @@ def test_the_eq2425_changes_are_overrides() -> None:
     leaky = layers(build("three_layer_cnn", 3, 32, 10, "model.activation=leaky_relu"))
     assert leaky.count("LeakyReLU") == 3 and "ReLU" not in leaky
     normed = layers(build("three_layer_cnn", 3, 32, 10, "model.norm=batch"))
-    assert normed[:4] == ["Conv2d", "ReLU", "BatchNorm2d", "MaxPool2d"]
-    before = layers(build("three_layer_cnn", 3, 32, 10, "model.norm=batch", "model.norm_place=before_activation"))
-    assert before[:4] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    assert normed[:4] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    after = layers(build("three_layer_cnn", 3, 32, 10, "model.norm=batch", "model.norm_place=after_activation"))
+    assert after[:4] == ["Conv2d", "ReLU", "BatchNorm2d", "MaxPool2d"]
     dropped = layers(build("three_layer_cnn", 3, 32, 10, "model.dropout=0.3", "model.hidden=[512,128]"))
     assert dropped[-6:] == ["ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
 
@@ -182,6 +189,7 @@ def test_values_that_cannot_be_are_refused_by_name(override: str) -> None:
 @pytest.mark.parametrize(
     ("name", "override", "expected"),
     [("resnet18", "stem=smal", "did you mean 'small'?"), ("shufflenet", "width=0.7", "one of 0.5, 1.0"),
+     ("shufflenet_v1", "width=0.1", "use 0.5 or 1.0"), ("shufflenet_v1", "groups=5", "one of 1, 2, 3, 4, 8"),
      ("mobilenet", "width=0", "model.width must be"), ("mobilenet", "dropout=1", "model.dropout"),
      ("mobilenet", "weights=nowhere.pth", "model.weights=nowhere.pth is not a file"),
      ("xnor", "filters=[8]", "model.filters needs two"), ("xnor", "pools=[4,4,4]", "pooling 3")],

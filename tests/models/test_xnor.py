@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from cnnbench.models import ConvNet, XnorNet
+from cnnbench.models.profile import size_in_bits
 from cnnbench.models.xnor import BinaryConv2d, _Sign
-from cnnbench.training.build import size_in_bits
 
 
 def test_the_forward_pass_sees_two_values_a_filter_and_two_of_the_input() -> None:

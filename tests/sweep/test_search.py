@@ -16,7 +16,7 @@ import pytest
 from helpers import ROOT, SMALL, cnnbench, config
 
 from cnnbench.analysis.runs import PRUNED, collect
-from cnnbench.analysis.search import Found, find
+from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
 from cnnbench.sweep.optuna_search import Search
 from cnnbench.sweep.search_space import Axis, corners, parse
@@ -82,7 +82,7 @@ def test_as_many_runs_are_drawn_as_are_asked_for_also_of_a_search_that_grows(tmp
     assert len(given) == 3 and len({tuple(overrides) for overrides in given}) == 3
     grown = search(tmp_path, 5)
     assert grown.count_left() == 2 and len(run(grown, 0.7)) == 2
-    (found,) = find([tmp_path])
+    (found,) = read_searches([tmp_path])
     assert [trial["value"] for trial in found.trials] == [0.5] * 3 + [0.7] * 2
     assert found.best_so_far() == [0.5] * 3 + [0.7] * 2 and found.best() == found.trials[3]
     assert {text.partition("=")[2] for overrides in given for text in overrides[:1]} <= {"sgd", "adam"}
@@ -106,7 +106,7 @@ def test_a_search_over_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("status", "state"), [("failed", "fail"), ("diverged", "pruned")])
 def test_a_run_without_a_value_counts_as_one(tmp_path: Path, status: str, state: str) -> None:
     assert len(run(search(tmp_path, 1), 0.5, status)) == 1
-    assert find([tmp_path])[0].trials[0]["state"] == state
+    assert read_searches([tmp_path])[0].trials[0]["state"] == state
 
 
 def test_a_run_that_falls_behind_the_median_is_ended(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_pa
     process.wait()
     done = cnnbench("resume", "s", cwd=tmp_path, check=0)
     assert len(collect([tmp_path / "s"])) == 4 and "4 of 4" not in done.stderr
-    found = find([tmp_path / "s"])[0]
+    found = read_searches([tmp_path / "s"])[0]
     assert [trial["state"] for trial in found.trials] == ["complete"] * 4
     page = (tmp_path / "s" / "report.html").read_text()
     assert 'id="searches"' in page and f"trial {(found.best() or {})['number']}" in page
@@ -168,7 +168,7 @@ def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_pa
 
 def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text(json.dumps({"objective": "val/loss"}))
-    assert find([tmp_path, tmp_path / "nowhere"]) == []
+    assert read_searches([tmp_path, tmp_path / "nowhere"]) == []
     losses = [{"number": 0, "value": None, "state": "pruned"}, {"number": 1, "value": 0.5, "state": "complete"},
               {"number": 2, "value": 0.7, "state": "complete"}]  # fmt: skip
-    assert Found(tmp_path, "val/loss", losses, {}).best_so_far() == [None, 0.5, 0.5]
+    assert SearchResult(tmp_path, "val/loss", losses, {}).best_so_far() == [None, 0.5, 0.5]

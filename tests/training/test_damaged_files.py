@@ -71,7 +71,7 @@ class Kind:
     checked: bool = True
 
 
-def arrays(store: stores.Store) -> list[Any]:
+def arrays(store: stores.PreparedSet) -> list[Any]:
     return [store.classes, *(np.array(store.arrays[name]) for name in sorted(store.arrays))]
 
 

@@ -44,7 +44,7 @@ def _flat(board: Leaderboard, row: Row) -> dict[str, Any]:
     values = row.configuration.values
     flat: dict[str, Any] = {"place": row.place, "configuration": row.configuration.label}
     flat.update({name: show(values[name]) if name in values else None for name in board.grid.factors})
-    flat.update({"n": row.n, "not completed": len(row.configuration.others)})
+    flat.update({"n": row.n, "not completed": len(row.configuration.incomplete)})
     for metric in dict.fromkeys((*board.metrics, *sorted(row.best))):
         if metric in COSTS:
             continue
@@ -70,7 +70,7 @@ def _comparison(analysis: Analysis, row: Row) -> dict[str, Any]:
         "p Holm": found.p if found else None,
         "verdict": found.verdict if found else None,
         "test": d.method if d else None,
-        "seeds needed": found.needed if found else None,
+        "seeds needed": found.seeds_needed if found else None,
         "to show": found.size if found else None,
     }
 
@@ -89,7 +89,7 @@ def to_markdown(analysis: Analysis) -> str:
     parts += _leaderboard_parts(analysis.board, "##")
     if analysis.comparisons and analysis.reference:
         table = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
-        parts += ["## Against the baseline\n" if analysis.asked else "## Against the first\n", markdown(table)]
+        parts += ["## Against the baseline\n" if analysis.baseline_given else "## Against the first\n", markdown(table)]
     if analysis.effects:
         sentences = [effect.sentence for effect in analysis.effects.mains]
         sentences += [interaction.sentence for interaction in analysis.effects.interactions]
@@ -177,18 +177,18 @@ def to_json(analysis: Analysis) -> str:
         "objective": board.objective,
         "metric": analysis.metric,
         "reference": analysis.reference.label if analysis.reference else None,
-        "baseline_was_asked_for": analysis.asked,
+        "baseline_was_asked_for": analysis.baseline_given,
         "factors": board.grid.factors,
         "shared": board.grid.shared,
         "notes": board.notes,
         "leaderboard": [{**_flat(board, row), **_comparison(analysis, row)} for row in board.rows],
         "not_completed": [
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
-            for c, run in board.grid.troubled
+            for c, run in board.grid.incomplete
         ],
         "anova": [] if effects is None else [
             {"term": line.term, "sum_of_squares": line.sum_of_squares, "df": line.df, "F": line.f, "p": line.p_raw,
-             "p_holm": line.p, "partial_eta_squared": line.eta} for line in effects.table.lines
+             "p_holm": line.p, "partial_eta_squared": line.partial_eta_squared} for line in effects.table.rows
         ],
         "residual": None if effects is None else {"sum_of_squares": effects.table.residual, "df": effects.table.df},
         "main_effects": [] if effects is None else [

@@ -82,7 +82,7 @@ def _head(analysis: Analysis) -> dict[str, Any]:
     names = {show(run.settings["data"]) for run in board.grid.runs if "data" in run.settings}
     models = {show(run.settings["model"]) for run in board.grid.runs if "model" in run.settings}
     what = " on ".join(", ".join(sorted(some)) for some in (models, names) if some)
-    count = sum(len(c.runs) + len(c.others) for c in board.grid.configurations)
+    count = sum(len(c.runs) + len(c.incomplete) for c in board.grid.configurations)
     done = len(board.grid.runs)
     factors = ", ".join(board.grid.factors)
     varies = f"What varies: {factors}." if factors else "Nothing varies but the seed."
@@ -116,13 +116,13 @@ def _evidence(analysis: Analysis, draw: Draw) -> dict[str, Any]:
         "leaderboard_note": _selection(analysis),
         "shared": [f"{key}={show(value)}" for key, value in board.grid.shared.items()],
         "comparison": comparison,
-        "comparison_title": "Against the baseline" if analysis.asked else "Against the first place",
+        "comparison_title": "Against the baseline" if analysis.baseline_given else "Against the first place",
         "comparison_note": _reference_note(analysis),
         "comparison_method": COMPARISON_METHOD,
         "effects": _effects(analysis, draw),
         "effects_method": EFFECTS_METHOD,
-        "curves": sections.curves(board, analysis.reference if analysis.asked else None, draw),
-        "curves_note": sections.top_note(board, analysis.reference if analysis.asked else None),
+        "curves": sections.curves(board, analysis.reference if analysis.baseline_given else None, draw),
+        "curves_note": sections.top_note(board, analysis.reference if analysis.baseline_given else None),
         "classes": sections.classes(analysis, draw),
         "cost": sections.cost(board, analysis.metric, draw),
     }
@@ -145,7 +145,7 @@ def _selection(analysis: Analysis) -> str:
 def _reference_note(analysis: Analysis) -> str:
     if analysis.reference is None:
         return ""
-    if analysis.asked:
+    if analysis.baseline_given:
         return f"Everything against {analysis.reference.short}."
     note = (f"No baseline was asked for (--baseline \"FACTOR=VALUE ...\"), so everything is held against the first "
             f"place, {analysis.reference.short}.")  # fmt: skip

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnbench.analysis import search
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.metric_names import COSTS, compact, finite, higher_is_better, plural, title, unit
+from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, plural, title, unit
 from cnnbench.analysis.metric_names import number as number_of
-from cnnbench.analysis.pareto import pareto
 from cnnbench.analysis.report.figures import curves as curve_figures
 from cnnbench.analysis.report.figures import matrices, overview
 from cnnbench.analysis.report.figures import search as search_figures
 from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, ORANGE
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import kept, mean
+from cnnbench.analysis.search import read_searches
+from cnnbench.analysis.statistics import finite_values, pareto_front
 from cnnbench.config.settings import show
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def top_note(board: Leaderboard, reference: Configuration | None) -> str:
 def searches(runs: Sequence[Run], draw: Draw) -> list[dict[str, Any]]:
     """What the searches came to whose runs these are."""
     told = []
-    for number, found in enumerate(search.find({run.path.parent for run in runs})):
+    for number, found in enumerate(read_searches({run.path.parent for run in runs})):
         best, metric = found.best(), found.objective
         ended = found.count("pruned")
         counts = f"{found.count('complete')} of {plural(len(found.trials), 'trial')} completed"
@@ -144,7 +144,7 @@ def _recalls(board: Leaderboard, split: str) -> tuple[list[str], list[tuple[str,
         columns = list(zip(*(run.part("per_class")[f"{split}/recall"] for run in known), strict=False))
         if own != names or len(columns) != len(names):
             continue
-        values = [kept([finite(value) for value in column]) for column in columns]
+        values = [finite_values(column) for column in columns]
         means = [mean(column) if column else float("nan") for column in values]
         rows.append((f"{row.place}  {row.configuration.short}", means))
     return names, rows
@@ -225,7 +225,9 @@ def cost(board: Leaderboard, metric: str, draw: Draw) -> dict[str, Any] | None:
         picture = draw(overview.cost(board, name, metric), f"cost-{name}", f"{title(metric)} against {COSTS[name]}")
         if picture:
             drawn.append(picture)
-            front = pareto([(row.costs[name], row.value(metric).mean) for row in board.rows], higher_is_better(metric))
+            front = pareto_front(
+                [(row.costs[name], row.value(metric).mean) for row in board.rows], higher_is_better(metric)
+            )
             places = ", ".join(
                 f"#{board.rows[place].place} ({compact(board.rows[place].costs[name])})" for place in front[:8]
             )

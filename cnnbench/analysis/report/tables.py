@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from cnnbench.analysis.comparison import Comparison, seeds_text
+from cnnbench.analysis.comparison import Comparison, describe_seeds_needed
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, Row
 from cnnbench.analysis.metric_names import (
@@ -96,7 +96,7 @@ def _has_last_epoch(board: Leaderboard) -> bool:
 
 
 def _cells(board: Leaderboard, row: Row) -> list[Cell]:
-    others = len(row.configuration.others)
+    others = len(row.configuration.incomplete)
     cells = [Cell(str(row.place), row.place)]
     cells += [_factor(row.configuration, factor) for factor in board.grid.factors]
     cells.append(Cell(f"{row.n} of {row.n + others}" if others else str(row.n), row.n))
@@ -138,7 +138,7 @@ def caption(board: Leaderboard) -> str:
 def trouble(board: Leaderboard) -> list[str]:
     """A line for each run that did not complete: how it ended, what it was, why."""
     lines = []
-    for configuration, run in board.grid.troubled:
+    for configuration, run in board.grid.incomplete:
         seed = "" if run.seed is None else f", seed {run.seed}"
         lines.append(f"{run.status}: {configuration.short}{seed}: {run.reason} ({run.path.name})")
     return lines
@@ -155,7 +155,7 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
             text(c.configuration.short), Cell(number(d.value, metric, sign=True), d.value),
             Cell(interval(d.low, d.high, metric, sign=True), d.low), Cell(effect, d.effect),
             Cell(p_value(d.p), d.p), Cell(p_value(c.p), c.p), text(c.verdict), text(pairs[d.method]),
-            Cell(seeds_text(c, metric), c.needed),
+            Cell(describe_seeds_needed(c, metric), c.seeds_needed),
         ))  # fmt: skip
     points = ", points" if unit(metric) else ""
     headers = ("configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
@@ -166,13 +166,13 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
 def anova_table(effects: Effects) -> Table:
     """Analysis of variance, type 2."""
     rows = []
-    for line in effects.table.lines:
+    for line in effects.table.rows:
         name = " × ".join(effects.names[factor] for factor in line.term)  # noqa: RUF001
         f = MISSING if line.f is None else f"{line.f:.2f}"
-        eta = MISSING if line.eta is None else f"{line.eta:.3f}"
+        eta = MISSING if line.partial_eta_squared is None else f"{line.partial_eta_squared:.3f}"
         rows.append((text(name), Cell(f"{line.sum_of_squares:.3e}", line.sum_of_squares), Cell(str(line.df), line.df),
                      Cell(f, line.f), Cell(p_value(line.p_raw), line.p_raw), Cell(p_value(line.p), line.p),
-                     Cell(eta, line.eta)))  # fmt: skip
+                     Cell(eta, line.partial_eta_squared)))  # fmt: skip
     rest = effects.table
     blank = Cell("", None)
     rows.append((text("residual"), Cell(f"{rest.residual:.3e}", rest.residual), Cell(str(rest.df), rest.df),

@@ -62,7 +62,7 @@ def _columns(board: Leaderboard, parts: set[str]) -> list[list[str]]:
         columns += [[names[f], *(_value(row, f) for row in rows)] for f in board.grid.factors]
     else:
         columns.append(["configuration", *(row.configuration.short for row in rows)])
-    counts = [(row.n, row.n + len(row.configuration.others)) for row in rows]
+    counts = [(row.n, row.n + len(row.configuration.incomplete)) for row in rows]
     columns.append(["n", *(str(n) if n == of else f"{n}/{of}" for n, of in counts)])
     for metric in board.metrics:
         if metric == "test/recall" and metric != board.objective and "recall" not in parts:

@@ -1,24 +1,62 @@
-"""``cnnbench report DIR [DIR…]``: the comparison of finished, unfinished and failed runs, written where it is read."""
+"""The comparison of finished, unfinished and failed runs as files: ``make`` writes them, ``build`` only makes them up."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from cnnbench.analysis import leaderboard
 from cnnbench.analysis.runs import Run, collect
-from cnnbench.cli.parser import Parser
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import write_atomically
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from cnnbench.analysis.analyse import Analysis
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
+
+
+class Options(TypedDict, total=False):
+    """What a report shows; ``cnnbench report`` has an option of the same name for each.
+
+    Attributes:
+        baseline: names the configuration that the others are compared with: ``optimizer=sgd``.
+        objective: metric that orders the configurations; by default the runs' own.
+        metric: metric that is compared; by default the test set's of the objective's kind.
+        size: true difference, in the metric's unit (0.01 is a point), for which the needed seeds are given.
+        run, versus: folders of the runs whose confusion matrices are shown.
+        ignore: factors to average over, although they vary (``code``).
+    """
+
+    baseline: str | None
+    objective: str | None
+    metric: str | None
+    size: float | None
+    run: str | None
+    versus: str | None
+    ignore: Iterable[str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report in one format: its text, and the leaderboard that it is about."""
+
+    text: str
+    board: leaderboard.Leaderboard
+    fmt: str
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write ``report.*``, of html also ``leaderboard.csv`` and ``.md``; the one to open first is in front."""
+        path = folder / f"report.{FORMATS[self.fmt]}"
+        write_atomically(path, self.text)
+        return [path, *(leaderboard.write(self.board, folder) if self.fmt == "html" else [])]
 
 
 def make(
@@ -26,14 +64,8 @@ def make(
     out: Path | None = None,
     *,
     fmt: str = "html",
-    baseline: str | None = None,
-    objective: str | None = None,
-    metric: str | None = None,
-    size: float | None = None,
-    run: str | None = None,
-    versus: str | None = None,
-    ignore: Iterable[str] = (),
     command: str | None = None,
+    **options: Unpack[Options],
 ) -> list[Path]:
     """Write the report on all runs in and below ``folders``.
 
@@ -41,13 +73,8 @@ def make(
         folders: where the runs are.
         out: where the report goes; by default the first of ``folders``.
         fmt: html writes leaderboard.csv and leaderboard.md too; json, csv, md and latex write report.* alone.
-        baseline: names the configuration that the others are compared with: ``optimizer=sgd``.
-        objective: metric that orders the configurations; by default the runs' own.
-        metric: metric that is compared; by default the test set's of the objective's kind.
-        size: true difference, in the metric's unit (0.01 is a point), for which the needed seeds are told.
-        run, versus: folders of the runs whose confusion matrices are shown.
-        ignore: factors to average over, although they vary (``code``).
-        command: remakes the report; by default told from the arguments.
+        command: remakes the report; by default made from the arguments.
+        options: see ``Options``.
 
     Returns:
         The files, the one to open first in front.
@@ -55,35 +82,25 @@ def make(
     Raises:
         RequestError: a folder is not there or has no runs, or a name is of nothing.
     """
-    one_of("format", fmt, FORMATS)
-    _check_out(out)
-    ignore = list(ignore)
-    runs, analysis = _analyse(folders, baseline, objective, metric, size, run, versus, ignore)
-    command = command or _command(folders, out, fmt, baseline, objective, metric, size, run, versus, ignore)
-    return _write(Path(out or folders[0]), text(runs, analysis, fmt, command), analysis.board, fmt)
+    check_out(out)
+    command = command or _command(folders, out, fmt, options)
+    return build(folders, fmt, command, **options).write(Path(out or folders[0]))
 
 
-def _check_out(out: Path | None) -> None:
+def check_out(out: Path | None) -> None:
+    """Raise a RequestError where files cannot go to ``out``, which may be missing."""
     if out is not None and out.exists() and not out.is_dir():
         raise RequestError(f"--out {out} is a file; give a folder")
 
 
-def _write(target: Path, told: str, board: leaderboard.Leaderboard, fmt: str) -> list[Path]:
-    path = target / f"report.{FORMATS[fmt]}"
-    write_atomically(path, told)
-    return [path, *(leaderboard.write(board, target) if fmt == "html" else [])]
-
-
-def _analyse(
-    folders: Sequence[Path], baseline: str | None, objective: str | None, metric: str | None, size: float | None,
-    run: str | None, versus: str | None, ignore: Iterable[str],
-) -> tuple[list[Run], Analysis]:  # fmt: skip
+def build(folders: Sequence[Path], fmt: str, command: str, **options: Unpack[Options]) -> Report:
+    """The report on all runs in and below ``folders``; arguments and errors as for ``make``."""
     from cnnbench.analysis.analyse import analyse
 
+    one_of("format", fmt, FORMATS)
     runs = collect(folders)
-    return runs, analyse(
-        runs, baseline=baseline, objective=objective, metric=metric, size=size, run=run, versus=versus, ignore=ignore
-    )
+    analysis = analyse(runs, **options)
+    return Report(text(runs, analysis, fmt, command), analysis.board, fmt)
 
 
 def text(runs: Sequence[Run], analysis: Analysis, fmt: str, command: str) -> str:
@@ -106,60 +123,10 @@ def version() -> str:
         return "from source"
 
 
-def _command(
-    folders: Sequence[Path], out: Path | None, fmt: str, baseline: str | None, objective: str | None,
-    metric: str | None, size: float | None, run: str | None, versus: str | None, ignore: Iterable[str],
-) -> str:  # fmt: skip
+def _command(folders: Sequence[Path], out: Path | None, fmt: str, options: Options) -> str:
     """The command line that does the same again."""
-    given = {"--baseline": baseline, "--objective": objective, "--metric": metric, "--size": size, "--run": run,
-             "--versus": versus, "--out": out, "--format": None if fmt == "html" else fmt}  # fmt: skip
-    options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
-    options += [part for name in ignore for part in ("--ignore", name)]
-    return shlex.join(["cnnbench", "report", *map(str, folders), *options])
-
-
-def _parser() -> Parser:
-    parser = Parser("report", "Compare runs: report.html, leaderboard.csv and leaderboard.md from what is on disk.")
-    parser.add_argument("folders", metavar="DIR", nargs="+", type=Path, help="folder with runs in or below it")
-    parser.add_argument("--baseline", metavar="SETTINGS", help='compare with this one: "optimizer=sgd scheduler=none"')
-    parser.add_argument(
-        "--objective", metavar="METRIC", help="orders the configurations, e.g. val/loss (the runs' own)"
-    )
-    parser.add_argument(
-        "--metric", metavar="METRIC", help="is compared, e.g. test/recall (the objective's on the test set)"
-    )
-    parser.add_argument("--format", dest="fmt", default="html", metavar="F", help=f"{', '.join(FORMATS)} (html)")
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, help="where files go (the first DIR; formats but html: printed)"
-    )
-    parser.add_argument("--run", metavar="NAME", help="show this run's confusion matrix (the first place's)")
-    parser.add_argument("--versus", metavar="NAME", help="and its difference from this run's")
-    parser.add_argument(
-        "--size", type=float, metavar="X", help="tell the seeds that show this difference (0.01: 1 point)"
-    )
-    parser.add_argument("--ignore", action="append", default=[], metavar="KEY", help="average over this, e.g. code")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    """The command line; returns the exit status, which is 0.
-
-    Raises:
-        RequestError: what was asked for is wrong.
-    """
-    asked = vars(_parser().parse_args(list(argv)))
-    folders, out, fmt = asked.pop("folders"), asked.pop("out"), asked.pop("fmt")
-    command = shlex.join(["cnnbench", "report", *argv])
-    one_of("format", fmt, FORMATS)
-    _check_out(out)
-    runs, analysis = _analyse(folders, **asked)
-    told = text(runs, analysis, fmt, command)
-    if fmt != "html" and out is None:
-        print(told, end="")
-        return 0
-    paths = _write(Path(out or folders[0]), told, analysis.board, fmt)
-    if fmt == "html":
-        print(leaderboard.to_text(analysis.board))
-    for path in paths:
-        print(f"  {path}")
-    return 0
+    ignore = options.get("ignore", ())
+    given = {**options, "ignore": None, "out": out, "format": None if fmt == "html" else fmt}
+    parts = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+    parts += [part for name in ignore for part in ("--ignore", name)]
+    return shlex.join(["cnnbench", "report", *map(str, folders), *parts])

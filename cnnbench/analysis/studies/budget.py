@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.studies.study import Row
-from cnnbench.config.settings import parse_override
+from cnnbench.config.overrides import parse_override
 
 OWN = ("experiment", "seed", "study.form", "name", "threads")  # overrides of every run of a study
 IMAGES = {"MNIST": 60_000, "CIFAR10": 50_000, "CIFAR100": 50_000}  # in the train sets of the studies
@@ -24,6 +24,7 @@ class Amount:
     had: int
     text: str  # with {} for what it had
     change: Literal["smaller", "larger", "another"]
+    less: bool  # so that the run may not have come as far as the report's
 
 
 def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
@@ -39,6 +40,11 @@ def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
     kind = "another" if changes not in ({"smaller"}, {"larger"}) else f"a {changes.pop()}"
     told = [text.format(_range(values)) for (text, _), values in had.items()]
     return f"{kind} budget: {', '.join(told)}" if told else ""
+
+
+def is_short(row: Row, runs: Sequence[Run]) -> bool:
+    """Whether a run had less than its row asks for: fewer epochs, images (of whatever set) or steps."""
+    return any(amount.less for run in runs for amount in _amounts(row, run))
 
 
 def _range(values: Sequence[int]) -> str:
@@ -59,12 +65,13 @@ def _epochs(row: Row, run: Run) -> list[Amount]:
 def _images(row: Row, run: Run) -> list[Amount]:
     config, data = row.config.get("data", {}), run.part("data")
     own, images = _set_name(config), data.get("train")
-    if own is not None and data.get("name", own) != own:
-        return [Amount(images or 0, f"{data['name']} instead of {own} ({{}} training images)", "another")]
     whole = _train_images(own, config)
+    if own is not None and data.get("name", own) != own:
+        less = not images or (whole is not None and images < (1 - SAME) * whole)
+        return [Amount(images or 0, f"{data['name']} instead of {own} ({{}} training images)", "another", less)]
     if images is None or whole is None:
         limit = run.part("config", "data").get("limit_train")
-        return [] if limit is None else [Amount(limit, "{} training images", "smaller")]
+        return [] if limit is None else [Amount(limit, "{} training images", "smaller", True)]
     return _amount(images, whole, "training images") if abs(images - whole) > SAME * whole else []
 
 
@@ -81,7 +88,7 @@ def _steps(run: Run) -> list[Amount]:
 def _amount(had: int, asked: int, of: str) -> list[Amount]:
     if had == asked:
         return []
-    return [Amount(had, f"{{}} of {asked:,} {of}", "smaller" if had < asked else "larger")]
+    return [Amount(had, f"{{}} of {asked:,} {of}", "smaller" if had < asked else "larger", had < asked)]
 
 
 def _set_name(data: Mapping[str, Any]) -> str | None:

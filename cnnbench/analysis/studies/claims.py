@@ -6,6 +6,7 @@
     A ~ B on COLUMN                    they differ by less than the study's tolerance
     A - B > C - D on COLUMN            one gain is larger than another
     A fails to learn on COLUMN         no more than twice the accuracy of guessing, or diverged
+    A spreads more at epoch N than at epoch M on METRIC  the standard deviation over seeds is larger
     A levels off by epoch N on METRIC  later epochs bring less than a twentieth of all that was gained
     A is still rising at epoch N on METRIC  at its pace, as many epochs again would bring more than a twentieth
     A finds X, Y hardest               these classes have the lowest recall
@@ -14,22 +15,37 @@ A and B are rows; COLUMN is one of the study's, or an expression of cnnbench.ana
 seed and an interval for its mean: a claim is reproduced where the whole 95% interval lies on its side, contradicted where
 it lies on the other, and not shown otherwise, nor with one seed (but for counts of weights and FLOPs, which have no spread).
 Where a seed diverged or failed, a mean of the others would be of the lucky ones: that is told, and nothing is shown.
+
+With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) takes part in no verdict,
+and one that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*,
+*by at most*) is judged with the report's budget alone. Costs are of any budget.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
-from cnnbench.analysis.metric_names import COSTS, difference, number, plural
+from cnnbench.analysis.metric_names import compact, difference, number, plural
 from cnnbench.analysis.runs import COMPLETED, Run
-from cnnbench.analysis.statistics import kept, mean
+from cnnbench.analysis.statistics import finite_values
 from cnnbench.analysis.studies.comparisons import by_how_much, gains, which
-from cnnbench.analysis.studies.curves import levels_off, still_rises
-from cnnbench.analysis.studies.measure import measure, metric_of, per_class
+from cnnbench.analysis.studies.curves import levels_off, spreads_more, still_rises
+from cnnbench.analysis.studies.measure import SIZES, is_cost, measure, metric_of, per_class
 from cnnbench.analysis.studies.study import Claim, Study
-from cnnbench.analysis.studies.verdicts import Finding, Rows, Verdict, expression_of, found, judged
+from cnnbench.analysis.studies.verdicts import (
+    NO_VERDICT,
+    Finding,
+    Rows,
+    Verdict,
+    class_count,
+    expression_of,
+    found,
+    has_learned,
+    judged,
+)
 from cnnbench.utils.errors import RequestError
 
 DIVERGED, FAILED = "diverged", "failed"
@@ -54,8 +70,8 @@ def _named(match: re.Match[str]) -> list[str]:
     return list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
 
 
-def judge(claim: Claim, study: Study, rows: Rows, form: str) -> Judgement:
-    """Judge one claim on all runs there are.
+def judge(claim: Claim, study: Study, rows: Rows, form: str, short: Collection[str] = ()) -> Judgement:
+    """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget.
 
     Raises:
         RequestError: the claim cannot be read.
@@ -71,7 +87,39 @@ def judge(claim: Claim, study: Study, rows: Rows, form: str) -> Judgement:
     if not all(usable.values()):
         return Judgement(claim, "not shown", "; ".join(lost))
     verdict, evidence = decide(match, study, usable, form)
-    return Judgement(claim, "not shown" if lost else verdict, "; ".join([*lost, evidence]))
+    verdict = "not shown" if lost else verdict
+    if _is_cost(match, study, form):
+        return Judgement(claim, verdict, "; ".join([*lost, evidence]))
+    early = _too_early(decide, study, rows, [row for row in named if row in short])
+    verdict = NO_VERDICT if early else verdict
+    return Judgement(claim, verdict, "; ".join([*early, *lost, evidence, *_sizes(usable)]))
+
+
+def _too_early(decide: Callable[..., Finding], study: Study, rows: Rows, short: Sequence[str]) -> list[str]:
+    """Why a smaller budget allows no verdict, of the rows that had one."""
+    if short and decide is by_how_much:
+        return ["a size is judged at the report's budget"]
+    asked = [study.baseline] if short and decide is _fails else short
+    late = [row for row in asked if not has_learned(study, rows.get(row, ()))]
+    return (
+        [f"{' and '.join(late)} {'has' if len(late) == 1 else 'have'} not been seen to learn at this budget"]
+        if late
+        else []
+    )
+
+
+def _sizes(usable: Rows) -> list[str]:
+    """The weights and FLOPs of networks that are compared and differ in size."""
+    sizes = [[of_row[0].cost(name) for of_row in usable.values()] for name in SIZES[:2]]
+    if all(len(set(of)) == 1 for of in sizes):
+        return []
+    told = zip(sizes, ("weights", "FLOPs an image"), strict=True)
+    return [", ".join(f"{compact(of[0])} {what} against {' against '.join(map(compact, of[1:]))}" for of, what in told)]
+
+
+def _is_cost(match: re.Match[str], study: Study, form: str) -> bool:
+    column = match.groupdict().get("on")
+    return column is not None and is_cost(metric_of(expression_of(study, column, form)))
 
 
 def read(claim: Claim, study: Study) -> tuple[re.Match[str], Callable[..., Finding]]:
@@ -90,9 +138,7 @@ def _counted(match: re.Match[str], decide: Callable[..., Finding], study: Study,
     """The states of the runs that a claim is judged on: what a run cost does not depend on how it ended."""
     if decide is _fails:
         return COMPLETED, DIVERGED
-    column = match.groupdict().get("on")
-    cost = column is not None and metric_of(expression_of(study, column, form)) in COSTS
-    return (COMPLETED, DIVERGED, FAILED) if cost else (COMPLETED,)
+    return (COMPLETED, DIVERGED, FAILED) if _is_cost(match, study, form) else (COMPLETED,)
 
 
 def _left_out(row: str, runs: Sequence[Run], counted: Sequence[str]) -> str:
@@ -106,10 +152,10 @@ def _left_out(row: str, runs: Sequence[Run], counted: Sequence[str]) -> str:
 def _fails(match: re.Match[str], study: Study, rows: Rows, form: str) -> Finding:
     runs, expression = rows[match["a"]], expression_of(study, match["on"], form)
     metric = metric_of(expression)
-    classes = max((run.part("data").get("classes") or 10) for run in runs)
+    classes = class_count(runs)
     values = [measure(run, expression) for run in runs]
     diverged = sum(run.status == DIVERGED for run in runs)
-    known = kept([value for run, value in zip(runs, values, strict=True) if run.completed])
+    known = finite_values([value for run, value in zip(runs, values, strict=True) if run.completed])
     ending = f"; {diverged} of {len(runs)} runs diverged" if diverged else ""
     shown = f"{number(mean(known), metric)} %" if known else "no number"
     told = f"{shown}; guessing gives {number(1 / classes, metric)} %{ending}, n = {len(runs)}"
@@ -155,5 +201,6 @@ KINDS = (
     _kind(r"A fails to learn on COLUMN", _fails),
     _kind(r"A levels off by epoch (?P<epoch>\d+) on COLUMN", levels_off),
     _kind(r"A is still rising at epoch (?P<epoch>\d+) on COLUMN", still_rises),
+    _kind(r"A spreads more at epoch (?P<epoch>\d+) than at epoch (?P<other>\d+) on COLUMN", spreads_more),
     _kind(r"A finds (?P<classes>.+) hardest", _hardest),
 )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
-from cnnbench.analysis.metric_names import difference, interval, number, scale
+from cnnbench.analysis.metric_names import compact, difference, interval, scale
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Difference, compare, kept
-from cnnbench.analysis.studies.measure import measure, metric_of
+from cnnbench.analysis.statistics import Difference, compare, finite_values
+from cnnbench.analysis.studies.measure import SIZES, measure, metric_of
 from cnnbench.analysis.studies.study import Study
 from cnnbench.analysis.studies.verdicts import Finding, Rows, expression_of, found, judged, side
-
-FIXED = ("parameters", "flops_per_image")  # of the network alone, so that seeds do not differ
 
 
 def which(match: re.Match[str], study: Study, rows: Rows, form: str) -> Finding:
@@ -64,9 +62,9 @@ def _gap(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Dif
     gap = compare(one, other)
     if gap.value is None:
         return gap, metric, "no numbers"
-    if metric in FIXED:
+    if metric in SIZES:
         exact = Difference(gap.value, gap.value, gap.value, None, None, "none", gap.n, 0.0)
-        return exact, metric, " against ".join(number(max(by.values()), metric) for by in (one, other))
+        return exact, metric, " against ".join(compact(max(by.values())) for by in (one, other))
     if gap.n < 2:
         return gap, metric, f"{difference(gap.value, metric)} with one seed: no interval"
     told = f"{difference(gap.value, metric)}, 95% interval {interval(gap.low, gap.high, metric, sign=True)}"
@@ -78,7 +76,7 @@ def _gap(match: re.Match[str], study: Study, rows: Rows, form: str) -> tuple[Dif
 
 def _by_seed(runs: Sequence[Run], expression: str) -> dict[Hashable, float]:
     values = {run.seed: measure(run, expression) for run in runs}
-    return {seed: value for seed, value in values.items() if kept([value]) and value is not None}
+    return {seed: value for seed, value in values.items() if finite_values([value]) and value is not None}
 
 
 def _size(value: float, metric: str) -> str:

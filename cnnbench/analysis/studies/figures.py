@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import is_share, scale, title, unit
 from cnnbench.analysis.report.figures.curves import Curve, band, curve
-from cnnbench.analysis.report.figures.style import BLUE, COLOURS, MOST_LINES, ORANGE, whole_epochs
+from cnnbench.analysis.report.figures.style import BLUE, COLOURS, ORANGE, whole_epochs
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import mean
 from cnnbench.analysis.studies.measure import metric_of
 from cnnbench.analysis.studies.study import Study
 from cnnbench.analysis.studies.tables import TIMES, WIDE, Line
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MANY_TIMES = 5  # the smallest: losses so far apart are drawn on a logarithmic axis
 OF_A_RUN = {
     "predictions": "the first test images with prediction and confidence; wrong ones are framed",
     "mistakes": "the wrong predictions that it is surest of",
@@ -48,16 +49,18 @@ def draw(
         if figure is not None and sum(line.cells[place].reported is not None for line in table) > 1:
             told = f"{column.heading}: the report's number (orange) and ours (blue, mean ± standard deviation)"
             drawn.append((_save(figure, folder / f"reported_{column.key}.png"), told))
-    rows = _told_apart(study, table, runs)
-    for name, metrics in _curves(study, form).items():
-        figure = over_epochs(rows, metrics)
-        if figure is not None:
-            drawn.append(
-                (
-                    _save(figure, folder / f"curves_{name}.png"),
-                    f"{name} over the epochs, mean ± standard deviation over seeds",
-                )
-            )
+    counted = [line.row.name for line in table if line.n]
+    groups = {
+        compared: [name for name in names if name in counted][: len(COLOURS)]
+        for compared, names in study.curves.items()
+    }
+    most = max(map(len, groups.values()), default=0)
+    for compared, names in groups.items():
+        rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
+        for name, metrics in _curves(study, form).items():
+            if len(rows) >= min(most, 2) and (figure := over_epochs(rows, metrics)) is not None:
+                told = f"{compared}: {name} over the epochs, mean ± standard deviation over seeds"
+                drawn.append((_save(figure, folder / f"curves_{compared.replace(' ', '_')}_{name}.png"), told))
     return drawn + _of_one_run(study, table, runs, folder)
 
 
@@ -107,18 +110,6 @@ def _curves(study: Study, form: str) -> dict[str, list[str]]:
     return {leaf: [f"train/{leaf}", f"val/{leaf}"], "loss": ["train/loss", "val/loss"]}
 
 
-def _told_apart(study: Study, table: Sequence[Line], runs: Mapping[str, Sequence[Run]]) -> dict[str, Configuration]:
-    """The rows whose curves are drawn: the baseline and those that differ most from it, as many as can be told apart."""
-    centre = {line.row.name: line.cells[0].ours.mean for line in table if line.n}
-    base = centre.get(study.baseline)
-    names = [name for name in centre if centre[name] is not None]
-    if len(names) > MOST_LINES and base is not None:
-        far = sorted(names, key=lambda name: -abs((centre[name] or 0.0) - base))
-        chosen = {study.baseline, *far[: MOST_LINES - 1]}
-        names = [name for name in names if name in chosen]
-    return {name: Configuration({}, tuple(runs[name]), ()) for name in names[:MOST_LINES]}
-
-
 def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Figure | None:
     """A panel a metric, a line a row: mean over seeds with a band of one standard deviation."""
     from matplotlib.figure import Figure
@@ -132,6 +123,9 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
             if (line := lines[place]) is not None:
                 _band(axes, line, metric, colour, name)
         axes.set(title=title(metric), xlabel="epoch", ylabel="%" if is_share(metric) else "")
+        values = [value for lines in found.values() if (line := lines[place]) is not None for value in line.centre]
+        if not is_share(metric) and values and 0 < MANY_TIMES * min(values) < max(values):
+            axes.set_yscale("log")  # so that the band of a small loss is seen beside a large one
         whole_epochs(axes)
         axes.grid(alpha=0.2)
         _plain(axes)

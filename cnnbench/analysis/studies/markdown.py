@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench.analysis.metric_names import difference, is_share, plural, unit
+from cnnbench.analysis.metric_names import title as title_of
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.studies.budget import budget, overrides
 from cnnbench.analysis.studies.claims import Judgement
 from cnnbench.analysis.studies.study import Row, Study
 from cnnbench.analysis.studies.tables import RELATIVE, WIDE, Line, count_text, gap_text, ours_text, reported_text
+from cnnbench.analysis.studies.verdicts import NO_VERDICT
 
 FORM_TEXT = {
     "published": "as published, with the report's own protocol and its quirks",
@@ -50,7 +52,7 @@ def render(study: Study, parts: Sequence[Part], command: str, folder: Path, note
     for part in parts:
         lines += _part(study, part, folder)
     if study.notes:
-        lines += ["## What the two forms do", ""]
+        lines += ["## Notes", ""]
         for name, text in study.notes.items():
             lines += [f"- **{name[0].upper()}{name[1:]}.** {' '.join(text.split())}"]
         lines += [""]
@@ -63,6 +65,10 @@ def _part(study: Study, part: Part, folder: Path) -> list[str]:
     if other := overrides(part.runs):
         lines += [f"Run with {', '.join(f'`{text}`' for text in other)}.", ""]
     lines += [*_markdown_table(study, part), "", _legend(study, part), ""]
+    if any(cell.fit == NO_VERDICT for line in part.table for cell in line.cells) or any(
+        j.verdict == NO_VERDICT for j in part.judgements
+    ):
+        lines += [_rule(study), ""]
     lines += [text for line in part.table if line.refused for text in (f"Not run here: {refusal(line)}.", "")]
     if part.judgements:
         lines += ["### Claims", "", "| the report says | verdict | evidence |", "|---|---|---|"]
@@ -105,7 +111,12 @@ def _markdown_table(study: Study, part: Part) -> list[str]:
         else:
             heads += [f"{name}: reported", "ours", "difference"] if given else [f"{name}: ours"]
         rule += ["---:"] * (3 if given and not wide else 1)
-    table = [f"| {' | '.join([*heads, 'n'])} |", f"|{'|'.join([*rule, '---:'])}|"]
+    budgets = {row.name: budget([row], part.runs).partition(": ")[2] for row in part.rows}
+    mixed = (
+        len({budgets[name] for name in budgets if name in part.runs}) > 1
+    )  # a row's change may say what it did not have
+    ends, sides = (["budget", "n"], ["---", "---:"]) if mixed else (["n"], ["---:"])
+    table = [f"| {' | '.join([*heads, *ends])} |", f"|{'|'.join([*rule, *sides])}|"]
     for line in part.table:
         cells = [f"`{line.row.name}`", _cell(line.row.change)]
         for place in range(len(study.columns)):
@@ -114,16 +125,27 @@ def _markdown_table(study: Study, part: Part) -> list[str]:
                 cells += [ours_text(cell, line.n)]
             elif wide:
                 cells += [
-                    f"{reported_text(cell)} / {ours_text(cell, line.n)}" + (f" ({gap_text(cell)})" if cell.fit else "")
+                    f"{reported_text(cell)} / {ours_text(cell, line.n)}"
+                    + (f" ({NO_VERDICT if cell.fit == NO_VERDICT else gap_text(cell)})" if cell.fit else "")
                 ]
             else:
                 cells += [reported_text(cell), ours_text(cell, line.n), f"{gap_text(cell)} {MARKS[cell.fit]}".strip()]
+        if mixed:
+            cells += [(budgets[line.row.name] or "the report's") if line.n or line.lost else ""]
         cells += [count_text(line)]
         table.append(f"| {' | '.join(cells)} |")
     return table
 
 
-MARKS = {"match": "(match)", "differs": "(differs)", "": ""}
+MARKS = {"match": "(match)", "differs": "(differs)", NO_VERDICT: f"({NO_VERDICT})", "": ""}
+
+
+def _rule(study: Study) -> str:
+    return (
+        f"No verdict at this budget: with less than the report's budget, a row has one only where it has learned "
+        f"({title_of(study.learned.measure)} of at least {study.learned.times_chance:g} times guessing), a claim of a size "
+        "has none, and a curve has one only where it is long enough."
+    )
 
 
 def _legend(study: Study, part: Part) -> str:

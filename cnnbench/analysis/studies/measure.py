@@ -4,20 +4,24 @@ val/recall                   of the weights that the run stands for (its last, o
 val/recall mean over epochs  the mean of the epochs' values
 train/loss at epoch 1        the value after that epoch, counted from 1
 test/recall of cat           of one class
-parameters                   or another cost: flops_per_image, seconds_per_epoch, ...
+val/loss minus train/loss    the difference of two of these
+parameters                   or another cost: flops_per_image, bits, seconds_per_epoch, ...
 """
 
 from __future__ import annotations
 
 import re
+from statistics import mean
 
-from cnnbench.analysis.metric_names import finite
+from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import kept, mean
+from cnnbench.analysis.statistics import finite_values, to_number
 
 AT_EPOCH = re.compile(r"(\S+) at epoch (\d+)")
 OF_CLASS = re.compile(r"(\S+) of (.+)")
 MEAN = " mean over epochs"
+MINUS = " minus "
+SIZES = ("parameters", "flops_per_image", "bits")  # of the network alone, so that seeds do not differ
 
 
 def metric_of(expression: str) -> str:
@@ -27,19 +31,27 @@ def metric_of(expression: str) -> str:
 
 def measure(run: Run, expression: str) -> float | None:
     """The value of ``expression`` in a run; None where the run does not have it."""
+    if MINUS in expression:
+        first, second = (measure(run, part) for part in expression.split(MINUS, 1))
+        return None if first is None or second is None else first - second
     if expression.endswith(MEAN):
-        values = kept(run.series(expression.removesuffix(MEAN)))
+        values = finite_values(run.series(expression.removesuffix(MEAN)))
         return mean(values) if values else None
     if match := AT_EPOCH.fullmatch(expression):
         series, epoch = run.series(match[1]), int(match[2])
         return series[epoch - 1] if 0 < epoch <= len(series) else None
     if match := OF_CLASS.fullmatch(expression):
         return per_class(run, match[1]).get(match[2])
-    return run.value(expression)
+    return run.cost(expression) if expression in SIZES else run.value(expression)
+
+
+def is_cost(metric: str) -> bool:
+    """Whether a metric is a size or a time, which a run has however it ended."""
+    return metric in COSTS or metric in SIZES
 
 
 def per_class(run: Run, metric: str) -> dict[str, float | None]:
     """A metric by class name; empty where the run has none."""
     part = run.part("per_class")
     classes, values = part.get("classes") or [], part.get(metric) or []
-    return {str(name): finite(value) for name, value in zip(classes, values, strict=False)}
+    return {str(name): to_number(value) for name, value in zip(classes, values, strict=False)}

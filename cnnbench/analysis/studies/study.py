@@ -33,6 +33,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """When a row has learned: ``measure`` is at least ``times_chance`` times what guessing gives."""
+
+    measure: str
+    times_chance: float
+
+
+@dataclass(frozen=True)
 class Row:
     """A row: what it changes, the numbers that the report gives by column, and the configuration it stands for."""
 
@@ -44,7 +52,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A study; ``tolerance`` is the difference up to which a share counts as a match."""
+    """A study; ``tolerance`` is the difference up to which a share counts as a match.
+
+    With less than the report's budget only rows that have ``learned`` take part in verdicts. ``curves`` has the rows
+    that are drawn together, by what they compare.
+    """
 
     name: str
     title: str
@@ -54,6 +66,8 @@ class Study:
     columns: tuple[Column, ...]
     claims: tuple[Claim, ...]
     notes: Mapping[str, str]
+    learned: Learned
+    curves: Mapping[str, tuple[str, ...]]
 
     def column(self, key: str) -> Column | None:
         """The column of this key."""
@@ -87,9 +101,10 @@ def load_study(name: str) -> Study:
         for key, column in node["columns"].items()
     )
     claims = tuple(Claim(claim["says"], claim["holds"]) for claim in node["claims"])
-    return Study(
-        name, node["title"], node["report"], node["baseline"], node["tolerance"], columns, claims, node["notes"]
-    )
+    curves = {compared: tuple(map(str, rows)) for compared, rows in node.get("curves", {"rows": node["rows"]}).items()}
+    learned = Learned(**node.get("learned", {"measure": "val/accuracy", "times_chance": 2.0}))
+    head = (node["title"], node["report"], node["baseline"], node["tolerance"])
+    return Study(name, *head, columns, claims, node["notes"], learned, curves)
 
 
 def load_row(study: str, row: str, form: str) -> Row:

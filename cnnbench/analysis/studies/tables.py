@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -13,11 +13,12 @@ from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, Summary, summarise, t_quantile
 from cnnbench.analysis.studies.measure import measure, metric_of
 from cnnbench.analysis.studies.study import Reported, Row, Study
+from cnnbench.analysis.studies.verdicts import NO_VERDICT, has_learned
 
 TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
 RELATIVE = 0.1  # the tolerance of what is not a share, of the reported number
 WIDE = 4  # columns from which on a table has one cell for all that it says of a number
-Fit = Literal["match", "differs", ""]
+Fit = Literal["match", "differs", "no verdict at this budget", ""]
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,12 @@ def build_table(
     runs: Mapping[str, Sequence[Run]],
     form: str,
     refused: Mapping[str, str] = MappingProxyType({}),
+    short: Collection[str] = (),
 ) -> list[Line]:
-    """The table of a study in one form; a row without runs has empty cells."""
+    """The table of a study in one form; a row without runs has empty cells.
+
+    The rows in ``short`` had less than the report's budget: of those that have not learned no number is judged.
+    """
     lines = []
     for row in rows:
         all_runs = runs.get(row.name, [])
@@ -61,7 +66,9 @@ def build_table(
         for column in study.columns:
             expression = column.measures[form]
             ours = summarise([measure(run, expression) for run in counted])
-            cells.append(compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance))
+            cell = compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance)
+            early = cell.fit and row.name in short and not has_learned(study, all_runs)
+            cells.append(replace(cell, fit=NO_VERDICT) if early else cell)
         lost = Counter(run.status for run in all_runs if not run.completed)
         lines.append(Line(row, tuple(cells), len(counted), lost, refused.get(row.name, "")))
     return lines

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from statistics import mean
+from typing import Final, Literal
 
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import summarise
+from cnnbench.analysis.statistics import finite_values, summarise
+from cnnbench.analysis.studies.measure import measure
 from cnnbench.analysis.studies.study import Study
 
-Verdict = Literal["reproduced", "contradicted", "not shown"]
+NO_VERDICT: Final = "no verdict at this budget"
+Verdict = Literal["reproduced", "contradicted", "not shown", "no verdict at this budget"]
 Finding = tuple[Verdict, str]  # a verdict and its evidence in words
 Rows = Mapping[str, Sequence[Run]]  # runs by row
 Side = Literal["above", "below", "unclear"]
@@ -19,6 +22,17 @@ def expression_of(study: Study, name: str, form: str) -> str:
     """What a column measures in this form; a name that is no column's is an expression itself."""
     column = study.column(name)
     return column.measures[form] if column else name
+
+
+def has_learned(study: Study, runs: Sequence[Run]) -> bool:
+    """Whether the completed runs of a row are above guessing, as the study's YAML says; no if there is none."""
+    values = finite_values([measure(run, study.learned.measure) for run in runs if run.completed])
+    return bool(values) and mean(values) >= study.learned.times_chance / class_count(runs)
+
+
+def class_count(runs: Sequence[Run]) -> int:
+    """Classes of the set that the runs saw."""
+    return max((run.part("data").get("classes") or 10) for run in runs)
 
 
 def side(low: float | None, high: float | None, threshold: float = 0.0) -> Side:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnnbench.models.modes import eval_mode
+from cnnbench.models.profile import eval_mode
 from cnnbench.training.metrics import recall_per_class
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import lightning.pytorch as pl
 
-from cnnbench.config.settings import SEED, ignored, parse_override, settings_of, show
+from cnnbench.config.overrides import parse_override
+from cnnbench.config.settings import SEED, ignored, settings_of, show
 from cnnbench.training.callbacks import tensorboard
 from cnnbench.training.callbacks.history import tag
 from cnnbench.utils.record import Record

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.studies.budget import budget, common_overrides, overrides
+from cnnbench.analysis.studies.budget import budget, common_overrides, is_short, overrides
 from cnnbench.analysis.studies.study import Row
 
 MNIST = {"source": {"_target_": "cnnbench.data.sources.Torchvision", "dataset": "MNIST"}}
@@ -54,6 +54,15 @@ def run(
 )
 def test_the_title_says_how_the_budget_differs(asked, told):
     assert budget([ROW], {"plain": [run(**asked)]}) == told
+
+
+def test_short_is_less_training_on_whatever_set():
+    assert not is_short(ROW, [run(), run(epochs=50), run(images=54_010), run(data="ImageFolder")])
+    assert is_short(ROW, [run(), run(epochs=29)])
+    assert is_short(ROW, [run(images=160, steps=3)])
+    assert is_short(ROW, [run(data="ImageFolder", images=5_000, steps=79)])
+    assert is_short(ROW, [run(steps=10)])
+    assert not is_short(ROW, [run(status="diverged", epochs=1)])
 
 
 def test_runs_of_different_budgets_are_all_told():

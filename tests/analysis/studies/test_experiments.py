@@ -9,14 +9,16 @@ import pytest
 from helpers import config
 
 from cnnbench.analysis.metric_names import SPLITS
+from cnnbench.analysis.report.figures.style import MOST_LINES
 from cnnbench.analysis.studies.claims import KINDS, read
 from cnnbench.analysis.studies.measure import metric_of
 from cnnbench.analysis.studies.study import load_row, load_study, row_names, studies
-from cnnbench.config.compose import expand, expand_globs, groups
+from cnnbench.config.groups import groups
+from cnnbench.config.overrides import expand, without_shorthand
 from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
 
-ROWS = {"eq2425": 11, "cifar100_hw3": 12, "int305_cifar10": 3, "int305_mnist": 19, "dl2020_mnist": 3}
+ROWS = {"eq2425": 11, "cifar100_hw3": 15, "int305_cifar10": 3, "int305_mnist": 23, "dl2020_mnist": 3}
 ALL = [(study, row) for study in studies() for row in row_names(study)]
 
 
@@ -64,6 +66,9 @@ def test_the_quirks_are_on_as_published_and_off_when_corrected():
 def test_every_claim_can_be_read_and_names_rows_and_columns(study):
     loaded, rows = load_study(study), row_names(study)
     assert loaded.baseline in rows
+    assert {name for names in loaded.curves.values() for name in names} <= set(rows)
+    assert all(len(names) <= MOST_LINES for names in loaded.curves.values())
+    assert known_column(loaded, loaded.learned.measure) and loaded.learned.times_chance > 1
     for claim in loaded.claims:
         assert sum(bool(pattern.fullmatch(claim.holds)) for pattern, _ in KINDS) == 1, claim.holds
         parts = read(claim, loaded)[0].groupdict()
@@ -72,16 +77,16 @@ def test_every_claim_can_be_read_and_names_rows_and_columns(study):
 
 
 def known_column(study, name):
-    return study.column(name) or metric_of(name).partition("/")[0] in SPLITS
+    return study.column(name) or name == "bits" or metric_of(name).partition("/")[0] in SPLITS
 
 
 def test_a_glob_of_experiments_is_written_out():
-    found = expand(expand_globs(["experiment=glob(dl2020_mnist/*)", "seed=range(3)"]))
+    found = expand(without_shorthand(["experiment=glob(dl2020_mnist/*)", "seed=range(3)"]))
     assert len(found) == 9
     assert sum("experiment=dl2020_mnist/lr_0.01" in run for run in found) == 3
-    assert len(expand(expand_globs(["experiment=glob(eq2425/*,exclude=eq2425/5*)"]))) == 8
+    assert len(expand(without_shorthand(["experiment=glob(eq2425/*,exclude=eq2425/5*)"]))) == 8
     with pytest.raises(RequestError, match="matches none of"):
-        expand_globs(["experiment=glob(nothing/*)"])
+        without_shorthand(["experiment=glob(nothing/*)"])
 
 
 @pytest.fixture(scope="module")
@@ -109,4 +114,4 @@ def test_a_row_trains_a_step(study, row, tiny_sets, tmp_path):
 
 
 WEIGHTLESS = ["model.weights=null", "model.stem=imagenet", "data.image_size=64"]
-OFFLINE = {"resnet18": WEIGHTLESS, "fine_tune": WEIGHTLESS}
+OFFLINE = dict.fromkeys(("resnet18", "resnet18_flip", "resnet18_crop", "fine_tune"), WEIGHTLESS)

@@ -16,6 +16,7 @@ from cnnbench.analysis.studies.claims import judge
 from cnnbench.analysis.studies.measure import measure
 from cnnbench.analysis.studies.study import Claim, Row, load_study
 from cnnbench.analysis.studies.tables import build_table, compared, count_text, ours_text
+from cnnbench.analysis.studies.verdicts import NO_VERDICT
 
 STUDY = load_study("eq2425")
 COLUMN = "val/recall"
@@ -40,9 +41,9 @@ def runs_of(values: list[float], metric: str = COLUMN) -> list[Run]:
     return [run(seed, **{metric: value}) for seed, value in enumerate(values)]
 
 
-def verdict(holds: str, **rows: list[Run]) -> tuple[str, str]:
+def verdict(holds: str, short: tuple[str, ...] = (), **rows: list[Run]) -> tuple[str, str]:
     named = {{"first": "default", "second": "4a1_filters"}.get(name, name): found for name, found in rows.items()}
-    found = judge(Claim("", holds), STUDY, named, "published")
+    found = judge(Claim("", holds), STUDY, named, "published", short)
     return found.verdict, found.evidence
 
 
@@ -55,6 +56,8 @@ def test_measures_read_a_record():
     assert measure(one, "val/recall at epoch 9") is None
     assert measure(one, "test/recall of dog") == 0.75
     assert measure(one, "test/recall of cow") is None
+    assert measure(one, "test/accuracy minus val/recall") == pytest.approx(0.1)
+    assert measure(one, "test/accuracy minus val/recall at epoch 9") is None
 
 
 def test_a_comparison_is_judged_by_the_paired_interval():
@@ -107,7 +110,7 @@ def test_levelling_off_is_about_what_comes_later():
     claim = "default levels off by epoch 3 on val/recall"
     assert verdict(claim, first=flat)[0] == "reproduced"
     assert verdict(claim, first=rising)[0] == "contradicted"
-    assert verdict("default levels off by epoch 5 on val/recall", first=flat)[0] == "not shown"
+    assert verdict("default levels off by epoch 5 on val/recall", first=flat)[0] == NO_VERDICT
 
 
 @pytest.mark.parametrize("values", [[0.1] * 5, [0.1, 0.09, 0.08, 0.08, 0.07], [0.1, 0.1001, 0.1, 0.1002, 0.1]])
@@ -128,7 +131,7 @@ def test_still_rising_is_the_opposite_of_levelling_off():
     for runs, levels, rises in ((saturating, "reproduced", "contradicted"), (rising, "contradicted", "reproduced")):
         assert verdict("default levels off by epoch 10 on val/recall", first=runs)[0] == levels
         assert verdict("default is still rising at epoch 20 on val/recall", first=runs)[0] == rises
-    assert verdict("default is still rising at epoch 21 on val/recall", first=rising)[0] == "not shown"
+    assert verdict("default is still rising at epoch 21 on val/recall", first=rising)[0] == NO_VERDICT
 
 
 def test_a_loss_levels_off_downwards():
@@ -186,6 +189,60 @@ def test_a_cost_without_spread_is_compared_plainly():
     assert verdict(claim, first=larger, second=smaller) == ("reproduced", "100 against 200")
     assert verdict(claim, first=smaller, second=larger)[0] == "contradicted"
     assert verdict(claim, first=smaller, second=smaller)[0] == "not shown"
+    larger[0].record["model"]["bits"], smaller[0].record["model"]["bits"] = 6_400, 100  # a bit a weight
+    assert verdict("4a1_filters < default on bits", first=larger, second=smaller) == ("reproduced", "100 against 6,400")
+
+
+def test_a_comparison_of_networks_of_other_sizes_says_so():
+    rows = {"first": runs_of([0.5, 0.51, 0.52]), "second": runs_of([0.6, 0.61, 0.62])}
+    claim = f"4a1_filters > default on {COLUMN}"
+    assert "weights" not in verdict(claim, **rows)[1]
+    for runs, weights in zip(rows.values(), (100, 20_000), strict=True):
+        for one in runs:
+            one.record["model"] = {"parameters": weights, "flops_per_image": 10 * weights}
+    assert verdict(claim, **rows)[1].endswith("; 20k weights against 100, 200k FLOPs an image against 1,000")
+
+
+def test_a_spread_is_compared_by_its_ratio():
+    seeds = [[2.0 + seed / 2, 1.0 + seed / 1000] for seed in range(3)]
+    rows = {"first": [run(seed, **{"train/loss": values}) for seed, values in enumerate(seeds)]}
+    told = verdict("default spreads more at epoch 1 than at epoch 2 on train/loss", **rows)
+    most = stats.f.ppf(0.975, 2, 2) ** 0.5
+    assert told[0] == "reproduced"
+    assert told[1].endswith(f"ratio 500, 95% interval {500 / most:.3g} to {500 * most:.3g}, n = 3")
+    assert verdict("default spreads more at epoch 2 than at epoch 1 on train/loss", **rows)[0] == "contradicted"
+    assert verdict("default spreads more at epoch 3 than at epoch 1 on train/loss", **rows)[0] == NO_VERDICT
+
+
+GUESSING, LEARNED = [0.10, 0.11, 0.12], [0.50, 0.51, 0.52]
+
+
+@pytest.mark.parametrize(
+    "claim, short, first, second, expected",
+    [
+        ("4a1_filters > default", ("default", "4a1_filters"), GUESSING, LEARNED, NO_VERDICT),
+        ("4a1_filters > default", ("4a1_filters",), GUESSING, LEARNED, "reproduced"),  # the report's budget is enough
+        ("default ~ 4a1_filters", ("default", "4a1_filters"), GUESSING, GUESSING, NO_VERDICT),
+        ("4a1_filters < default", ("default", "4a1_filters"), LEARNED, [0.4, 0.41, 0.42], "reproduced"),
+        ("4a1_filters < default by about 10 points", ("default",), LEARNED, [0.4, 0.41, 0.421], NO_VERDICT),
+        ("4a1_filters < default by about 10 points", (), LEARNED, [0.4, 0.41, 0.421], "reproduced"),
+        ("4a1_filters fails to learn", ("default", "4a1_filters"), GUESSING, GUESSING, NO_VERDICT),
+        ("4a1_filters fails to learn", ("default", "4a1_filters"), LEARNED, GUESSING, "reproduced"),
+        ("4a1_filters fails to learn", (), GUESSING, GUESSING, "reproduced"),
+    ],
+)
+def test_a_smaller_budget_allows_verdicts_only_of_what_has_learned(claim, short, first, second, expected):
+    rows = {"first": runs_of(first), "second": runs_of(second)}
+    assert verdict(f"{claim} on {COLUMN}", short, **rows)[0] == expected
+
+
+def test_a_number_of_a_row_that_has_not_learned_is_not_judged_at_a_smaller_budget():
+    row = Row("default", "", {"train_recall": 0.6, "validation_recall": 0.5}, {"trainer": {"max_epochs": 300}})
+    values = {"val/batch_recall": [0.1, 0.1], "train_eval/batch_recall": [0.1, 0.1]}
+    for last, short, expected in ((0.1, ["default"], NO_VERDICT), (0.1, [], "differs"), (0.3, ["default"], "differs")):
+        runs = {"default": [run(seed, **values, **{"val/recall": last}) for seed in range(2)]}
+        line = build_table(STUDY, [row], runs, "published", short=short)[0]
+        assert [cell.fit for cell in line.cells[:2]] == [expected, expected]
 
 
 def test_the_hardest_classes_are_those_with_the_lowest_recall():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better, is_share, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, INK, ORANGE, panel, style, whole_epochs
-from cnnbench.analysis.statistics import deviation, kept, mean
+from cnnbench.analysis.statistics import finite_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,11 +41,11 @@ def curve(configuration: Configuration, metric: str) -> Curve | None:
     series = [run.series(metric) for run in configuration.runs]
     found = Curve([], [], [])
     for place in range(max(map(len, series), default=0)):
-        values = kept([one[place] for one in series if place < len(one)])
+        values = finite_values([one[place] for one in series if place < len(one)])
         if values:
             found.epochs.append(place + 1)
             found.centre.append(mean(values))
-            found.spread.append(deviation(values) if len(values) > 1 else 0.0)
+            found.spread.append(stdev(values) if len(values) > 1 else 0.0)
     return found if found.epochs else None
 
 

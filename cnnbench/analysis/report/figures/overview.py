@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cnnbench.analysis.leaderboard import Leaderboard, Row
-from cnnbench.analysis.metric_names import COSTS, compact, finite, higher_is_better, is_share, scale, title, unit
-from cnnbench.analysis.pareto import pareto
+from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, ORANGE, panel, plain, style
-from cnnbench.analysis.statistics import Summary
+from cnnbench.analysis.statistics import Summary, pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +68,7 @@ def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
     if len({c for c, _ in known}) < 2:
         return None
     by = scale(metric)
-    front = pareto(points, higher_is_better(metric))
+    front = pareto_front(points, higher_is_better(metric))
     with style():
         figure, axes = panel(title=COSTS[name], x=COSTS[name], y=f"{title(metric)}{unit(metric)}")
         costs = [c for c, _ in known]
@@ -77,7 +76,7 @@ def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
             _logarithmic(axes)
         _spread(axes, board.rows, name, metric, by)
         axes.plot(costs, [by * q for _, q in known], "o", color=BLUE, alpha=0.75, markersize=5)
-        best = [(points[place][0], by * (finite(points[place][1]) or 0.0)) for place in front]
+        best = [(points[place][0], by * (points[place][1] or 0.0)) for place in front]
         axes.plot(*zip(*best, strict=True), "-", color=ORANGE, linewidth=1.4, drawstyle="steps-post", zorder=1)
         axes.plot(
             *zip(*best, strict=True), "o", markerfacecolor="none", color=ORANGE, markersize=9, markeredgewidth=1.6

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cnnbench.analysis.metric_names import scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, ORANGE, panel, plain, style, whole_epochs
-from cnnbench.analysis.search import Found
+from cnnbench.analysis.search import SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MOST_PARAMETERS = 12
 
 
-def history(found: Found) -> Figure | None:
+def history(found: SearchResult) -> Figure | None:
     """Every completed trial's value, and the best so far; None where none completed."""
     by = scale(found.objective)
     points = [(t["number"], by * t["value"]) for t in found.trials if t["value"] is not None]
@@ -34,7 +34,7 @@ def history(found: Found) -> Figure | None:
     return figure
 
 
-def importance(found: Found) -> Figure | None:
+def importance(found: SearchResult) -> Figure | None:
     """The share of the variance that each parameter explains; None where that is not known."""
     shares = list(found.importance.items())[:MOST_PARAMETERS]
     if not shares:
@@ -48,7 +48,7 @@ def importance(found: Found) -> Figure | None:
     return figure
 
 
-def drawn_from(found: Found) -> list[tuple[str, Figure]]:
+def drawn_from(found: SearchResult) -> list[tuple[str, Figure]]:
     """For each numeric parameter, (name, value against the objective); on a log axis where it spans two decades."""
     by = scale(found.objective)
     done = [t for t in found.trials if t["value"] is not None]

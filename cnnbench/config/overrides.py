@@ -1,0 +1,102 @@
+"""Overrides, read by Hydra's own parser: one, all runs of a grid, and how a text is written in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from cnnbench.config.groups import groups
+from cnnbench.utils.errors import RequestError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+
+def parse(text: str) -> Override:
+    """What Hydra makes of one override.
+
+    Raises:
+        RequestError: it cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise RequestError(f"{text} cannot be read: {' '.join(str(error).split())}") from error
+
+
+@lru_cache(2**14)  # thousands of runs share a few overrides
+def parse_override(text: str) -> tuple[str, Any]:
+    """``("optimizer.lr", 0.1)`` of ``optimizer.lr=0.1``; a sweep, and what cannot be read, is left as text."""
+    key, _, value = text.partition("=")
+    key = key.strip().lstrip("+~").split("@")[0]
+    try:
+        override = parse(text)
+    except RequestError:
+        return key, value
+    return key, value if override.is_sweep_override() else override.value()
+
+
+def parse_value(text: str) -> Any:
+    """A value as the command line writes it: a number, true, false, null, a list, or else text."""
+    return parse_override(f"value={text.strip()}")[1]
+
+
+def without_shorthand(overrides: Sequence[str]) -> list[str]:
+    """The same overrides in what Hydra knows: globs of choices written out (its own do not look into folders), and
+    ``none`` for ``null`` where a group has that choice.
+
+    Raises:
+        RequestError: a glob matches nothing or cannot be read.
+    """
+    return [_without_shorthand(text) for text in overrides]
+
+
+def _without_shorthand(text: str) -> str:
+    key, _, value = text.partition("=")
+    if not value.startswith("glob(") and "null" not in value:
+        return text
+    choices = groups().get(key, [])
+    if "none" in choices:
+        text = f"{key}={','.join('none' if part == 'null' else part for part in value.split(','))}"
+    if not choices or not value.startswith("glob("):
+        return text
+    glob: Any = parse(text).value()
+    chosen = [name for name in choices if _any_match(name, glob.include) and not _any_match(name, glob.exclude)]
+    if not chosen:
+        raise RequestError(f"{text} matches none of {', '.join(choices)}")
+    return f"{key}={','.join(chosen)}"
+
+
+def _any_match(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run of a grid; the last key varies fastest.
+
+    Raises:
+        RequestError: an override cannot be read, or is no grid (an interval).
+    """
+    return [list(run) for run in product(*map(_values, without_shorthand(overrides)))]
+
+
+def _values(text: str) -> list[str]:
+    override = parse(text)
+    if not override.is_sweep_override():
+        return [text]
+    if override.is_interval_sweep():
+        raise RequestError(f"{text}: an interval is for a search: add hydra/sweeper=optuna")
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def quoted(text: object) -> str:
+    """A text as the value of an override, whatever is in it."""
+    # a backslash is one but before a quotation mark
+    return "'" + re.sub(r"(\\+)(?='|$)|'", lambda found: 2 * found[1] if found[1] else r"\'", str(text)) + "'"
