@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.memory import no_gc_during_import
 
+NEEDS_PROCESS = "sweep.timeout needs sweep.isolate=true: only a process of its own can be ended"
+
 
 def check_plugins(hydra: DictConfig) -> None:
     """Raise RequestError where a launcher or sweeper is not installed."""

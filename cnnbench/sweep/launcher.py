@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, plugins
-from cnnbench.config.overrides import quoted, without_shorthand
+from cnnbench.config.overrides import parse, quoted, without_shorthand
 from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.schema import check_values
-from cnnbench.sweep.checks import check_runs
+from cnnbench.sweep.checks import NEEDS_PROCESS, check_runs
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
 from cnnbench.sweep.process import warm_up
 from cnnbench.sweep.run_summary import ending
@@ -59,8 +60,20 @@ def launch(arguments: Sequence[str]) -> int:
     if set(MULTIRUN) & set(flags) or "hydra.mode=MULTIRUN" in overrides:
         if not any(text.startswith("sweep.isolate=") for text in overrides):
             warm_up()  # imports torch while this process composes and imports what the end needs
-        return int(call_hydra("multirun", task_function=run_task, overrides=overrides))
+        return int(call_hydra("multirun", task_function=run_task, overrides=_composable(overrides)))
     return _run_once(overrides)
+
+
+def _composable(overrides: list[str]) -> list[str]:
+    """The overrides of a sweep so that Hydra, which first composes without what is swept over, takes no offence at keys of
+    a choice that is one of several: ``optimizer=sgd,momentum optimizer.momentum=choice(0.5)``."""
+    swept = {text.partition("=")[0] for text in overrides if parse(text).is_sweep_override()}
+    return [
+        re.sub("=(.*)", r"=choice(\1)", text, flags=re.DOTALL)
+        if text.partition(".")[0] in swept and not parse(text).is_sweep_override()
+        else text
+        for text in overrides
+    ]
 
 
 def _run_once(overrides: list[str]) -> int:
@@ -69,7 +82,7 @@ def _run_once(overrides: list[str]) -> int:
     check_values(config)
     options = config["sweep"]
     if options["timeout"] is not None and not options["isolate"]:
-        raise RequestError("sweep.timeout needs sweep.isolate=true: only a process of its own can be ended")
+        raise RequestError(NEEDS_PROCESS)
     if _finished(folder, config):
         print_result(f"{folder} has finished already\n{ending(read_record(folder), folder)}")
         return 0

@@ -7,9 +7,9 @@ configuration that each run's folder belongs to. So a folder that was begun is g
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.analysis.runs import Run, find_runs, read_run
+from cnnbench.analysis.runs import find_runs, read_run
 from cnnbench.config.compose import fingerprint, resolved
 from cnnbench.config.overrides import quoted
 from cnnbench.utils.errors import RequestError
@@ -34,14 +34,11 @@ class PlannedRun:
     """One run that a sweep asks for.
 
     Attributes:
-        overrides: of this run.
         cfg: composed, with Hydra's own node; config: the same without it, resolved.
         folder: below the sweep's.
         label: what varies, for the terminal.
-        twin: how many runs before it have its fingerprint: a sweep over settings that change no result, such as
-            steps_per_execution, has such runs.
         state: new, or as ``Run.status``; ``running`` where a process is at it.
-        number: of the sweep's, from 1, in the order in which they are run.
+        number: of the sweep's runs, from 1, in the order in which they are run.
     """
 
     overrides: list[str]
@@ -49,7 +46,6 @@ class PlannedRun:
     config: dict[str, Any] = field(repr=False)
     folder: str
     label: str = ""
-    twin: int = 0
     state: str = "new"
     number: int = 0
 
@@ -67,36 +63,13 @@ class PlannedRun:
         return [*self.overrides, f"hydra.sweep.subdir={quoted(self.folder)}"]
 
 
-def planned_run(cfg: DictConfig, overrides: Sequence[str], label: str) -> PlannedRun:
-    """The run of a composed configuration."""
-    return PlannedRun(list(overrides), cfg, resolved(cfg), str(OmegaConf.select(cfg, "hydra.sweep.subdir")), label)
-
-
-def shared_keys(runs: Iterable[Sequence[str]]) -> set[str]:
+def shared_keys(runs: Sequence[Sequence[str]]) -> set[str]:
     """The keys that have the same value in all of several runs, which folder names leave out."""
     values: dict[str, set[str]] = {}
-    count = 0
-    for count, run in enumerate(runs, start=1):  # noqa: B007 it is the number of runs
-        for text in run:
-            key, _, value = text.partition("=")
-            values.setdefault(key.lstrip("+~"), set()).add(value)
-    return {key for key, seen in values.items() if len(seen) == 1} if count > 1 else set()
-
-
-def unique(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The runs of several commands, each once; equal ones within a command are kept apart (``twin``)."""
-    found: dict[tuple[str, int], PlannedRun] = {}
-    for run in runs:
-        found.setdefault((run.fingerprint, run.twin), run)
-    return list(found.values())
-
-
-def number_twins(runs: Sequence[PlannedRun]) -> None:
-    """Set ``twin`` of the runs of one command."""
-    seen: Counter[str] = Counter()
-    for run in runs:
-        run.twin = seen[run.fingerprint]
-        seen[run.fingerprint] += 1
+    for text in (text for run in runs for text in run):
+        key, _, value = text.partition("=")
+        values.setdefault(key.lstrip("+~"), set()).add(value)
+    return {key for key, seen in values.items() if len(seen) == 1} if len(runs) > 1 else set()
 
 
 def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str, str]) -> None:
@@ -200,12 +173,6 @@ def describe(runs: Sequence[PlannedRun], repeat_failed: bool) -> str:
     return f"{many}: {', '.join(parts)}, {left} to do" if parts else many
 
 
-def unfinished(runs: Sequence[PlannedRun], sweep: Path) -> list[Run]:
-    """Those of the planned runs whose folder has no completed record, nor one of a run that its search ended."""
-    found = [read_run(sweep / run.folder) for run in runs]
-    return [run for run in found if not run.completed and not run.pruned]
-
-
 def ended_since(folder: Path, since: float) -> Record | None:
     """The record of a run that has ended since then, but for one that was interrupted, which goes on."""
     try:
@@ -216,14 +183,18 @@ def ended_since(folder: Path, since: float) -> Record | None:
 
 
 def own_folder(folder: Path) -> Path:
-    """``folder``, or with a number where another command of the same second has it; made, so that it is taken."""
-    for number in range(1, 1000):
-        candidate = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
+    """``folder``, or with a number where another command of the same second has it; made, so that it is taken.
+
+    Raises:
+        RequestError: it cannot be made.
+    """
+    candidate = folder
+    for number in count(2):
         try:
             candidate.mkdir(parents=True)
+            break
         except FileExistsError:
-            continue
+            candidate = folder.with_name(f"{folder.name}_{number}")
         except OSError as error:
             raise RequestError(f"cannot make the output folder {candidate} ({error.strerror})") from error
-        return candidate
-    raise RequestError(f"there are 1,000 folders named like {folder} already")
+    return candidate

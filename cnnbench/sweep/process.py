@@ -25,6 +25,8 @@ PRELOAD = ["cnnbench.sweep.preload"]
 
 def context() -> ForkServerContext:
     """Makes processes from the server, which is started by the first."""
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers would pass on a name of its own
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(PRELOAD)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,11 +20,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.config.compose import explain
+from cnnbench.config.compose import explain, resolved
 from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_plugin_values, check_values
 from cnnbench.sweep import plan
-from cnnbench.sweep.checks import check_plugins, check_runs, import_for_the_end, on_any_machine
+from cnnbench.sweep.checks import NEEDS_PROCESS, check_plugins, check_runs, import_for_the_end, on_any_machine
 from cnnbench.sweep.plan import PlannedRun, ended_since
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
@@ -74,15 +75,14 @@ class Sweep:
             cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(cfg):
                 cfg.hydra.job.id = cfg.hydra.job.num = number
-            run = plan.planned_run(cfg, overrides, label)
+            folder = str(OmegaConf.select(cfg, "hydra.sweep.subdir"))
+            run = PlannedRun(list(overrides), cfg, resolved(cfg), folder, label)
         except (HydraException, OmegaConfBaseException) as error:
             raise RequestError(explain(error, overrides)) from error
         check_values(run.config)
         options = run.config["sweep"]
-        if options["timeout"] is not None and not (options["isolate"] and self.is_local):
-            raise RequestError(
-                "sweep.timeout needs sweep.isolate=true and hydra/launcher=local: only a process of its own can be ended"
-            )
+        if options["timeout"] is not None and not options["isolate"]:
+            raise RequestError(NEEDS_PROCESS)
         if self.jobs > 1 and not options["isolate"]:
             raise RequestError("hydra.launcher.n_jobs needs sweep.isolate=true: each of several runs is a process")
         return run
@@ -197,21 +197,23 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
         RequestError: before anything was started.
         KeyboardInterrupt: it was asked to stop; what it had done is kept, and its end has been told.
     """
-    runs = _compose_all(sweep, arguments)
-    sweep.folder = Path(str(OmegaConf.select(runs[0].cfg, "hydra.sweep.dir")))
-    owners = plan.read_plan(sweep.folder)
-    for command in owners["commands"] if runs[0].config["sweep"]["earlier"] else ():
-        runs += _compose_all(sweep, [text for text in command if not text.startswith("hydra")])
-    runs = plan.unique(runs)
-    plan.assign_folders(runs, sweep.folder, owners["runs"])
-    repeat = runs[0].config["sweep"]["repeat_failed"]
-    sweep.check([run for run in runs if run.left(repeat)])
+    found = _compose_all(sweep, arguments)
+    first = next(iter(found.values()))
+    options = first.config["sweep"]
+    sweep.folder = Path(str(OmegaConf.select(first.cfg, "hydra.sweep.dir")))
+    known = plan.read_plan(sweep.folder)
+    for command in known["commands"] if options["earlier"] else ():
+        more = _compose_all(sweep, [text for text in command if not text.startswith("hydra")])
+        found |= {key: run for key, run in more.items() if key not in found}
+    runs = list(found.values())
+    plan.assign_folders(runs, sweep.folder, known["runs"])
+    sweep.check([run for run in runs if run.left(options["repeat_failed"])])
     if dry_run:
         return 0
     sweep.settle_folder()
-    plan.write_plan(sweep.folder, sweep.command, runs, owners["runs"])
-    left = [run for run in runs if run.left(repeat)]
-    print_info(f"{plan.describe(runs, repeat)}; in {sweep.folder}")
+    plan.write_plan(sweep.folder, sweep.command, runs, known["runs"])
+    left = [run for run in runs if run.left(options["repeat_failed"])]
+    print_info(f"{plan.describe(runs, options['repeat_failed'])}; in {sweep.folder}")
     if not left:
         return finish(sweep.folder, runs)
     for number, run in enumerate(left, start=len(runs) - len(left) + 1):
@@ -222,16 +224,19 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     return finish(sweep.folder, runs, interrupted)
 
 
-def _compose_all(sweep: Sweep, arguments: Sequence[str]) -> list[PlannedRun]:
-    """The runs of one command, whose folders are named by what varies."""
+def _compose_all(sweep: Sweep, arguments: Sequence[str]) -> dict[tuple[str, int], PlannedRun]:
+    """The runs of one command, whose folders are named by what varies, each by its fingerprint and how many runs before
+    it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs."""
     commands = expand(arguments)
     shared = plan.shared_keys(commands)
     names = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
-    runs = []
+    seen: Counter[str] = Counter()
+    runs = {}
     for number, overrides in enumerate(commands):
         varied = [text for text in overrides if text.partition("=")[0].lstrip("+~") not in shared]
-        runs.append(sweep.compose([*overrides, *names], " ".join(varied), number))
-    plan.number_twins(runs)
+        run = sweep.compose([*overrides, *names], " ".join(varied), number)
+        runs[run.fingerprint, seen[run.fingerprint]] = run
+        seen[run.fingerprint] += 1
     return runs
 
 
@@ -246,7 +251,7 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     """
     from cnnbench.analysis import leaderboard
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.runs import collect
+    from cnnbench.analysis.runs import collect, read_run
 
     try:
         found = collect([folder])
@@ -260,7 +265,8 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     for path in report.make([folder]) if found else ():
         print_result(f"  {path.suffix[1:]:<12} {path}")
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
-    if found and all(run.completed or run.pruned for run in found) and not plan.unfinished(runs, folder):
+    asked = [read_run(folder / run.folder) for run in runs]
+    if found and all(run.completed or run.pruned for run in (*found, *asked)):
         return 0
     print_result(
         f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"

@@ -89,35 +89,41 @@ def run_task(cfg: DictConfig) -> float | None:
 
 
 def _run_alone(job: Job) -> Record | None:
-    """A single run; in a process of its own where it may have to be ended from outside or tried again."""
-    from cnnbench.sweep.pool import Pool
-
     print_info(beginning(job.config, job.choices, job.folder))
-    options = job.config["sweep"]
-    records: list[Record] = []
-    if options["isolate"] and (options["timeout"] is not None or options["retries"]):
-        Pool(1, 1, lambda folder, record: records.append(record)).run([job])
-    else:
-        records.append(run_here(job))
-    for record in records:
+    record = train_job(job)
+    if record is not None:
         print_result(ending(record, job.folder))
-    return records[0] if records else None
+    return record
 
 
 def _run_of_a_sweep(job: Job, hydra: Any) -> Record | None:
-    """A run of a launcher that is not ours: in this process, which may be on another machine."""
+    """A run of a launcher that is not ours, which may be on another machine."""
     if stop_requested() is not None:
         if {path.name for path in job.folder.iterdir()} <= {".hydra"}:  # never begun
             shutil.rmtree(job.folder)
         return None
     if "BasicLauncher" in hydra.launcher["_target_"]:
         print_info(f"\n{hydra.job.override_dirname}")
-        record = run_here(job)
-        print_result(ending(record, job.folder, short=True))
+        record = train_job(job)
+        if record is not None:
+            print_result(ending(record, job.folder, short=True))
         return record
     threads = job.config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"))
     with (job.folder / OUTPUT).open("a") as file, redirect_stdout(file), redirect_stderr(file):
-        return run_here(replace(job, config={**job.config, "threads": threads}))
+        return train_job(replace(job, config={**job.config, "threads": threads}), to_file=True)
+
+
+def train_job(job: Job, to_file: bool = False) -> Record | None:
+    """Train in this process, or in one of its own where that may have to be ended from outside or tried again; None where
+    that leaves no record."""
+    from cnnbench.sweep.pool import Pool
+
+    options = job.config["sweep"]
+    if options["timeout"] is None and not (options["retries"] and options["isolate"]):
+        return run_here(job)
+    records: list[Record] = []
+    Pool(1, 1, lambda folder, record: records.append(record), to_file).run([job])
+    return records[0] if records else None
 
 
 def run_here(job: Job) -> Record:

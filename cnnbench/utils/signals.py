@@ -33,7 +33,7 @@ def stop_requested() -> str | None:
     """Who asked for a stop: the signal's name, or the sweep; None where nobody has."""
     if _asked is not None:
         return _asked
-    return "the sweep" if _file is not None and _file.exists() else None
+    return "the sweep" if _file is not None and not _writes and _file.exists() else None
 
 
 @contextmanager
@@ -44,9 +44,8 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
     process, and so lets the run save first.
 
     Args:
-        file: asks for a stop where it exists.
-        write: whether a signal makes the file, as in the process of a sweep. A worker that gets a signal, as one whose
-            job a cluster preempts, stops alone.
+        file: asks for a stop where it exists; with ``write`` a signal makes it instead, as in the process of a sweep. A
+            worker that gets a signal, as one whose job a cluster preempts, stops alone.
         patient: whether further signals change nothing, as in a process that both a terminal or cluster and the one that
             started it tell to stop, and that the latter ends if need be.
     """
