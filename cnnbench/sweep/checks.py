@@ -12,15 +12,17 @@ from omegaconf import DictConfig
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.memory import no_gc_during_import
 
-NEEDS_PROCESS = "sweep.timeout needs sweep.isolate=true: only a process of its own can be ended"
+NEEDS_PROCESS = (
+    "sweep.timeout, sweep.retries and several runs at a time need sweep.isolate=true: processes of their own"
+)
 
 
 def check_plugins(hydra: DictConfig) -> None:
     """Raise RequestError where a launcher or sweeper is not installed."""
     for kind in ("launcher", "sweeper"):
-        module = str(hydra[kind].get("_target_")).rpartition(".")[0]
+        module, _, name = str(hydra[kind].get("_target_")).rpartition(".")
         try:
-            import_module(module)
+            import_module("optuna" if name == "OptunaSweeper" else module)
         except ImportError as error:
             choice = hydra.runtime.choices[f"hydra/{kind}"]
             raise RequestError(

@@ -23,7 +23,7 @@ from cnnbench.sweep.checks import NEEDS_PROCESS, check_runs
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
 from cnnbench.sweep.process import warm_up
 from cnnbench.sweep.run_summary import ending
-from cnnbench.sweep.worker import run_task
+from cnnbench.sweep.worker import needs_process, run_task
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, one_of
@@ -65,8 +65,9 @@ def launch(arguments: Sequence[str]) -> int:
 
 
 def _composable(overrides: list[str]) -> list[str]:
-    """The overrides of a sweep so that Hydra, which first composes without what is swept over, takes no offence at keys of
-    a choice that is one of several: ``optimizer=sgd,momentum optimizer.momentum=choice(0.5)``."""
+    """The overrides of a sweep, with keys of a choice that is one of several as values to sweep over:
+    ``optimizer=sgd,momentum optimizer.momentum=choice(0.5)``. Hydra first composes without what is swept over, where the
+    default choice may not have the key."""
     swept = {text.partition("=")[0] for text in overrides if parse(text).is_sweep_override()}
     return [
         re.sub("=(.*)", r"=choice(\1)", text, flags=re.DOTALL)
@@ -80,8 +81,7 @@ def _run_once(overrides: list[str]) -> int:
     cfg = compose(overrides, hydra=True)
     config, folder = resolved(cfg), Path(str(OmegaConf.select(cfg, "hydra.run.dir")))
     check_values(config)
-    options = config["sweep"]
-    if options["timeout"] is not None and not options["isolate"]:
+    if needs_process(config["sweep"]) and not config["sweep"]["isolate"]:
         raise RequestError(NEEDS_PROCESS)
     if _finished(folder, config):
         print_result(f"{folder} has finished already\n{ending(read_record(folder), folder)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -49,7 +50,7 @@ class PlannedRun:
     state: str = "new"
     number: int = 0
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of its configuration."""
         return fingerprint(self.config)

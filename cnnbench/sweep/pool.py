@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 from cnnbench.config.compose import fingerprint
-from cnnbench.sweep.gpus import GpuPlaces
 from cnnbench.sweep.process import kill, reason, start
 from cnnbench.sweep.run_summary import ending
 from cnnbench.sweep.worker import LOCKED, NO_RECORD, OUTPUT, Job, work
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
-from cnnbench.utils.environment import environment
+from cnnbench.utils.environment import GPU_ACCELERATORS, environment, gpus
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
 from cnnbench.utils.signals import PREEMPTION_SIGNALS, stop_requested
 
@@ -47,6 +47,31 @@ class Running:
     deadline: float
     told: bool = False
     late: bool = False
+
+
+class GpuPlaces:
+    """The places on this machine's GPUs, ``runs_per_gpu`` on each."""
+
+    def __init__(self, runs_per_gpu: int) -> None:
+        self.free = dict.fromkeys(gpus(), runs_per_gpu)
+
+    def take(self, trainer: Mapping[str, Any]) -> list[str] | None:
+        """Places for a run with these settings, on the GPUs that have the most; None where it has to wait for others,
+        an empty list where there is nothing to choose."""
+        if len(self.free) < 2 or trainer["accelerator"] not in GPU_ACCELERATORS or isinstance(trainer["devices"], list):
+            return []
+        count = len(self.free) if trainer["devices"] == "auto" else min(trainer["devices"], len(self.free))
+        chosen = sorted(self.free, key=lambda name: -self.free[name])[:count]
+        if not all(self.free[name] for name in chosen):
+            return None
+        for name in chosen:
+            self.free[name] -= 1
+        return [name for name in self.free if name in chosen]
+
+    def give_back(self, names: list[str]) -> None:
+        """The run on these GPUs has ended."""
+        for name in names:
+            self.free[name] += 1
 
 
 class Pool:
@@ -96,14 +121,14 @@ class Pool:
     def _start(self) -> bool:
         """Start the first that waits; False where its GPUs are taken."""
         job = self.waiting[0].job
-        if (gpus := self.gpus.take(job.config["trainer"])) is None:
+        if (places := self.gpus.take(job.config["trainer"])) is None:
             return False
-        chosen = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+        chosen = {"CUDA_VISIBLE_DEVICES": ",".join(places)} if places else {}
         output = job.folder / OUTPUT if self.to_files else None
         process = start(work, job, {**os.environ, **job.environ, **chosen}, output)
         minutes = job.config["sweep"]["timeout"]
         deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-        self.running.append(Running(self.waiting.pop(0), process, gpus, deadline))
+        self.running.append(Running(self.waiting.pop(0), process, places, deadline))
         return True
 
     def _pass_on_stop(self) -> None:

@@ -30,7 +30,7 @@ from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
 from cnnbench.sweep.progress import Progress, follow_folders
 from cnnbench.sweep.run_summary import ending
-from cnnbench.sweep.worker import Job, count_jobs, make_job, run_here, share_of_cores
+from cnnbench.sweep.worker import Job, count_jobs, is_isolated, make_job, needs_process, share_of_cores
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import Record
@@ -81,10 +81,8 @@ class Sweep:
             raise RequestError(explain(error, overrides)) from error
         check_values(run.config)
         options = run.config["sweep"]
-        if options["timeout"] is not None and not options["isolate"]:
+        if not options["isolate"] and (self.jobs > 1 or needs_process(options)):
             raise RequestError(NEEDS_PROCESS)
-        if self.jobs > 1 and not options["isolate"]:
-            raise RequestError("hydra.launcher.n_jobs needs sweep.isolate=true: each of several runs is a process")
         return run
 
     def check(self, runs: Sequence[PlannedRun]) -> None:
@@ -103,10 +101,10 @@ class Sweep:
             call_isolated(check_runs, configs)
 
     def settle_folder(self) -> Path:
-        """Make the folder and return it: a new one where the command names none; absolute, for workers elsewhere, unless local."""
+        """Make the folder, a new one where the command names none, and return it."""
         if not any(text.startswith("hydra.sweep.dir=") for text in self.command):
             self.folder = plan.own_folder(self.folder)
-        where = str(self.folder if self.is_local else self.folder.absolute())
+        where = str(self.folder if self.is_local else self.folder.absolute())  # workers may have another working folder
         with open_dict(self.config):
             self.config.hydra.sweep.dir = where
             self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(where)}")  # for what is composed from it
@@ -139,11 +137,11 @@ class Sweep:
         options = runs[0].config["sweep"]
         if not self.is_local:
             self._launch_by_another(runs)
-        elif options["isolate"]:
+        elif is_isolated(options):
             Pool(self.jobs, options["runs_per_gpu"], self._ended, to_files=not self.in_turn).run(self._jobs(runs))
         else:
             for job in self._jobs(runs):
-                self._ended(job.folder, run_here(job))
+                self._ended(job.folder, job.run())
                 if stop_requested() is not None:
                     return
 

@@ -102,15 +102,15 @@ def _run_of_a_sweep(job: Job, hydra: Any) -> Record | None:
         if {path.name for path in job.folder.iterdir()} <= {".hydra"}:  # never begun
             shutil.rmtree(job.folder)
         return None
-    if "BasicLauncher" in hydra.launcher["_target_"]:
-        print_info(f"\n{hydra.job.override_dirname}")
-        record = train_job(job)
-        if record is not None:
-            print_result(ending(record, job.folder, short=True))
-        return record
-    threads = job.config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"))
-    with (job.folder / OUTPUT).open("a") as file, redirect_stdout(file), redirect_stderr(file):
-        return train_job(replace(job, config={**job.config, "threads": threads}), to_file=True)
+    if "BasicLauncher" not in hydra.launcher["_target_"]:
+        threads = job.config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"))
+        with (job.folder / OUTPUT).open("a") as file, redirect_stdout(file), redirect_stderr(file):
+            return train_job(replace(job, config={**job.config, "threads": threads}), to_file=True)
+    print_info(f"\n{hydra.job.override_dirname}")
+    record = train_job(job)
+    if record is not None:
+        print_result(ending(record, job.folder, short=True))
+    return record
 
 
 def train_job(job: Job, to_file: bool = False) -> Record | None:
@@ -119,21 +119,22 @@ def train_job(job: Job, to_file: bool = False) -> Record | None:
     from cnnbench.sweep.pool import Pool
 
     options = job.config["sweep"]
-    if options["timeout"] is None and not (options["retries"] and options["isolate"]):
-        return run_here(job)
+    if not needs_process(options) or not is_isolated(options):
+        return job.run()
     records: list[Record] = []
     Pool(1, 1, lambda folder, record: records.append(record), to_file).run([job])
     return records[0] if records else None
 
 
-def run_here(job: Job) -> Record:
-    """Train in this process, again as often as ``sweep.retries`` says while the run fails."""
-    for left in range(job.config["sweep"]["retries"], -1, -1):
-        record = job.run()
-        if record["status"] != "failed" or not left or stop_requested() is not None:
-            break
-        print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({left} left)")
-    return record
+def needs_process(options: Mapping[str, Any]) -> bool:
+    """Whether a run may have to be ended from outside or tried again."""
+    return options["timeout"] is not None or options["retries"] > 0
+
+
+def is_isolated(options: Mapping[str, Any]) -> bool:
+    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, and unless torchrun has started every
+    rank of them, this process being one."""
+    return options["isolate"] and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def work(job: Job, environ: dict[str, str], output: Path | None) -> None:

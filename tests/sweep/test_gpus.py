@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnnbench.config.compose import compose
-from cnnbench.sweep.gpus import GpuPlaces
+from cnnbench.sweep.pool import GpuPlaces
 from cnnbench.utils.environment import cores, runs_at_once
 
 ONE = {"accelerator": "auto", "devices": 1}
