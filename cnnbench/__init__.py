@@ -10,7 +10,7 @@ The map, from the command line down; a package imports only from those below it.
 ``analysis``   from records to statistics, leaderboard, ``report`` and published ``studies``
 ``data``       sources, decoded cache, augmentation, batches, DataModule
 ``models``     architectures, one family a file, and their weights (torch alone)
-``config``     compose, the schema of every key, flat settings and fingerprints, trusted targets
+``config``     groups, overrides, composition, the schema of every key, settings, fingerprints, trusted targets
 ``utils``      errors, console, record, run folder, environment, signals, memory
 ============== =======================================================================================================
 """

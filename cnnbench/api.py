@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import OmegaConf
-
 from cnnbench.analysis.runs import collect
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.schema import check_values
@@ -36,13 +34,11 @@ def train(*overrides: str, folder: str | Path | None = None) -> Record:
     from cnnbench.training.train import train as run
 
     cfg = compose(overrides, hydra=True)
-    choices = {
-        group: str(choice) for group, choice in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")
-    }
-    config = resolved(compose(overrides))
+    config = resolved(cfg)
     check_values(config)
     check_runs([config])
-    where = Path(folder) if folder is not None else own_folder(Path(str(OmegaConf.select(cfg, "hydra.run.dir"))))
+    choices = {group: str(name) for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    where = Path(folder) if folder is not None else own_folder(Path(str(cfg.hydra.run.dir)))
     return run(config, where, overrides, choices)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -19,8 +18,7 @@ class Fault(pl.Callback):
     """Does ``how`` (raise, diverge, kill, term, int, exit, hang, kill_server, or wait until the run is asked to stop) at the end of the first chunk at or after ``step``.
 
     Args:
-        rank: of the process that it happens in, of a run on several devices. ``build`` is a failure at once, in a process
-            that another has started.
+        rank: that it happens in, of a run on several devices. ``build`` is a failure at once.
         by_seed: instead of ``how``, what happens in the runs with these seeds.
         folder: where it happens only once: a file of the seed's name marks that it has.
     """
@@ -34,7 +32,7 @@ class Fault(pl.Callback):
         rank: int = 0,
     ) -> None:
         self.rank = rank
-        if how == "build" and multiprocessing.parent_process() is not None:
+        if how == "build" and os.environ.get("RANK") == str(rank):
             raise RuntimeError("it was not built")
         self.how, self.step, self.by_seed = how, step, {int(seed): value for seed, value in (by_seed or {}).items()}
         self.folder = Path(folder) if folder else None

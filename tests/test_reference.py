@@ -10,7 +10,8 @@ from helpers import config
 
 import cnnbench
 from cnnbench.cli.main import COMMANDS
-from cnnbench.config.compose import compose, groups
+from cnnbench.config.compose import compose
+from cnnbench.config.groups import groups
 from cnnbench.config.settings import flatten
 from cnnbench.training.train import train
 from cnnbench.utils.record import read_record

@@ -24,7 +24,7 @@ from typing import Any
 from helpers import config
 from same import differences
 
-from cnnbench.config.compose import groups
+from cnnbench.config.groups import groups
 from cnnbench.sweep.process import start as start_process
 from cnnbench.sweep.process import warm_up
 from cnnbench.sweep.worker import Job, work

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cnnbench.analysis.comparison import Comparison, compare_with_reference
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.leaderboard import Leaderboard, Row, build
+from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
 from cnnbench.analysis.metric_names import (
     COSTS,
     check_metric,
@@ -64,16 +64,7 @@ def analyse(
     versus: str | None = None,
     ignore: Iterable[str] = (),
 ) -> Analysis:
-    """Analyse ``runs``.
-
-    Args:
-        runs: of any status.
-        baseline: names one configuration (``Grid.find``).
-        objective: orders the configurations; by default the runs' own.
-        metric: is compared; by default the test set's of the objective's kind.
-        size: true difference for which the needed seeds are told.
-        run, versus: folder names of runs, for their confusion matrices.
-        ignore: factors to average over.
+    """Analyse ``runs``, of any status; the options are ``cnnbench.analysis.report.write.Options``.
 
     Raises:
         RequestError: nothing has one of these names.
@@ -135,7 +126,7 @@ def _first_place(board: Leaderboard, metric: str) -> str:
     return f"{best}, with {_value(row, board.objective)}{beside} ({plural(row.n, 'seed')}{spread})."
 
 
-def _value(row: Row, metric: str) -> str:
+def _value(row: LeaderboardRow, metric: str) -> str:
     summary = row.value(metric)
     if summary.mean is None:
         return f"no {title(metric)}"

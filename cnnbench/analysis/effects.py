@@ -125,6 +125,8 @@ def find_effects(
     """
     # One row a run: its level of each factor, and its value
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
+    if len(measured) < 2:
+        return None
     y = [value for _, value in measured]
     settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
     observations = pd.DataFrame(settings, columns=list(factors))
@@ -135,7 +137,7 @@ def find_effects(
     levels = {f: _ordered(observations[f].unique(), set(first[f])) for f in factors}
     too_many = [f for f in factors if len(levels[f]) > min(MOST_LEVELS, len(y) / 2)]
     levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in too_many}
-    if not levels or len(y) < 2:
+    if not levels:
         return None
 
     # Which terms matter, and what they do
@@ -161,7 +163,7 @@ def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[st
     left = list(factors)
     for key in factors:
         group = key.split(".")[0]
-        if key == group or group not in left or observations.empty:
+        if key == group or group not in left:
             continue
         both = observations[[group, key]]
         if np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:

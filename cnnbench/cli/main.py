@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 from typing import NoReturn
 
 from cnnbench.utils.console import TRACEBACK, verbosity
+from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 # Name: (where the function is that takes the arguments and returns the exit status, what it does); imported when called.
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with verbosity(level):
             return _run(arguments)
     except SystemExit as end:  # argparse, after its help
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):  # which Python prints
+            raise
+        return int(end.code or 0)
     except RequestError as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
@@ -69,11 +72,11 @@ def _run(arguments: list[str]) -> int:
                 f"optimizer=sgd{did_you_mean(name, COMMANDS)}"
             )
     run = resolve_name(f"cnnbench.cli.{COMMANDS[name][0]}")
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not is_one_of_several_ranks():
         return run(arguments)
-    from cnnbench.training.machines import under_torchrun
+    from cnnbench.training.train import on_every_rank
 
-    return under_torchrun(lambda: run(arguments))
+    return on_every_rank(lambda: run(arguments))
 
 
 def command() -> NoReturn:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.analysis import leaderboard
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.report.write import FORMATS, build, check_out
 from cnnbench.cli.parser import Parser
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     paths = report.write(out or folders[0])
     if fmt == "html":
-        print(leaderboard.to_text(report.board))
+        print(leaderboard_text(report.board))
     print("\n".join(f"  {path}" for path in paths))
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from cnnbench.config.overrides import quoted
-from cnnbench.config.settings import NO_RESULT
+from cnnbench.config.settings import changes_result
 from cnnbench.utils.errors import RequestError
 
 HELP = {"--help", "-h"}
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     folder, more = folder_argument(arguments, "resume", "a run or a sweep")
     for text in more:
         key = text.partition("=")[0].lstrip("+~")
-        if not text.startswith("hydra") and not any(key == name or key.startswith(f"{name}.") for name in NO_RESULT):
+        if not text.startswith("hydra") and changes_result(key):
             raise RequestError(f"{text} changes the result: a run goes on as it began (start a new one instead)")
     if (folder / FILE).exists():
         commands = read_plan(folder)["commands"]
@@ -56,7 +56,9 @@ def folder_argument(arguments: Sequence[str], verb: str, what: str) -> tuple[Pat
     Raises:
         RequestError: there is none.
     """
-    if not arguments or "=" in arguments[0]:
+    if not arguments or (
+        "=" in arguments[0] and not Path(arguments[0]).is_dir()
+    ):  # runs of a sweep have it in their names
         raise RequestError(f"cnnbench {verb} needs the folder of {what}")
     folder = Path(arguments[0])
     if not folder.is_dir():

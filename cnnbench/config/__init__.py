@@ -1,1 +1,1 @@
-"""Compose configurations with Hydra, check every key, flatten and fingerprint them, and say what a saved one may build."""
+"""Groups and overrides, composition with Hydra, checks of every key, settings and fingerprints, trusted targets."""

@@ -16,10 +16,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins
+from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins, read_yaml
 from cnnbench.config.overrides import without_shorthand
 from cnnbench.config.resolvers import register_resolvers
-from cnnbench.config.settings import NO_RESULT, flatten, version_1_target, with_current_targets
+from cnnbench.config.settings import changes_result, flatten, version_1_target, with_current_targets
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -52,11 +52,12 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """
     chosen = [text for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
     choices_made = [text.partition(",")[0] for text in chosen]  # of several values the first
-    told, link = [], error
-    while link is not None:  # Hydra often says the what, and its cause the why
-        told.append(" ".join(str(link).split()))
-        link = link.__cause__  # type: ignore[assignment]
-    text = " ".join(told)
+    texts = []
+    link: BaseException | None = error
+    while link is not None:  # Hydra often says what is wrong, and its cause why
+        texts += str(link).split()
+        link = link.__cause__
+    text = " ".join(texts)
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = match.groups()
         choices = plugins().get(group) or groups().get(group.split("/")[0], [])
@@ -92,23 +93,22 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
 
 def _having(group: str, key: str) -> list[str]:
     """The launchers or sweepers that have this key, as overrides."""
-    choices = [choice for choice in plugins().get(group, ()) if choice != "basic"]
-    return [f"{group}={choice}" for choice in choices if key in OmegaConf.load(CONFIG_DIR / group / f"{choice}.yaml")]
+    choices = plugins().get(group, ())
+    return [f"{group}={choice}" for choice in choices if key in OmegaConf.create(read_yaml(group, choice))]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain Python, every interpolation replaced.
+    """The configuration without Hydra's own node, as plain Python, every interpolation replaced.
 
     Raises:
         RequestError: an interpolation points nowhere.
     """
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise RequestError(explain(error)) from error
-    assert isinstance(plain, dict)
-    return with_current_targets({str(key): value for key, value in plain.items()})
+    return with_current_targets(plain)
 
 
 def fingerprint(config: dict[str, Any]) -> str:
@@ -116,6 +116,6 @@ def fingerprint(config: dict[str, Any]) -> str:
     kept = {
         key: version_1_target(value) if key.endswith("_target_") and isinstance(value, str) else value
         for key, value in flatten(config).items()
-        if not any(key == name or key.startswith(f"{name}.") for name in NO_RESULT)
+        if changes_result(key)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -8,7 +8,8 @@ PACKAGE = Path(__file__).parent.parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
-BASIC = "One run after the other, all in this process."  # what Hydra's own launcher does, which has no YAML here
+# Hydra's own, which are the choice ``basic`` and have no YAML here
+BASIC = {"hydra/launcher": "One run after the other, all in this process."}
 
 
 def groups() -> dict[str, list[str]]:
@@ -23,12 +24,12 @@ def groups() -> dict[str, list[str]]:
 
 def plugins() -> dict[str, list[str]]:
     """Hydra's launchers and sweepers that a sweep can be run by, as ``groups``."""
-    presets = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in PLUGINS}
-    return {**presets, "hydra/launcher": ["basic", *presets["hydra/launcher"]]}
+    names = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in PLUGINS}
+    return {kind: ["basic", *names[kind]] if kind in BASIC else names[kind] for kind in PLUGINS}
 
 
 def read_yaml(group: str, choice: str) -> str:
     """The text of a choice's YAML; for what is Hydra's own a comment."""
     if choice == "basic":
-        return f"# {BASIC}"
+        return f"# {BASIC[group]}"
     return (CONFIG_DIR / group / f"{choice}.yaml").read_text(encoding="utf-8").rstrip()

@@ -24,7 +24,6 @@ NO_RESULT = (
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.profiler",
 )  # fmt: skip
-IGNORED = (SEED, *NO_RESULT)
 # Groups whose choice is only a bundle of keys: the keys count, the bundle's name does not.
 BUNDLES = ("trainer", "logger")
 # Where classes that a `_target_` of version 1 names are now: old records, their fingerprints and users' YAMLs stay valid.
@@ -38,24 +37,29 @@ VERSION_1_TARGETS = {
 GLOBAL = "experiment"
 
 
+def changes_result(key: str) -> bool:
+    """Whether runs that differ in ``key`` may have different results."""
+    return not any(key == name or key.startswith(f"{name}.") for name in NO_RESULT)
+
+
 def ignored(key: str) -> bool:
-    """Whether ``key`` has no bearing on the result."""
-    return any(key == name or key.startswith(f"{name}.") for name in IGNORED)
+    """Whether ``key`` is never a factor: it has no bearing on the result, or is the seed."""
+    return key == SEED or not changes_result(key)
 
 
 def current_target(target: str) -> str:
     """``_target_`` as this version has it: ``cnnbench.optim.Switch`` is ``cnnbench.training.optimizers.SwitchOptimizer``."""
-    return _renamed(target, VERSION_1_TARGETS.items())
+    return _with_prefix_replaced(target, VERSION_1_TARGETS)
 
 
 def version_1_target(target: str) -> str:
     """The inverse of ``current_target``, for fingerprints, which outlive a move of the code."""
-    return _renamed(target, ((new, old) for old, new in VERSION_1_TARGETS.items()))
+    return _with_prefix_replaced(target, {new: old for old, new in VERSION_1_TARGETS.items()})
 
 
-def _renamed(target: str, prefixes: Iterable[tuple[str, str]]) -> str:
-    found = next(((old, new) for old, new in prefixes if target.startswith(old)), ("", ""))
-    return found[1] + target.removeprefix(found[0])
+def _with_prefix_replaced(target: str, prefixes: Mapping[str, str]) -> str:
+    prefix = next(filter(target.startswith, prefixes), "")
+    return prefixes.get(prefix, "") + target.removeprefix(prefix)
 
 
 def with_current_targets(node: Any) -> Any:
@@ -104,14 +108,13 @@ def show(value: Any) -> str:
 
 
 def settings_of(config: Mapping[str, Any], choices: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """One flat mapping of a run's settings. Where there is no configuration, what the overrides tell."""
+    """One flat mapping of a run's settings. Where there is no configuration, what the overrides say."""
     settings = flatten(config)
     settings.update({group: choice for group, choice in choices.items() if not group.startswith("hydra")})
     for key, value in map(parse_override, overrides):
-        if key not in settings and not isinstance(config.get(key), Mapping):
+        is_group = isinstance(config.get(key), Mapping)
+        if key not in (choices if is_group else settings):  # a record may lack its choices, or its configuration
             settings[key] = value
-        elif isinstance(config.get(key), Mapping) and key not in choices:
-            settings[key] = value  # a group's choice, where the record does not list the choices
     return settings
 
 

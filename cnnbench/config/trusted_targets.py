@@ -1,8 +1,8 @@
-"""What a saved configuration may build: things of known packages, and of those that the user names.
+"""What a saved configuration may build: objects of known packages, and of those that the user names.
 
 A record, or the overrides kept in a folder, may come from anywhere, and Hydra calls whatever ``_target_`` names, at any
 depth. So each target is looked up, and the module that it is defined in (``torch.os.system`` is of ``posix``, not of
-torch) has to be one of these.
+torch) has to be in one of these packages.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ TARGET = re.compile(r"_target_['\"]?\s*[=:]\s*['\"]?([\w.]*)")
 
 
 def trusted() -> tuple[str, ...]:
-    """The packages and modules of which things may be built."""
+    """The packages and modules of which objects may be built."""
     return (*TRUSTED, *(name.strip() for name in os.environ.get(ALLOW, "").split(",") if name.strip()))
 
 
 def check_targets(config: Any, where: str, allowed: Iterable[str] | None = None) -> None:
-    """Look at every ``_target_`` in a configuration.
+    """Check every ``_target_`` in a configuration.
 
     Args:
         config: mappings and lists, as they were saved.
         where: it was found, for the message.
-        allowed: packages and modules; by itself ``trusted()``.
+        allowed: packages and modules; by default ``trusted()``.
 
     Raises:
         RequestError: one is of none of them, or is not there.
@@ -45,21 +45,20 @@ def check_targets(config: Any, where: str, allowed: Iterable[str] | None = None)
 def check_overrides(overrides: Iterable[str], where: str) -> None:
     """The same for overrides: ``+callbacks.x._target_=os.system``, ``+callbacks.x={_target_: os.system}``."""
     for text in overrides:
-        for target in TARGET.findall(text):
-            if target not in ("", "null"):
-                _check(target, where, trusted())
-        if text.count("_target_") > len([found for found in TARGET.findall(text) if found]):
+        targets = [target for target in TARGET.findall(text) if target]
+        if text.count("_target_") > len(targets):
             raise RequestError(f"{where} has {text!r}, and what that would build cannot be told")
+        for target in targets:
+            if target != "null":
+                _check(target, where, trusted())
 
 
 def _targets(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         if node.get("_target_") is not None:
             yield str(node["_target_"])
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for value in node:
+        node = list(node.values())
+    for value in node if isinstance(node, (list, tuple)) else ():
         yield from _targets(value)
 
 

@@ -1,6 +1,6 @@
-"""Images: where they come from (sources), the prepared store, splits, batches, and the LightningDataModule.
+"""Images: where they come from (sources), the cache of decoded sets, splits, batches, and the LightningDataModule.
 
-The sources and the store need neither torch nor Lightning, so these are imported with the module that does.
+Sources and cache need neither torch nor Lightning, which the processes that decode would take seconds to import.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """Augmentation and normalisation of whole batches, with a draw of its own for every sample.
 
-Images are (N, H, W, C) in memory, which is what the store holds and what torch calls channels_last, so that no copy is
+Images are (N, H, W, C) in memory, which is what the cache holds and what torch calls channels_last, so that no copy is
 made for the layout. The draws of a whole epoch are made at once, from a generator of (seed, epoch), and a batch uses
 the rows of its positions: the same (seed, epoch, step) gives the same batch on any device, from any storage, and after
 a resume.

@@ -61,7 +61,7 @@ def prepare(
     """Open the set of this source and size, making it first where it is not in the cache or not whole.
 
     Args:
-        source: what to read; location: where it lies.
+        source: what to read; location: the folder or file that holds it, where it needs one.
         image_size: side to resize to, in pixels (the middle is cut out where the shape differs); None keeps it.
         cache: folder of all prepared sets.
         report: called with a line now and then while a long preparation runs; None prints to standard error, where a

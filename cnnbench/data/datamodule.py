@@ -43,7 +43,7 @@ class ImageDataModule(LightningDataModule):
             processes; ``auto`` takes memory where the train set fits in ``memory_share`` of what is free.
         memory_share: of the free memory of the device.
         workers: processes that read a streamed set.
-        steps_per_execution, accumulate: a training chunk holds this many optimizer steps of so many batches each.
+        steps_per_execution, accumulate: a training group holds this many optimizer steps of so many batches each.
 
     Raises:
         RequestError: a value is out of range, or the set cannot be had.
@@ -182,16 +182,16 @@ class ImageDataModule(LightningDataModule):
         assert self.rows
 
     def train_dataloader(self) -> BatchLoader:
-        """Training batches, shuffled and augmented, in chunks of ``steps_per_execution`` optimizer steps."""
-        chunk = self.steps_per_execution * self.accumulate
-        return self._loader("train", self.batch_size, self.augment, self.shuffle, chunk)
+        """Training batches, shuffled and augmented, in groups of ``steps_per_execution`` optimizer steps."""
+        batches = self.steps_per_execution * self.accumulate
+        return self._loader("train", self.batch_size, self.augment, self.shuffle, batches)
 
     def val_dataloader(self) -> BatchLoader | list:
-        """Validation batches, all in one chunk; an empty list where there is no validation split."""
+        """Validation batches, all in one group; an empty list where there is no validation split."""
         return self._loader("val", self.eval_batch_size) if "val" in self.rows else []
 
     def test_dataloader(self) -> BatchLoader:
-        """Test batches, all in one chunk."""
+        """Test batches, all in one group."""
         return self._loader("test", self.eval_batch_size)
 
     def train_evaluation_loader(self) -> BatchLoader:
@@ -199,7 +199,7 @@ class ImageDataModule(LightningDataModule):
         return self._loader("train", self.eval_batch_size)
 
     def _loader(
-        self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, chunk: int = 0
+        self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, batches: int = 0
     ) -> BatchLoader:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         streaming = self._streams(device)
@@ -211,7 +211,7 @@ class ImageDataModule(LightningDataModule):
             augment=augment,
             shuffle=shuffle,
             seed=self.seed,
-            batches_per_step=chunk,
+            batches_per_step=batches,
             device=device,
             workers=self.workers if streaming else None,
             rank=self.trainer.global_rank if self.trainer is not None else 0,

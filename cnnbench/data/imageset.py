@@ -37,10 +37,10 @@ class Source(Protocol):
     """A kind of dataset; ``location`` is the folder or file that holds it, where it needs one."""
 
     def identity(self, location: Path | None) -> dict[str, Any]:
-        """What the prepared store is keyed by: changes when what would be read changes. Raises RequestError if the set
+        """The key of the prepared set: changes when what would be read changes. Raises RequestError if the set
         is not there."""
         ...
 
     def read(self, location: Path | None) -> ImageSet:
-        """Read everything but encoded image files, which the store decodes."""
+        """Read everything but encoded image files, which the cache decodes."""
         ...

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 
-# Several small batches are made at once, up to this many float bytes, so that they stay in a core's cache.
-GROUP_BYTES = 2**20
+# Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
+BLOCK_BYTES = 2**20
 
 
 @dataclass
@@ -74,7 +74,7 @@ class BatchGroup:
 
 
 class BatchLoader:
-    """An epoch of batches, in chunks of ``batches_per_step``; its length is the number of chunks.
+    """An epoch of batches, in groups of ``batches_per_step``; its length is the number of groups.
 
     Args:
         data: a stored split.
@@ -112,14 +112,14 @@ class BatchLoader:
         self.rows, self.images = rows, len(data.labels) if rows is None else len(rows)
         self.batches = -(-self.images // batch_size)
         self.batches_per_step = batches_per_step or self.batches
-        self.mine = local_rows(self.images, batch_size, rank, world) if world > 1 else None
-        self.count = self.images if self.mine is None else len(self.mine)  # images that this process is given
+        self.local = local_rows(self.images, batch_size, rank, world) if world > 1 else None
+        self.count = self.images if self.local is None else len(self.local)  # images that this process is given
         self.size = len(range(rank, batch_size, world))  # and those of a whole batch
         self.epoch = self.first = self.given = 0
         self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
         self._reader: DataLoader | None = None
         pixels = data.images[0].numel()
-        self.group = max(1, GROUP_BYTES // (4 * pixels * self.size)) * self.size
+        self.block = max(1, BLOCK_BYTES // (4 * pixels * self.size)) * self.size
 
     def __len__(self) -> int:
         return -(-self.batches // self.batches_per_step)
@@ -146,23 +146,23 @@ class BatchLoader:
 
     def _order(self, epoch: int) -> Tensor | None:
         """Row numbers in the order of this epoch, those of this process; None is all rows as they are stored."""
-        order = self.mine
+        order = self.local
         if self.shuffle:
             order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
-            order = order if self.mine is None else order[self.mine]
+            order = order if self.local is None else order[self.local]
         if order is None:
             return self.rows
         return order if self.rows is None else self.rows[order]
 
     def _batches(self, epoch: int, begin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches from number ``begin`` on, each at the same place in its group's memory as in a whole epoch."""
+        """The batches from number ``begin`` on, each at the same place in its block's memory as in a whole epoch."""
         draws = None
         if self.augment is not None:
             size = self.data.images.shape[1]
             draws = self.augment.draw(self.images, size, epoch_generator(self.seed, epoch, "draws"))
-            draws = (draws if self.mine is None else draws[self.mine]).to(self.device)
-        skipped, start = begin * self.size, begin * self.size // self.group * self.group
-        for raw, labels in self._groups(self._order(epoch), start):
+            draws = (draws if self.local is None else draws[self.local]).to(self.device)
+        skipped, start = begin * self.size, begin * self.size // self.block * self.block
+        for raw, labels in self._blocks(self._order(epoch), start):
             if self.augment is not None and draws is not None:
                 raw = self.augment(raw, draws[start : start + len(raw)])
             images = self.normalize(raw)
@@ -171,19 +171,19 @@ class BatchLoader:
             for first in range(before, len(labels), self.size):
                 yield images[first : first + self.size], labels[first : first + self.size]
 
-    def _groups(self, order: Tensor | None, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Raw images and labels of several batches at a time, on the device, in the order of the epoch, from position
-        ``begin`` of it on."""
+    def _blocks(self, order: Tensor | None, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raw images and labels, a block at a time, on the device, in the order of the epoch, from position ``begin``
+        of it on."""
         if self.workers is not None:
             yield from self._streamed((order if order is not None else torch.arange(self.images))[begin:])
             return
         if order is not None:
             order = order.to(self.device)
-        for start in range(begin, self.count, self.group):
+        for start in range(begin, self.count, self.block):
             if order is None:
-                yield self.data.images[start : start + self.group], self.data.labels[start : start + self.group]
+                yield self.data.images[start : start + self.block], self.data.labels[start : start + self.block]
             else:
-                rows = order[start : start + self.group]
+                rows = order[start : start + self.block]
                 yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
 
     def _streamed(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -198,7 +198,7 @@ class BatchLoader:
                 persistent_workers=bool(self.workers),
                 pin_memory=self.device.type == "cuda",
             )
-        self._parts[:] = [part.numpy() for part in order.split(self.group)]
+        self._parts[:] = [part.numpy() for part in order.split(self.block)]
         labels = self.data.labels.index_select(0, order).to(self.device)
         start = 0
         for images in self._reader:
@@ -216,6 +216,6 @@ def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:
         Positions in the epoch, int64, ascending.
     """
     positions = torch.arange(images)
-    mine = positions[(positions % batch_size) % world == rank]
+    local = positions[(positions % batch_size) % world == rank]
     last = images - 1 - (images - 1) % batch_size  # where the last batch begins
-    return mine if images - last > rank else torch.cat([mine, positions[last : last + 1]])
+    return local if images - last > rank else torch.cat([local, positions[last : last + 1]])

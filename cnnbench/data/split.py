@@ -20,7 +20,7 @@ def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.nd
     classes, counts = np.unique(labels, return_counts=True)
     wanted = counts * share if isinstance(share, float) else counts * (share / counts.sum())
     take = np.floor(wanted).astype(int)
-    # largest remainders bring the total to what was asked for
+    # largest remainders bring the total to the requested one
     short = round(wanted.sum()) - take.sum()
     take[np.argsort(take - wanted, kind="stable")[:short]] += 1
     if isinstance(share, float):

@@ -1,15 +1,17 @@
-"""A trained network as a program that needs no cnnbench: the graph, its files, and how each is run again.
+"""A finished run as files that need no cnnbench: ONNX and torch.export, each compared with the run before it is kept.
 
-The graph takes uint8 images and gives probabilities, so that normalisation and softmax cannot be forgotten by who uses
-it. A format is how its file is written and how that file is run.
+They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import json
+import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +29,17 @@ if TYPE_CHECKING:
 
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 Description = Mapping[str, Any]
-Run = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) to float32 (N, classes)
+Program = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) to float32 (N, classes)
+
+DESCRIPTION = "model.json"
+COMPARED = 256  # images on which a file is compared with the run
+TOLERANCE = 1e-4  # largest difference of a probability; rounding makes 1e-6
+# Of a network with steps in it (a sign), where a rounding can turn one: the share of images that may differ by more.
+TURNED = 0.02
+
+
+class ExportDiffers(Exception):
+    """A file does not say what the run says."""
 
 
 class Graph(nn.Module):
@@ -89,7 +101,7 @@ def write_onnx(program: ExportedProgram, path: Path, description: Description) -
     made.save(path, external_data=False)
 
 
-def open_onnx(path: Path) -> Run:
+def open_onnx(path: Path) -> Program:
     """The file in onnxruntime, on the CPU, with as many threads as torch has."""
     import onnxruntime
 
@@ -100,11 +112,11 @@ def open_onnx(path: Path) -> Run:
 
 
 def write_torch(program: ExportedProgram, path: Path, description: Description) -> None:
-    """torch.export's own format, with ``description`` beside the program in it as ``model.json``."""
-    torch.export.save(program, path, extra_files={"model.json": json.dumps(description, ensure_ascii=False)})
+    """torch.export's own format, with ``description`` beside the program in it as model.json."""
+    torch.export.save(program, path, extra_files={DESCRIPTION: json.dumps(description, ensure_ascii=False)})
 
 
-def open_torch(path: Path) -> Run:
+def open_torch(path: Path) -> Program:
     """The file in torch."""
     network = torch.export.load(path).module()
 
@@ -121,7 +133,7 @@ class Format:
 
     file: str
     write: Callable[[ExportedProgram, Path, Description], None]
-    open: Callable[[Path], Run]
+    open: Callable[[Path], Program]
     packages: tuple[str, ...] = ()
 
     def check_packages(self) -> None:
@@ -136,3 +148,98 @@ FORMATS = {
     "onnx": Format("model.onnx", write_onnx, open_onnx, ("onnx", "onnxscript", "onnxruntime")),
     "torch": Format("model.pt2", write_torch, open_torch),
 }
+
+
+def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
+    """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
+    from cnnbench.data.cache import prepared_images
+
+    data = run.record["data"]
+    cache = Path(run.record["config"]["data"]["cache"]).expanduser()
+    images = prepared_images(cache, data["fingerprint"], "test", COMPARED)
+    if images is not None:
+        return images, "test images"
+    shape = (COMPARED, run.image_size, run.image_size, run.channels)
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    return noise, f"images of noise (its test set is no longer in {cache})"
+
+
+def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
+    """What goes along with the files: classes, input and output, and which weights of which run these are."""
+    content = (folder / "checkpoints" / f"{weights}.ckpt").read_bytes()
+    shape = ["batch", run.image_size, run.image_size, run.channels]
+    return {
+        "classes": run.classes,
+        "image_size": run.image_size,
+        "channels": run.channels,
+        "mean": run.normalize.mean,
+        "std": run.normalize.std,
+        "input": {"name": INPUT, "dtype": "uint8", "shape": shape},
+        "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch", len(run.classes)]},
+        "model": run.record["model"]["name"],
+        "fingerprint": run.record["fingerprint"],
+        "weights": weights,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def export(
+    run: TrainedRun, description: dict[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
+) -> dict[str, float]:
+    """Write and check the files, and then put all of them into ``out`` at once, over those that are there.
+
+    Args:
+        description: goes into each file, and beside them as model.json.
+        formats: names in ``FORMATS``.
+        images: uint8 (N, image_size, image_size, channels), on which each file is compared with ``run``.
+
+    Returns:
+        The largest difference of a probability for each format.
+
+    Raises:
+        ExportDiffers: a file differs from the run; ``out`` is as it was.
+        RequestError: the network cannot be exported, or ``out`` cannot be written.
+    """
+    program = trace(run)
+    new = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".new.", ignore_cleanup_errors=True) as temporary:
+            text = json.dumps(description, ensure_ascii=False, indent=1)
+            Path(temporary, DESCRIPTION).write_text(text + "\n", "utf-8")
+            differences = {}
+            for name in formats:
+                path = Path(temporary, FORMATS[name].file)
+                FORMATS[name].write(program, path, description)
+                differences[name] = compare(run, FORMATS[name].open(path), images, path.name)
+            for path in sorted(Path(temporary).iterdir()):
+                path.replace(out / path.name)
+        return differences
+    except OSError as error:
+        raise RequestError(f"--out {out} cannot be written ({error.strerror or error})") from error
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # where files are in it, it stays
+                out.rmdir()
+
+
+def compare(run: TrainedRun, program: Program, images: np.ndarray, name: str) -> float:
+    """The largest difference of a probability between the run and a program, on batches of 1, 5 and all others.
+
+    Raises:
+        ExportDiffers: it is more than TOLERANCE, or not a number.
+    """
+    largest: list[float] = []
+    for batch in filter(len, np.split(images, [1, 6])):
+        expected, found = run.probabilities(batch).numpy(), program(batch)
+        if found.shape != expected.shape:
+            raise ExportDiffers(f"{name} gives an array {found.shape} where the run gives {expected.shape}")
+        largest.extend(np.abs(found - expected).max(axis=1))
+    wrong = sum(not difference <= TOLERANCE for difference in largest)
+    has_steps = any(getattr(module, "has_steps", False) for module in run.network.modules())
+    if wrong > (TURNED * len(largest) if has_steps else 0):
+        raise ExportDiffers(
+            f"{name} gives other probabilities than the run for {wrong} of {len(largest)} images "
+            f"(by up to {max(largest):.1e}; {TOLERANCE:.0e} is allowed)"
+        )
+    return float(max(largest))

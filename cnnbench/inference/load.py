@@ -1,7 +1,7 @@
 """A finished run as something to use: its network with its weights, its classes, and the pre-processing of its training.
 
-Nothing that is loaded executes code: weights are read with ``weights_only=True``, and of a saved configuration only
-networks of known packages are built.
+Nothing that is loaded executes code: weights are read with ``weights_only=True``, and only networks of trusted packages
+are built.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cnnbench.config.settings import with_current_targets
 from cnnbench.config.trusted_targets import check_targets
 from cnnbench.config.trusted_targets import trusted as known_packages
 from cnnbench.data.augment import Normalize
-from cnnbench.models.weights import without_loading
+from cnnbench.models.weights import skip_weight_loading
 from cnnbench.training.checkpoint_io import read
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
@@ -74,14 +74,15 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
     if not (isinstance(made := get_class(node["_target_"]), type) and issubclass(made, nn.Module)):
         raise RequestError(f"the run in {folder} names {node['_target_']}, which is no network")
     sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
-    with without_loading():  # those that it began with; the run's own follow
-        network = built(node, folder, **sizes).to(memory_format=torch.channels_last)
-    network.load_state_dict(_weights(folder / "checkpoints" / f"{weights}.ckpt", network))
-    scale = [
-        [v] * data["channels"] if isinstance(v, (int, float)) else v
-        for v in (config["data"][k] for k in ("mean", "std"))
-    ]
-    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], Normalize(*scale))
+    try:
+        with skip_weight_loading():  # the weights that it began with; the run's own follow
+            network: nn.Module = instantiate(node, **sizes).to(memory_format=torch.channels_last)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
+    _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
+    mean, std = (np.broadcast_to(config["data"][key], data["channels"]).tolist() for key in ("mean", "std"))
+    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], Normalize(mean, std))
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -99,28 +100,15 @@ def _record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def built(node: Mapping[str, Any], folder: Path, **sizes: int) -> nn.Module:
-    """The network of a record; raises RequestError where its arguments do not fit it."""
-    try:
-        return instantiate(node, **sizes)
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
-
-
-def _weights(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """The network's part of a checkpoint; raises RequestError where it cannot be read or does not fit."""
+def _load_weights(network: nn.Module, path: Path) -> None:
+    """Load the network's part of a checkpoint; raises RequestError where it cannot be read or does not fit."""
     try:
         state = read(path)["state_dict"]
     except Exception as error:
         raise RequestError(f"{path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})") from error
-    found = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
-    wanted = network.state_dict()
-    wrong = [
-        key
-        for key in {**wanted, **found}
-        if key not in wanted or key not in found or wanted[key].shape != found[key].shape
-    ]
-    if wrong:
-        raise RequestError(f"{path} does not fit the network of its record: {', '.join(wrong[:3])}")
-    return found
+    own = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        reason = " ".join(str(error).partition("\n")[2].split())[:200]
+        raise RequestError(f"{path} does not fit the network of its record: {reason}") from error

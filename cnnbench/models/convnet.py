@@ -12,18 +12,41 @@ from torch import Tensor, nn
 
 from cnnbench.models.layers import (
     activation_layer,
-    channel_groups,
-    convolution,
-    dropout_rate,
-    flags,
+    dropout_layer,
     fully_connected,
+    is_whole,
     norm_layer,
+    output_size,
     per_layer,
+    whole_per_layer,
     widths,
 )
 from cnnbench.utils.errors import RequestError, one_of
 
+__all__ = ["ConvNet"]
+
+SEPARABLE = "separable"
+GROUPS = f"whole numbers of at least 1 or {SEPARABLE}"
 NORM_PLACES = ("before_activation", "after_activation")
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int | str, index: int
+) -> nn.Module:
+    """Convolution ``index`` of a network, of so many channel groups; depthwise and then 1x1 if these are ``separable``.
+
+    Raises:
+        RequestError: the groups do not divide the channels before and after.
+    """
+    if isinstance(groups, str):
+        depthwise = nn.Conv2d(inputs, inputs, kernel, stride, padding, groups=inputs, bias=False)
+        return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
+    if inputs % groups or outputs % groups:
+        raise RequestError(
+            f"model.groups={groups} must divide the {inputs} channels before convolution {index} and the {outputs} "
+            "after it; give a list with one for each convolution, such as [1, 2]"
+        )
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
 
 
 class ConvNet(nn.Module):
@@ -78,30 +101,29 @@ class ConvNet(nn.Module):
         for index, (width, kernel, stride, padding, group, pool, active) in enumerate(
             zip(
                 filters,
-                per_layer("kernels", kernels, depth, 1),
-                per_layer("strides", strides, depth, 1),
-                per_layer("paddings", paddings, depth, 0),
-                channel_groups(groups, depth),
-                per_layer("pools", pools, depth, 0),
-                flags("activate", activate, depth),
+                whole_per_layer("kernels", kernels, depth, 1),
+                whole_per_layer("strides", strides, depth, 1),
+                whole_per_layer("paddings", paddings, depth, 0),
+                per_layer("groups", groups, depth, lambda one: one == SEPARABLE or is_whole(one, 1), GROUPS),
+                whole_per_layer("pools", pools, depth, 0),
+                per_layer("activate", activate, depth, lambda one: isinstance(one, bool), "true or false"),
                 strict=True,
             ),
             start=1,
         ):
-            size = shrink(size, f"convolution {index}", kernel, stride, padding, image_size)
+            size = output_size(size, f"convolution {index}", kernel, stride, padding, image_size)
             block: list[nn.Module] = [convolution(channels, width, kernel, stride, padding, group, index)]
             middle = [norm_layer(norm, width), activation_layer(activation if active else "none")]
             if norm_place == "after_activation":
                 middle.reverse()
             block += [layer for layer in middle if not isinstance(layer, nn.Identity)]
             if pool > 1:
-                size = shrink(size, f"pooling {index}", pool, pool, 0, image_size)
+                size = output_size(size, f"pooling {index}", pool, pool, 0, image_size)
                 block.append(nn.MaxPool2d(pool))
             blocks.append(nn.Sequential(*block))
             channels = width
         self.features = nn.Sequential(*blocks)
-        rate = dropout_rate("feature_dropout", feature_dropout)
-        self.feature_dropout = nn.Dropout(rate) if rate else nn.Identity()
+        self.feature_dropout = dropout_layer("feature_dropout", feature_dropout)
         self.head = fully_connected(channels * size * size, hidden, num_classes, activation, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -111,15 +133,3 @@ class ConvNet(nn.Module):
     def get_classifier(self) -> nn.Module:
         """The layer that gives the logits."""
         return self.head[-1]
-
-
-def shrink(size: int, layer: str, window: int, stride: int, padding: int, image_size: int) -> int:
-    """Side of a layer's output for a square input of side ``size``; raises RequestError where none is left."""
-    out = (size + 2 * padding - window) // stride + 1
-    if size + 2 * padding < window or out < 1:
-        raise RequestError(
-            f"images of {image_size}x{image_size} are too small for this network: {layer} has a window of "
-            f"{window}x{window} and only {size + 2 * padding}x{size + 2 * padding} reach it; "
-            "use a larger data.image_size, or smaller model.kernels, model.strides or model.pools"
-        )
-    return out

@@ -1,8 +1,9 @@
-"""What the architectures share: activations and norms by name, and checks that say what would be right."""
+"""What the architectures share: layers by name, and checks of their arguments whose errors state the fix."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -24,6 +25,8 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": lambda channels: nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels),
     "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
 }
+STEMS = ("auto", "small", "imagenet")
+SMALL_IMAGE = 64  # pixels; up to here an ImageNet stem, which divides the side by four, leaves too little
 
 
 def activation_layer(name: str) -> nn.Module:
@@ -36,63 +39,9 @@ def norm_layer(name: str, channels: int) -> nn.Module:
     return NORMS[one_of("model.norm", name, NORMS)](channels)
 
 
-def per_layer(name: str, value: int | Sequence[int], layers: int, least: int) -> list[int]:
-    """One integer a layer from one number for all of them or a list of them.
-
-    Raises:
-        RequestError: the list has another length, or a number is no integer or under ``least``.
-    """
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * layers
-    if len(values) != layers:
-        raise RequestError(f"model.{name} has {len(values)} values for {layers} layers; give {layers}, or one for all")
-    for number in values:
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            raise RequestError(f"model.{name} must be whole numbers of at least {least}, got {number!r}")
-    return values
-
-
-def widths(name: str, value: Sequence[int]) -> list[int]:
-    """``value`` as a list of a width a layer; raises RequestError if it is none."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise RequestError(f"model.{name} must be a list of whole numbers, such as [32, 64], got {value!r}")
-    return per_layer(name, value, len(value), 1)
-
-
-def flags(name: str, value: bool | Sequence[bool], layers: int) -> list[bool]:
-    """One truth a layer from one for all of them or a list of them; raises RequestError as ``per_layer`` does."""
-    given = [value] * layers if isinstance(value, bool) else value
-    if not isinstance(given, Sequence) or not all(isinstance(one, bool) for one in given):
-        raise RequestError(f"model.{name} must be true or false, or a list of these, got {value!r}")
-    return [bool(one) for one in per_layer(name, [int(one) for one in given], layers, 0)]
-
-
-def channel_groups(value: int | str | Sequence[int | str], layers: int) -> list[int]:
-    """One number of groups a layer, 0 for ``separable``; raises RequestError as ``per_layer`` does."""
-    values = [value] * layers if isinstance(value, (int, float, str)) else list(value)
-    for text in values:
-        if isinstance(text, str) and text != "separable":
-            raise RequestError(f"model.groups must be whole numbers of at least 1 or separable, got {text!r}")
-    given = per_layer("groups", [1 if isinstance(v, str) else v for v in values], layers, 1)
-    return [0 if text == "separable" else number for text, number in zip(values, given, strict=True)]
-
-
-def convolution(
-    inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int, index: int
-) -> nn.Module:
-    """Convolution ``index`` of a network, of so many channel groups; depthwise and then 1x1 if ``groups`` is 0.
-
-    Raises:
-        RequestError: the groups do not divide the channels before and after.
-    """
-    if groups == 0:
-        depthwise = nn.Conv2d(inputs, inputs, kernel, stride, padding, groups=inputs, bias=False)
-        return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
-    if inputs % groups or outputs % groups:
-        raise RequestError(
-            f"model.groups={groups} must divide the {inputs} channels before convolution {index} and the {outputs} "
-            "after it; give a list with one for each convolution, such as [1, 2]"
-        )
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
+def dropout_layer(name: str, rate: float) -> nn.Module:
+    """Dropout, or Identity where the rate is 0; raises RequestError if it is no probability below one."""
+    return nn.Dropout(rate) if dropout_rate(name, rate) else nn.Identity()
 
 
 def dropout_rate(name: str, value: float) -> float:
@@ -114,3 +63,67 @@ def fully_connected(
             layers.append(nn.Dropout(rate))
         features = width
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
+
+
+def small_stem(stem: str, image_size: int, weights: str | None) -> bool:
+    """Whether the first layers keep the image's size; ``auto`` does so for small images, but not under given weights.
+
+    Raises:
+        RequestError: ``stem`` is not one of STEMS.
+    """
+    one_of("model.stem", stem, STEMS)
+    return stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE and weights is None)
+
+
+def stem_convolution(in_channels: int, filters: int, kernel: int, stride: int) -> nn.Conv2d:
+    """A first convolution, without bias and padded to keep the side, initialised as torchvision's (He et al. 2015)."""
+    convolution = nn.Conv2d(in_channels, filters, kernel, stride, kernel // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution
+
+
+def output_size(size: int, layer: str, window: int, stride: int, padding: int, image_size: int) -> int:
+    """Side of a layer's output for a square input of side ``size``; raises RequestError where none is left."""
+    padded = size + 2 * padding
+    if padded < window:
+        raise RequestError(
+            f"images of {image_size}x{image_size} are too small for this network: {layer} has a window of "
+            f"{window}x{window} and only {padded}x{padded} reach it; "
+            "use a larger data.image_size, or smaller model.kernels, model.strides or model.pools"
+        )
+    return (padded - window) // stride + 1
+
+
+def per_layer(name: str, value: Any, layers: int, valid: Callable[[Any], bool], expected: str) -> list[Any]:
+    """One value a layer, from one for all of them or a list of them.
+
+    Args:
+        valid, expected: what each value has to be, as a function and in words.
+
+    Raises:
+        RequestError: the list has another length, or a value is not valid.
+    """
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * layers
+    if len(values) != layers:
+        raise RequestError(f"model.{name} has {len(values)} values for {layers} layers; give {layers}, or one for all")
+    for one in values:
+        if not valid(one):
+            raise RequestError(f"model.{name} must be {expected}, got {one!r}")
+    return values
+
+
+def whole_per_layer(name: str, value: int | Sequence[int], layers: int, least: int) -> list[int]:
+    """``per_layer`` of whole numbers of at least ``least``."""
+    return per_layer(name, value, layers, lambda one: is_whole(one, least), f"whole numbers of at least {least}")
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether this is an integer, but no truth value, of at least ``least``."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def widths(name: str, value: Sequence[int]) -> list[int]:
+    """``value`` as a list of a width a layer; raises RequestError if it is none."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise RequestError(f"model.{name} must be a list of whole numbers, such as [32, 64], got {value!r}")
+    return whole_per_layer(name, value, len(value), 1)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from cnnbench.models.layers import fully_connected
 
+__all__ = ["MLP"]
+
 
 class MLP(nn.Module):
     """Fully connected layers over the flattened pixels.

@@ -6,9 +6,11 @@ from torch import nn
 from torchvision.models.mobilenetv2 import MobileNet_V2_Weights
 from torchvision.models.mobilenetv2 import MobileNetV2 as TorchvisionMobileNetV2
 
-from cnnbench.models.layers import dropout_rate
-from cnnbench.models.weights import load_weights, small_stem, stem_convolution
+from cnnbench.models.layers import dropout_rate, small_stem, stem_convolution
+from cnnbench.models.weights import load_weights
 from cnnbench.utils.errors import RequestError
+
+__all__ = ["MobileNetV2"]
 
 # expansion, filters, blocks, stride of the first block (the paper's table 2)
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet, ResNet18_Weights
 
-from cnnbench.models.weights import load_weights, small_stem, stem_convolution
+from cnnbench.models.layers import small_stem, stem_convolution
+from cnnbench.models.weights import load_weights
+
+__all__ = ["ResNet18"]
 
 
 class ResNet18(ResNet):

@@ -7,8 +7,11 @@ from torch import Tensor, nn
 from torchvision.models import shufflenetv2
 from torchvision.models.shufflenetv2 import ShuffleNetV2 as TorchvisionShuffleNetV2
 
-from cnnbench.models.weights import load_weights, small_stem, stem_convolution
+from cnnbench.models.layers import small_stem, stem_convolution
+from cnnbench.models.weights import load_weights
 from cnnbench.utils.errors import RequestError
+
+__all__ = ["ShuffleNetV1", "ShuffleNetV2"]
 
 # width: filters of each stage (the paper's table 5), and torchvision's weights
 WIDTHS = {

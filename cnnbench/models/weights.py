@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,39 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.models.fine_tune import classifier_of
-from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.torch_files import DamagedFileError, UnsafeFileError, read_torch_file
 
 log = logging.getLogger(__name__)
-_load = ContextVar("load", default=True)
-STEMS = ("auto", "small", "imagenet")
-SMALL = 64  # pixels; up to here an ImageNet stem, which divides the side by four, leaves too little
-
-
-def small_stem(stem: str, image_size: int, weights: str | None) -> bool:
-    """Whether the first layers keep the image's size; ``auto`` does so for small images, but not under given weights.
-
-    Raises:
-        RequestError: ``stem`` is not one of STEMS.
-    """
-    one_of("model.stem", stem, STEMS)
-    return stem == "small" or (stem == "auto" and image_size <= SMALL and weights is None)
-
-
-def stem_convolution(in_channels: int, filters: int, kernel: int, stride: int) -> nn.Conv2d:
-    """A first convolution, without bias and padded to keep the side, initialised as torchvision's (He et al. 2015)."""
-    made = nn.Conv2d(in_channels, filters, kernel, stride, kernel // 2, bias=False)
-    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
-    return made
+_skip_loading = ContextVar("skip_loading", default=False)
 
 
 @contextmanager
-def without_loading() -> Iterator[None]:
+def skip_weight_loading() -> Iterator[None]:
     """Networks built within are laid out as their ``weights`` say and keep random ones: those of a checkpoint follow."""
-    token = _load.set(False)
+    token = _skip_loading.set(True)
     try:
         yield
     finally:
-        _load.reset(token)
+        _skip_loading.reset(token)
 
 
 def load_weights(network: nn.Module, source: str, key: str, published: Any = None) -> None:
@@ -65,7 +44,7 @@ def load_weights(network: nn.Module, source: str, key: str, published: Any = Non
     Raises:
         RequestError: the file is not there, holds something else than weights, or weights of another network.
     """
-    if not _load.get():
+    if _skip_loading.get():
         return
     with torch.device("cpu"):
         imagenet = source == "imagenet" and published is not None
@@ -76,20 +55,21 @@ def load_weights(network: nn.Module, source: str, key: str, published: Any = Non
     if first in state and own[first].shape[1] == 1 and state[first].ndim == 4 and state[first].shape[1] == 3:
         state[first] = state[first].sum(1, keepdim=True)
     left_out = _other_classes(network, own, state)
-    wrong = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    text = f"{key}={source} does not fit {type(network).__name__}: "
-    if wrong:
-        raise RequestError(text + f"it has no {wrong[0]}" + _more(wrong))
-    if wrong := [name for name in state if name not in own]:
-        raise RequestError(text + f"the network has no {wrong[0]}" + _more(wrong))
-    if wrong := [name for name in state if name not in left_out and state[name].shape != own[name].shape]:
-        shapes = ["x".join(map(str, tensors[wrong[0]].shape)) or "one number" for tensors in (state, own)]
-        raise RequestError(text + f"{wrong[0]} is {shapes[0]} there and {shapes[1]} here" + _more(wrong))
+    problems = [f"it has no {name}" for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    problems += [f"the network has no {name}" for name in state if name not in own]
+    problems += [
+        f"{name} is {_shape(value)} there and {_shape(own[name])} here"
+        for name, value in state.items()
+        if name in own and name not in left_out and value.shape != own[name].shape
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise RequestError(f"{key}={source} does not fit {type(network).__name__}: {problems[0]}{more}")
     if any(parameter.is_meta for parameter in network.parameters()):
         return
     network.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
-    told = f"; {', '.join(left_out)} left as they are, for the classes differ" if left_out else ""
-    log.info("%s", f"started from {source}: {len(state) - len(left_out)} of {len(own)} tensors{told}")
+    kept = f"; {', '.join(left_out)} left as they are, for the classes differ" if left_out else ""
+    log.info("started from %s: %d of %d tensors%s", source, len(state) - len(left_out), len(own), kept)
 
 
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
@@ -103,18 +83,12 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise RequestError(f"{key}={path} is not a file")
     try:
-        if zipfile.is_zipfile(path):  # torch.load does not look at the checksums of its parts
-            with zipfile.ZipFile(path) as parts:
-                if (wrong := parts.testzip()) is not None:
-                    raise ValueError(f"{wrong} in it has changed")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch warns of, it fails at, and that is told below
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        loaded = read_torch_file(path)
+    except UnsafeFileError as error:
         raise RequestError(
             f"{key}={path} is no file of weights alone: it holds other objects, or is damaged"
         ) from error
-    except Exception as error:  # whatever a damaged file makes torch say
+    except (DamagedFileError, OSError, MemoryError) as error:
         raise RequestError(f"{key}={path} is damaged or no file of weights ({type(error).__name__})") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not state or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):
@@ -146,5 +120,5 @@ def _other_classes(network: nn.Module, own: Mapping[str, Tensor], state: Mapping
     return names if pairs and all(a[1:] == b[1:] for a, b in pairs) and any(a != b for a, b in pairs) else []
 
 
-def _more(names: list[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one number"

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnnbench.models.convnet import shrink
-from cnnbench.models.layers import dropout_rate, per_layer, widths
+from cnnbench.models.layers import dropout_layer, output_size, whole_per_layer, widths
 from cnnbench.utils.errors import RequestError
+
+__all__ = ["BinaryConv2d", "XnorNet"]
 
 
 def plus_or_minus(values: Tensor) -> Tensor:
@@ -104,27 +105,23 @@ class XnorNet(nn.Module):
         depth = len(filters)
         if depth < 2:
             raise RequestError(f"model.filters needs two convolutions, for the first is not binary; got {depth}")
-        sizes = (
-            filters,
-            per_layer("kernels", kernels, depth, 1),
-            per_layer("paddings", paddings, depth, 0),
-            per_layer("pools", pools, depth, 0),
-        )
+        kernels = whole_per_layer("kernels", kernels, depth, 1)
+        paddings = whole_per_layer("paddings", paddings, depth, 0)
+        pools = whole_per_layer("pools", pools, depth, 0)
         layers: list[nn.Module] = []
         channels, size = in_channels, image_size
-        for index, (width, kernel, padding, pool) in enumerate(zip(*sizes, strict=True), start=1):
-            size = shrink(size, f"convolution {index}", kernel, 1, padding, image_size)
+        for index, (width, kernel, padding, pool) in enumerate(zip(filters, kernels, paddings, pools, strict=True), 1):
+            size = output_size(size, f"convolution {index}", kernel, 1, padding, image_size)
             if index > 1:
                 layers.append(nn.BatchNorm2d(channels))
             kind = nn.Conv2d if index == 1 else BinaryConv2d
             layers.append(kind(channels, width, kernel, padding=padding, bias=False))
             if pool > 1:
-                size = shrink(size, f"pooling {index}", pool, pool, 0, image_size)
+                size = output_size(size, f"pooling {index}", pool, pool, 0, image_size)
                 layers.append(nn.MaxPool2d(pool))
             channels = width
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        rate = dropout_rate("dropout", dropout)
-        self.dropout = nn.Dropout(rate) if rate else nn.Identity()
+        self.dropout = dropout_layer("dropout", dropout)
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -247,8 +247,9 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     Raises:
         KeyboardInterrupt: the sweep was interrupted, so that whoever sweeps more than once, as reproduce does, stops.
     """
-    from cnnbench.analysis import leaderboard
+    from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
+    from cnnbench.analysis.report.text import leaderboard_text
     from cnnbench.analysis.runs import collect, read_run
 
     try:
@@ -256,7 +257,7 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     except RequestError:  # stopped before the first began
         found = []
     else:
-        print_result(f"\n{leaderboard.to_text(leaderboard.build(found))}\n")
+        print_result(f"\n{leaderboard_text(build(found))}\n")
     if interrupted:
         print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         raise KeyboardInterrupt

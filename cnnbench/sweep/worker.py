@@ -22,7 +22,7 @@ from cnnbench.config.compose import resolved
 from cnnbench.sweep.process import own_session
 from cnnbench.sweep.run_summary import beginning, ending
 from cnnbench.utils.console import print_info, print_result
-from cnnbench.utils.environment import available_cores
+from cnnbench.utils.environment import available_cores, is_one_of_several_ranks
 from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import LockedError
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
@@ -132,9 +132,9 @@ def needs_process(options: Mapping[str, Any]) -> bool:
 
 
 def is_isolated(options: Mapping[str, Any]) -> bool:
-    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, and unless torchrun has started every
-    rank of them, this process being one."""
-    return options["isolate"] and "TORCHELASTIC_RUN_ID" not in os.environ
+    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, and unless torchrun or srun has
+    started every rank of them, this process being one."""
+    return options["isolate"] and not is_one_of_several_ranks()
 
 
 def work(job: Job, environ: dict[str, str], output: Path | None) -> None:

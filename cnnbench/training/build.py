@@ -8,13 +8,13 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.utils import instantiate
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from torch import nn
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.profile import flops_per_image, size_in_bits
 from cnnbench.models.weights import load_weights
-from cnnbench.training.distributed import DataParallel, Place
+from cnnbench.training.distributed import FixedOrderDDP
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.quirks import Quirks
 from cnnbench.utils.errors import RequestError
@@ -95,13 +95,14 @@ def count_devices(config: Config) -> int:
         options = dict.fromkeys(
             ("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary"), False
         )
-        return pl.Trainer(accelerator=accelerator, devices=AUTO, **options).num_devices  # type: ignore[arg-type]
+        trainer = pl.Trainer(accelerator=accelerator, devices=AUTO, plugins=[LightningEnvironment()], **options)  # type: ignore[arg-type]
+        return trainer.num_devices
     return len(devices) if isinstance(devices, list) else int(devices)
 
 
-def count_machines(config: Config) -> int:
-    """How many machines the run is asked to take, each with as many devices."""
-    return int(config["trainer"].get("num_nodes", 1))
+def count_ranks(config: Config) -> int:
+    """How many devices the run is asked to take, over all machines."""
+    return count_devices(config) * int(config["trainer"].get("num_nodes", 1))
 
 
 def build_trainer(
@@ -109,24 +110,24 @@ def build_trainer(
     folder: Path,
     callbacks: list[pl.Callback],
     resumed: int | None = None,
-    place: Place = Place(),  # noqa: B008 it is frozen
+    environment: ClusterEnvironment | None = None,
 ) -> pl.Trainer:
     """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
 
     Args:
         resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
-        place: of this process in the run.
+        environment: of the ranks of a run on several devices, which are there already.
     """
     options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
-    if place.world > 1:
-        processes: dict[str, Any] = {"strategy": DataParallel(place)}
+    if environment is not None:
+        processes: dict[str, Any] = {"strategy": FixedOrderDDP(environment, config["seed"])}
     else:  # one process, whatever cluster it may run on
         processes = {"strategy": AUTO, "plugins": [LightningEnvironment()]}
-    trainer: pl.Trainer = instantiate(
+    return instantiate(
         options,
         **processes,
         callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
@@ -138,10 +139,6 @@ def build_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    # Signals are for cnnbench.utils.signals. Lightning's handler of SIGTERM would end a run without saying by what, and on
-    # several devices broadcast in the middle of whatever it interrupts
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    return trainer
 
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:

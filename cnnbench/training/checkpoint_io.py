@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import pickle
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,19 +11,19 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from cnnbench.utils.memory import is_out_of_memory
+from cnnbench.utils.torch_files import DamagedFileError, is_torch_zip, read_torch_file
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames, so that a kill leaves the old file or the new one, never a part.
 
     What ``last.ckpt`` was is kept as ``previous.ckpt``.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Replace ``path``; torch's file has a CRC of every part of it, which ``read`` checks.
+        """Replace ``path``.
 
         Raises:
             OSError: there is no room, or no right, to write it; what was there is as it was.
@@ -46,8 +43,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def link(source: Path, target: Path) -> None:
-    """Let ``target`` be what ``source`` is now; where the file system has links no byte is copied, and a later
-    ``source`` is another file."""
+    """Let ``target`` be what ``source`` is now: a hard link, or a copy where the file system has none."""
     temporary = target.with_suffix(".link")
     temporary.unlink(missing_ok=True)
     try:
@@ -58,36 +54,10 @@ def link(source: Path, target: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A checkpoint, on the CPU, without executing code.
-
-    Raises:
-        ValueError: the file is damaged; the message says how.
-        OSError, MemoryError: it cannot be read now, which says nothing of the file.
-        RuntimeError: it is whole, but holds what cannot be loaded without executing code.
-    """
-    try:
-        with path.open("rb") as file:
-            if file.read(2) != b"PK":  # zipfile looks for its end only, torch at its start too
-                raise ValueError("it does not begin as one")
-        with zipfile.ZipFile(path) as parts:
-            if (wrong := parts.testzip()) is not None:
-                raise ValueError(f"{wrong} in it has changed")
-    except MemoryError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a wrong offset in it gives
-            raise
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RuntimeError(f"{path} holds what is not loaded, for that could execute code: {error}") from error
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # whatever else torch makes of it
-        if is_out_of_memory(error):
-            raise MemoryError(f"no room in memory to read {path}") from error
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+    """A checkpoint of ours, which has checksums, on the CPU; raises what ``read_torch_file`` does."""
+    if not is_torch_zip(path):
+        raise DamagedFileError(f"{path} is damaged (it does not begin as a checkpoint)")
+    return read_torch_file(path)
 
 
 def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
@@ -106,7 +76,7 @@ def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, A
             found = path, read(path)
         except FileNotFoundError:
             continue
-        except ValueError as error:
+        except DamagedFileError as error:
             tell(f"{error}; kept as {_set_aside(path).name}")
             continue
         if path.name == PREVIOUS:

@@ -14,32 +14,32 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cnnbench.training.optimizers import SwitchOptimizer, parts
+from cnnbench.training.optimizers import SwitchOptimizer, inner_optimizers
 
 WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def reason_not_capturable(
-    optimizer: Optimizer, scheduler: Any, device: torch.device, bare: bool, accumulate: int
+    optimizer: Optimizer, scheduler: Any, device: torch.device, *, plain: bool, accumulate: int
 ) -> str | None:
     """Why this run's steps cannot be captured, in words; None where they can.
 
     Args:
-        bare: whether nothing (gradient scaler, other processes) stands between the loss and the weights.
+        plain: whether neither a gradient scaler nor other ranks take part in a step.
         accumulate: batches to an optimizer step.
     """
     if device.type != "cuda":
         return "CUDA graphs need a GPU"
-    if not bare:
+    if not plain:
         return "a gradient scaler or several devices take part in each step"
     if accumulate > 1:
         return "gradients are accumulated over several batches"
     if getattr(scheduler, "cycle_momentum", False):
         return "the schedule changes the momentum, which a captured step keeps"
-    for part in parts(optimizer):
-        if any("capturable" not in group and not group.get("fused") for group in part.param_groups):
-            return f"{type(part).__name__} cannot be captured"
+    for inner in inner_optimizers(optimizer):
+        if any("capturable" not in group and not group.get("fused") for group in inner.param_groups):
+            return f"{type(inner).__name__} cannot be captured"
     return None
 
 
@@ -48,54 +48,48 @@ def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
 
     Call it before the schedule is made, for that remembers the learning rates as it finds them.
     """
-    for group in (group for part in parts(optimizer) for group in part.param_groups):
+    for group in (group for inner in inner_optimizers(optimizer) for group in inner.param_groups):
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:
             group["capturable"] = True
 
 
 class CapturedStep:
-    """Calls a training step, one by one at first and by replaying its recording after that.
+    """Calls a training step, one by one at first and by replaying its graph after that.
 
     Args:
         step: trains on a batch and returns (loss, logits); it must leave no gradients behind.
-        optimizer: that it uses. A Switch is told of replayed steps, and recorded anew with its second part.
+        optimizer: that it uses. A SwitchOptimizer counts replayed steps too, and is captured anew when it switches.
     """
 
     def __init__(self, step: Step, optimizer: Optimizer | None = None) -> None:
         self.step = step
         self.switch = optimizer if isinstance(optimizer, SwitchOptimizer) else None
-        self.forget()
         self.inputs: tuple[Tensor, Tensor]
         self.outputs: tuple[Tensor, Tensor]
+        self.reset()
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on a batch; the returned (loss, logits) are overwritten by the next call."""
-        if self.switch is not None and self.switch.switched != self.switched:
-            self.forget()
-        if self.graph is None:
-            self.calls += 1
-            if self.calls <= WARM_UP:
-                return self._beside(images, labels)
-            self._capture(images, labels)
-        elif images.shape != self.inputs[0].shape:
-            return self.step(images, labels)
-        for held, given in zip(self.inputs, (images, labels), strict=True):
-            held.copy_(given, non_blocking=True)
-        assert self.graph is not None
-        self.graph.replay()
-        if self.switch is not None:
-            self.switch.count_step()
-        return self.outputs
-
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Start over with steps one by one: what a step does has changed."""
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.switched = self.switch is not None and self.switch.switched
 
-    def _beside(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on a stream of its own, as a capture's warm-up must be."""
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Train on a batch; the returned (loss, logits) are overwritten by the next call."""
+        if self.switch is not None and self.switch.switched != self.switched:
+            self.reset()
+        if self.graph is None:
+            self.calls += 1
+            if self.calls <= WARM_UP:
+                return self._warm_up(images, labels)
+            self._capture(images, labels)
+        elif images.shape != self.inputs[0].shape:
+            return self.step(images, labels)
+        return self._replay(images, labels)
+
+    def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on a stream of its own, as torch asks for before a capture."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -112,3 +106,12 @@ class CapturedStep:
             self.outputs = self.step(*self.inputs)
         torch.clear_autocast_cache()
         self.graph = graph
+
+    def _replay(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        for static, given in zip(self.inputs, (images, labels), strict=True):
+            static.copy_(given, non_blocking=True)
+        assert self.graph is not None
+        self.graph.replay()
+        if self.switch is not None:
+            self.switch.count_step()
+        return self.outputs

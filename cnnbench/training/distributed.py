@@ -1,113 +1,242 @@
-"""One run on several devices, of one machine or more: a process each, which trains on its share of every batch.
+"""One run on several devices: a process (rank) for each, of one machine or more, which trains on its share of a batch.
 
-All processes hold the same weights. Each computes the gradients of its rows of the batch, weighted so that their sum is
-the gradient of the mean loss over the whole batch; they sum them, and all take the same step. The sum is taken once an
-optimizer step and always over the same layout, so that a run that goes on has the same bits as one that was not stopped.
+On one machine ``launch_ranks`` starts the ranks; on several, torchrun or srun starts this program once a rank
+(``external_launch``). All ranks hold the same weights. Each computes the gradients of its rows of the batch, weighted so
+that their sum is the gradient of the mean loss over the whole batch; they sum them, and all take the same step. The sum
+is taken once an optimizer step and always over the same layout, so that a resumed run has the same bits as one that was
+not stopped.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from cnnbench.training.metrics import EpochMeter
+from cnnbench.utils.environment import is_one_of_several_ranks
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.signals import block_signals, handle_stop_signals, restore_stop_signals, stop_requested
+
+LOCALHOST = "127.0.0.1"
+POLL = 0.1  # seconds between two looks at the ranks
+LOST_RANK_DELAY = 3.0  # seconds for which a rank that has lost another one leaves its launcher to see that one first
+PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked from imports
 
 
-def _nothing() -> None:
-    pass
+# Who is this process?
 
 
-@dataclass(frozen=True)
-class Place:
-    """One process of a run.
+def external_launch() -> ClusterEnvironment | None:
+    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone.
+
+    Raises:
+        RequestError: Lightning cannot read the ranks from how srun was started.
+    """
+    if not is_one_of_several_ranks():
+        return None
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    try:
+        return SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
+    except RuntimeError as error:
+        raise RequestError(str(error)) from error
+
+
+@cache
+def _store() -> dist.Store:
+    """The key-value store that torchrun keeps for its ranks, or that rank 0 opens for those of srun."""
+    environment = external_launch()
+    assert environment is not None
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    store, _, _ = next(dist.rendezvous("env://", environment.global_rank(), environment.world_size()))
+    return dist.PrefixStore("cnnbench", store)
+
+
+_numbers = itertools.count()
+
+
+def broadcast_json(value: Any) -> Any:
+    """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end.
+
+    It goes through the store and not through the process group, which Lightning opens for the first run.
+    """
+    environment = external_launch()
+    assert environment is not None
+    key = str(next(_numbers))
+    if environment.global_rank() == 0:
+        _store().set(key, json.dumps(value))
+        return value
+    while not _store().check([key]):
+        time.sleep(POLL)
+    return json.loads(_store().get(key))
+
+
+# The ranks of one machine
+
+
+class RankFailed(RuntimeError):
+    """A rank has failed; ``error`` is the record's (type, message, traceback)."""
+
+    def __init__(self, failure: ProcessFailure, world_size: int) -> None:
+        raised = failure.error_file_data["message"]
+        if isinstance(raised, dict):
+            kind, _, message = raised["message"].partition(": ")
+            trace = raised["extraInfo"]["py_callstack"]
+        else:
+            kind, message, trace = "ProcessEnded", exit_reason(failure.exitcode), ""
+        text = f"rank {failure.local_rank} of {world_size}: {message}"
+        self.error = {"type": kind, "message": text, "traceback": trace}
+        super().__init__(text)
+
+
+def exit_reason(code: int) -> str:
+    """What a process's exit code says of its end, in words."""
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL (often: the system had run out of memory)"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"the process ended itself with status {code}"
+
+
+def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
+    """Call ``function(*arguments)`` in so many new processes of this machine, which Lightning takes for torchrun's, and
+    wait until all have returned. A stop that this process is asked for is handed on to them.
 
     Args:
-        rank: its number; the first, 0, is the one that was asked to train, and the only one that writes files.
-        world: how many there are.
-        store: where they meet; None where there is one alone.
-        meet: waits until all are at the store, and raises where one has failed before.
-        devices: processes on each machine; the first so many are those of the first.
+        function, arguments: picklable.
+
+    Raises:
+        RankFailed: one raised or was killed; the others have been ended.
+    """
+    store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
+    environ = {
+        **os.environ,
+        "MASTER_ADDR": LOCALHOST, "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RUN_ID": "cnnbench", "TORCHELASTIC_RESTART_COUNT": "0",
+        "WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size), "GROUP_RANK": "0",
+    }  # fmt: skip
+    ranks = range(world_size)
+    environs = {rank: {**environ, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks}
+    with tempfile.TemporaryDirectory(prefix="cnnbench_ranks_") as logs, ThreadPoolExecutor(1) as pool:
+        # a thread, for in the main one torch would put its signal handlers in place of ours
+        processes = pool.submit(_start, dict.fromkeys(ranks, (function, *arguments)), environs, logs).result()
+        try:
+            result, told = None, False
+            while (result := processes.wait(POLL, POLL)) is None:
+                if not told and (by := stop_requested()) is not None:
+                    told = True
+                    for pid in processes.pids().values():
+                        os.kill(pid, getattr(signal, by, signal.SIGTERM))
+        finally:
+            processes.close()
+        if result.is_failed():
+            raise RankFailed(next(iter(result.failures.values())), world_size)
+
+
+def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], logs: str) -> PContext:
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    if method == "forkserver":
+        multiprocessing.get_context(method).set_forkserver_preload(PRELOAD)
+        resource_tracker.ensure_running()  # else the server's start does that, and lets signals through
+        block_signals()  # of this thread, and so of the server and of the ranks until they handle them
+    return start_processes("rank", _rank_main, arguments, environs, DefaultLogsSpecs(logs), start_method=method)
+
+
+def _rank_main(function: Callable[..., None], *arguments: Any) -> None:
+    with handle_stop_signals(patient=True):
+        threading.Thread(target=_end_with_launcher, daemon=True).start()
+        if os.environ["RANK"] != "0":
+            mute()
+        function(*arguments)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _end_with_launcher() -> None:
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+    launcher.join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mute() -> None:
+    """Print nothing in this process, for rank 0 prints the same."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def has_lost_a_rank(error: BaseException) -> bool:
+    """Whether a collective has failed, as it does where another rank has ended. A launcher names the first that ends, so
+    this one then stays a little."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not frames[-1].filename.startswith(str(Path(dist.__file__).parent)):
+        return False
+    until = time.monotonic() + LOST_RANK_DELAY
+    while time.monotonic() < until and stop_requested() is None:
+        time.sleep(POLL)
+    return True
+
+
+# What they do together
+
+
+class FixedOrderDDP(DDPStrategy):
+    """Lightning's ``ddp`` with ``sum_gradients`` instead of DistributedDataParallel, whose buckets, and so the order of
+    whose sums, depend on the steps that a process has done.
+
+    Args:
+        environment: says which rank this is; the ranks are there already.
+        seed: of the run; each rank draws random numbers of its own, for dropout.
     """
 
-    rank: int = 0
-    world: int = 1
-    store: dist.Store | None = None
-    meet: Callable[[], None] = _nothing
-    devices: int = 1
+    def __init__(self, environment: ClusterEnvironment, seed: int = 0) -> None:
+        super().__init__(cluster_environment=environment)
+        self.seed, self.threads = seed, torch.get_num_threads()
 
-    def seed(self, seed: int) -> None:
-        """Give each process random numbers of its own, for dropout; the first goes on with those that it has."""
-        if self.rank:
-            state = np.random.SeedSequence([seed, self.rank]).generate_state(1, np.uint64)[0]
-            torch.manual_seed(int(state) % 2**63)
-
-
-class _Processes(LightningEnvironment):
-    """Tells Lightning that the processes are there, and which of them this one is."""
-
-    def __init__(self, place: Place) -> None:
-        super().__init__()
-        self.place = place
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    def local_rank(self) -> int:
-        return self.place.rank % self.place.devices
-
-    def node_rank(self) -> int:
-        return self.place.rank // self.place.devices
-
-
-class DataParallel(DDPStrategy):
-    """Lightning's ``ddp`` for processes that are there already, without DistributedDataParallel: ``sum_gradients`` is
-    what it would do, at another time (see above)."""
-
-    def __init__(self, place: Place) -> None:
-        super().__init__(cluster_environment=_Processes(place))
-        self.place = place
-
-    def _configure_launcher(self) -> None:
-        pass
-
-    def setup_distributed(self) -> None:
-        self.set_world_ranks()
-        self._process_group_backend = self._get_process_group_backend()
-        if dist.is_initialized():  # by fit, when it comes to test
-            return
-        self.place.meet()
-        dist.init_process_group(
-            self._process_group_backend,
-            store=self.place.store,
-            rank=self.place.rank,
-            world_size=self.place.world,
-            timeout=self._timeout,
-            device_id=self.root_device if self.root_device.type == "cuda" else None,
-        )
+    def setup_environment(self) -> None:
+        super().setup_environment()
+        torch.set_num_threads(self.threads)  # Lightning's launcher has set a number of its own
+        state = np.random.SeedSequence([self.seed, self.global_rank]).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(state) % 2**63)
 
     def configure_ddp(self) -> None:
         assert self.model is not None
-        broadcast([*self.model.parameters(), *self.model.buffers()])
+        broadcast_tensors([*self.model.parameters(), *self.model.buffers()])
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        restore_stop_signals()  # Lightning's handler of SIGTERM, new before this, would broadcast at any moment
+        super().barrier(*args, **kwargs)
 
 
-def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Overwrite these tensors with those of the first process."""
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
+    """Overwrite these tensors with those of rank 0."""
     with torch.no_grad():
         for tensor in tensors:
             dist.broadcast(tensor.detach(), 0)
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace the gradients, which the same parameters have in every process, by their sum over the processes."""
+    """Replace the gradients, which the same parameters have in every rank, by their sum over the ranks."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
@@ -116,82 +245,9 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all processes by rank; ``[value]`` where there is one alone."""
+    """The values of all ranks; ``[value]`` where there is one alone."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
-
-
-class SharedMeter(EpochMeter):
-    """The meter of one process of several: it keeps what this one has seen at its places in the epoch, and what it
-    tells, which all have to ask for together, is of the whole epoch.
-
-    Args:
-        batch_size: images in a batch, over all processes.
-        rank, world: as in ``Place``.
-        count, num_classes, device, recall_batch: as in ``EpochMeter``; ``count`` is over all processes.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        num_classes: int,
-        device: torch.device,
-        recall_batch: int | None,
-        *,
-        batch_size: int,
-        rank: int,
-        world: int,
-    ) -> None:
-        super().__init__(count, num_classes, device, recall_batch)
-        self.predictions.zero_()
-        self.targets.zero_()
-        self.batch_size, self.rank, self.world = batch_size, rank, world
-
-    def _coming(self) -> tuple[int, int]:
-        """Images of the batch that comes: of this process, and of all."""
-        whole = min(self.batch_size, len(self.targets) - self.seen)
-        return len(range(self.rank, whole, self.world)), whole
-
-    @property
-    def share(self) -> float:
-        """What part of the batch that comes is this process's."""
-        mine, whole = self._coming()
-        return mine / whole
-
-    def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Add this process's rows of a batch."""
-        mine, whole = self._coming()
-        places = slice(self.seen + self.rank, self.seen + whole, self.world)
-        self.predictions[places] = logits[:mine].argmax(dim=1)
-        self.targets[places] = targets[:mine]
-        if mine:
-            self.loss_sum.add_(loss, alpha=mine)
-        self.seen += whole
-
-    def whole(self) -> tuple[Tensor, Tensor]:
-        seen = torch.stack([self.predictions[: self.seen], self.targets[: self.seen]])
-        dist.all_reduce(seen)
-        return seen[0], seen[1]
-
-    def loss(self) -> float:
-        total = self.loss_sum.clone()
-        dist.all_reduce(total)
-        return (total / max(self.seen, 1)).item()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What all have seen, and the sums of the losses by rank, for a sum of other parts has other bits."""
-        predictions, targets = self.whole()
-        sums = torch.zeros(self.world, dtype=torch.float64, device=self.loss_sum.device)
-        sums[self.rank] = self.loss_sum
-        dist.all_reduce(sums)
-        return {"predictions": predictions.cpu(), "targets": targets.cpu(), "loss_sum": sums.cpu()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where the meters of as many processes stood."""
-        super().load_state_dict({**state, "loss_sum": state["loss_sum"][self.rank]})
-        if self.rank:  # the first has them all
-            self.predictions.zero_()
-            self.targets.zero_()

@@ -6,23 +6,26 @@ the slope is in log(lr), and groups keep their proportions.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cnnbench.data import ImageDataModule
 from cnnbench.training.build import AUTO, build_classifier, build_data, build_network
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.optimizers import build_optimizer, parameter_groups, parts
+from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
 from cnnbench.utils.errors import RequestError
 
 SMOOTHING = 0.9  # of the exponential moving average of the loss
 EXPLODED = 4.0  # the test ends where the smoothed loss is so many times its lowest
-LEAST = 10  # points that it takes for a suggestion
+MIN_POINTS = 10  # that it takes for a suggestion
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,14 @@ class RangeTest:
     @property
     def lowest(self) -> float:
         """The learning rate where the smoothed loss was lowest."""
-        return self.lrs[min(range(len(self.lrs)), key=lambda i: self.smoothed[i])]
+        return self.lrs[int(np.argmin(self.smoothed))]
 
     @property
     def steepest(self) -> float:
         """The learning rate before the lowest loss where it fell fastest in log(lr)."""
-        end = max(self.lrs.index(self.lowest), 2)
-        logs = [math.log(lr) for lr in self.lrs]
-        slopes = {
-            i: (self.smoothed[i + 1] - self.smoothed[i - 1]) / (logs[i + 1] - logs[i - 1])
-            for i in range(1, min(end, len(self.lrs) - 1))
-        }
-        return self.lrs[min(slopes, key=lambda i: slopes[i])]
+        slopes = np.gradient(self.smoothed, np.log(self.lrs))
+        end = min(max(self.lrs.index(self.lowest), 2), len(self.lrs) - 1)
+        return self.lrs[1 + int(np.argmin(slopes[1:end]))]
 
     @property
     def suggestion(self) -> float:
@@ -78,8 +77,8 @@ def settle_lr(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | 
     if config["optimizer"].get("lr") != AUTO:
         return config, None
     found = range_test(config)
-    told = {"lr": found.suggestion, "lowest": found.lowest, "steepest": found.steepest, "reason": found.reason}
-    return {**config, "optimizer": {**config["optimizer"], "lr": found.suggestion}}, told
+    result = {"lr": found.suggestion, "lowest": found.lowest, "steepest": found.steepest, "reason": found.reason}
+    return {**config, "optimizer": {**config["optimizer"], "lr": found.suggestion}}, result
 
 
 def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
@@ -96,8 +95,8 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     """
     if not 0 < low < high:
         raise RequestError(f"the learning rates must rise from above 0, got {low:g} to {high:g}")
-    if steps < LEAST:
-        raise RequestError(f"it takes at least {LEAST} steps, got {steps}")
+    if steps < MIN_POINTS:
+        raise RequestError(f"it takes at least {MIN_POINTS} steps, got {steps}")
     import lightning.pytorch as pl
 
     pl.seed_everything(config["seed"], verbose=False)
@@ -105,7 +104,7 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     device = _device(config)
     classifier = build_classifier(config, build_network(config, data), data).to(device)
     groups = parameter_groups(classifier.network, classifier.decay_norm_and_bias, classifier.backbone_lr_factor)
-    optimizer = parts(build_optimizer(classifier.make_optimizer, groups, steps))[0]  # of a switch: the one that begins
+    optimizer = inner_optimizers(build_optimizer(classifier.make_optimizer, groups, steps))[0]  # the one that begins
     base = float(optimizer.param_groups[0]["lr"])
     shares = [float(group["lr"]) / base for group in optimizer.param_groups]
     classifier.train()
@@ -113,23 +112,47 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     losses: list[float] = []
     smoothed: list[float] = []
     average, exploded = 0.0, False
-    batches = _endless(data)
-    for step in range(steps):
-        lr = low * (high / low) ** (step / (steps - 1))
+    for lr, (images, labels) in zip(np.geomspace(low, high, steps).tolist(), _endless_batches(data), strict=False):
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = lr * share
-        loss = _step(classifier, optimizer, *(tensor.to(device) for tensor in next(batches)))
+        loss = _step(classifier, optimizer, images.to(device), labels.to(device))
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        corrected = average / (1 - SMOOTHING ** (step + 1))
-        if not math.isfinite(loss) or (step >= LEAST and corrected > EXPLODED * min(smoothed)):
+        corrected = average / (1 - SMOOTHING ** (len(lrs) + 1))
+        if not math.isfinite(loss) or (len(lrs) >= MIN_POINTS and corrected > EXPLODED * min(smoothed)):
             exploded = True
             break
         lrs.append(lr)
         losses.append(loss)
         smoothed.append(corrected)
-    if len(lrs) < LEAST:
+    if len(lrs) < MIN_POINTS:
         raise RequestError(f"the loss exploded at {lr:.1e} after {len(lrs)} steps; begin lower than {low:.1e}")
     return RangeTest(lrs, losses, smoothed, exploded)
+
+
+def plot(found: RangeTest, path: Path) -> None:
+    """Draw the learning rate, on a log axis, against the loss.
+
+    Raises:
+        RequestError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(found.lrs, found.losses, color="#56B4E9", alpha=0.5, linewidth=1, label="loss of the batch")
+    axes.plot(found.lrs, found.smoothed, color="#0072B2", linewidth=2, label="smoothed")
+    marks = {"falls fastest": "#009E73", "lowest": "#D55E00", "suggested": "black"}
+    for (name, colour), lr in zip(marks.items(), (found.steepest, found.lowest, found.suggestion), strict=True):
+        axes.axvline(lr, color=colour, linestyle="--", linewidth=1, label=f"{name}: {lr:.1e}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
+    axes.set_ylim(0.9 * min(found.smoothed), 1.5 * max(found.smoothed[:3]))
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"--plot {path} cannot be written ({error})") from error
 
 
 def _step(classifier: ImageClassifier, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
@@ -142,15 +165,14 @@ def _step(classifier: ImageClassifier, optimizer: torch.optim.Optimizer, images:
     return loss.item()
 
 
-def _endless(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless_batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
     """Training batches as training has them, epoch after epoch, without incomplete ones."""
     loader = data.train_dataloader()
-    for epoch in range(10**9):
+    for epoch in itertools.count():
         loader.set_epoch(epoch)
-        for chunk in loader:
-            for images, labels in chunk:
-                if len(images) == data.batch_size or data.count("train") < data.batch_size:
-                    yield images, labels
+        for images, labels in itertools.chain.from_iterable(loader):
+            if len(images) == data.batch_size or data.count("train") < data.batch_size:
+                yield images, labels
 
 
 def _device(config: dict[str, Any]) -> torch.device:

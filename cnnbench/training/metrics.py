@@ -8,6 +8,7 @@ has no recall: NaN per class, and left out of the average, which is then scikit-
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -74,58 +75,102 @@ def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_s
 class EpochMeter:
     """Keeps an epoch's class predictions and losses where they were made, and turns them into metrics at its end.
 
-    Nothing here waits for the device: ``update`` writes into tensors that were allocated for the whole epoch.
+    Nothing here waits for the device: ``update`` writes into tensors that were allocated for the whole epoch. Of several
+    ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to ask for it.
 
     Args:
-        count: images in the epoch.
+        count: images in the epoch, over all ranks.
         num_classes: columns of the logits.
         device: where the logits are.
         recall_batch: also compute ``batch_recall`` over batches of this size.
+        batch_size: images in a batch, over all ranks; only several need it.
+        rank, world_size: this rank, and how many there are.
     """
 
-    def __init__(self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        num_classes: int,
+        device: torch.device,
+        recall_batch: int | None = None,
+        batch_size: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         self.num_classes, self.recall_batch = num_classes, recall_batch
-        self.predictions = torch.empty(count, dtype=torch.int64, device=device)
-        self.targets = torch.empty(count, dtype=torch.int64, device=device)
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.predictions = torch.zeros(count, dtype=torch.int64, device=device)
+        self.targets = torch.zeros(count, dtype=torch.int64, device=device)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of this rank
         self.seen = 0
 
+    def _next_batch(self) -> tuple[int, int]:
+        """Images of the next batch of several ranks: of this one, and of all."""
+        images = min(self.batch_size, len(self.targets) - self.seen)
+        return len(range(self.rank, images, self.world_size)), images
+
+    @property
+    def share(self) -> float:
+        """What part of the next batch is this rank's; 0 where it gets an image only to take part."""
+        own, images = self._next_batch()
+        return own / images
+
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Add a batch: logits (N, num_classes), targets (N,), and the mean loss over them (scalar)."""
-        count = len(targets)
-        torch.argmax(logits, dim=1, out=self.predictions[self.seen : self.seen + count])
-        self.targets[self.seen : self.seen + count] = targets
-        self.loss_sum.add_(loss, alpha=count)
-        self.seen += count
+        """Add this rank's rows of a batch: logits (N, num_classes), targets (N,), and the mean loss over them (scalar)."""
+        own = images = len(targets)
+        if self.world_size > 1:
+            own, images = self._next_batch()
+            logits, targets = logits[:own], targets[:own]
+        if own:
+            places = slice(self.seen + self.rank, self.seen + images, self.world_size)
+            torch.argmax(logits, dim=1, out=self.predictions[places])
+            self.targets[places] = targets
+            self.loss_sum.add_(loss, alpha=own)
+        self.seen += images
+
+    def _sum_over_ranks(self, values: Tensor) -> Tensor:
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def seen_by_all(self) -> tuple[Tensor, Tensor]:
+        """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
+        seen = self.predictions[: self.seen], self.targets[: self.seen]
+        if self.world_size > 1:
+            seen = self._sum_over_ranks(torch.stack(seen)).unbind()  # type: ignore[assignment]
+        return seen
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What an unfinished epoch has seen, on the CPU."""
-        seen = {"predictions": self.predictions[: self.seen], "targets": self.targets[: self.seen]}
-        return {name: value.cpu().clone() for name, value in {**seen, "loss_sum": self.loss_sum}.items()}
+        """What all ranks have seen of an unfinished epoch, and each rank's sum of losses: added up otherwise, they would
+        have other bits; on the CPU."""
+        predictions, targets = self.seen_by_all()
+        sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
+        sums[self.rank] = self.loss_sum
+        sums = self._sum_over_ranks(sums)
+        state = {"predictions": predictions, "targets": targets, "loss_sum": sums if self.world_size > 1 else sums[0]}
+        return {name: value.cpu().clone() for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where another meter of the same epoch stood."""
+        """Go on where the meters of as many ranks stood in the same epoch."""
         self.seen = len(state["targets"])
-        self.predictions[: self.seen] = state["predictions"]
-        self.targets[: self.seen] = state["targets"]
-        self.loss_sum.copy_(state["loss_sum"])
+        self.loss_sum.copy_(state["loss_sum"].reshape(-1)[self.rank])
+        if self.rank == 0:  # which has them all
+            self.predictions[: self.seen] = state["predictions"]
+            self.targets[: self.seen] = state["targets"]
 
     def loss(self) -> float:
         """Mean loss over the images seen so far (waits for the device)."""
-        return (self.loss_sum / max(self.seen, 1)).item()
+        return (self._sum_over_ranks(self.loss_sum) / max(self.seen, 1)).item()
 
     def accuracy(self) -> float:
         """Likewise the accuracy."""
-        predictions, targets = self.whole()
+        predictions, targets = self.seen_by_all()
         return (predictions == targets).double().mean().item()
-
-    def whole(self) -> tuple[Tensor, Tensor]:
-        """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
-        return self.predictions[: self.seen], self.targets[: self.seen]
 
     def compute(self) -> tuple[dict[str, float], Tensor]:
         """The metrics by name (loss, accuracy, recall; batch_recall if asked) and the confusion matrix, on the CPU."""
-        predictions, targets = (values.cpu() for values in self.whole())
+        predictions, targets = (values.cpu() for values in self.seen_by_all())
         confusion = confusion_matrix(predictions, targets, self.num_classes)
         values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
         if self.recall_batch is not None:

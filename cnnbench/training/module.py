@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
-from cnnbench.training.distributed import SharedMeter, broadcast, sum_gradients
+from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.quirks import CrossEntropy, Quirks, keep_dropout_on
@@ -92,7 +92,7 @@ class ImageClassifier(pl.LightningModule):
     # The optimizer and its schedule
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, where there is one, its schedule, which ``_advance`` steps."""
+        """The optimizer and, where there is one, its schedule, which ``_step_scheduler`` steps."""
         steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
         groups = parameter_groups(self.network, self.decay_norm_and_bias, self.backbone_lr_factor)
         optimizer = build_optimizer(self.make_optimizer, groups, steps)
@@ -100,42 +100,38 @@ class ImageClassifier(pl.LightningModule):
             make_capturable(optimizer, self.device)
         if self.make_scheduler is None:
             return optimizer
-        scheduler = build_scheduler(self.make_scheduler, optimizer, steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": scheduler,
-        }
+        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.make_scheduler, optimizer, steps)}
 
-    def _advance(self, interval: str) -> None:
+    def _step_scheduler(self, interval: str) -> None:
         """Step the schedule if it advances at this interval."""
-        scheduler = self.lr_schedulers()
+        scheduler: Any = self.lr_schedulers()
         if scheduler is None or self.interval != interval:
             return
         if watches_a_metric(scheduler):
-            scheduler.step(self.metrics[self.objective])  # type: ignore[union-attr, arg-type]
+            scheduler.step(self.metrics[self.objective])
         else:
-            scheduler.step()  # type: ignore[union-attr]
+            scheduler.step()
 
-    # Training
+    # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
     def on_fit_start(self) -> None:
-        # bare arithmetic where nothing stands between the loss and the weights; Lightning's way where something does
-        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        self._bare = self._scaler is None
-        self._several = self.trainer.world_size > 1
-        self._captured = None
+        self._optimizer, self._several = self.trainer.optimizers[0], self.trainer.world_size > 1
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._scaler = scaler or torch.amp.GradScaler(enabled=False)  # which changes nothing
+        self._captured_step = None
         if self.cuda_graph and self.device.type == "cuda":
-            raw = self.trainer.optimizers[0]
-            alone = self._bare and not self._several
-            reason = reason_not_capturable(raw, self.lr_schedulers(), self.device, alone, self.accumulate)
+            plain = scaler is None and not self._several
+            reason = reason_not_capturable(
+                self._optimizer, self.lr_schedulers(), self.device, plain=plain, accumulate=self.accumulate
+            )
             if reason is None:
-                self._captured = CapturedStep(self._whole_step, raw)
+                self._captured_step = CapturedStep(self.train_step, self._optimizer)
             else:
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
 
     def on_train_start(self) -> None:
-        if self._captured is not None:  # a checkpoint has brought its learning rates, on the CPU
-            make_capturable(self.trainer.optimizers[0], self.device)
+        if self._captured_step is not None:  # a checkpoint has brought its learning rates, on the CPU
+            make_capturable(self._optimizer, self.device)
 
     def on_train_epoch_start(self) -> None:
         loader = self.trainer.train_dataloader
@@ -144,80 +140,69 @@ class ImageClassifier(pl.LightningModule):
         if self._resumed:
             self._meter.load_state_dict(self._resumed)
             self._resumed = {}
-        self._waiting = 0  # batches whose gradients have not been stepped yet
         if self.frozen_epochs:
             freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
-            if self._captured is not None and self.current_epoch == self.frozen_epochs:
-                self._captured.forget()
+            if self._captured_step is not None and self.current_epoch == self.frozen_epochs:
+                self._captured_step.reset()
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
-        """Train on every batch of a chunk, one optimizer step for each ``accumulate`` of them."""
+        """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
         assert self._meter is not None
-        remaining = len(batches)
-        for images, labels in batches:
-            remaining -= 1
-            if self._captured is not None:
-                loss, logits = self._captured(images, labels)
-                self._meter.update(logits, labels, loss)
-                self._after_step()
-                continue
-            loss, logits = self._backward(images, labels)
+        for number, (images, labels) in enumerate(batches, start=1):
+            update = number % self.accumulate == 0 or number == len(batches)
+            if self._captured_step is not None:
+                loss, logits = self._captured_step(images, labels)
+            else:
+                loss, logits = self.train_step(images, labels, update)
             self._meter.update(logits, labels, loss)
-            self._waiting += 1
-            if self._waiting == self.accumulate or (batches.last and remaining == 0):
-                self._waiting = 0
-                self._update()
-                self._after_step()
+            if update:
+                self._after_update()
 
-    def _backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of one batch; returns its loss and its logits (N, num_classes), both detached."""
+    def train_step(self, images: Tensor, labels: Tensor, update: bool = True) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch and, with ``update``, move the weights by them; what a CUDA graph captures.
+
+        Returns:
+            The batch's loss and its logits (N, num_classes), both detached.
+        """
+        loss, logits = self.forward_backward(images, labels)
+        if update:
+            self._update_weights()
+        return loss, logits
+
+    def forward_backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch; returns its loss and its logits, both detached."""
         logits = self.network(images)
         loss = self.train_loss(logits, labels)
-        scaled = loss / self.accumulate if self.accumulate > 1 else loss
-        if isinstance(self._meter, SharedMeter):
-            scaled = scaled * self._meter.share
-        if self._bare:
-            scaled.backward()
-        else:
-            self.manual_backward(scaled)
+        weighted = loss / self.accumulate if self.accumulate > 1 else loss
+        if self._several:
+            weighted = weighted * self._meter.share  # type: ignore[union-attr]
+        self._scaler.scale(weighted).backward()
         return loss.detach(), logits.detach()
 
-    def _update(self) -> None:
-        """Clip the gradients, move the weights and forget the gradients."""
-        wrapped = self.optimizers()
-        raw: Optimizer = wrapped.optimizer  # type: ignore[union-attr]
+    def _update_weights(self) -> None:
+        """Sum the gradients over the ranks, clip them, step the optimizer and forget them."""
         if self._several:
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
-            if self._scaler is not None:
-                self._scaler.unscale_(raw)
+            self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
-        if self._bare:
-            raw.step()
-        else:
-            wrapped.step()  # type: ignore[union-attr]
-        raw.zero_grad()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad()
 
-    def _whole_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What a CUDA graph captures: the gradients of a batch and the update by them."""
-        result = self._backward(images, labels)
-        self._update()
-        return result
-
-    def _after_step(self) -> None:
+    def _after_update(self) -> None:
         """Count an optimizer step where Lightning counts (``trainer.global_step``), and advance the schedule."""
-        if self._bare:  # else the wrapped optimizer has counted it
-            progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-            progress.increment_ready()
-            progress.increment_completed()
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
         if torch.is_autocast_enabled(self.device.type):
             torch.clear_autocast_cache()  # it keeps cast weights for a whole Lightning step, and these just changed
-        self._advance("step")
+        self._step_scheduler("step")
 
     def on_train_epoch_end(self) -> None:
         self._finish("train")
         self._meter = None
-        self._advance("epoch")
+        self._step_scheduler("epoch")
 
     # What a checkpoint needs besides weights, optimizer and schedule
 
@@ -233,8 +218,8 @@ class ImageClassifier(pl.LightningModule):
     # Evaluation
 
     def on_validation_epoch_start(self) -> None:
-        if self.trainer.world_size > 1:  # the first process's statistics of batch norm, as checkpoints have them
-            broadcast(self.network.buffers())
+        if self.trainer.world_size > 1:  # rank 0's statistics of batch norm, as checkpoints have them
+            broadcast_tensors(self.network.buffers())
         self._eval_meter = self._new_meter(self.trainer.val_dataloaders)
 
     def on_test_epoch_start(self) -> None:
@@ -242,21 +227,15 @@ class ImageClassifier(pl.LightningModule):
 
     def _new_meter(self, loader: Any) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
-        arguments = loader.images, self.num_classes, self.device, recall_batch
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        if world == 1:
-            return EpochMeter(*arguments)
-        return SharedMeter(*arguments, batch_size=loader.batch_size, rank=rank, world=world)
+        ranks = loader.batch_size, self.trainer.global_rank, self.trainer.world_size
+        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, *ranks)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()
         if self.quirks.dropout_in_evaluation:
             keep_dropout_on(self.network)
 
-    def on_test_model_eval(self) -> None:
-        super().on_test_model_eval()
-        if self.quirks.dropout_in_evaluation:
-            keep_dropout_on(self.network)
+    on_test_model_eval = on_validation_model_eval
 
     def validation_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Evaluate every batch of a chunk."""
@@ -277,7 +256,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._finish("test")
-        self.test_predictions = self._eval_meter.whole()[0].cpu()  # class indices (N,), in the order of the set
+        self.test_predictions = self._eval_meter.seen_by_all()[0].cpu()  # class indices (N,), in the order of the set
 
     def _finish(self, split: str) -> None:
         """Turn the epoch's predictions into metrics, and tell Lightning (for early stopping and schedules)."""

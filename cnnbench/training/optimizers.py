@@ -19,14 +19,13 @@ Parameters = Iterable[nn.Parameter] | Groups
 class SwitchOptimizer(Optimizer):
     """One optimizer for the first part of a run, another for the rest (after Keskar & Socher 2017, "SWATS").
 
-    ``param_groups`` and ``state`` are those of the part at work, so that they hold what the next step uses. A schedule
-    is made for each part (``schedulers.build_scheduler`` does), so that each follows it from its own learning rate and
-    with its own momentum, as it would alone.
+    ``param_groups`` and ``state`` are those of the active optimizer, so that they hold what the next step uses. Each of
+    the two has a schedule of its own (``SwitchScheduler``), from its own learning rate and with its own momentum.
 
     Args:
-        params: parameters, or groups of them; both parts get the same.
+        params: parameters, or groups of them; both optimizers get the same.
         total_steps: optimizer steps of the whole run.
-        first, then: make the two parts from groups of parameters.
+        first, then: make the two optimizers from groups of parameters.
         switch_at: share of the run, in (0, 1), after which ``then`` takes over.
     """
 
@@ -39,23 +38,20 @@ class SwitchOptimizer(Optimizer):
         then: Callable[[Groups], Optimizer],
         switch_at: float = 0.5,
     ) -> None:
-        given = list(params)
-        groups: Groups = [g if isinstance(g, dict) else {"params": [g]} for g in given]
-        if given and not isinstance(given[0], dict):
-            groups = [{"params": given}]
-        super().__init__([dict(group) for group in groups], {})
-        self.parts = tuple(make([dict(group) for group in groups]) for make in (first, then))
+        super().__init__(params, {})
+        groups = self.param_groups
+        self.optimizers = tuple(make([dict(group) for group in groups]) for make in (first, then))
         self.steps, self.switch_step = 0, round(switch_at * total_steps)
-        self._take_up()
+        self._activate()
 
     @property
     def switched(self) -> bool:
-        """Whether the second part is at work."""
+        """Whether the second optimizer is active."""
         return self.steps >= self.switch_step
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Step the part at work."""
-        loss = self.parts[self.switched].step(closure)
+        """Step the active optimizer."""
+        loss = self.optimizers[self.switched].step(closure)
         if not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
             self.count_step()
         return loss
@@ -64,26 +60,26 @@ class SwitchOptimizer(Optimizer):
         """Count a step. ``step`` does; whoever replays a CUDA graph of one has to, for a replay runs no Python."""
         self.steps += 1
         if self.steps == self.switch_step:
-            self.parts[0].state.clear()  # nobody reads it again
-            self._take_up()
+            self.optimizers[0].state.clear()  # nobody reads it again
+            self._activate()
 
-    def _take_up(self) -> None:
-        part = self.parts[self.switched]
-        self.param_groups, self.state = part.param_groups, part.state
+    def _activate(self) -> None:
+        active = self.optimizers[self.switched]
+        self.param_groups, self.state = active.param_groups, active.state
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "parts": [part.state_dict() for part in self.parts]}
+        return {"steps": self.steps, "parts": [optimizer.state_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for part, state in zip(self.parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
+        for optimizer, state in zip(self.optimizers, state_dict["parts"], strict=True):
+            optimizer.load_state_dict(state)
         self.steps = state_dict["steps"]
-        self._take_up()
+        self._activate()
 
 
-def parts(optimizer: Optimizer) -> tuple[Optimizer, ...]:
-    """The parts of a Switch, or the optimizer itself."""
-    return optimizer.parts if isinstance(optimizer, SwitchOptimizer) else (optimizer,)
+def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
+    """The two of a SwitchOptimizer, or the optimizer itself."""
+    return optimizer.optimizers if isinstance(optimizer, SwitchOptimizer) else (optimizer,)
 
 
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0) -> Groups:
@@ -114,14 +110,14 @@ def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backb
 def build_optimizer(make: Callable[..., Optimizer], groups: Parameters, total_steps: int) -> Optimizer:
     """Call ``make`` with the groups, and with ``total_steps`` where its signature asks for it; then scale the learning
     rate of each group by its ``lr_factor``."""
-    optimizer = make(groups, **steps_asked_for(make, total_steps))
-    for part in parts(optimizer):
-        for group in part.param_groups:
+    optimizer = make(groups, **total_steps_argument(make, total_steps))
+    for inner in inner_optimizers(optimizer):
+        for group in inner.param_groups:
             group["lr"] *= group.get("lr_factor", 1)
     return optimizer
 
 
-def steps_asked_for(make: Callable[..., Any], total_steps: int) -> dict[str, int]:
+def total_steps_argument(make: Callable[..., Any], total_steps: int) -> dict[str, int]:
     """``{"total_steps": total_steps}`` where ``make`` takes such an argument and has no value for it yet."""
-    asked = "total_steps" in inspect.signature(make).parameters
-    return {"total_steps": total_steps} if asked and getattr(make, "keywords", {}).get("total_steps") is None else {}
+    takes_it = "total_steps" in inspect.signature(make).parameters
+    return {"total_steps": total_steps} if takes_it and getattr(make, "keywords", {}).get("total_steps") is None else {}

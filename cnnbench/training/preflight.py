@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 from hydra.errors import InstantiationException
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.config.compose import fingerprint
@@ -21,11 +22,10 @@ from cnnbench.training.build import (
     build_optimization,
     build_trainer,
     count_devices,
-    count_machines,
+    count_ranks,
 )
 from cnnbench.training.callbacks import BestAndLast
-from cnnbench.training.distributed import Place
-from cnnbench.training.machines import machines
+from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.schedulers import build_scheduler
@@ -68,11 +68,9 @@ def check(config: Config) -> None:
         building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
     devices = building("trainer", lambda: count_devices(config))
     check_devices(config, devices)
-    keep = BestAndLast(Path(), config["objective"])
-    building(
-        "trainer",
-        lambda: build_trainer({**config, "logger": {}}, Path(), [keep], place=Place(world=devices, devices=devices)),
-    )
+    environment = LightningEnvironment() if count_ranks(config) > 1 else None
+    checkpoint = BestAndLast(Path(), config["objective"])
+    building("trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [checkpoint], environment=environment))
     check_fine_tuning(network, config["fine_tune"])
     _checked.add(key)
 
@@ -84,21 +82,23 @@ def check_devices(config: Config, devices: int) -> None:
     if there and devices > there:
         has = f"{there} GPU{'s' * (there > 1)}"
         raise RequestError(f"trainer.devices={trainer['devices']}, but this machine has {has}")
-    asked, given = count_machines(config), machines()
-    if asked > given:
+    nodes = int(trainer.get("num_nodes", 1))
+    ranks = devices * nodes
+    launched = external_launch()
+    if launched is None and nodes > 1:
         raise RequestError(
-            f"trainer.num_nodes={asked}, but this was started on {given}: start it on each machine with "
-            f"torchrun --nnodes={asked} (docs/howto/devices.md)"
+            f"trainer.num_nodes={nodes}, but this was started on 1: start it on each machine with "
+            f"torchrun --nnodes={nodes} --nproc-per-node={devices} (docs/howto/devices.md)"
         )
-    if asked < given:
+    if launched is not None and launched.world_size() != ranks:
         raise RequestError(
-            f"torchrun has started this on {given} machines: ask for them with trainer.num_nodes={given}"
+            f"{launched.world_size()} processes of this were started, so trainer.devices times trainer.num_nodes must be "
+            f"{launched.world_size()}, and is {ranks}"
         )
-    world = devices * asked
     for key in ("batch_size", "eval_batch_size"):
-        if config["data"][key] < world:
+        if config["data"][key] < ranks:
             raise RequestError(
-                f"data.{key}={config['data'][key]} is shared by {world} devices, so it must be at least {world}"
+                f"data.{key}={config['data'][key]} is shared by {ranks} devices, so it must be at least {ranks}"
             )
     if trainer.get("sync_batchnorm") and not there:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")

@@ -8,7 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from cnnbench.training.optimizers import parts, steps_asked_for
+from cnnbench.training.optimizers import inner_optimizers, total_steps_argument
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
@@ -26,48 +26,49 @@ def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycl
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **{"cycle_momentum": momentum, **options})
 
 
-class Together(LRScheduler):
-    """A schedule for each part of an ``optim.Switch``, all advanced at once, whichever part is at work.
+class SwitchScheduler(LRScheduler):
+    """A schedule for each optimizer of a SwitchOptimizer; all advance at once, whichever optimizer is active.
 
     Args:
-        optimizer: the Switch.
-        schedules: of its parts.
+        optimizer: the SwitchOptimizer.
+        schedulers: of its optimizers.
     """
 
-    def __init__(self, optimizer: Optimizer, schedules: Sequence[LRScheduler]) -> None:
-        # not LRScheduler's own: there is nothing here to schedule but what the schedules do
-        self.optimizer, self.schedules = optimizer, list(schedules)
-        self.base_lrs = [rate for schedule in schedules for rate in getattr(schedule, "base_lrs", [])]
-        for part in parts(optimizer):
-            part._opt_called = True  # type: ignore[attr-defined]  # else torch warns for the part that rests
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
+        # not LRScheduler's own: there is nothing here to schedule but what the schedulers do
+        self.optimizer, self.schedulers = optimizer, list(schedulers)
+        self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
+        for inner in inner_optimizers(optimizer):
+            inner._opt_called = True  # type: ignore[attr-defined]  # else torch warns for the one that rests
 
     @property
     def cycle_momentum(self) -> bool:
         """Whether any of the schedules changes the momentum."""
-        return any(getattr(schedule, "cycle_momentum", False) for schedule in self.schedules)
+        return any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
 
     def step(self, *args: Any) -> None:
-        for schedule in self.schedules:
-            schedule.step(*args)
+        for scheduler in self.schedulers:
+            scheduler.step(*args)
 
     def get_last_lr(self) -> list[Any]:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"schedules": [schedule.state_dict() for schedule in self.schedules]}
+        return {"schedules": [scheduler.state_dict() for scheduler in self.schedulers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for schedule, state in zip(self.schedules, state_dict["schedules"], strict=True):
-            schedule.load_state_dict(state)
+        for scheduler, state in zip(self.schedulers, state_dict["schedules"], strict=True):
+            scheduler.load_state_dict(state)
 
 
 def watches_a_metric(scheduler: Any) -> bool:
     """Whether the schedule's ``step`` wants the objective's value."""
-    return isinstance(getattr(scheduler, "schedules", [scheduler])[0], ReduceLROnPlateau)
+    return isinstance(getattr(scheduler, "schedulers", [scheduler])[0], ReduceLROnPlateau)
 
 
 def build_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Call ``make`` with the optimizer (with each part of a Switch), and with ``total_steps`` where its signature asks
-    for it and it is not set."""
-    made = [make(part, **steps_asked_for(make, total_steps)) for part in parts(optimizer)]
-    return made[0] if len(made) == 1 else Together(optimizer, made)
+    """Call ``make`` with the optimizer (with each of a SwitchOptimizer), and with ``total_steps`` where its signature
+    asks for it and it is not set."""
+    arguments = total_steps_argument(make, total_steps)
+    schedulers = [make(inner, **arguments) for inner in inner_optimizers(optimizer)]
+    return schedulers[0] if len(schedulers) == 1 else SwitchScheduler(optimizer, schedulers)

@@ -1,21 +1,18 @@
-"""``train``: from a configuration to the record of one run, as a checklist."""
+"""``train``: from a configuration to the record of one run."""
 
 from __future__ import annotations
 
 import hashlib
-import traceback
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.errors import InstantiationException
+import yaml
 
-from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
-from cnnbench.training import checkpoint_io
 from cnnbench.training.batch_size_advice import suggest_batch_size
 from cnnbench.training.build import (
     Config,
@@ -24,35 +21,41 @@ from cnnbench.training.build import (
     build_network,
     build_trainer,
     count_devices,
-    count_machines,
+    count_ranks,
     describe_network,
 )
 from cnnbench.training.callbacks import (
     BestAndLast,
-    Diverged,
     Figures,
     History,
     Pruning,
     Resume,
     StopWhenDiverged,
     TensorBoardCallback,
-    tensorboard,
 )
-from cnnbench.training.callbacks.final_figures import agreement
-from cnnbench.training.callbacks.hparams import log_hparams
-from cnnbench.training.distributed import Place
-from cnnbench.training.followers import Error, FollowerFailed, together
+from cnnbench.training.callbacks.resume import resumable, session
+from cnnbench.training.callbacks.tensorboard import log_hparams
+from cnnbench.training.distributed import (
+    broadcast_json,
+    external_launch,
+    has_lost_a_rank,
+    launch_ranks,
+    mute,
+)
+from cnnbench.training.event_files import delete_event_files
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
+from cnnbench.training.predictions import agreement_with_cpu
 from cnnbench.training.preflight import silence_libraries
-from cnnbench.utils import run_dir
-from cnnbench.utils.console import print_info
-from cnnbench.utils.environment import available_cores, code_version, environment
-from cnnbench.utils.errors import RequestError
+from cnnbench.training.recording import record_end, recorded
+from cnnbench.utils.console import print_info, print_result
+from cnnbench.utils.environment import available_cores, environment
 from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
-from cnnbench.utils.record import Record, write_record
-from cnnbench.utils.signals import Stopped, handle_stop_signals
+from cnnbench.utils.record import Record, RecordError, read_record, write_record
+from cnnbench.utils.signals import handle_stop_signals
+
+Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how many whole epochs it has behind it
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
@@ -70,168 +73,143 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 
     Raises:
         RequestError: the folder holds another configuration's run, or another process is running in it.
+        SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
     """
-    folder, mark = Path(folder), fingerprint(config)
-    with run_dir.locked(folder), handle_stop_signals():
-        finished = run_dir.completed_record(folder, mark)
-        if finished is not None:
-            return finished
-        run_dir.archive_attempt(folder)
-        record = run_dir.new_record(config, mark, overrides, choices, run_dir.attempts(folder))
-        try:
-            _train(config, folder, record)
-        except Diverged as error:
-            record.update(status="diverged", error={**_error(error), "epoch": error.epoch, "step": error.step})
-        except (KeyboardInterrupt, Stopped) as error:
-            record.update(status="interrupted", error=_error(error))
-        except Exception as error:
-            record.update(status="failed", error=_error(error))
-        write_record(folder, record)
-    return record
+    return recorded(config, Path(folder), overrides, choices, _on_all_devices)
 
 
-def _train(config: Config, folder: Path, record: Record) -> None:
+def _on_all_devices(config: Config, folder: Path, record: Record) -> None:
+    """Settle what the run begins with, and train in this process or on ranks, one a device."""
     silence_libraries()
-    keep_freed_memory()
-    devices, machines = count_devices(config), count_machines(config)
-    newest = resumable(folder, record["fingerprint"], devices * machines)
+    ranks = count_ranks(config)
+    checkpoint = resumable(folder, record["fingerprint"], ranks)
+    resumed = (str(checkpoint[0]), checkpoint[1]["resume"]["sessions"][-1]["epoch"]) if checkpoint else None
     # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
-    threads = config["threads"] or max(available_cores() // devices, 1)
-    torch.set_num_threads(newest[1]["resume"]["sessions"][0]["threads"] if newest else threads)
+    threads = config["threads"] or max(available_cores() // count_devices(config), 1)
+    threads = checkpoint[1]["resume"]["sessions"][0]["threads"] if checkpoint else threads
+    torch.set_num_threads(threads)
     config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
     if record["lr_finder"]:
         print_info(f"  optimizer.lr={record['lr_finder']['lr']:g}: {record['lr_finder']['reason']}")
-    resumed = (newest[0], newest[1]["resume"]["sessions"][-1]["epoch"]) if newest else None
-    data = build_data(config)  # before there are others, which find it prepared
-    work = partial(_follow, config, folder, dict(record), resumed, torch.get_num_threads())
-    with together(devices, machines, work, partial(_give_up, folder, record)) as place:
-        _run(config, folder, record, data, resumed, place)
-
-
-def _follow(
-    config: Config, folder: Path, record: Record, resumed: tuple[Path, int] | None, threads: int, place: Place
-) -> Error | None:
-    """What the other processes of a run on several devices do, beside the first; returns the error that ended it."""
-    silence_libraries()
-    keep_freed_memory()
-    torch.set_num_threads(threads)
+    if ranks == 1:
+        fit_and_test(config, folder, record, resumed)
+        return
+    build_data(config)  # which prepares the images before all ranks ask for them
+    arguments = str(folder), record, resumed, threads, yaml.safe_dump(config)
+    if external_launch() is None:
+        try:
+            launch_ranks(ranks, train_rank, *arguments)
+        finally:
+            with suppress(FileNotFoundError, RecordError):  # rank 0's
+                record.update(read_record(folder))
+        return
+    broadcast_json(arguments)
     try:
-        _run(config, folder, record, build_data(config), resumed, place)
-    except (Diverged, KeyboardInterrupt, Stopped):
-        return None  # all came to that together
-    except Exception as error:
-        return _error(error)
-    return None
+        train_rank(*arguments)
+    except Exception as error:  # torchrun or srun ends the other ranks, if they have not ended by themselves
+        print_result(f"  failed: {type(error).__name__}: {error}")
+        raise SystemExit(1) from error
 
 
-def _give_up(folder: Path, record: Record, error: Error) -> None:
-    """Leave the record of a run that hangs because another of its processes has ended."""
-    record.update(status="failed", error=error)
-    write_record(folder, record)
-    print_info(f"  failed: {error['type']}: {error['message']}")
-
-
-def _run(
-    config: Config,
-    folder: Path,
-    record: Record,
-    data: ImageDataModule,
-    resumed: tuple[Path, int] | None,
-    place: Place,
-) -> None:
-    """Train and test; in all processes of a run, of which the first alone writes.
+def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
+    """What each rank of a run on several devices does; rank 0 writes the record.
 
     Args:
-        record: is filled in.
-        resumed: the checkpoint to go on from, and how many whole epochs it has behind it.
+        config: as YAML, for JSON would turn keys that are numbers into text.
+
+    Raises:
+        Exception: what the run has failed with.
     """
+    silence_libraries()
+    torch.set_num_threads(threads)
+    failure = record_end(record, lambda: fit_and_test(yaml.safe_load(config), Path(folder), record, resumed))
+    if failure is not None and has_lost_a_rank(failure):
+        record["error"]["message"] = f"another rank has ended, and its launcher says why: {failure}"
+    if external_launch().global_rank() == 0:  # type: ignore[union-attr]
+        write_record(Path(folder), record)
+    if failure is not None:
+        raise failure
+
+
+def on_every_rank(command: Callable[[], int]) -> int:
+    """Do a command that torchrun or srun may have started once a rank: rank 0 does it, and the others take part in each
+    run that it trains. Returns the exit status."""
+    launched = external_launch()
+    if launched is None:
+        return command()
+    if launched.global_rank() == 0:
+        status = 1
+        try:
+            status = command()
+        finally:
+            broadcast_json(status)
+        return status
+    mute()
+    with handle_stop_signals():
+        while isinstance(run := broadcast_json(None), list):
+            train_rank(*run)
+    return run
+
+
+def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed | None) -> None:
+    """Train and test, in each rank; ``record`` is filled in."""
+    keep_freed_memory()
     pl.seed_everything(config["seed"], verbose=False)
 
+    data = build_data(config)
     record["data"] = data.description()
     network = build_network(config, data)
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
     classifier = build_classifier(config, network, data)
-    place.seed(config["seed"])
 
+    launched, ranks = external_launch(), count_ranks(config)
     history = History(folder)
-    keep = BestAndLast(folder / "checkpoints", config["objective"])
+    checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
     figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
     shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
-    resume = Resume(keep, session(record, place.world), **config["checkpoint"])
+    resume = Resume(checkpoint, session(record, ranks), **config["checkpoint"])
     callbacks: list[pl.Callback] = [
         TensorBoardCallback(data.classes, shape),
         figures,
         history,
         StopWhenDiverged(**config["divergence"]),
-        keep,
+        checkpoint,
         resume,
     ]
     if (trial := config["sweep"].get("trial")) is not None:
         callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
-    if resumed is None and not place.rank:
-        tensorboard.remove_events(folder)
-    trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, place)
-    record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": place.world}
+    if resumed is None and (launched is None or launched.global_rank() == 0):
+        delete_event_files(folder)
+    trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, launched)
+    record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": ranks}
 
     try:
-        fit(trainer, classifier, data, resumed[0] if resumed else None)
+        fit(trainer, classifier, data, Path(resumed[0]) if resumed else None)
     except Exception as error:
-        if is_out_of_memory(error) and place.world == 1:
+        if is_out_of_memory(error) and ranks == 1:
             raise MemoryError(f"no room in memory: {suggest_batch_size(error, classifier, data)}") from error
         raise
     finally:  # a run that ends early has its history too
         record["history"] = history.columns()
         record["metrics"] = dict(classifier.metrics)
-        record["best"] = keep.best
+        record["best"] = checkpoint.best
         record["time"] = times(history, data, resume.seconds())
         record["resumed"] = resume.sessions
-    record["model"]["sha256"] = digest(classifier)
+    record["model"]["sha256"] = weights_sha256(classifier)
 
-    matrices = test(trainer, classifier, data, keep, config["test_with"])
-    if place.rank:
+    matrices = test(trainer, classifier, data, checkpoint, config["test_with"])
+    if not trainer.is_global_zero:
         return
     record["metrics"] = dict(classifier.metrics)
     record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
     recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
     record["per_class"] = {"classes": data.classes, **recalls}
     figures.finish(trainer, classifier, matrices)
-    record["agreement_with_cpu"] = agreement(classifier, data, trainer.strategy.root_device)
+    record["agreement_with_cpu"] = agreement_with_cpu(classifier, data, trainer.strategy.root_device)
     log_hparams(trainer, record)
     record["status"] = "completed"
-
-
-def resumable(folder: Path, mark: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint in the run's folder and what it holds, if there is one.
-
-    Raises:
-        RequestError: it is of another configuration, or of another number of devices in all.
-    """
-    newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
-    if newest is None:
-        return None
-    path, saved = newest
-    last = saved["resume"]["sessions"][-1]
-    if last["fingerprint"] != mark:
-        raise RequestError(f"{path} is of another configuration; choose another folder")
-    if (began := last.get("devices", 1)) != devices:
-        raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
-    print_info(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
-    return newest
-
-
-def session(record: Record, devices: int) -> dict[str, Any]:
-    """What each checkpoint says of the process that wrote it."""
-    commit, dirty = code_version()
-    return {
-        "fingerprint": record["fingerprint"],
-        "threads": torch.get_num_threads(),
-        "devices": devices,
-        "torch": str(torch.__version__),
-        "git": commit,
-        "git_dirty": dirty,
-    }
 
 
 def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: Path | None) -> None:
@@ -250,15 +228,15 @@ def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule,
 
 
 def test(
-    trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, keep: BestAndLast, weights: str
+    trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: BestAndLast, weights: str
 ) -> dict[str, torch.Tensor]:
     """Evaluate the test set once, with the best or the last weights; confusion matrices of val and test with those."""
     final = dict(classifier.metrics)
     matrices = dict(classifier.confusion)
     if weights == "best":
         if trainer.is_global_zero:  # which has written them; the others get them from it
-            classifier.load_state_dict(keep.best_weights())
-        matrices = dict(keep.best_confusion)
+            classifier.load_state_dict(checkpoint.best_weights())
+        matrices = dict(checkpoint.best_confusion)
     trainer.test(classifier, datamodule=data, verbose=False)
     classifier.metrics = {**final, **{k: v for k, v in classifier.metrics.items() if k.startswith("test/")}}
     matrices["test"] = classifier.confusion["test"]
@@ -275,22 +253,10 @@ def times(history: History, data: ImageDataModule, fit_seconds: float) -> dict[s
     }
 
 
-def digest(classifier: ImageClassifier) -> str:
+def weights_sha256(classifier: ImageClassifier) -> str:
     """The SHA-256 of all weights and buffers, in the order of their names."""
     total = hashlib.sha256()
     for name, value in sorted(classifier.state_dict().items()):
         total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
-
-
-def _error(error: BaseException) -> dict[str, str]:
-    """The record's ``error``."""
-    if isinstance(error, FollowerFailed):
-        return error.error
-    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-    return {
-        "type": type(cause).__name__,
-        "message": str(cause),
-        "traceback": "".join(traceback.format_exception(error)),
-    }

@@ -66,6 +66,13 @@ def available_cores() -> int:
     return cores()
 
 
+def is_one_of_several_ranks() -> bool:
+    """Whether torchrun or srun has started several of this process, one a device; does not import torch."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["WORLD_SIZE"]) > 1
+    return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1  # a batch script is no step
+
+
 @lru_cache(maxsize=1)
 def packages() -> dict[str, str]:
     """The installed version of cnnbench and of each package that it depends on."""

@@ -72,6 +72,14 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
             signal.raise_signal(number)
 
 
+def restore_stop_signals() -> None:
+    """Within ``handle_stop_signals``: put its handlers back where a library has put its own, as Lightning's trainer does."""
+    handled = {number for number in SIGNALS if signal.getsignal(number) is _hear}
+    if handled and threading.current_thread() is threading.main_thread():
+        for number in {*SIGNALS} - handled:
+            signal.signal(number, _hear)
+
+
 def _hear(number: int, frame: FrameType | None) -> Any:
     global _asked
     if _asked is not None:

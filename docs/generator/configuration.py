@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from hydra.utils import instantiate
 
-from cnnbench.config.compose import CONFIG_DIR, compose, groups, resolved
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.groups import CONFIG_DIR, groups
 from generator.commented import Commented, Key, read
 from generator.text import code, document, plain, table
 

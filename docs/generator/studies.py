@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cnnbench.analysis.studies.study import Study, load_study, row_names, studies
-from cnnbench.config.compose import CONFIG_DIR
+from cnnbench.config.groups import CONFIG_DIR
 from generator.text import code, document, plain, table
 
 

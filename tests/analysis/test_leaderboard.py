@@ -9,14 +9,15 @@ import statistics
 import pytest
 from made_up import failed, make_record
 
-from cnnbench.analysis import leaderboard
-from cnnbench.analysis.report.formats import leaderboard_csv, leaderboard_markdown
+from cnnbench.analysis.leaderboard import build
+from cnnbench.analysis.report.formats import leaderboard_csv, leaderboard_markdown, write_leaderboard
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect
 from cnnbench.utils.errors import RequestError
 
 
 def board_of(runs, **options):
-    return leaderboard.build(collect([runs.root]), **options)
+    return build(collect([runs.root]), **options)
 
 
 def test_rows_are_ordered_by_the_objective_in_its_direction(runs):
@@ -45,13 +46,13 @@ def test_numbers_are_of_the_best_epoch_and_of_the_last(runs):
         record["best"]["epoch"] = 1
         runs.add(record)
     (row,) = board_of(runs).rows
-    assert row.objective.mean == row.best["val/accuracy"].mean == 0.97 and row.objective.std == 0
+    assert row.objective.mean == row.best("val/accuracy").mean == 0.97 and row.objective.std == 0
     last = [record["metrics"]["val/accuracy"] for record in records]
-    assert row.final["val/accuracy"].mean == pytest.approx(statistics.mean(last))
-    assert row.final["val/accuracy"].std == pytest.approx(statistics.stdev(last))
-    assert row.final["test/accuracy"].mean == pytest.approx(0.91)
+    assert row.final("val/accuracy").mean == pytest.approx(statistics.mean(last))
+    assert row.final("val/accuracy").std == pytest.approx(statistics.stdev(last))
+    assert row.final("test/accuracy").mean == pytest.approx(0.91)
     assert row.best_epoch == 2  # counted from 1
-    assert row.costs["seconds_per_epoch"] == 0.4  # the median: the first epoch warms up
+    assert row.cost("seconds_per_epoch") == 0.4  # the median: the first epoch warms up
 
 
 def test_last_weights_stand_for_the_run_where_the_protocol_says_so(runs):
@@ -81,7 +82,7 @@ def test_an_unknown_metric_names_the_nearest(runs):
 def test_one_run_has_no_interval_and_says_so(runs):
     runs.add(make_record(["seed=0"], 0.9))
     assert "none: n = 1" in leaderboard_markdown(board_of(runs))
-    assert "none: n = 1" in leaderboard.to_text(board_of(runs))
+    assert "none: n = 1" in leaderboard_text(board_of(runs))
 
 
 def test_nan_and_missing_metrics_stand_last(runs):
@@ -101,7 +102,7 @@ def test_the_terminal_table_fits_and_tells_what_failed(runs):
               model__activation=["relu", "leaky_relu"], model__dropout=[0.0, 0.3], scheduler=["cosine", "exp"])  # fmt: skip
     runs.add(failed(["optimizer=sgd", "seed=0"], "CUDA out of memory\nat line 3 " + "x" * 400))
     runs.unfinished(["optimizer=sgd", "seed=1"])
-    text = leaderboard.to_text(board_of(runs))
+    text = leaderboard_text(board_of(runs))
     assert max(map(len, text.splitlines())) <= 100
     assert "failed: " in text and "RuntimeError: CUDA out of memory at line 3" in text
     assert "unfinished: " in text
@@ -111,14 +112,14 @@ def test_the_terminal_table_fits_and_tells_what_failed(runs):
 def test_a_long_name_gives_way(runs):
     for name in ("a" * 200, "b" * 200):
         runs.add(make_record([f"model.activation={name}", "seed=0"], 0.9), name[:5])
-    assert max(map(len, leaderboard.to_text(board_of(runs)).splitlines())) <= 100
+    assert max(map(len, leaderboard_text(board_of(runs)).splitlines())) <= 100
 
 
 def test_only_failures_still_make_a_leaderboard(runs, tmp_path):
     runs.add(failed(["seed=0"]))
     board = board_of(runs)
-    assert board.rows == () and "failed" in leaderboard.to_text(board)
-    paths = leaderboard.write(board, tmp_path / "out")
+    assert board.rows == () and "failed" in leaderboard_text(board)
+    paths = write_leaderboard(board, tmp_path / "out")
     assert [path.name for path in paths] == ["leaderboard.csv", "leaderboard.md"]
     assert "out of memory" in paths[1].read_text()
 
@@ -129,8 +130,8 @@ def test_the_csv_has_every_number_in_full(runs):
     lines = list(csv.DictReader(io.StringIO(leaderboard_csv(board))))
     for line, row in zip(lines, board.rows, strict=True):
         assert line["optimizer"] == row.configuration.values["optimizer"]
-        assert float(line["test/accuracy mean"]) == row.final["test/accuracy"].mean
-        assert float(line["val/accuracy best low"]) == row.best["val/accuracy"].low
+        assert float(line["test/accuracy mean"]) == row.final("test/accuracy").mean
+        assert float(line["val/accuracy best low"]) == row.best("val/accuracy").low
         assert int(line["n"]) == 3 and float(line["parameters"]) == 2710
 
 

@@ -121,7 +121,7 @@ def test_every_format_has_the_same_numbers(runs):
         found = analysis.comparison(row.configuration)
         for key, value in (
             ("val/accuracy best mean", row.objective.mean),
-            ("test/accuracy high", row.final["test/accuracy"].high),
+            ("test/accuracy high", row.final("test/accuracy").high),
         ):
             assert entry[key] == float(line[key]) == value
         assert entry["p Holm"] == (found.p if found else None)
@@ -166,6 +166,7 @@ def test_selection_on_the_test_set_stands_on_top(runs):
 
 def test_the_report_of_failures_alone(runs):
     runs.add(failed(["seed=0"]))
+    runs.add(failed(["seed=0", "optimizer=sgd"]))
     runs.unfinished(["seed=1"])
     text = made(runs)
     Page(text)

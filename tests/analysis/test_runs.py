@@ -204,9 +204,11 @@ def test_commands_cover_the_runs_exactly(runs):
 def test_nothing_heavy_is_imported_for_a_leaderboard(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"])
     code = (
-        "import sys, json; from pathlib import Path; from cnnbench.analysis import leaderboard, report, runs;"
-        f"b = leaderboard.build(runs.collect([Path({str(runs.root)!r})])); leaderboard.to_text(b);"
-        f"leaderboard.write(b, Path({str(runs.root)!r}));"
+        "import sys, json; from pathlib import Path; from cnnbench.analysis.leaderboard import build;"
+        "from cnnbench.analysis.runs import collect; from cnnbench.analysis.report.formats import write_leaderboard;"
+        "from cnnbench.analysis.report.text import leaderboard_text; from cnnbench.analysis.report import write;"
+        f"board = build(collect([Path({str(runs.root)!r})])); leaderboard_text(board);"
+        f"write_leaderboard(board, Path({str(runs.root)!r}));"
         "print(json.dumps([m for m in ('pandas', 'statsmodels', 'matplotlib', 'torch', 'scipy.stats', 'jinja2')"
         " if m in sys.modules]))"
     )

@@ -131,6 +131,18 @@ def test_a_wrong_request_is_one_line_and_status_2(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["resume", "rerun"])
+def test_a_folder_may_have_an_equals_sign_in_its_name(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("optimizer=adam,seed=0").mkdir()
+    assert main([command, "optimizer=adam,seed=0"]) == 2
+    assert "optimizer=adam,seed=0 " in capsys.readouterr().err  # it is taken for a folder, with nothing in it
+    assert main([command, "optimizer=adam"]) == 2
+    assert "needs the folder" in capsys.readouterr().err
+
+
 def test_a_wrong_request_ends_the_process_with_status_2(tmp_path: Path) -> None:
     done = cnnbench("-m", "optimizer=sgd,adma", cwd=tmp_path, check=2, fresh=True)
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1

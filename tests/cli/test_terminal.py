@@ -36,7 +36,7 @@ def test_a_long_epoch_is_told_within_it(
     monkeypatch.chdir(tmp_path)
     assert main([*RUN, "steps_per_execution=1", "callbacks.progress.minutes=0"]) == 0
     told = capsys.readouterr().out
-    within = re.findall(r"^  epoch 2/2 +(\d+)%  loss ([\d.]+) acc +([\d.]+)%  [\d,]+ images/s", told, re.MULTILINE)
+    within = re.findall(r"^  epoch 2/2 +(\d+)%, loss ([\d.]+) acc +([\d.]+)%, [\d.]+k? images/s", told, re.MULTILINE)
     assert [int(share) for share, _, _ in within] == [20, 40, 60, 80, 100]
     history = read_record(tmp_path / "r")["history"]
     assert float(within[-1][1]) == pytest.approx(history["train/loss"][1], abs=1e-4)
@@ -45,19 +45,19 @@ def test_a_long_epoch_is_told_within_it(
     assert not re.search(r"epoch ./2 +\d+%", capsys.readouterr().out)  # these take less than a minute
 
 
-def test_what_comes_after_the_live_line_begins_a_line(
+def test_what_comes_after_the_bar_begins_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "50")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("cnnbench.training.callbacks.progress.LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("cnnbench.training.callbacks.progress.BAR_SECONDS", 0.0)
     fault = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.how=raise", "+callbacks.f.step=8"]
     assert main([*RUN, *fault, "steps_per_execution=1"]) == 1
     told = capsys.readouterr().out
-    live = re.findall(r"\r(  epoch ./2 +\d+%[^\r\n]*)", told)
-    assert len(live) >= 7 and all(len(line) == 49 for line in live)
-    assert re.search(r"^ *failed: RuntimeError", told, re.MULTILINE)
+    bars = re.findall(r"\r(  epoch ./2 +\d+%\|[^\r\n]*)", told)
+    assert len(bars) >= 7 and all(len(bar) < 50 for bar in bars)
+    assert re.search(r"[\r\n] *failed: RuntimeError", told)
 
 
 def test_quiet_tells_results_alone_and_verbose_where_it_failed(

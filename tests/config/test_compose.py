@@ -9,7 +9,6 @@ from helpers import config
 
 from cnnbench.config.compose import compose, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, groups
-from cnnbench.config.overrides import expand
 from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
 from cnnbench.utils.errors import RequestError
@@ -75,48 +74,29 @@ def test_a_wrong_name_is_told_in_one_line_with_the_right_one(override: str, expe
     assert "\n" not in str(error.value)
 
 
+WRONG_VALUES = {
+    "momentum": "optimizer.lr=-1 optimizer.lr=abc optimizer.momentum=1 optimizer.weight_decay=-0.1 data.batch_size=0 "
+    "seed=-1 seed=1.5 steps_per_execution=0 steps_per_execution=often trainer.max_epochs=0 trainer.gradient_clip_val=0 "
+    "label_smoothing=1 data.limit_train=0 data.image_size=0 data.shuffle=2 test_with=first init_from=3 "
+    "trainer.accumulate_grad_batches=0 fine_tune.frozen_epochs=-1 fine_tune.backbone_lr_factor=0",
+    "switch": "optimizer.switch_at=1 optimizer.switch_at=0 optimizer.first.lr=0 optimizer.then.momentum=1 "
+    "optimizer.then.weight_decay=-1",
+}
+
+
 @pytest.mark.parametrize(
-    "override",
-    [
-        "optimizer.lr=-1",
-        "optimizer.lr=abc",
-        "optimizer.momentum=1",
-        "optimizer.weight_decay=-0.1",
-        "data.batch_size=0",
-        "seed=-1",
-        "seed=1.5",
-        "steps_per_execution=0",
-        "steps_per_execution=often",
-        "trainer.max_epochs=0",
-        "trainer.gradient_clip_val=0",
-        "label_smoothing=1",
-        "data.limit_train=0",
-        "data.image_size=0",
-        "data.shuffle=2",
-        "test_with=first",
-        "trainer.accumulate_grad_batches=0",
-        "fine_tune.frozen_epochs=-1",
-        "fine_tune.backbone_lr_factor=0",
-        "init_from=3",
-    ],
+    ("optimizer", "override"), [(name, text) for name, texts in WRONG_VALUES.items() for text in texts.split()]
 )
-def test_a_wrong_value_names_its_key(override: str) -> None:
+def test_a_wrong_value_names_its_key(optimizer: str, override: str) -> None:
     with pytest.raises(RequestError, match=override.partition("=")[0].replace(".", r"\.")):
-        check_values(resolved(compose(["optimizer=momentum", override])))
+        check_values(resolved(compose([f"optimizer={optimizer}", override])))
 
 
-@pytest.mark.parametrize(
-    "override", ["switch_at=1", "switch_at=0", "first.lr=0", "then.momentum=1", "then.weight_decay=-1"]
-)
-def test_a_wrong_value_of_a_part_of_the_switch_names_its_key(override: str) -> None:
-    with pytest.raises(RequestError, match=rf"optimizer\.{override.partition('=')[0]}"):
-        check_values(resolved(compose(["optimizer=switch", f"optimizer.{override}"])))
-
-
-def test_expand_gives_every_cell_of_a_grid() -> None:
-    runs = expand(["optimizer=sgd,adam", "seed=range(3)", "data=digits"])
-    assert len(runs) == 6
-    assert ["optimizer=adam", "seed=2", "data=digits"] in runs
+def test_null_is_the_choice_none() -> None:
+    groups_with_none = [group for group, choices in groups().items() if "none" in choices]
+    assert {"logger", "scheduler", "augment"} <= {*groups_with_none}
+    null = compose([f"{group}=null" for group in groups_with_none])
+    assert null == compose([f"{group}=none" for group in groups_with_none])
 
 
 def test_fingerprint_changes_with_what_changes_the_result_and_with_nothing_else() -> None:

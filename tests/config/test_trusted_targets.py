@@ -11,7 +11,8 @@ from helpers import config
 from PIL import Image
 
 from cnnbench.cli.main import main
-from cnnbench.config.compose import compose, groups, resolved
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.groups import groups
 from cnnbench.config.trusted_targets import ALLOW, check_overrides, check_targets
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError

@@ -18,7 +18,8 @@ import torch
 from helpers import SMALL
 from hydra.errors import HydraException
 
-from cnnbench.config.compose import compose, explain, groups, resolved, unknown_key
+from cnnbench.config.compose import compose, explain, resolved, unknown_key
+from cnnbench.config.groups import groups
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import flatten
 from cnnbench.sweep.launcher import launch

@@ -37,7 +37,9 @@ def test_it_is_made_once_and_mapped_after_that(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no meta", "half a meta", "another meta", "missing array"])
-def test_a_damaged_store_is_told_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+def test_a_damaged_store_is_reported_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
     good = prepare(Digits(), None, 8, tmp_path)
     expected = np.array(good.arrays["train_images"])
     folder = only_folder(tmp_path)
@@ -57,9 +59,9 @@ def test_a_damaged_store_is_told_and_made_again(tmp_path: Path, monkeypatch: pyt
     else:
         images.unlink()
     monkeypatch.setattr(stores, "_opened", {})
-    told: list[str] = []
-    again = prepare(Digits(), None, 8, tmp_path, told.append)
-    assert len(told) == 1 and "damaged" in told[0]
+    lines: list[str] = []
+    again = prepare(Digits(), None, 8, tmp_path, lines.append)
+    assert len(lines) == 1 and "damaged" in lines[0]
     np.testing.assert_array_equal(again.arrays["train_images"], expected)
 
 

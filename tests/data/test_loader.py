@@ -68,7 +68,7 @@ def test_how_many_batches_are_made_at_once_changes_nothing(monkeypatch: pytest.M
         return epoch(made)
 
     expected = batches()
-    monkeypatch.setattr("cnnbench.data.loader.GROUP_BYTES", group)
+    monkeypatch.setattr("cnnbench.data.loader.BLOCK_BYTES", group)
     for (a, b), (c, d) in zip(batches(), expected, strict=True):
         assert torch.equal(a, c) and torch.equal(b, d)
 

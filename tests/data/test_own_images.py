@@ -73,9 +73,9 @@ def damage(folder: Path) -> tuple[Path, Path]:
 
 def test_all_files_that_do_not_decode_are_named_at_once_before_anything_runs(here: Path) -> None:
     names = damage(here / "photos")
-    told = cnnbench(*TRAIN, cwd=here, check=2).stderr
-    assert len(told.splitlines()) == 1 and "data.source.skip_damaged=true" in told
-    assert all(told.count(str(name)) == 1 for name in names) and not (here / "run").exists()
+    printed = cnnbench(*TRAIN, cwd=here, check=2).stderr
+    assert len(printed.splitlines()) == 1 and "data.source.skip_damaged=true" in printed
+    assert all(printed.count(str(name)) == 1 for name in names) and not (here / "run").exists()
 
 
 @pytest.mark.parametrize("few", [0, 2000])  # in processes of their own, and in this one
@@ -89,9 +89,9 @@ def test_they_are_left_out_if_asked_and_the_others_keep_their_classes(here, monk
     for number, path in enumerate(sorted((here / "photos").rglob("*.*"))):
         if path not in names:  # a colour that says which class the file is of
             Image.new("RGB", (50 + number % 3, 40), (60 * CLASSES.index(path.parent.name), 0, 0)).save(path, "PNG")
-    told: list[str] = []
-    store = prepare(ImageFolder(skip_damaged=True), here / "photos", 8, here / "cache", told.append)
-    assert len(told) == 1 and all(str(name) in told[0] for name in names)
+    lines: list[str] = []
+    store = prepare(ImageFolder(skip_damaged=True), here / "photos", 8, here / "cache", lines.append)
+    assert len(lines) == 1 and all(str(name) in lines[0] for name in names)
     counts = {part: len(store.arrays[f"{part}_labels"]) for part in ("train", "test")}
     assert sum(counts.values()) == 4 * 40 + 2 - 1
     for part in counts:

@@ -66,7 +66,7 @@ def test_an_interrupted_preparation_leaves_nothing(
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_who_waits_for_another_process_is_told(tmp_path: Path) -> None:
+def test_who_waits_for_another_process_is_reported(tmp_path: Path) -> None:
     lines: list[str] = []
     with (tmp_path / ".Digits.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -78,14 +78,14 @@ def test_who_waits_for_another_process_is_told(tmp_path: Path) -> None:
     assert not thread.is_alive()
 
 
-def test_a_full_disk_is_told_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(RequestError, match=r"takes 0\.0 GB.*CNNBENCH_CACHE"):
         prepare(Digits(), None, 9, tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_a_cache_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match=r"data\.cache=.*file/cache"):
         prepare(Digits(), None, 9, tmp_path / "file" / "cache")

@@ -160,7 +160,7 @@ def killed_at_a_dog(target: Path, start: int, paths: list[Path], channels: int, 
     return {}
 
 
-def test_where_a_process_that_decodes_was_killed_is_told(
+def test_where_a_process_that_decodes_was_killed_is_reported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnnbench.data.decode.SERIAL", 1)

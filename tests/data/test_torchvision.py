@@ -73,7 +73,7 @@ def test_cifar_from_its_pickles_whose_checksums_are_verified(
         prepare(Torchvision(name), tmp_path, None, tmp_path / "cache")
 
 
-def test_without_the_set_and_without_network_the_ways_out_are_told(
+def test_without_the_set_and_without_network_the_ways_out_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_, **__) -> None:

@@ -15,11 +15,10 @@ import torch
 from helpers import config
 from hydra.utils import instantiate
 
-from cnnbench.cli import export
 from cnnbench.cli.main import main
 from cnnbench.config.compose import groups
 from cnnbench.data.augment import Normalize
-from cnnbench.inference import export as programs
+from cnnbench.inference import export
 from cnnbench.inference.load import TrainedRun, load_run
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training import build
@@ -126,9 +125,9 @@ def corrupted(write):
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])
 def test_a_file_that_says_something_else_is_not_kept(run, tmp_path, monkeypatch, capsys, name):
-    good = programs.FORMATS[name]
-    bad = programs.Format(good.file, corrupted(good.write), good.open)
-    monkeypatch.setitem(programs.FORMATS, name, bad)
+    good = export.FORMATS[name]
+    bad = export.Format(good.file, corrupted(good.write), good.open)
+    monkeypatch.setitem(export.FORMATS, name, bad)
     new, old = tmp_path / "new", tmp_path / "old"
     old.mkdir()
     (old / good.file).write_text("as it was")
@@ -143,9 +142,9 @@ def test_a_file_that_says_something_else_is_not_kept(run, tmp_path, monkeypatch,
 def test_a_program_that_gives_no_number_is_found_out(run):
     loaded = load_run(run.folder)
     nothing = np.full((1, 10), np.nan, np.float32)
-    with pytest.raises(export.Differs, match="9 of 9 images"):
+    with pytest.raises(export.ExportDiffers, match="9 of 9 images"):
         export.compare(loaded, lambda images: nothing.repeat(len(images), axis=0), run.images, "model.onnx")
-    with pytest.raises(export.Differs, match=r"\(1, 9\)"):
+    with pytest.raises(export.ExportDiffers, match=r"\(1, 9\)"):
         export.compare(loaded, lambda images: nothing[:, :9], run.images, "model.onnx")
 
 
@@ -175,7 +174,7 @@ class Undecided(torch.nn.Module):
 def test_a_network_that_is_no_graph_is_refused_in_a_line(tmp_path):
     run = untrained("tiny_cnn", 1, 12)
     other = TrainedRun({}, Undecided(), run.classes, 12, 1, run.normalize)
-    with pytest.raises(programs.RequestError, match="torch cannot export Undecided") as error:
+    with pytest.raises(export.RequestError, match="torch cannot export Undecided") as error:
         export.export(other, {}, tmp_path / "out", ["onnx"], np.zeros((1, 12, 12, 1), np.uint8))
     assert len(str(error.value).splitlines()) == 1 and not (tmp_path / "out").exists()
 
@@ -198,8 +197,8 @@ def test_a_wrong_request_is_told_in_a_line(run, arguments, says, capsys):
 
 
 def test_without_onnx_it_is_said_what_to_install_and_torch_still_works(run, tmp_path, monkeypatch, capsys):
-    known = programs.find_spec
-    monkeypatch.setattr(programs, "find_spec", lambda name: None if name.startswith("onnx") else known(name))
+    known = export.find_spec
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name.startswith("onnx") else known(name))
     assert main(["export", str(run.folder), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert "pip install 'cnnbench[export]'" in told and len(told.splitlines()) == 1

@@ -10,7 +10,8 @@ from hydra.utils import instantiate
 from torch import nn
 
 from cnnbench import models
-from cnnbench.config.compose import compose, groups, resolved
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.groups import groups
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.models.layers import ACTIVATIONS
 from cnnbench.training.build import flops_per_image

@@ -26,17 +26,17 @@ def optimizer(name: str = "adam") -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("name", groups()["optimizer"])
 def test_every_optimizer_of_ours_can_be_captured(name: str) -> None:
-    assert reason_not_capturable(optimizer(name), None, GPU, bare=True, accumulate=1) is None
+    assert reason_not_capturable(optimizer(name), None, GPU, plain=True, accumulate=1) is None
 
 
 def test_the_reason_against_is_told() -> None:
-    assert "GPU" in str(reason_not_capturable(optimizer(), None, torch.device("cpu"), bare=True, accumulate=1))
-    assert "scaler" in str(reason_not_capturable(optimizer(), None, GPU, bare=False, accumulate=1))
-    assert "accumulated" in str(reason_not_capturable(optimizer(), None, GPU, bare=True, accumulate=2))
+    assert "GPU" in str(reason_not_capturable(optimizer(), None, torch.device("cpu"), plain=True, accumulate=1))
+    assert "scaler" in str(reason_not_capturable(optimizer(), None, GPU, plain=False, accumulate=1))
+    assert "accumulated" in str(reason_not_capturable(optimizer(), None, GPU, plain=True, accumulate=2))
     cycled = optimizer("momentum")
-    assert "momentum" in str(reason_not_capturable(cycled, one_cycle(cycled, 10), GPU, bare=True, accumulate=1))
+    assert "momentum" in str(reason_not_capturable(cycled, one_cycle(cycled, 10), GPU, plain=True, accumulate=1))
     plain = torch.optim.LBFGS([torch.nn.Parameter(torch.zeros(3))])
-    assert "LBFGS" in str(reason_not_capturable(plain, None, GPU, bare=True, accumulate=1))
+    assert "LBFGS" in str(reason_not_capturable(plain, None, GPU, plain=True, accumulate=1))
 
 
 def test_a_capturable_optimizer_follows_its_schedule() -> None:

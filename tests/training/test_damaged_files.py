@@ -20,8 +20,9 @@ import torch
 from helpers import config
 from PIL import Image
 
-from cnnbench.analysis import leaderboard
+from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.report import write as report
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect
 from cnnbench.data import cache as stores
 from cnnbench.data.sources import Digits, ImageFolder, Npz, Torchvision
@@ -170,7 +171,7 @@ def in_a_report(run: Path, folder: Path, name: str) -> Kind:
     def use() -> None:
         runs = collect([folder])
         assert len(runs) == 2
-        leaderboard.to_text(leaderboard.build(runs))
+        leaderboard_text(build(runs))
         report.make([folder], fmt="md")
         existing(folder)
 

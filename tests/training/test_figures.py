@@ -6,18 +6,25 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from cnnbench.training.figures import confusion_sheet, kernel_sheet, per_class_sheet, prediction_sheet
-from cnnbench.training.figures.confusion import worst
-from cnnbench.training.figures.drawing import WRONG, fitted, font
-from cnnbench.training.figures.predictions import Predicted
+from cnnbench.training.figures import (
+    WRONG,
+    Predictions,
+    confusion_picture,
+    fit_text,
+    font,
+    kernel_sheet,
+    most_frequent_confusions,
+    prediction_sheet,
+    recall_bars,
+)
 
 
 @pytest.mark.parametrize("count", [2, 10, 100])
 @pytest.mark.parametrize("name", ["{}", "a $long$ name of a class {}", "猫\n{}"])
-def test_a_confusion_sheet_is_dark_where_the_counts_are(count, name):
+def test_a_confusion_picture_is_dark_where_the_counts_are(count, name):
     matrix = np.zeros((count, count), dtype=int)
     matrix[0, 1] = 50
-    sheet = confusion_sheet(matrix, [name.format(i) for i in range(count)], "confusion/test")
+    sheet = confusion_picture(matrix, [name.format(i) for i in range(count)], "confusion/test")
     assert sheet.dtype == np.uint8 and sheet.ndim == 3
     darkest = np.argwhere((sheet == (8, 48, 107)).all(axis=-1))
     panels = np.argwhere((sheet == (247, 251, 255)).all(axis=-1))  # cells without a count
@@ -31,15 +38,18 @@ def test_a_confusion_sheet_is_dark_where_the_counts_are(count, name):
 
 def test_the_most_frequent_confusions_are_named_in_their_order():
     matrix = np.array([[9, 3, 0], [0, 9, 5], [1, 0, 9]])
-    assert worst(matrix, ["a", "b", "c"]) == "most often: b taken for c (5), a taken for b (3), c taken for a (1)"
-    assert worst(np.diag([3, 3]), ["a", "b"]) == "no confusions"
+    assert (
+        most_frequent_confusions(matrix, ["a", "b", "c"])
+        == "most often: b taken for c (5), a taken for b (3), c taken for a (1)"
+    )
+    assert most_frequent_confusions(np.diag([3, 3]), ["a", "b"]) == "no confusions"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_only_wrong_predictions_are_framed(channels):
     images = np.full((4, 28, 28, channels), 200, dtype=np.uint8)
     truth, guess = np.array([0, 1, 0, 1]), np.array([0, 0, 0, 1])
-    sheet = prediction_sheet(Predicted(images, truth, guess, np.full(4, 0.75)), ["cat", "dog"], "Title")
+    sheet = prediction_sheet(Predictions(images, truth, guess, np.full(4, 0.75)), ["cat", "dog"], "Title")
     framed = np.argwhere((sheet == ImageColor.getrgb(WRONG)).all(axis=-1))
     pictures = np.argwhere((sheet == 200).all(axis=-1))
     columns = sorted({int(x) for x in pictures[:, 1]})
@@ -50,7 +60,7 @@ def test_only_wrong_predictions_are_framed(channels):
 
 def test_an_empty_sheet_is_a_sheet():
     none = np.zeros((0, 28, 28, 1), dtype=np.uint8)
-    assert prediction_sheet(Predicted(none, none, none, none), ["cat"], "Nothing").ndim == 3
+    assert prediction_sheet(Predictions(none, none, none, none), ["cat"], "Nothing").ndim == 3
 
 
 def test_kernels_are_grey_where_weights_are_zero_and_scaled_by_themselves():
@@ -62,13 +72,13 @@ def test_kernels_are_grey_where_weights_are_zero_and_scaled_by_themselves():
 
 
 def test_classes_that_never_occur_are_left_out_of_the_recalls():
-    with_gap = per_class_sheet([0.5, float("nan"), 1.0], ["a", "b", "c"], "Recall")
-    without = per_class_sheet([0.5, 1.0], ["a", "c"], "Recall")
+    with_gap = recall_bars([0.5, float("nan"), 1.0], ["a", "b", "c"], "Recall")
+    without = recall_bars([0.5, 1.0], ["a", "c"], "Recall")
     assert np.array_equal(with_gap, without)
 
 
 def test_names_are_cut_to_the_width_that_there_is():
     face = font(12)
-    assert fitted("short", 100, face) == "short"
-    cut = fitted("a very long name indeed", 60, face)
+    assert fit_text("short", 100, face) == "short"
+    cut = fit_text("a very long name indeed", 60, face)
     assert cut.endswith("…") and face.getlength(cut) <= 60

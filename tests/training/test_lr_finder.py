@@ -65,6 +65,10 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture):
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("optimizer.lr=") and float(first.partition("=")[2]) > 0
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    unwritable = tmp_path / "plot.png" / "below a file.png"
+    assert main(["find-lr", *small, "--steps", "30", "--plot", str(unwritable)]) == 2
+    told = capsys.readouterr()
+    assert told.out.splitlines()[0] == first and "below a file.png cannot be written" in told.err
     assert main(["find-lr", "optimizer=adma"]) == 2
     assert "did you mean 'adam'" in capsys.readouterr().err
     with pytest.raises(RequestError, match="must rise"):

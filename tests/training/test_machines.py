@@ -1,4 +1,4 @@
-"""A run on several machines, which torchrun starts; both are this one here, each with processes of its own."""
+"""A run on several machines, whose ranks torchrun starts; both are this one here, with a rank each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, config
 from same import differences
-from test_ddp import BASE, DDP, DROPOUT, go
+from test_distributed import BASE, DDP, DROPOUT, go
 
 from cnnbench.training import preflight
 from cnnbench.utils.errors import RequestError
@@ -26,8 +26,8 @@ def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int, str]]:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--rdzv-backend=c10d",
-        f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test", "-m", "cnnbench", *arguments,
+        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
+        f"--rdzv-endpoint=127.0.0.1:{port}", "-m", "cnnbench", *arguments,
     ]  # fmt: skip
     environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     started = [
@@ -38,28 +38,33 @@ def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(started, printed, strict=True)]
 
 
-def test_a_sweep_over_two_machines_stops_goes_on_and_outlives_a_process_of_the_second(tmp_path: Path) -> None:
+def test_a_sweep_over_two_machines_stops_and_goes_on_until_one_loses_a_rank(tmp_path: Path) -> None:
     asked = [
         "-m", *TWO, "seed=0,1", "hydra.sweep.dir=s", "+callbacks.f._target_=faults.Fault", "+callbacks.f.rank=1",
         "+callbacks.f.by_seed={0:term,1:exit}", "+callbacks.f.step=10", f"+callbacks.f.folder={tmp_path}",
     ]  # fmt: skip
-    stopped = on_two_machines(tmp_path, *asked)  # a process of the second machine is told to
+    stopped = on_two_machines(tmp_path, *asked)  # the rank of the second machine is told to
     record = read_record(tmp_path / "s" / "seed=0")
     assert record["status"] == "interrupted" and record["environment"]["devices"] == 2, (record["error"], stopped)
     again = on_two_machines(tmp_path, *asked)
     first, second = (read_record(tmp_path / "s" / f"seed={seed}") for seed in (0, 1))
     assert [first["status"], second["status"]] == ["completed", "failed"], again
-    assert first["resumed"] and "process 2 of 2: the process ended itself with status 3" in second["error"]["message"]
+    assert first["resumed"] and "another rank has ended" in second["error"]["message"]
     assert [status for status, _ in again] == [1, 1]
-    assert sum("machine 2: run 2" in text for _, text in again) == 1  # the other one leads
+    assert sum("[2/2] seed=1" in text for _, text in again) == 1  # rank 0 tells
     go(tmp_path / "one", *TWO, "trainer.devices=2", "trainer.num_nodes=1")
     assert not differences(tmp_path / "one", tmp_path / "s" / "seed=0")
 
 
-def test_machines_that_nobody_asked_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
-    with pytest.raises(RequestError, match=r"started this on 2 machines: ask for them with trainer\.num_nodes=2"):
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_ranks_that_nobody_asked_for_are_told(monkeypatch: pytest.MonkeyPatch, launcher: str) -> None:
+    variables = {
+        "torchrun": {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "4"},
+        "srun": {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "x"},
+    }
+    for name, value in variables[launcher].items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RequestError, match=r"4 processes of this were started, so .* must be 4, and is 2"):
         preflight.check_devices(config(*DDP), 2)
     with pytest.raises(RequestError, match=r"batch_size=3 is shared by 4 devices"):
         preflight.check_devices(config(*DDP, "trainer.num_nodes=2", "data.batch_size=3"), 2)

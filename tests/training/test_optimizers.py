@@ -16,7 +16,7 @@ from cnnbench.models import MLP
 from cnnbench.training.build import build_optimization
 from cnnbench.training.cuda_graph import WARM_UP, CapturedStep
 from cnnbench.training.optimizers import SwitchOptimizer, build_optimizer, parameter_groups
-from cnnbench.training.schedulers import Together, build_scheduler
+from cnnbench.training.schedulers import SwitchScheduler, build_scheduler
 
 STEPS, SWITCH = 20, 12
 ADAM = {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.1}
@@ -54,7 +54,7 @@ def by_hand(schedule: str | None) -> nn.Module:
     return net
 
 
-def switch(net: nn.Module, schedule: str | None) -> tuple[SwitchOptimizer, Together | None]:
+def switch(net: nn.Module, schedule: str | None) -> tuple[SwitchOptimizer, SwitchScheduler | None]:
     make = partial(
         SwitchOptimizer, first=partial(Adam, **ADAM, fused=True), then=partial(SGD, **MOMENTUM), switch_at=0.6
     )
@@ -65,7 +65,7 @@ def switch(net: nn.Module, schedule: str | None) -> tuple[SwitchOptimizer, Toget
     return optimizer, build_scheduler(maker, optimizer, STEPS) if maker else None  # type: ignore[return-value]
 
 
-def go_on(net: nn.Module, optimizer: SwitchOptimizer, schedule: Together | None, start: int, stop: int) -> None:
+def go_on(net: nn.Module, optimizer: SwitchOptimizer, schedule: SwitchScheduler | None, start: int, stop: int) -> None:
     for _ in gradients(net, start, stop):
         optimizer.step()
         optimizer.zero_grad()
@@ -101,15 +101,15 @@ def test_a_switch_shows_the_groups_and_the_rate_of_the_part_at_work() -> None:
     go_on(net, optimizer, None, 0, SWITCH)
     assert optimizer.switched and [g["lr"] for g in optimizer.param_groups] == [MOMENTUM["lr"]] * 2
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.05, 0.0]
-    assert not optimizer.parts[0].state  # what is not read again takes no memory
+    assert not optimizer.optimizers[0].state  # what is not read again takes no memory
 
 
 def test_another_pair_is_an_override() -> None:
     asked = ("optimizer=switch", "optimizer@optimizer.first=rmsprop", "optimizer@optimizer.then=sgd")
     make = build_optimization(config(*asked, "optimizer.then.lr=0.3"))["optimizer"]
     optimizer = build_optimizer(make, network().parameters(), 10)
-    assert [type(part).__name__ for part in optimizer.parts] == ["RMSprop", "SGD"]  # type: ignore[attr-defined]
-    assert optimizer.parts[1].param_groups[0]["lr"] == 0.3  # type: ignore[attr-defined]
+    assert [type(part).__name__ for part in optimizer.optimizers] == ["RMSprop", "SGD"]  # type: ignore[attr-defined]
+    assert optimizer.optimizers[1].param_groups[0]["lr"] == 0.3  # type: ignore[attr-defined]
 
 
 def test_a_captured_switch_counts_replays_and_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_captured_switch_counts_replays_and_is_recorded_anew(monkeypatch: pyte
         return images, labels
 
     monkeypatch.setattr(CapturedStep, "_capture", capture)
-    monkeypatch.setattr(CapturedStep, "_beside", one_by_one)
+    monkeypatch.setattr(CapturedStep, "_warm_up", one_by_one)
     captured = CapturedStep(lambda images, labels: (images, labels), optimizer)
     for _ in range(STEPS):
         captured(torch.zeros(1), torch.zeros(1))

@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
 
 def test_a_write_that_is_killed_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
-    checkpoint_io.WholeFiles().save_checkpoint({"number": torch.tensor(1)}, path)
+    checkpoint_io.AtomicCheckpointIO().save_checkpoint({"number": torch.tensor(1)}, path)
 
     def killed(checkpoint: Any, target: Path) -> None:
         Path(target).write_bytes(b"PK half a file")
@@ -106,7 +106,7 @@ def test_a_write_that_is_killed_leaves_the_checkpoint_before(tmp_path: Path, mon
 
     monkeypatch.setattr(torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint_io.WholeFiles().save_checkpoint({"number": torch.tensor(2)}, path)
+        checkpoint_io.AtomicCheckpointIO().save_checkpoint({"number": torch.tensor(2)}, path)
     assert checkpoint_io.read(path)["number"] == 1
     assert checkpoint_io.newest(tmp_path, pytest.fail)[0] == path
 
@@ -118,7 +118,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_left_as_it_is(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in (1, 2):
-        checkpoint_io.WholeFiles().save_checkpoint({"number": torch.tensor(number)}, tmp_path / "last.ckpt")
+        checkpoint_io.AtomicCheckpointIO().save_checkpoint({"number": torch.tensor(number)}, tmp_path / "last.ckpt")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def fails(*_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""The same numbers as CSV, Markdown, LaTeX and JSON."""
+"""The same numbers as CSV, JSON, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -7,127 +7,121 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.analysis.leaderboard import Leaderboard, Row
-from cnnbench.analysis.metric_names import COSTS
-from cnnbench.analysis.report.tables import Table, anova_table, comparison_table, leaderboard_table, trouble
+from cnnbench.analysis.leaderboard import Leaderboard
+from cnnbench.analysis.report.columns import columns
+from cnnbench.analysis.report.tables import Table, leaderboard_table, report_tables, trouble
 from cnnbench.config.settings import show
-from cnnbench.utils.record import finite_or_none
+from cnnbench.utils.record import finite_or_none, write_atomically
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
+    from cnnbench.analysis.grouping import Configuration
+
+
+def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
+    """Write leaderboard.csv and leaderboard.md into ``folder`` and return their paths."""
+    texts = {"leaderboard.csv": leaderboard_csv(board), "leaderboard.md": leaderboard_markdown(board)}
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def leaderboard_csv(board: Leaderboard) -> str:
     """One line a configuration with every number in full; shares are in [0, 1]; empty is unknown."""
-    return _csv([_flat(board, row) for row in board.rows], ["place", "configuration", *board.grid.factors, "n"])
+    return _csv(_numbers(board), _keys(board))
 
 
 def to_csv(analysis: Analysis) -> str:
     """The leaderboard's lines with each one's difference from the reference behind."""
-    lines = []
-    for row in analysis.board.rows:
-        lines.append({**_flat(analysis.board, row), **_comparison(analysis, row)})
-    return _csv(lines, ["place", "configuration", *analysis.board.grid.factors, "n"])
+    lines = _with_comparisons(analysis)
+    return _csv(lines, list(lines[0]) if lines else _keys(analysis.board))
 
 
-def _csv(lines: list[dict[str, Any]], header: list[str]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]) if lines else header, lineterminator="\n")
+def _csv(lines: Iterable[dict[str, Any]], keys: list[str]) -> str:
+    text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
+    writer = csv.DictWriter(text, keys, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
 
 
-def _flat(board: Leaderboard, row: Row) -> dict[str, Any]:
-    values = row.configuration.values
-    flat: dict[str, Any] = {"place": row.place, "configuration": row.configuration.label}
-    flat.update({name: show(values[name]) if name in values else None for name in board.grid.factors})
-    flat.update({"n": row.n, "not completed": len(row.configuration.incomplete)})
-    for metric in dict.fromkeys((*board.metrics, *sorted(row.best))):
-        if metric in COSTS:
-            continue
-        tested = metric.startswith("test/")  # measured once: it has no best and final epoch
-        for kind, summary in (("", row.final),) if tested else ((" best", row.best), (" final", row.final)):
-            for part in ("mean", "std", "low", "high"):
-                flat[f"{metric}{kind} {part}"] = getattr(summary[metric], part)
-    flat["best epoch"] = row.best_epoch
-    return {**flat, **row.costs}
+def _keys(board: Leaderboard) -> list[str]:
+    return [key for column in columns(board) if column.key for key in column.keys]
 
 
-def _comparison(analysis: Analysis, row: Row) -> dict[str, Any]:
-    """A row's difference from the reference, in full; empty for the reference itself."""
-    found = analysis.comparison(row.configuration)
-    d = found.difference if found else None
-    return {
-        "compared with": analysis.reference.label if analysis.reference and found else None,
-        f"{analysis.metric} difference": d.value if d else None,
-        "difference low": d.low if d else None,
-        "difference high": d.high if d else None,
-        "Hedges g": d.effect if d else None,
-        "p": d.p if d else None,
-        "p Holm": found.p if found else None,
-        "verdict": found.verdict if found else None,
-        "test": d.method if d else None,
-        "seeds needed": found.seeds_needed if found else None,
-        "to show": found.size if found else None,
-    }
+def _numbers(board: Leaderboard) -> list[dict[str, Any]]:
+    """A mapping a row, with ``_keys``."""
+    keyed = [column for column in columns(board) if column.key]
+    return [
+        {key: value for column in keyed for key, value in zip(column.keys, column.numbers(row), strict=True)}
+        for row in board.rows
+    ]
 
 
-# Markdown
+def _with_comparisons(analysis: Analysis) -> list[dict[str, Any]]:
+    rows = zip(_numbers(analysis.board), analysis.board.rows, strict=True)
+    return [{**numbers, **_comparison(analysis, row.configuration)} for numbers, row in rows]
 
 
-def leaderboard_markdown(board: Leaderboard) -> str:
+def _comparison(analysis: Analysis, configuration: Configuration) -> dict[str, Any]:
+    """A configuration's difference from the reference, in full; empty for the reference itself."""
+    found = analysis.comparison(configuration)
+    keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
+            "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
+    if found is None or analysis.reference is None:
+        return dict.fromkeys(keys)
+    d = found.difference
+    values = (analysis.reference.label, d.value, d.low, d.high, d.effect, d.p, found.p, found.verdict, d.method,
+              found.seeds_needed, found.size)  # fmt: skip
+    return dict(zip(keys, values, strict=True))
+
+
+def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
     """The leaderboard, its notes, and the runs that did not complete."""
-    return "\n".join(_leaderboard_parts(board))
+    parts = [f"{heading} Leaderboard\n", markdown(leaderboard_table(board))]
+    if shared := board.grid.shared:
+        parts.append(f"The same in all: {', '.join(f'`{key}={show(value)}`' for key, value in shared.items())}.\n")
+    parts += [f"{_markdown_text(note)}\n" for note in board.notes]
+    if lines := trouble(board):
+        parts += [f"{heading}# Not completed\n", _bullets(lines)]
+    return "\n".join(parts)
 
 
 def to_markdown(analysis: Analysis) -> str:
     """The answer, the leaderboard, the comparisons and the effects."""
-    parts = ["# Report\n", *(f"- {_markdown_text(sentence)}" for sentence in analysis.answer), ""]
-    parts += _leaderboard_parts(analysis.board, "##")
-    if analysis.comparisons and analysis.reference:
-        table = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
-        parts += ["## Against the baseline\n" if analysis.baseline_given else "## Against the first\n", markdown(table)]
-    if analysis.effects:
-        sentences = [effect.sentence for effect in analysis.effects.mains]
-        sentences += [interaction.sentence for interaction in analysis.effects.interactions]
-        parts += ["## Effects of the factors\n", *(f"- {_markdown_text(text)}" for text in sentences), ""]
-        parts += [markdown(anova_table(analysis.effects)), *(f"{note}\n" for note in analysis.effects.notes)]
+    parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
+    tables = report_tables(analysis)
+    if "comparison" in tables:
+        title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
+        parts += [title, markdown(tables["comparison"])]
+    if effects := analysis.effects:
+        sentences = [e.sentence for e in effects.mains] + [i.sentence for i in effects.interactions]
+        parts += ["## Effects of the factors\n", _bullets(sentences), markdown(tables["anova"])]
+        parts += [f"{note}\n" for note in effects.notes]
     return "\n".join(parts)
 
 
-def _leaderboard_parts(board: Leaderboard, heading: str = "#") -> list[str]:
-    parts = [f"{heading} Leaderboard\n", markdown(leaderboard_table(board))]
-    if shared := board.grid.shared:
-        told = ", ".join(f"`{key}={show(value)}`" for key, value in shared.items())
-        parts.append(f"The same in all: {told}.\n")
-    parts += [f"{_markdown_text(note)}\n" for note in board.notes]
-    if lines := trouble(board):
-        parts += [f"{heading}# Not completed\n", *(f"- {_markdown_text(line)}" for line in lines), ""]
-    return parts
+def _bullets(sentences: Iterable[str]) -> str:
+    return "".join(f"- {_markdown_text(sentence)}\n" for sentence in sentences)
 
 
 def markdown(table: Table) -> str:
     """A table with its caption."""
-
-    def line(texts: Iterable[str]) -> str:
-        return f"| {' | '.join(map(_markdown_text, texts))} |"
-
-    if not table.rows:
-        return f"{_markdown_text(table.caption)}\n"
-    rule = line("---:" if table.numeric(column) else "---" for column in range(len(table.headers)))
-    rows = [line(cell.text for cell in row) for row in table.rows]
-    return "\n".join([f"{_markdown_text(table.caption)}\n", line(table.headers), rule, *rows, ""])
+    lines = [_markdown_text(table.caption), ""]
+    if table.rows:
+        rule = ["---:" if numeric else "---" for numeric in table.numeric]
+        rows = [table.headers, rule, *([cell.text for cell in row] for row in table.rows)]
+        lines += [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
+    return "\n".join([*lines, ""])
 
 
 def _markdown_text(text: str) -> str:
     """``text`` on one line that cannot end a cell or begin HTML."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
-
-# LaTeX
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -139,40 +133,31 @@ LATEX_PATTERN = re.compile("|".join(map(re.escape, LATEX)))
 
 def to_latex(analysis: Analysis) -> str:
     """The tables for a paper; they need the booktabs package."""
-    tables = [("leaderboard", leaderboard_table(analysis.board))]
-    if analysis.comparisons and analysis.reference:
-        tables.append(("comparison", comparison_table(analysis.comparisons, analysis.reference, analysis.metric)))
-    if analysis.effects:
-        tables.append(("anova", anova_table(analysis.effects)))
-    return "\n".join(["% \\usepackage{booktabs}", *(latex(table, f"tab:{name}") for name, table in tables)])
+    return "\n".join(
+        ["% \\usepackage{booktabs}", *(latex(table, f"tab:{name}") for name, table in report_tables(analysis).items())]
+    )
 
 
 def latex(table: Table, label: str) -> str:
     """One ``table`` environment."""
+    import pandas as pd
 
-    def line(texts: Iterable[str]) -> str:
-        return f"    {' & '.join(map(_latex_text, texts))} \\\\"
-
-    columns = "".join("r" if table.numeric(column) else "l" for column in range(len(table.headers)))
-    return "\n".join([
-        "\\begin{table}", "  \\centering", f"  \\caption{{{_latex_text(table.caption)}}}", f"  \\label{{{label}}}",
-        f"  \\begin{{tabular}}{{{columns}}}", "    \\toprule", line(table.headers), "    \\midrule",
-        *(line(cell.text for cell in row) for row in table.rows), "    \\bottomrule", "  \\end{tabular}",
-        "\\end{table}", "",
-    ])  # fmt: skip
+    rows = [[_latex_text(cell.text) for cell in row] for row in table.rows]
+    frame = pd.DataFrame(rows, columns=list(map(_latex_text, table.headers)), dtype=object)
+    return frame.style.hide(axis="index").to_latex(
+        column_format="".join("r" if numeric else "l" for numeric in table.numeric),
+        position_float="centering", hrules=True, caption=_latex_text(table.caption), label=label,
+    )  # fmt: skip
 
 
 def _latex_text(text: str) -> str:
     return LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
 
 
-# JSON
-
-
 def to_json(analysis: Analysis) -> str:
     """Everything as numbers in full; shares are in [0, 1], unknown is null."""
     board, effects = analysis.board, analysis.effects
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         "answer": analysis.answer,
         "objective": board.objective,
         "metric": analysis.metric,
@@ -181,23 +166,23 @@ def to_json(analysis: Analysis) -> str:
         "factors": board.grid.factors,
         "shared": board.grid.shared,
         "notes": board.notes,
-        "leaderboard": [{**_flat(board, row), **_comparison(analysis, row)} for row in board.rows],
+        "leaderboard": _with_comparisons(analysis),
         "not_completed": [
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
             for c, run in board.grid.incomplete
         ],
-        "anova": [] if effects is None else [
+        "anova": [
             {"term": line.term, "sum_of_squares": line.sum_of_squares, "df": line.df, "F": line.f, "p": line.p_raw,
-             "p_holm": line.p, "partial_eta_squared": line.partial_eta_squared} for line in effects.table.rows
+             "p_holm": line.p, "partial_eta_squared": line.partial_eta_squared} for line in (effects.table.rows if effects else ())
         ],
-        "residual": None if effects is None else {"sum_of_squares": effects.table.residual, "df": effects.table.df},
-        "main_effects": [] if effects is None else [
+        "residual": {"sum_of_squares": effects.table.residual, "df": effects.table.df} if effects else None,
+        "main_effects": [
             {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
-             "means": dict(e.means), "sentence": e.sentence} for e in effects.mains
+             "means": dict(e.means), "sentence": e.sentence} for e in (effects.mains if effects else ())
         ],
-        "interactions": [] if effects is None else [
+        "interactions": [
             {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": dict(i.effects),
-             "sentence": i.sentence} for i in effects.interactions
+             "sentence": i.sentence} for i in (effects.interactions if effects else ())
         ],
     }  # fmt: skip
-    return json.dumps(finite_or_none(told), ensure_ascii=False, indent=1, default=str) + "\n"
+    return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"

@@ -5,20 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from cnnbench.analysis import leaderboard
-from cnnbench.analysis.runs import Run, collect
+from cnnbench.analysis.leaderboard import Leaderboard
+from cnnbench.analysis.report import formats
+from cnnbench.analysis.runs import collect
+from cnnbench.utils.environment import packages
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import write_atomically
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from cnnbench.analysis.analyse import Analysis
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
 
@@ -49,14 +47,14 @@ class Report:
     """A report in one format: its text, and the leaderboard that it is about."""
 
     text: str
-    board: leaderboard.Leaderboard
+    board: Leaderboard
     fmt: str
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``report.*``, of html also ``leaderboard.csv`` and ``.md``; the one to open first is in front."""
         path = folder / f"report.{FORMATS[self.fmt]}"
         write_atomically(path, self.text)
-        return [path, *(leaderboard.write(self.board, folder) if self.fmt == "html" else [])]
+        return [path, *(formats.write_leaderboard(self.board, folder) if self.fmt == "html" else [])]
 
 
 def make(
@@ -100,27 +98,12 @@ def build(folders: Sequence[Path], fmt: str, command: str, **options: Unpack[Opt
     one_of("format", fmt, FORMATS)
     runs = collect(folders)
     analysis = analyse(runs, **options)
-    return Report(text(runs, analysis, fmt, command), analysis.board, fmt)
-
-
-def text(runs: Sequence[Run], analysis: Analysis, fmt: str, command: str) -> str:
-    """The report in one format."""
-    from cnnbench.analysis.report import formats
-
     if fmt == "html":
         from cnnbench.analysis.report.html import render
 
-        return render(analysis, runs, command, version())
-    renderers = {"json": formats.to_json, "csv": formats.to_csv, "md": formats.to_markdown, "latex": formats.to_latex}
-    return renderers[fmt](analysis)
-
-
-def version() -> str:
-    """Of the installed cnnbench."""
-    try:
-        return installed_version("cnnbench")
-    except PackageNotFoundError:
-        return "from source"
+        return Report(render(analysis, runs, command, packages()["cnnbench"]), analysis.board, fmt)
+    writers = {"json": formats.to_json, "csv": formats.to_csv, "md": formats.to_markdown, "latex": formats.to_latex}
+    return Report(writers[fmt](analysis), analysis.board, fmt)
 
 
 def _command(folders: Sequence[Path], out: Path | None, fmt: str, options: Options) -> str:

@@ -113,6 +113,7 @@ def _curves(study: Study, form: str) -> dict[str, list[str]]:
 def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Figure | None:
     """A panel a metric, a line a row: mean over seeds with a band of one standard deviation."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     found = {name: [curve(row, metric) for metric in metrics] for name, row in rows.items()}
     if not any(line for lines in found.values() for line in lines):
@@ -126,6 +127,9 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
         values = [value for lines in found.values() if (line := lines[place]) is not None for value in line.centre]
         if not is_share(metric) and values and 0 < MANY_TIMES * min(values) < max(values):
             axes.set_yscale("log")  # so that the band of a small loss is seen beside a large one
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
         whole_epochs(axes)
         axes.grid(alpha=0.2)
         _plain(axes)

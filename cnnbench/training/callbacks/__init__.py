@@ -1,8 +1,7 @@
 """What happens around training, one concern a file."""
 
 from cnnbench.training.callbacks.checkpoint import BestAndLast
-from cnnbench.training.callbacks.divergence import Diverged, StopWhenDiverged
-from cnnbench.training.callbacks.early_stopping import EarlyStopping
+from cnnbench.training.callbacks.early_stopping import Diverged, EarlyStopping, StopWhenDiverged
 from cnnbench.training.callbacks.figures import Figures
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.callbacks.progress import Progress

@@ -10,8 +10,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from cnnbench.training.checkpoint_io import BEST, LAST, WholeFiles, link, read
+from cnnbench.training.checkpoint_io import BEST, LAST, AtomicCheckpointIO, link, read
 from cnnbench.training.metrics import metric_mode
+from cnnbench.utils.torch_files import DamagedFileError
 
 if TYPE_CHECKING:
     from cnnbench.training.module import ImageClassifier
@@ -34,11 +35,11 @@ class BestAndLast(Checkpoint):
         self.best_confusion: dict[str, Tensor] = {}  # by split, of that epoch
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        trainer.strategy.checkpoint_io = WholeFiles()
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics: dict[str, float] = cast("ImageClassifier", pl_module).metrics
-        better = not self.best or self._rank(metrics) > self._rank(self.best)
+        better = not self.best or self._score(metrics) > self._score(self.best)
         if better:
             shown = {name: number for name, number in metrics.items() if not name.startswith("test/")}
             self.best = {"epoch": trainer.current_epoch, **shown}
@@ -63,7 +64,7 @@ class BestAndLast(Checkpoint):
         path = self.folder / BEST
         try:
             checkpoint = read(path)
-        except (FileNotFoundError, ValueError) as error:
+        except (FileNotFoundError, DamagedFileError) as error:
             raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
         if checkpoint["epoch"] != self.best["epoch"]:
             raise RuntimeError(
@@ -72,7 +73,7 @@ class BestAndLast(Checkpoint):
             )
         return checkpoint["state_dict"]
 
-    def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
+    def _score(self, metrics: dict[str, float]) -> tuple[float, float]:
         """Higher is better: by the objective, then by the loss on the same split; a NaN is worse than any number."""
         split = self.objective.split("/")[0]
         value = metrics[self.objective] * (1 if self.mode == "max" else -1)
@@ -85,7 +86,7 @@ class BestAndLast(Checkpoint):
         # a run that goes on from an older checkpoint may have been further, and best.ckpt is from there
         try:
             newer = read(self.folder / BEST)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, DamagedFileError):
             newer = None
         if newer is not None and newer["epoch"] > state_dict["best"].get("epoch", -1):
             state_dict = newer["callbacks"][self.state_key]

@@ -1,26 +1,85 @@
-"""Early stopping on the objective, in the direction that the metric's name implies."""
+"""What ends a run before its last epoch: no more improvement, or a loss that has diverged."""
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from cnnbench.training.metrics import metric_mode
+
+if TYPE_CHECKING:
+    from cnnbench.training.module import ImageClassifier
+
+AT_CHANCE = 0.02  # relative distance from the loss of guessing that counts as being there
 
 
 class EarlyStopping(LightningEarlyStopping):
     """Ends training once the objective has not improved for ``patience`` epochs.
 
     Args:
-        objective: a metric's name, such as val/accuracy.
+        objective: a metric's name, such as val/accuracy; its direction is known.
         patience: epochs.
         min_delta: an improvement must be larger than this, in the unit of the metric.
     """
 
     def __init__(self, objective: str, patience: int = 10, min_delta: float = 0.0) -> None:
-        super().__init__(
-            monitor=objective,
-            mode=metric_mode(objective),
-            patience=patience,
-            min_delta=min_delta,
-            check_on_train_epoch_end=True,
-        )
+        mode = metric_mode(objective)
+        super().__init__(objective, min_delta, patience, mode=mode, check_on_train_epoch_end=True)
+
+
+class Diverged(RuntimeError):
+    """The training loss is such that more training cannot help.
+
+    Args:
+        reason: what is wrong with the loss.
+        epoch: counted from 0; step: optimizer steps done.
+    """
+
+    def __init__(self, reason: str, epoch: int, step: int) -> None:
+        super().__init__(f"{reason} in epoch {epoch + 1}, step {step}")
+        self.epoch, self.step = epoch, step
+
+
+class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
+    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
+    epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss that is far too high.
+
+    Args:
+        above: how many times the loss of guessing, ln(classes), is far too high; None never ends a run for that.
+        epochs: in a row.
+        at_chance: whether epochs that stay at the loss of guessing, within 2 %, count too.
+    """
+
+    def __init__(self, above: float | None = None, epochs: int = 5, at_chance: bool = False) -> None:
+        self.above, self.epochs, self.at_chance = above, epochs, at_chance
+        self.lost = 0  # epochs in a row so far
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        # reading a number makes a GPU wait, so there it is done once an epoch
+        if pl_module.device.type != "cpu" and not trainer.is_last_batch:
+            return
+        if not math.isfinite(cast("ImageClassifier", pl_module).training_loss()):
+            raise Diverged("the training loss is not finite", trainer.current_epoch, trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        classifier = cast("ImageClassifier", pl_module)
+        at = trainer.current_epoch, trainer.global_step
+        if not math.isfinite(classifier.metrics.get("val/loss", 0.0)):
+            raise Diverged("the validation loss is not finite", *at)
+        loss, guessing = classifier.metrics["train/loss"], math.log(classifier.num_classes)
+        too_high = self.above is not None and loss > self.above * guessing
+        stuck = self.at_chance and abs(loss - guessing) <= AT_CHANCE * guessing
+        self.lost = self.lost + 1 if too_high or stuck else 0
+        if self.lost >= self.epochs:
+            relation = f"{'far above' if too_high else 'that of'} guessing ({guessing:.4g})"
+            raise Diverged(f"the training loss is {loss:.4g}, {relation}, for {self.lost} epochs", *at)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lost": self.lost}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.lost = state_dict["lost"]

@@ -1,8 +1,7 @@
-"""The figures of a run: when they are drawn, and where they go (``figures/`` and TensorBoard)."""
+"""The figures of a run: which are drawn when, and where they go (``figures/`` and TensorBoard)."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -10,21 +9,27 @@ from typing import TYPE_CHECKING, cast
 import lightning.pytorch as pl
 import numpy as np
 from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
-from cnnbench.training.callbacks.final_figures import epoch_sheets, final_sheets
-from cnnbench.training.callbacks.tensorboard import add_png, writer
+from cnnbench.training.callbacks.tensorboard import summary_writer
+from cnnbench.training.figures import confusion_picture, kernel_sheet, prediction_sheet, recall_bars
+from cnnbench.training.metrics import recall_per_class
+from cnnbench.training.predictions import predict
 
 if TYPE_CHECKING:
     from cnnbench.data import ImageDataModule
     from cnnbench.training.module import ImageClassifier
 
 AUTO = "auto"
-# what the figures are called in TensorBoard, below the split
-TAGS = {"kernels": "first-layer kernels", "per_class": "recall by class"}
+TAGS = {"kernels": "first-layer kernels", "per_class": "recall by class"}  # in TensorBoard, below the split
+SHOWN, SHOWN_IN_EPOCH = 40, 10  # first test images with their predictions; validation images after an epoch
+MISTAKES = 20  # test images that are predicted wrong: those that the network is surest of
+COLUMNS = 5  # of these: TensorBoard shows a picture small
+Pictures = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
 
 
-class Figures(Checkpoint):  # a Checkpoint, for Lightning calls those last, when the epoch's matrix is there
+class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
     """Draws the confusion matrices of validation and test, predictions, mistakes, recall by class and kernels.
 
     Args:
@@ -49,44 +54,75 @@ class Figures(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch, auto = trainer.current_epoch + 1, self.at_epochs == AUTO
-        asked = bool(self.every_n_epochs and epoch % self.every_n_epochs == 0) or (not auto and epoch in self.at_epochs)
-        watched = auto and (epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs) and writer(trainer) is not None
-        if not trainer.is_global_zero or not (asked or watched):
+        to_file = bool(self.every_n_epochs and epoch % self.every_n_epochs == 0)
+        to_file |= not auto and epoch in self.at_epochs
+        power_of_two = epoch & (epoch - 1) == 0
+        to_tensorboard = auto and (power_of_two or epoch == trainer.max_epochs) and summary_writer(trainer) is not None
+        if not trainer.is_global_zero or not (to_file or to_tensorboard):
             return
-        for name, sheet in epoch_sheets(cast("ImageClassifier", pl_module), self.data, epoch, self.pictures).items():
-            file = f"{name}_val_epoch{epoch:04d}.png" if asked else None
-            self._show(trainer, f"validation/{TAGS.get(name, name)}", sheet, file, epoch)
+        for name, picture in self._of_epoch(cast("ImageClassifier", pl_module), epoch).items():
+            file = f"{name}_val_epoch{epoch:04d}.png" if to_file else None
+            self._show(trainer, picture, file, f"validation/{TAGS.get(name, name)}", epoch)
 
     def finish(self, trainer: pl.Trainer, classifier: ImageClassifier, matrices: dict[str, Tensor]) -> None:
-        """Draw the final figures; called once the test set has been evaluated.
+        """Draw the final figures, right after the test set was evaluated.
 
         Args:
-            matrices: the final confusions by split (val, test).
+            matrices: the final confusion matrices by split (val, test).
         """
         if not trainer.is_global_zero:
             return
-        from cnnbench.training.figures import confusion_sheet
-
-        epoch = trainer.current_epoch
+        epoch, classes = trainer.current_epoch, self.data.classes
         for split, title in (("val", "Validation set"), ("test", "Test set")):
             if split in matrices:
-                sheet = confusion_sheet(matrices[split].numpy(), self.data.classes, title)
-                self._show(trainer, None, sheet, f"confusion_{split}.png", epoch)
-        if writer(trainer) is not None:  # which shows pictures small: one panel can be read
-            sheet = confusion_sheet(matrices["test"].numpy(), self.data.classes, title, counts=False)
-            self._show(trainer, "test/confusion", sheet, None, epoch)
+                picture = confusion_picture(matrices[split].numpy(), classes, title)
+                self._show(trainer, picture, f"confusion_{split}.png")
+        if summary_writer(trainer) is not None:  # which shows pictures small: one panel can be read
+            picture = confusion_picture(matrices["test"].numpy(), classes, "Test set", counts=False)
+            self._show(trainer, picture, None, "test/confusion", epoch)
         if self.pictures:
-            for name, sheet in final_sheets(classifier, self.data, matrices["test"]).items():
-                self._show(trainer, f"test/{TAGS.get(name, name)}", sheet, f"{name}.png", epoch)
+            for name, picture in self._of_test(classifier, matrices["test"]).items():
+                self._show(trainer, picture, f"{name}.png", f"test/{TAGS.get(name, name)}", epoch)
 
-    def _show(self, trainer: pl.Trainer, tag: str | None, sheet: np.ndarray, file: str | None, epoch: int) -> None:
-        from PIL import Image
+    def _of_epoch(self, classifier: ImageClassifier, epoch: int) -> Pictures:
+        """The validation confusions and, with ``pictures``, some predictions and the first kernels."""
+        drawn, matrix, classes = {}, classifier.confusion.get("val"), self.data.classes
+        if matrix is not None:
+            title = f"Validation set after epoch {epoch}"
+            drawn["confusion"] = confusion_picture(matrix.numpy(), classes, title, counts=False)
+            if self.pictures:
+                rows = np.arange(min(SHOWN_IN_EPOCH, self.data.count("val")))
+                title = f"First images of the validation set after epoch {epoch}"
+                shown = predict(classifier, self.data, "val", rows)
+                drawn["predictions"] = prediction_sheet(shown, classes, title, COLUMNS)
+        return drawn | (_kernels(classifier) if self.pictures else {})
 
-        image, png = Image.fromarray(sheet), io.BytesIO()
-        image.save(png, "PNG", compress_level=1)  # the default takes three times as long
+    def _of_test(self, classifier: ImageClassifier, matrix: Tensor) -> Pictures:
+        """The first test images, the surest mistakes, recall by class and the first kernels."""
+        data, count, classes = self.data, self.data.count("test"), self.data.classes
+        first = predict(classifier, data, "test", np.arange(min(SHOWN, count)))
+        drawn = {"predictions": prediction_sheet(first, classes, "First test images")}
+        wrong = np.flatnonzero(classifier.test_predictions.numpy() != data.labels("test"))
+        if len(wrong):
+            mistakes = predict(classifier, data, "test", wrong)
+            surest = mistakes[np.argsort(-mistakes.confidence, kind="stable")[:MISTAKES]]
+            title = f"The surest of {len(wrong):,} mistakes on {count:,} test images"
+            drawn["mistakes"] = prediction_sheet(surest, classes, title, COLUMNS)
+        recalls = recall_per_class(matrix).tolist()
+        drawn["per_class"] = recall_bars(recalls, classes, "Recall by class on the test set")
+        return drawn | _kernels(classifier)
+
+    def _show(
+        self, trainer: pl.Trainer, picture: np.ndarray, file: str | None, tag: str | None = None, epoch: int = 0
+    ) -> None:
         if file is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / file).write_bytes(png.getvalue())
-        board = writer(trainer)
-        if board is not None and tag is not None:
-            add_png(board, tag, png.getvalue(), image.size, epoch)
+            Image.fromarray(picture).save(self.folder / file, compress_level=1)  # the default takes three times as long
+        writer = summary_writer(trainer)
+        if writer is not None and tag is not None:
+            writer.add_image(tag, picture, epoch, dataformats="HWC")
+
+
+def _kernels(classifier: ImageClassifier) -> Pictures:
+    first = next((module for module in classifier.network.modules() if isinstance(module, nn.Conv2d)), None)
+    return {} if first is None else {"kernels": kernel_sheet(first.weight.detach().float().cpu().numpy())}

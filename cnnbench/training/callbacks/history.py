@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FILE = "metrics.csv"
 
 
-class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when the epoch's metrics are complete
+class History(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
     """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch).
 
     Args:
@@ -36,9 +36,8 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
 
     def columns(self) -> dict[str, list[float]]:
         """The rows as one list a name, as the record has them."""
-        return {
-            name: [row.get(name, float("nan")) for row in self.rows] for name in (self.rows[0] if self.rows else ())
-        }
+        names = self.rows[0] if self.rows else {}
+        return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._trained = time.perf_counter()
@@ -59,8 +58,10 @@ class History(Checkpoint):  # a Checkpoint, for Lightning calls those last, when
         if trainer.is_global_zero:
             self._write()
             if trainer.logger is not None:
-                sent = _grouped(row) | ({} if momentum is None else {"optimizer/momentum": float(momentum)})
-                trainer.logger.log_metrics(sent, step=trainer.current_epoch + 1)
+                logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
+                if momentum is not None:
+                    logged["optimizer/momentum"] = float(momentum)
+                trainer.logger.log_metrics(logged, step=trainer.current_epoch + 1)
 
     def _write(self) -> None:
         text = io.StringIO()
@@ -82,7 +83,3 @@ def tag(metric: str) -> str:
     """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, and the splits of one metric belong
     side by side."""
     return "/".join(reversed(metric.split("/")))
-
-
-def _grouped(row: dict[str, float]) -> dict[str, float]:
-    return {**{tag(name): value for name, value in row.items() if "/" in name}, "optimizer/lr": row["lr"]}

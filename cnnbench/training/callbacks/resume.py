@@ -9,37 +9,78 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from cnnbench.training import checkpoint_io
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import gather
-from cnnbench.utils.signals import Stopped, stop_requested
+from cnnbench.utils.console import print_info
+from cnnbench.utils.environment import code_version
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import Record
+from cnnbench.utils.signals import Stopped, restore_stop_signals, stop_requested
+
+if TYPE_CHECKING:
+    from cnnbench.data import ImageDataModule
+
+
+def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint in the run's folder and what it holds, if there is one.
+
+    Raises:
+        RequestError: it is of another configuration, or of another number of devices in all.
+    """
+    newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
+    if newest is None:
+        return None
+    path, saved = newest
+    last = saved["resume"]["sessions"][-1]
+    if last["fingerprint"] != fingerprint:
+        raise RequestError(f"{path} is of another configuration; choose another folder")
+    if (began := last.get("devices", 1)) != devices:
+        raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
+    print_info(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
+    return newest
+
+
+def session(record: Record, devices: int) -> dict[str, Any]:
+    """What each checkpoint says of the process that wrote it."""
+    commit, dirty = code_version()
+    return {
+        "fingerprint": record["fingerprint"],
+        "threads": torch.get_num_threads(),
+        "devices": devices,
+        "torch": str(torch.__version__),
+        "git": commit,
+        "git_dirty": dirty,
+    }
 
 
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     """Saves within an epoch when it is time, or when a stop is asked for; and restores what Lightning does not.
 
     Args:
-        keep: writes the checkpoints.
+        checkpoint: writes the files.
         session: what this run is and runs on, kept in each checkpoint; JSON-like.
         minutes: between two checkpoints within an epoch; None is none.
         steps: likewise in optimizer steps.
     """
 
     def __init__(
-        self, keep: BestAndLast, session: Mapping[str, Any], minutes: float | None = 5, steps: int | None = None
+        self, checkpoint: BestAndLast, session: Mapping[str, Any], minutes: float | None = 5, steps: int | None = None
     ) -> None:
-        self.keep, self.session, self.minutes, self.steps = keep, dict(session), minutes, steps
+        self.checkpoint, self.session, self.minutes, self.steps = checkpoint, dict(session), minutes, steps
         self.sessions: list[dict[str, Any]] = []  # those before this one, each with where it had come to
         self.earlier_seconds = 0.0
         self._started = self._saved = time.perf_counter()
         self._saved_step = 0
-        self._random: dict[str, Any] | None = None
+        self._random_state: dict[str, Any] | None = None
 
     def seconds(self) -> float:
         """Seconds of training so far, over all sessions, without what was lost."""
@@ -48,14 +89,14 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     # Saving
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._saved, self._saved_step = time.perf_counter(), trainer.global_step
+        restore_stop_signals()  # Lightning's handler of SIGTERM, set just before this, does not say what stopped a run
+        self._restart_intervals(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (asked := _asked(trainer)) is not None:  # nothing to save: an epoch has just ended, or not begun
-            raise Stopped(f"stopped by {asked}")
-        if self._random is not None:
-            set_random_state(self._random)
-            self._random = None
+        raise_if_stopped(trainer)  # nothing to save: an epoch has just ended, or not begun
+        if self._random_state is not None:
+            set_random_state(self._random_state)
+            self._random_state = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         if trainer.is_last_batch:  # the end of the epoch saves
@@ -63,17 +104,19 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         due = stop_requested() is not None
         due |= self.minutes is not None and time.perf_counter() - self._saved >= 60 * self.minutes
         due |= self.steps is not None and trainer.global_step - self._saved_step >= self.steps
-        if trainer.world_size > 1:  # all processes save, or none
-            due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if not due:
-            return
-        self.keep.save(trainer)
-        self.on_train_start(trainer, pl_module)
-        if (asked := _asked(trainer)) is not None:
-            raise Stopped(f"stopped by {asked}")
+        if any_rank(trainer, due):  # all save, or none
+            self.checkpoint.save(trainer)
+            self._restart_intervals(trainer)
+            raise_if_stopped(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.on_train_start(trainer, pl_module)  # ``keep`` has just saved
+        self._restart_intervals(trainer)  # ``checkpoint`` has just saved
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        restore_stop_signals()
+
+    def _restart_intervals(self, trainer: pl.Trainer) -> None:
+        self._saved, self._saved_step = time.perf_counter(), trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -101,30 +144,33 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     ) -> None:
         saved = checkpoint["resume"]
         self.sessions, self.earlier_seconds = list(saved["sessions"]), saved["seconds"]
-        states, position = [saved["random"], *saved.get("random_of_others", ())], saved["position"]
-        self._random = states[trainer.global_rank]
+        self._random_state = [saved["random"], *saved.get("random_of_others", ())][trainer.global_rank]
         self._started = time.perf_counter()
         trainer.should_stop = saved["should_stop"]
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        chunk = data.steps_per_execution * data.accumulate
-        batches = -(-data.count("train") // data.batch_size)
-        left = -(-(batches - position["batch"]) // chunk)
-        place(checkpoint["loops"]["fit_loop"], position, -(-batches // chunk) - left)
+        set_position(checkpoint["loops"]["fit_loop"], saved["position"], trainer.datamodule)  # type: ignore[attr-defined]
 
 
-def _asked(trainer: pl.Trainer) -> str | None:
-    """Who asked any of the run's processes for a stop."""
-    asked = stop_requested()
-    if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(asked is not None, all=False):
-        return asked or "another process of this run"
-    return asked
+def any_rank(trainer: pl.Trainer, value: bool) -> bool:
+    """Whether ``value`` is true in any rank."""
+    return trainer.strategy.reduce_boolean_decision(value, all=False) if trainer.world_size > 1 else value
 
 
-def place(loop: dict[str, Any], position: Mapping[str, int], chunks: int) -> None:
-    """Let the saved state of Lightning's fit loop stand where ``position`` says, after ``chunks`` of its epoch.
+def raise_if_stopped(trainer: pl.Trainer) -> None:
+    """Raise Stopped in all ranks where one of them was asked to stop."""
+    by = stop_requested()
+    if any_rank(trainer, by is not None):
+        raise Stopped(f"stopped by {by or 'another process of this run'}")
+
+
+def set_position(fit_loop: dict[str, Any], position: Mapping[str, int], data: ImageDataModule) -> None:
+    """Let the saved state of Lightning's fit loop stand at ``position``, in Lightning steps of today's length.
 
     Lightning's own account of an interrupted epoch leaves out hooks and depends on the hook that saved.
     """
+    batches_per_step = data.steps_per_execution * data.accumulate
+    batches = -(-data.count("train") // data.batch_size)
+    left = -(-(batches - position["batch"]) // batches_per_step)
+    steps = -(-batches // batches_per_step) - left
 
     def progress(count: int, ready: int | None = None) -> dict[str, Any]:
         tracker = dict.fromkeys(("ready", "started", "processed", "completed"), count)
@@ -132,9 +178,9 @@ def place(loop: dict[str, Any], position: Mapping[str, int], chunks: int) -> Non
         return {"total": tracker, "current": dict(tracker)}
 
     # by an epoch that is ready and has not started Lightning knows that the rest is to be taken as it stands
-    loop["epoch_progress"] = progress(position["epoch"], position["epoch"] + (position["batch"] > 0))
-    loop["epoch_loop.batch_progress"] = {**progress(chunks), "is_last_batch": False}
-    loop["epoch_loop.val_loop.batch_progress"] = {**progress(0), "is_last_batch": False}
+    fit_loop["epoch_progress"] = progress(position["epoch"], position["epoch"] + (position["batch"] > 0))
+    fit_loop["epoch_loop.batch_progress"] = {**progress(steps), "is_last_batch": False}
+    fit_loop["epoch_loop.val_loop.batch_progress"] = {**progress(0), "is_last_batch": False}
 
 
 def random_state() -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cnnbench.analysis.leaderboard import Leaderboard, Row
+from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, ORANGE, panel, plain, style
 from cnnbench.analysis.statistics import Summary, pareto_front
@@ -46,7 +45,7 @@ def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
     return figure
 
 
-def _dots(axes: Axes, row: Row, metric: str, summary: Summary, y: float, colour: str, marker: str) -> None:
+def _dots(axes: Axes, row: LeaderboardRow, metric: str, summary: Summary, y: float, colour: str, marker: str) -> None:
     by = scale(metric)
     seeds = [by * value for value in (run.value(metric) for run in row.configuration.runs) if value is not None]
     axes.plot(seeds, [y] * len(seeds), ".", color=colour, alpha=0.45, markersize=4)
@@ -63,29 +62,28 @@ def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
     Returns:
         None where fewer than two costs are known, or all are the same.
     """
-    points = [(row.costs[name], row.value(metric).mean) for row in board.rows]
-    known = [(c, q) for c, q in points if c is not None and q is not None and c > 0]
-    if len({c for c, _ in known}) < 2:
-        return None
     by = scale(metric)
-    front = pareto_front(points, higher_is_better(metric))
+    costs, summaries = [row.cost(name) for row in board.rows], [row.value(metric) for row in board.rows]
+    known = [
+        (c, by * s.mean, by * (s.std or 0)) for c, s in zip(costs, summaries, strict=True) if c and s.mean is not None
+    ]
+    if len({c for c, _, _ in known}) < 2:
+        return None
+    front = pareto_front([(c, s.mean) for c, s in zip(costs, summaries, strict=True)], higher_is_better(metric))
+    best = [(costs[place], by * (summaries[place].mean or 0)) for place in front]
     with style():
         figure, axes = panel(title=COSTS[name], x=COSTS[name], y=f"{title(metric)}{unit(metric)}")
-        costs = [c for c, _ in known]
-        if max(costs) > 3 * min(costs):
+        xs, ys, spreads = zip(*known, strict=True)
+        if max(xs) > 3 * min(xs):
             _logarithmic(axes)
-        _spread(axes, board.rows, name, metric, by)
-        axes.plot(costs, [by * q for _, q in known], "o", color=BLUE, alpha=0.75, markersize=5)
-        best = [(points[place][0], by * (points[place][1] or 0.0)) for place in front]
-        axes.plot(*zip(*best, strict=True), "-", color=ORANGE, linewidth=1.4, drawstyle="steps-post", zorder=1)
-        axes.plot(
-            *zip(*best, strict=True), "o", markerfacecolor="none", color=ORANGE, markersize=9, markeredgewidth=1.6
-        )
-        for place in front if len(front) <= MOST_NAMED else front[-MOST_NAMED:]:
-            x, y = points[place]
-            if x is not None and y is not None:
-                axes.annotate(f"{board.rows[place].place}", (x, by * y), xytext=(5, 6), textcoords="offset points",
-                              fontsize=8, color=INK)  # fmt: skip
+        axes.errorbar(xs, ys, spreads, fmt="none", ecolor=BLUE, alpha=0.35, elinewidth=1)
+        axes.plot(xs, ys, "o", color=BLUE, alpha=0.75, markersize=5)
+        axes.plot(*zip(*best, strict=True), color=ORANGE, linewidth=1.4, drawstyle="steps-post", marker="o",
+                  markerfacecolor="none", markersize=9, markeredgewidth=1.6, zorder=1)  # fmt: skip
+        for place, point in list(zip(front, best, strict=True))[-MOST_NAMED:]:
+            axes.annotate(
+                f"{board.rows[place].place}", point, (5, 6), textcoords="offset points", fontsize=8, color=INK
+            )
     return figure
 
 
@@ -97,12 +95,3 @@ def _logarithmic(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _spread(axes: Axes, rows: Sequence[Row], name: str, metric: str, by: float) -> None:
-    """A standard deviation on either side of each mean."""
-    for row in rows:
-        x, summary = row.costs[name], row.value(metric)
-        if x is not None and summary.mean is not None and summary.std is not None:
-            ends = [by * (summary.mean - summary.std), by * (summary.mean + summary.std)]
-            axes.plot([x, x], ends, color=BLUE, alpha=0.35, linewidth=1)

@@ -1,11 +1,15 @@
-"""A search over its trials, and what mattered in it."""
+"""A search over its trials, and what mattered in it.
+
+Not by ``optuna.visualization.matplotlib``: with a metric in per cent it leaves out the best so far, it paints on grey
+through pyplot's global state, and it needs Optuna and the study where ``search.json`` is enough.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cnnbench.analysis.metric_names import scale, title, unit
-from cnnbench.analysis.report.figures.style import BLUE, INK, ORANGE, panel, plain, style, whole_epochs
+from cnnbench.analysis.report.figures.style import BLUE, INK, ORANGE, panel, style, whole_epochs
 from cnnbench.analysis.search import SearchResult
 
 if TYPE_CHECKING:
@@ -29,38 +33,26 @@ def history(found: SearchResult) -> Figure | None:
         if ended:
             axes.plot(ended, [0.02] * len(ended), "x", color=INK, alpha=0.5, markersize=4, clip_on=False,
                       transform=axes.get_xaxis_transform(), label="ended early or failed")  # fmt: skip
-        axes.legend(frameon=False, fontsize=7.5)
+        figure.legend(frameon=False, fontsize=7.5, loc="outside lower left", ncols=3, columnspacing=1.2)
         whole_epochs(axes)
     return figure
 
 
-def importance(found: SearchResult) -> Figure | None:
-    """The share of the variance that each parameter explains; None where that is not known."""
-    shares = list(found.importance.items())[:MOST_PARAMETERS]
-    if not shares:
-        return None
-    with style():
-        figure, axes = panel((4.3, 0.32 * len(shares) + 0.9), title="What mattered", x="share of the variance %")
-        axes.barh(
-            [plain(name, 40) for name, _ in shares][::-1], [100 * s for _, s in shares][::-1], color=BLUE, height=0.6
-        )
-        axes.grid(axis="y", visible=False)
-    return figure
-
-
-def drawn_from(found: SearchResult) -> list[tuple[str, Figure]]:
+def parameters(found: SearchResult) -> list[tuple[str, Figure]]:
     """For each numeric parameter, (name, value against the objective); on a log axis where it spans two decades."""
     by = scale(found.objective)
     done = [t for t in found.trials if t["value"] is not None]
-    names = [n for n in (done[0]["parameters"] if done else ()) if isinstance(done[0]["parameters"][n], (int, float))]
+    numeric = [
+        name for name, value in (done[0]["parameters"] if done else {}).items() if isinstance(value, (int, float))
+    ]
     figures = []
-    for name in names[:MOST_PARAMETERS]:
-        xs = [t["parameters"].get(name) for t in done]
+    for name in numeric[:MOST_PARAMETERS]:
+        points = [(t["parameters"][name], by * t["value"]) for t in done if t["parameters"].get(name) is not None]
         with style():
             figure, axes = panel(title=name, x=name, y=f"{title(found.objective)}{unit(found.objective)}")
-            axes.plot(xs, [by * t["value"] for t in done], "o", color=BLUE, alpha=0.6, markersize=4)
-            known = [x for x in xs if x is not None]
-            if min(known) > 0 and max(known) > 100 * min(known):
+            axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.6, markersize=4)
+            values = [value for value, _ in points]
+            if min(values) > 0 and max(values) > 100 * min(values):
                 axes.set_xscale("log")
         figures.append((name, figure))
     return figures

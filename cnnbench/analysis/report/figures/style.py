@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import cache
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,42 +24,21 @@ INK = "#010203"  # stands for the page's text colour until the SVG is written
 SMALL = (4.3, 2.9)  # inches; three of these stand side by side on a desk, one below the other on a phone
 
 
-@contextmanager
-def style() -> Iterator[None]:
+STYLE = Path(__file__).with_name("report.mplstyle")
+
+
+def style() -> AbstractContextManager[None]:
     """The settings under which a figure is made and written; those from before return afterwards."""
     import matplotlib
 
-    with matplotlib.rc_context(
-        {
-            "svg.fonttype": "none",
-            "font.family": "sans-serif",
-            "font.size": 9,
-            "axes.titlesize": 9.5,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "axes.labelsize": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.linewidth": 0.7,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.alpha": 0.18,
-            "grid.linewidth": 0.6,
-            "xtick.major.size": 3,
-            "ytick.major.size": 3,
-            "xtick.labelsize": 8,
-            "ytick.labelsize": 8,
-            "lines.linewidth": 1.6,
-            "figure.constrained_layout.use": True,
-            "figure.facecolor": "none",  # the page shows through
-            "axes.facecolor": "none",
-            **dict.fromkeys(
-                ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color",
-                 "grid.color"), INK,
-            ),
-        }
-    ):  # fmt: skip
-        yield
+    return matplotlib.rc_context(_settings())
+
+
+@cache
+def _settings() -> Any:
+    from matplotlib import rc_params_from_file
+
+    return rc_params_from_file(STYLE, use_default_template=False)
 
 
 def panel(size: tuple[float, float] = SMALL, title: str = "", x: str = "", y: str = "") -> tuple[Figure, Axes]:
@@ -91,12 +71,12 @@ def whole_epochs(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
-def svg(figure: Figure, name: str, told: str) -> str:
+def svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an ``<svg>`` element that takes its text colour from the page and asks nothing of the network.
 
     Args:
         name: makes its ids unique in a page of several; letters, digits and dashes.
-        told: what it shows, for those who cannot see it.
+        description: what it shows, for those who cannot see it.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -113,8 +93,8 @@ def svg(figure: Figure, name: str, told: str) -> str:
     text = re.sub(r'(\bid=")', rf"\1{name}-", text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", text)
     text = text.replace(INK, "currentColor")
-    width = figure.get_figwidth() * 96
-    size = f'style="width:100%;max-width:{width:.0f}px;height:auto" role="img" aria-label="{escape(printable(told))}"'
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', lambda match: f"<svg {size} {match[1]}", text, count=1)
-    text = re.sub(r'(<svg [^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
+    size = f"width:100%;max-width:{figure.get_figwidth() * 96:.0f}px;height:auto"
+    label = f'style="{size}" role="img" aria-label="{escape(printable(description))}"'
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', lambda match: f"{match[1]} {label}", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
     return text.strip()

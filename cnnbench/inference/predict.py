@@ -1,0 +1,155 @@
+"""What a finished run says of image files, as table, JSON, CSV or a sheet of the images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnbench.utils.errors import RequestError
+
+if TYPE_CHECKING:
+    from cnnbench.inference.load import TrainedRun
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one image: (class, probability) of the likeliest classes, the likeliest first, and the image if it was kept."""
+
+    file: str
+    top: list[tuple[str, float]]
+    image: np.ndarray | None = None
+
+
+def find_images(names: Sequence[str]) -> list[str]:
+    """The files that are named, of a folder all images in it and below; those that cannot be read are among them.
+
+    Raises:
+        RequestError: none of them is there, or a folder has no images.
+    """
+    from cnnbench.data.sources import image_files
+
+    files: list[str] = []
+    for name in names:
+        if name == STANDARD_INPUT or not Path(name).is_dir():
+            files.append(name)
+            continue
+        try:
+            found = sorted(file.path for file in image_files(name))
+        except OSError as error:
+            raise RequestError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
+        if not found:
+            raise RequestError(f"there is no image in the folder {name}")
+        files += found
+    missing = [name for name in files if name != STANDARD_INPUT and not Path(name).exists()]
+    if len(missing) == len(files):
+        raise RequestError(f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}: not there")
+    return files
+
+
+def read_image(file: str, run: TrainedRun) -> np.ndarray:
+    """One image as the run's training had it, uint8 (size, size, channels); raises RequestError naming the file."""
+    from cnnbench.data.decode import decode_image
+
+    if file != STANDARD_INPUT and not Path(file).exists():
+        raise RequestError(f"{file} {'is a link to nothing' if Path(file).is_symlink() else 'is not there'}")
+    source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
+    try:
+        return decode_image(source, run.image_size, run.channels, resize=True)
+    except RequestError as error:
+        if file == STANDARD_INPUT:
+            raise RequestError("what came on standard input cannot be decoded as an image") from error
+        raise
+
+
+def predict_files(
+    run: TrainedRun,
+    files: Sequence[str],
+    report_unread: Callable[[RequestError], None],
+    top: int = 3,
+    batch_size: int = 256,
+    keep_images: bool = False,
+) -> list[Prediction]:
+    """Classify image files, ``batch_size`` at a time; the ``top`` likeliest classes of each.
+
+    Args:
+        report_unread: is called for each file that cannot be read, which is left out.
+    """
+    predictions: list[Prediction] = []
+    for start in range(0, len(files), batch_size):
+        images: dict[int, np.ndarray] = {}
+        for i, file in enumerate(files[start : start + batch_size], start):
+            try:
+                images[i] = read_image(file, run)
+            except RequestError as error:
+                report_unread(error)
+        if not images:
+            continue
+        best = run.probabilities(np.stack(list(images.values()))).topk(min(top, len(run.classes)), dim=1)
+        for (i, image), classes, values in zip(
+            images.items(), best.indices.tolist(), best.values.tolist(), strict=True
+        ):
+            named = [(run.classes[index], value) for index, value in zip(classes, values, strict=True)]
+            predictions.append(Prediction(files[i], named, image if keep_images else None))
+    return predictions
+
+
+def as_table(predictions: Sequence[Prediction]) -> str:
+    """A line an image: file, class, confidence, and the next likeliest."""
+    rows = [("file", "class", "confidence", "next")]
+    for one in predictions:
+        (name, confidence), *others = one.top
+        rows.append((one.file, name, f"{confidence:.1%}", ", ".join(f"{n} {p:.1%}" for n, p in others)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def as_json(predictions: Sequence[Prediction]) -> str:
+    """A list with an object an image: file, class, confidence, top."""
+    tops = [[{"class": name, "confidence": value} for name, value in one.top] for one in predictions]
+    objects = [{"file": one.file, **top[0], "top": top} for one, top in zip(predictions, tops, strict=True)]
+    return json.dumps(objects, ensure_ascii=False, indent=1)
+
+
+def as_csv(predictions: Sequence[Prediction]) -> str:
+    """file, class, confidence, then the classes and confidences of the next likeliest."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ranks = ["", *(f"_{rank}" for rank in range(2, len(predictions[0].top) + 1))]
+    writer.writerow(["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))])
+    writer.writerows([one.file, *(value for pair in one.top for value in pair)] for one in predictions)
+    return text.getvalue().rstrip("\n")
+
+
+FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
+
+
+def draw_sheet(path: Path, predictions: Sequence[Prediction]) -> None:
+    """A contact sheet: each kept image with its class and confidence.
+
+    Raises:
+        RequestError: the file cannot be written.
+    """
+    from PIL import Image
+
+    from cnnbench.training.figures import Predictions, prediction_sheet
+
+    best, confidence = zip(*(one.top[0] for one in predictions), strict=True)
+    names, guess = np.unique(best, return_inverse=True)
+    images = np.stack([one.image for one in predictions if one.image is not None])
+    shown = Predictions(images, guess, guess, np.array(confidence))
+    sheet = prediction_sheet(shown, names.tolist(), f"{len(images)} images")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet).save(path)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"--sheet {path} cannot be written ({error})") from error

@@ -1,0 +1,59 @@
+"""Files of ``torch.save``, read without executing code and with their checksums checked, as torch alone does not."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from cnnbench.utils.memory import is_out_of_memory
+
+
+class DamagedFileError(ValueError):
+    """The file is not what was written, or never was one of torch's."""
+
+
+class UnsafeFileError(ValueError):
+    """The file holds other objects than tensors and plain values, which are not loaded, for that could execute code."""
+
+
+def read_torch_file(path: Path) -> Any:
+    """What the file holds, its tensors on the CPU.
+
+    Raises:
+        DamagedFileError, UnsafeFileError: see there; torch's old format, which is no zip file, has no checksums.
+        OSError, MemoryError: it cannot be read now, which says nothing of the file.
+    """
+    import torch
+
+    try:
+        _check_parts(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of, it fails at
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeFileError(f"{path} holds what is not loaded, for that could execute code: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file makes them raise
+        if is_out_of_memory(error):
+            raise MemoryError(f"no room in memory to read {path}") from error
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a wrong offset in it gives
+            raise
+        raise DamagedFileError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+
+
+def is_torch_zip(path: Path) -> bool:
+    """Whether the file begins as torch's format of today, in which all parts have checksums."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _check_parts(path: Path) -> None:
+    if is_torch_zip(path) or zipfile.is_zipfile(path):  # zipfile looks for its end only
+        with zipfile.ZipFile(path) as parts:
+            if (wrong := parts.testzip()) is not None:
+                raise ValueError(f"{wrong} in it has changed")
