@@ -28,7 +28,6 @@ from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
-from cnnbench.utils.signals import handle_stop_signals
 
 MULTIRUN, RUN = ("-m", "--multirun"), ("-r", "--run")
 SWEEPER = "hydra/sweeper="
@@ -90,8 +89,7 @@ def _run_once(overrides: list[str]) -> int:
     if not any(text.startswith("hydra.run.dir=") for text in overrides):
         folder = own_folder(folder)
         overrides = [*overrides, f"hydra.run.dir={quoted(folder)}"]
-    with handle_stop_signals():
-        call_hydra("run", task_function=run_task, overrides=overrides)
+    call_hydra("run", task_function=run_task, overrides=overrides)
     with suppress(RecordError, FileNotFoundError):
         return 0 if read_record(folder)["status"] == "completed" else 1
     return 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,10 @@ class Search:
         return pruned or record["status"] != "interrupted"
 
     def write(self) -> None:
-        """``search.json``, which the report is made from: every trial, and how much each axis mattered."""
+        """``search.json``, which the report is made from: every trial, and the share of the variance over the completed
+        ones that each axis explains (Hutter et al. 2014)."""
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
         trials = [
             {
                 "number": one.number,
@@ -147,23 +151,12 @@ class Search:
             }
             for one in self.study.get_trials(deepcopy=False)
         ]
-        found = {
-            "objective": self.objective,
-            "asked": self.n_trials,
-            "trials": trials,
-            "importance": self._importance(),
-        }
+        importance: dict[str, float] = {}
+        with suppress(RuntimeError, ValueError):  # fewer than two have completed, or all alike
+            evaluator = FanovaImportanceEvaluator(seed=0)
+            importance = get_param_importances(self.study, evaluator=evaluator)
+        found = {"objective": self.objective, "asked": self.n_trials, "trials": trials, "importance": importance}
         write_atomically(self.folder / SEARCH_FILE, json.dumps(found, indent=1) + "\n")
-
-    def _importance(self) -> dict[str, float]:
-        """The share of the variance over the completed trials that each axis explains (Hutter et al. 2014)."""
-        import optuna
-
-        try:
-            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            return optuna.importance.get_param_importances(self.study, evaluator=evaluator)
-        except (RuntimeError, ValueError):  # fewer than two, or all alike
-            return {}
 
 
 def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str, Any]) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -93,21 +94,15 @@ class Pool:
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Run all until they have ended or a stop was asked for; a job is taken when there is a process for it."""
-        left = iter(jobs)
-        more = True
-        while more or self.waiting or self.running:
+        left = (Waiting(job, job.config["sweep"]["retries"]) for job in jobs)
+        while True:
             if stop_requested() is not None:
-                more = False
                 self.waiting.clear()
                 self._pass_on_stop()
-            while len(self.running) < self.size and (more or self.waiting):
-                if not self.waiting:
-                    if (job := next(left, None)) is None:
-                        more = False
-                        break
-                    self.waiting.append(Waiting(job, job.config["sweep"]["retries"]))
-                if not self._start():
-                    break
+            else:
+                self._fill(left)
+            if not self.running:
+                return
             wait([one.process.sentinel for one in self.running], timeout=POLL)
             for one in [one for one in self.running if one.process.exitcode is not None]:
                 self.running.remove(one)
@@ -118,18 +113,22 @@ class Pool:
                     one.late = True
                     kill(one.process)
 
-    def _start(self) -> bool:
-        """Start the first that waits; False where its GPUs are taken."""
-        job = self.waiting[0].job
-        if (places := self.gpus.take(job.config["trainer"])) is None:
-            return False
+    def _fill(self, left: Iterator[Waiting]) -> None:
+        """Start runs until all processes are taken, or the GPUs that the next one needs."""
+        while len(self.running) < self.size:
+            self.waiting = self.waiting or [*islice(left, 1)]
+            if not self.waiting or (places := self.gpus.take(self.waiting[0].job.config["trainer"])) is None:
+                return
+            self._start(self.waiting.pop(0), places)
+
+    def _start(self, one: Waiting, places: list[str]) -> None:
+        job = one.job
         chosen = {"CUDA_VISIBLE_DEVICES": ",".join(places)} if places else {}
         output = job.folder / OUTPUT if self.to_files else None
         process = start(work, job, {**os.environ, **job.environ, **chosen}, output)
         minutes = job.config["sweep"]["timeout"]
         deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-        self.running.append(Running(self.waiting.pop(0), process, places, deadline))
-        return True
+        self.running.append(Running(one, process, places, deadline))
 
     def _pass_on_stop(self) -> None:
         """Tell every run once; a preemption signal as it came, for the record."""
