@@ -144,7 +144,6 @@ def run_rows(
         RequestError: what was asked for is wrong, or no row can be run; nothing has been started.
     """
     from cnnbench.sweep.launcher import launch
-    from cnnbench.sweep.plan import plan
 
     def sweep(names: Sequence[str]) -> list[str]:
         experiments, seed = ",".join(f"{study}/{row}" for row in names), ",".join(map(str, range(seeds)))
@@ -159,7 +158,7 @@ def run_rows(
             # a wrong override is no matter of the row
             check_values(resolved(compose([f"experiment={study}/{row}", f"study.form={form}", *overrides])))
             try:
-                plan(sweep([row]), sweep=True)
+                launch(["-m", *sweep([row]), "hydra.sweeper.dry_run=true"])
             except RequestError as error:
                 refused[row] = str(error)
         left = [row for row in rows if row not in refused]

@@ -122,7 +122,7 @@ def test_control_c_ends_all_forms(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cnnbench.sweep.launcher.through_hydra", interrupted)
+    monkeypatch.setattr("cnnbench.sweep.sweep.Sweep.launch", interrupted)
     folder = tmp_path / "runs"
     assert main(["reproduce", "dl2020_mnist", "--form", "both", "--folder", str(folder), *SMALL]) == 1
     assert [path.name for path in folder.iterdir()] == ["published"]
