@@ -63,12 +63,14 @@ NUMBER = _number("a number", lambda v: True)
 POSITIVE = _number("a number above 0", lambda v: v > 0)
 NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
 SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
+PROBABILITY = _number("a probability from 0 to 1", lambda v: 0 <= v <= 1)
 BETWEEN = _number("a number between 0 and 1", lambda v: 0 < v < 1)
 FACTOR = _number("a number above 0, at most 1", lambda v: 0 < v <= 1)
 ABOVE_1 = _number("a number above 1", lambda v: v > 1)
 AT_LEAST_1 = _number("a number of at least 1", lambda v: v >= 1)
 TRUTH = Check(lambda v: isinstance(v, bool), "true or false")
 TEXT = Check(lambda v: isinstance(v, str), "text")
+CHANNELS = Check(lambda v: _is_whole(v, 1) and v in (1, 3), "1 (grey) or 3 (colour)")
 PATH = Check(lambda v: isinstance(v, str) and v != "", "the path of a file")
 DETERMINISTIC = Check(lambda v: isinstance(v, bool) or _is_in(v, ("warn",)), "true or false or warn")
 BETAS = Check(
@@ -91,19 +93,19 @@ JOBS = Check(
 )
 
 # Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network, the
-# augmentations, the ways to validate and the objective have checks that need more than the value (where they are used).
+# ways to validate and the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
     (TEXT, "name data.path data.root data.cache logger.name logger.version"),
     (_whole(0), "seed data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
-                "callbacks.figures.every_n_epochs callbacks.early_stopping.patience"),
+                "callbacks.figures.every_n_epochs callbacks.early_stopping.patience augment.crop_padding augment.cutout"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches scheduler.T_max data.batch_size "
                 "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu"),
     (_whole(1, "auto"), "steps_per_execution"),
     (_whole(1, None), "threads checkpoint.steps data.image_size data.limit_train"),
     (TRUTH, "decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
-            "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric"),
+            "data.shuffle data.source.skip_damaged trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric"),
     (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
                    "callbacks.early_stopping.min_delta"),
     (_or_null(NOT_NEGATIVE), "checkpoint.minutes callbacks.progress.minutes"),
@@ -111,9 +113,11 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or_null(POSITIVE), "sweep.timeout trainer.gradient_clip_val"),
     (_or_null(ABOVE_1), "divergence.above"),
     (AT_LEAST_1, "scheduler.div_factor scheduler.final_div_factor"),
-    (SHARE, "label_smoothing"),
+    (SHARE, "label_smoothing model.dropout model.feature_dropout"),
+    (PROBABILITY, "augment.flip"),
+    (CHANNELS, "data.source.channels"),
     (FACTOR, "data.memory_share scheduler.gamma"),
-    (BETWEEN, "optimizer.switch_at scheduler.factor scheduler.pct_start"),
+    (BETWEEN, "data.source.test_share optimizer.switch_at scheduler.factor scheduler.pct_start"),
     (_or_null(PATH), "init_from"),
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnbench.config.schema import check_values
 from cnnbench.data.cache import prepare
 from cnnbench.data.sources import Digits, ImageFolder
 from cnnbench.utils.errors import RequestError
@@ -207,4 +208,4 @@ def test_one_source_can_read_two_folders(folder: Path) -> None:
 )
 def test_options_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(RequestError, match=f"data.source.{next(iter(wrong))}"):
-        ImageFolder(**wrong)
+        check_values({"data": {"source": wrong}})
