@@ -154,7 +154,7 @@ def test_many_files_are_decoded_by_processes_with_the_same_result(
         prepare(ImageFolder(), folder, None, tmp_path / "several")
 
 
-def killed_at_a_dog(target: Path, start: int, paths: list[Path], channels: int, resize: bool) -> dict[int, str]:
+def killed_at_a_dog(target: Path, start: int, paths: list[Path], resize: bool) -> dict[int, str]:
     """As ``decode_chunk``, in a process that the system kills, for example because there is no memory left."""
     if any(path.parent.name == "dog" for path in paths):
         os.kill(os.getpid(), signal.SIGKILL)
