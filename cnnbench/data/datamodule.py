@@ -1,9 +1,8 @@
 """The LightningDataModule: one prepared set, its splits, and the loaders over them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError, one_of
 
 VALIDATIONS = ("test", "own", "none")
-STORAGES = ("auto", "memory", "stream")
 
 
 class ImageDataModule(LightningDataModule):
@@ -86,8 +84,7 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.validation, self.split_seed, self.limit_train = validation, split_seed, limit_train
         self.shuffle, self.seed, self.augment = shuffle, seed, augment
-        self.storage = one_of("data.storage", storage, STORAGES)
-        self.memory_share, self.workers = memory_share, workers
+        self.storage, self.memory_share, self.workers = storage, memory_share, workers
         self.steps_per_execution, self.accumulate = steps_per_execution, accumulate
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
 
@@ -97,19 +94,18 @@ class ImageDataModule(LightningDataModule):
         return prepare(self.source, self.location, self.image_size, self.cache)
 
     @cached_property
-    def rows(self) -> dict[str, np.ndarray | None]:
-        """Row numbers of each split within its stored one; None is all rows, in order."""
-        arrays = self.prepared.arrays
-        labels = arrays["train_labels"]
-        rows: dict[str, np.ndarray | None] = {"train": None, "test": None}
+    def rows(self) -> dict[str, np.ndarray | slice]:
+        """Row numbers of each split within its stored one, or a slice of all of them, in order."""
+        labels = self.prepared.arrays["train_labels"]
+        rows: dict[str, np.ndarray | slice] = {"train": slice(None), "test": slice(None)}
         if isinstance(self.validation, float):
             rows["val"], rows["train"] = stratified(labels, self.validation, self.split_seed)
         elif self.validation != "none":
-            if f"{self._stored('val')}_labels" not in arrays:
+            if f"{self._stored('val')}_labels" not in self.prepared.arrays:
                 raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
-            rows["val"] = None
+            rows["val"] = slice(None)
         if self.limit_train is not None:
-            candidates = np.arange(len(labels)) if rows["train"] is None else rows["train"]
+            candidates = np.arange(len(labels))[rows["train"]]
             if self.limit_train < len(candidates):
                 chosen, _ = stratified(labels[candidates], self.limit_train, self.split_seed)
                 rows["train"] = candidates[chosen]
@@ -133,10 +129,7 @@ class ImageDataModule(LightningDataModule):
 
     def count(self, split: str) -> int:
         """Images in ``train``, ``val`` or ``test``; 0 where there is no such split."""
-        if split not in self.rows:
-            return 0
-        rows = self.rows[split]
-        return len(self.prepared.arrays[f"{self._stored(split)}_labels"] if rows is None else rows)
+        return len(self.labels(split)) if split in self.rows else 0
 
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
@@ -163,14 +156,12 @@ class ImageDataModule(LightningDataModule):
 
     def raw(self, split: str, rows: np.ndarray) -> np.ndarray:
         """The images of ``split`` at these positions (N,), as they are stored: uint8 (N, H, W, C)."""
-        chosen = self.rows[split]
         images = self.prepared.arrays[f"{self._stored(split)}_images"]
-        return np.asarray(images[rows if chosen is None else chosen[rows]])
+        return np.asarray(images[np.arange(len(images))[self.rows[split]][rows]])
 
     def labels(self, split: str) -> np.ndarray:
         """The true classes of a split, int64 (N,)."""
-        labels = np.asarray(self.prepared.arrays[f"{self._stored(split)}_labels"])
-        return labels if self.rows[split] is None else labels[self.rows[split]]
+        return np.asarray(self.prepared.arrays[f"{self._stored(split)}_labels"][self.rows[split]])
 
     def batch(self, split: str, rows: np.ndarray) -> torch.Tensor:
         """These images as the network gets them, not augmented: float32 (N, C, H, W), on the CPU."""
@@ -200,42 +191,39 @@ class ImageDataModule(LightningDataModule):
     def _loader(
         self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, batches: int = 0
     ) -> BatchLoader:
-        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        streaming = self._streams(device)
+        device, rank, world = torch.device("cpu"), 0, 1
+        if self.trainer is not None:
+            device, rank = self.trainer.strategy.root_device, self.trainer.global_rank
+            world = self.trainer.world_size
+        streaming = self.storage == "stream"
+        if self.storage == "auto":
+            free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+            streaming = self.prepared.arrays["train_images"].nbytes > self.memory_share * free
+        stored, home = self._stored(split), torch.device("cpu") if streaming else device
+        if (stored, home) not in self._on_device:
+            arrays = self.prepared.arrays
+            tensors = ImageTensors.from_arrays(arrays[f"{stored}_images"], arrays[f"{stored}_labels"], home)
+            self._on_device[stored, home] = tensors
+        rows = self.rows[split]
         return BatchLoader(
-            self._tensors(split, torch.device("cpu") if streaming else device),
+            self._on_device[stored, home],
             batch_size,
             Normalize(*self.statistics()),
-            rows=None if (rows := self.rows[split]) is None else torch.from_numpy(rows),
+            rows=torch.from_numpy(rows) if isinstance(rows, np.ndarray) else None,
             augment=augment,
             shuffle=shuffle,
             seed=self.seed,
             batches_per_step=batches,
             device=device,
             workers=self.workers if streaming else None,
-            rank=self.trainer.global_rank if self.trainer is not None else 0,
-            world=self.trainer.world_size if self.trainer is not None else 1,
+            rank=rank,
+            world=world,
         )
-
-    def _tensors(self, split: str, device: torch.device) -> ImageTensors:
-        stored = self._stored(split)
-        if (stored, device) not in self._on_device:
-            arrays = self.prepared.arrays
-            tensors = ImageTensors.from_arrays(arrays[f"{stored}_images"], arrays[f"{stored}_labels"])
-            self._on_device[stored, device] = tensors.to(device)
-        return self._on_device[stored, device]
-
-    def _streams(self, device: torch.device) -> bool:
-        if self.storage != "auto":
-            return self.storage == "stream"
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-        return self.prepared.arrays["train_images"].nbytes > self.memory_share * free
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be taken without swapping (Linux's MemAvailable, else the free pages)."""
-    try:
+    """Bytes of main memory that can be taken without swapping (Linux's MemAvailable; all there is elsewhere)."""
+    with suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
