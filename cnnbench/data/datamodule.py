@@ -113,9 +113,7 @@ class ImageDataModule(LightningDataModule):
 
     def _stored(self, split: str) -> str:
         """The stored split whose rows make up ``split``."""
-        if split == "val":
-            return {"test": "test", "own": "val"}.get(str(self.validation), "train")
-        return split
+        return {"test": "test", "own": "val"}.get(str(self.validation), "train") if split == "val" else split
 
     @property
     def classes(self) -> list[str]:
@@ -146,13 +144,12 @@ class ImageDataModule(LightningDataModule):
     def statistics(self) -> tuple[list[float], list[float]]:
         """mean and std, one value a channel; raises RequestError where their number does not fit the images."""
         channels = self.prepared.channels
-        both = []
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            values = [float(value)] * channels if isinstance(value, (int, float)) else [float(v) for v in value]
+        each = ([v] * channels if isinstance(v, (int, float)) else v for v in (self.mean, self.std))
+        mean, std = ([float(number) for number in values] for values in each)
+        for name, values in (("mean", mean), ("std", std)):
             if len(values) != channels:
                 raise RequestError(f"data.{name} has {len(values)} values, but the images have {channels} channels")
-            both.append(values)
-        return both[0], both[1]
+        return mean, std
 
     def raw(self, split: str, rows: np.ndarray) -> np.ndarray:
         """The images of ``split`` at these positions (N,), as they are stored: uint8 (N, H, W, C)."""
