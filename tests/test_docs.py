@@ -65,11 +65,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
     """The command line on a small budget: made-up images for sets that are downloaded, the ends of each grid alone."""
-    import cnnbench.cli.reproduce_estimate as estimate
     import cnnbench.sweep.sweep
     from cnnbench.cli.main import COMMANDS
     from cnnbench.cli.main import main as run
     from cnnbench.data.sources import Torchvision
+    from cnnbench.training import estimate
 
     assert Path(cnnbench.sweep.sweep.__file__).is_relative_to(checkout)
     whole = cnnbench.sweep.sweep.expand

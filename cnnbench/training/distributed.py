@@ -36,7 +36,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.signals import block_signals, handle_stop_signals, restore_stop_signals, stop_requested
+from cnnbench.utils.signals import block_signals, exit_reason, handle_stop_signals, restore_stop_signals, stop_requested
 
 LOCALHOST = "127.0.0.1"
 POLL = 0.1  # seconds between two looks at the ranks
@@ -108,15 +108,6 @@ class RankFailed(RuntimeError):
         text = f"rank {failure.local_rank} of {world_size}: {message}"
         self.error = {"type": kind, "message": text, "traceback": trace}
         super().__init__(text)
-
-
-def exit_reason(code: int) -> str:
-    """What a process's exit code says of its end, in words."""
-    if code == -signal.SIGKILL:
-        return "killed by SIGKILL (often: the system had run out of memory)"
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"the process ended itself with status {code}"
 
 
 def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:

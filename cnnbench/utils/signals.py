@@ -108,3 +108,12 @@ def unblock_signals() -> None:
     """Undo ``block_signals``; what has come since is handled now."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def exit_reason(code: int) -> str:
+    """What a process's exit code says of its end, in words."""
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL (often: the system had run out of memory)"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"the process ended itself with status {code}"

@@ -56,6 +56,27 @@ def test_a_sweep_over_two_machines_stops_and_goes_on_until_one_loses_a_rank(tmp_
     assert not differences(tmp_path / "one", tmp_path / "s" / "seed=0")
 
 
+def test_ranks_that_srun_starts_train_as_one_run(tmp_path: Path) -> None:
+    variables = {
+        "SLURM_JOB_ID": "12345", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "test", "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0",
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    asked = [*BASE, *DDP, *DROPOUT, "logger=none", "hydra.run.dir=run"]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "cnnbench", *asked], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **variables, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    printed = [process.communicate(timeout=200)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0] and "on cpu and 1 more" in printed[0], printed
+    assert not printed[1]
+    go(tmp_path / "one", *asked[:-1])
+    assert not differences(tmp_path / "one", tmp_path / "run")
+
+
 @pytest.mark.parametrize("launcher", ["torchrun", "srun"])
 def test_ranks_that_nobody_asked_for_are_told(monkeypatch: pytest.MonkeyPatch, launcher: str) -> None:
     variables = {
