@@ -1,4 +1,4 @@
-"""How cost grows with the number of runs, images, classes and cells; ``docs/scaling.md`` has the figures.
+"""How cost grows with the number of runs, images, classes and cells; ``benchmarks/README.md`` has the figures.
 
     python -m benchmarks.scaling report 10x8x5x25     # learning rates x weight decays x dropouts x seeds
     python -m benchmarks.scaling images 60000 1000000
@@ -31,7 +31,7 @@ MODEL = ["model=tiny_cnn", "threads=1", "trainer.accelerator=cpu", "logger=none"
 PLAIN = [*MODEL, "callbacks.figures.pictures=false"]
 NPZ = ["data=npz", "data.validation=0.1", "data.batch_size=256", "trainer.max_epochs=1"]
 KEYS = ("optimizer.lr", "optimizer.weight_decay", "model.dropout", "seed")
-READ = "from cnnbench.sweep.grid import existing; import pathlib; existing(pathlib.Path({folder!r}))"
+READ = "from cnnbench.sweep.plan import existing; import pathlib; existing(pathlib.Path({folder!r}))"
 OPEN = """
 import pathlib, resource, time
 from cnnbench.data import cache
@@ -44,12 +44,12 @@ opened({path!r})
 """
 COMPOSE = """
 import time
+from cnnbench.config.compose import compose, resolved
 from cnnbench.config.overrides import expand
-from cnnbench.sweep import grid as cells
 runs = expand({overrides!r})
 start = time.process_time()
-made = cells.make_cells(runs, cells.folder_names(runs))
-print(f"    {{(time.process_time() - start) / len(made):.3f}} s of the processor a cell ({{len(made)}})")
+made = [resolved(compose(run, hydra=True)) for run in runs]
+print(f"    {{(time.process_time() - start) / len(made):.3f}} s of the processor a run ({{len(made)}})")
 """
 
 

@@ -9,7 +9,8 @@ from cnnbench.analysis.runs import collect
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import canonical
-from cnnbench.sweep.plan import check_runs, own_folder
+from cnnbench.sweep.checks import check_runs
+from cnnbench.sweep.plan import own_folder
 from cnnbench.utils.record import Record
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -16,7 +15,7 @@ from cnnbench.utils.signals import stop_requested
 
 
 class Fault(pl.Callback):
-    """Does ``how`` (raise, diverge, kill, term, int, exit, hang, kill_parent, or wait until the run is asked to stop) at the end of the first chunk at or after ``step``.
+    """Does ``how`` (raise, diverge, kill, term, int, exit, hang, kill_server, or wait until the run is asked to stop) at the end of the first chunk at or after ``step``.
 
     Args:
         rank: that it happens in, of a run on several devices. ``build`` is a failure at once.
@@ -55,9 +54,8 @@ class Fault(pl.Callback):
                 next(module.parameters()).fill_(float("nan"))
         elif how == "exit":
             os._exit(3)
-        elif how == "kill_parent":  # the process that waits for this one, not the server that it was forked from
-            parent = multiprocessing.parent_process()
-            os.kill(parent.pid or 0 if parent else 0, signal.SIGKILL)
+        elif how == "kill_server":  # that this process was forked from
+            os.kill(os.getppid(), signal.SIGKILL)
         elif how == "wait":
             while stop_requested() is None:
                 time.sleep(0.05)

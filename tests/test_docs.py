@@ -65,20 +65,20 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
     """The command line on a small budget: made-up images for sets that are downloaded, the ends of each grid alone."""
-    import cnnbench.cli.reproduce_estimate as estimate
-    import cnnbench.sweep.plan
+    import cnnbench.sweep.sweep
     from cnnbench.cli.main import COMMANDS
     from cnnbench.cli.main import main as run
     from cnnbench.data.sources import Torchvision
+    from cnnbench.training import estimate
 
-    assert Path(cnnbench.sweep.plan.__file__).is_relative_to(checkout)
-    whole = cnnbench.sweep.plan.expand
+    assert Path(cnnbench.sweep.sweep.__file__).is_relative_to(checkout)
+    whole = cnnbench.sweep.sweep.expand
 
     def ends(overrides: list[str]) -> list[list[str]]:
         cells = whole(overrides)
         return [cells[0], cells[-1]] if len(cells) > 2 else cells
 
-    monkeypatch.setattr(cnnbench.sweep.plan, "expand", ends)
+    monkeypatch.setattr(cnnbench.sweep.sweep, "expand", ends)
     monkeypatch.setattr(Torchvision, "identity", lambda self, location: {"set": self.dataset})
     monkeypatch.setattr(Torchvision, "read", made_up)
     monkeypatch.setattr(estimate, "STEPS", 1)

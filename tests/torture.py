@@ -1,8 +1,9 @@
-"""Kill runs at random moments and see that they go on to the same result: make torture ARGS="--kills 50 --seed 0"
+"""Kill runs, and sweeps, at random moments and see that they go on to the same result: make torture ARGS="--kills 50"
 
 Over optimizers, schedulers and augmentations. Each kill (SIGKILL, SIGTERM or SIGINT) hits a process at a moment drawn
 from the duration of the whole run, start and test included; the run is then started again until it has completed, and
-its weights (last and best), history and test metrics are compared with the uninterrupted run's, bit for bit.
+its weights (last and best), history and test metrics are compared with the uninterrupted run's, bit for bit. With
+--sweeps it is the sweeping process of three parallel runs that is killed, or the server that its runs are forked from.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import itertools
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,9 @@ from helpers import config
 from same import differences
 
 from cnnbench.config.groups import groups
-from cnnbench.sweep.process import Job, _work, context, warm_up
+from cnnbench.sweep.process import start as start_process
+from cnnbench.sweep.process import warm_up
+from cnnbench.sweep.worker import Job, work
 from cnnbench.utils.record import read_record
 
 BASE = [
@@ -63,15 +68,7 @@ def combinations(rng: random.Random) -> list[list[str]]:
 def start(folder: Path, asked: list[str]) -> Any:
     """A process that runs; forked from a server that has imported everything, so that most of its time is the run's."""
     job = Job(config(*asked, base=BASE), folder, asked, {})
-    process = context().Process(target=_silent, args=(job, {**os.environ}))
-    process.start()
-    return process
-
-
-def _silent(job: Job, environ: dict[str, str]) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(1, 2)
-    _work(job, environ)
+    return start_process(work, job, {**os.environ}, Path(os.devnull))
 
 
 def finish(folder: Path, asked: list[str]) -> float:
@@ -85,13 +82,71 @@ def finish(folder: Path, asked: list[str]) -> float:
     return time.perf_counter() - began
 
 
+def sweep(folder: Path, resume: bool) -> subprocess.Popen[bytes]:
+    """The process of a sweep over three runs, two at a time."""
+    asked = [*BASE, "logger=none", "optimizer=adam", "seed=range(3)", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+    command = ["resume", str(folder)] if resume else ["-m", *asked, f"hydra.sweep.dir={folder}"]
+    log = folder.with_suffix(".log").open("ab")
+    return subprocess.Popen(
+        [sys.executable, "-m", "cnnbench", *command], stdout=log, stderr=log, start_new_session=True
+    )
+
+
+def server_of(process: subprocess.Popen[bytes]) -> int | None:
+    """The process that a sweep's runs are forked from."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            if parent == process.pid and b"forkserver" in (path.parent / "cmdline").read_bytes():
+                return int(path.parent.name)
+    return None
+
+
+def torture_sweeps(count: int, rng: random.Random) -> int:
+    """Kill ``count`` sweeps until they end by themselves; returns how many did not come to the uninterrupted results."""
+    wrong = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = Path(temporary) / "whole"
+        began = time.perf_counter()
+        if sweep(whole, resume=False).wait():
+            raise SystemExit((Path(temporary) / "whole.log").read_text())
+        seconds = time.perf_counter() - began
+        for number in range(count):
+            folder, hits = Path(temporary) / f"sweep-{number}", []
+            while True:
+                process = sweep(folder, resume=(folder / "sweep.json").exists())
+                try:
+                    process.wait(rng.uniform(0.2, 1) * seconds if len(hits) < 3 else None)
+                except subprocess.TimeoutExpired:
+                    server = server_of(process) if rng.random() < 0.5 else None
+                    hits.append("server" if server else "sweep")
+                    os.kill(server or process.pid, signal.SIGKILL)
+                    process.wait()
+                if process.returncode == 0:
+                    break
+                if len(hits) > 3 or (process.returncode > 0 and not hits):
+                    raise SystemExit(folder.with_suffix(".log").read_text())
+            runs = {path.name for path in folder.iterdir() if path.is_dir()}
+            differs = [name for name in runs if differences(whole / name, folder / name)] if len(runs) == 3 else [*runs]
+            print(
+                f"sweep {number}: killed {', '.join(hits) or 'nothing'}; {'DIFFERS' if differs else 'identical'}",
+                flush=True,
+            )
+            wrong += bool(differs)
+    print(f"{count} sweeps; {count - wrong} went on to the identical results")
+    return wrong
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--runs", type=int, default=25, help="configurations; the kills are dealt out among them")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sweeps", type=int, default=0, help="kill so many sweeps instead of single runs")
     options = parser.parse_args()
     rng = random.Random(options.seed)
+    if options.sweeps:
+        return min(torture_sweeps(options.sweeps, rng), 1)
     warm_up()
     kills = identical = 0
     print("signal   at s   of s  seen as      configuration, checkpoints every ... minutes", flush=True)

@@ -8,13 +8,15 @@ from contextlib import redirect_stderr, suppress
 from io import StringIO
 
 from cnnbench.cli.main import COMMANDS
+from cnnbench.cli.parser import Parser
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.config.overrides import without_shorthand
-from cnnbench.sweep.launcher import launch, through_hydra
+from cnnbench.sweep.launcher import answer, call_hydra, launch
 from cnnbench.sweep.search_space import corners
 
 # Nothing is run for these.
 QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+SHOW = ("--cfg", "-c")
 COMP_LINE = "COMP_LINE"  # where the shell's completion has the line so far
 WITH_OVERRIDES = ("train", "find-lr", "reproduce")
 
@@ -27,20 +29,26 @@ def main(arguments: Sequence[str]) -> int:
     """
     if COMP_LINE in os.environ and any(text.startswith("query=") for text in arguments):
         _complete(arguments)
+    elif {"-m", "--multirun"} & {*arguments} and any(text in SHOW for text in arguments):
+        _show_first_run(arguments)
     elif any(text.partition("=")[0] in QUESTIONS for text in arguments):
-        through_hydra(_of_one_run(arguments))
+        answer()
     else:
         return launch(arguments)
     return 0
 
 
-def _of_one_run(arguments: Sequence[str]) -> list[str]:
-    """The same for the first run of a sweep, for Hydra answers questions about single runs alone."""
-    if not {"-m", "--multirun"} & {*arguments}:
-        return list(arguments)
-    overrides = [text for text in arguments if "=" in text and not text.startswith("-")]
-    others = [text for text in arguments if text not in (*overrides, "-m", "--multirun")]
-    return [*others, *corners(without_shorthand(overrides))[0]]
+def _show_first_run(arguments: Sequence[str]) -> None:
+    """Print the configuration of a sweep's first run, for Hydra shows those of single runs alone."""
+    parser = Parser("train", "Show the configuration of the first run of a sweep.")
+    parser.add_argument("-m", "--multirun", action="store_true", required=True)
+    parser.add_argument(*SHOW, choices=("job", "hydra", "all"), required=True)
+    parser.add_argument("-p", "--package")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    asked = parser.parse_intermixed_args(arguments)
+    first = corners(without_shorthand(asked.overrides))[0]
+    call_hydra("show_cfg", overrides=first, cfg_type=asked.cfg, package=asked.package, resolve=asked.resolve)
 
 
 def _complete(arguments: Sequence[str]) -> None:
@@ -55,4 +63,4 @@ def _complete(arguments: Sequence[str]) -> None:
         print("\n".join(name for name in COMMANDS if not plain and name.startswith(word)))
         os.environ[COMP_LINE] = " ".join(["cnnbench", *(text for text in plain if "=" in text), word])
         with suppress(SystemExit), redirect_stderr(StringIO()):  # what is wrong in the line is told when it is run
-            through_hydra(arguments)
+            answer()

@@ -41,16 +41,17 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             return hydra_compose("config", overrides=without_shorthand(overrides), return_hydra_config=hydra)
     except (HydraException, OmegaConfBaseException) as error:
-        choices_made = [text for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
-        raise RequestError(explain(error, choices_made)) from error
+        raise RequestError(explain(error, overrides)) from error
 
 
-def explain(error: BaseException, choices_made: Sequence[str] = ()) -> str:
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """One line for an error of Hydra or OmegaConf: what is wrong, and the nearest right name.
 
     Args:
-        choices_made: the overrides that choose from groups; they decide which keys there are.
+        overrides: that were given; those that choose from groups decide which keys there are.
     """
+    chosen = [text for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
+    choices_made = [text.partition(",")[0] for text in chosen]  # of several values the first
     texts = []
     link: BaseException | None = error
     while link is not None:  # Hydra often says what is wrong, and its cause why

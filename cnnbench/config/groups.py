@@ -8,11 +8,8 @@ PACKAGE = Path(__file__).parent.parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
-# those of Hydra itself, which are the choice ``basic`` and have no YAML here
-BASIC = {
-    "hydra/launcher": "One run after the other.",
-    "hydra/sweeper": "A grid: every combination of what commas separate.",
-}
+# Hydra's own, which are the choice ``basic`` and have no YAML here
+BASIC = {"hydra/launcher": "One run after the other, all in this process."}
 
 
 def groups() -> dict[str, list[str]]:

@@ -84,7 +84,10 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         RequestError: an override cannot be read, or is no grid (an interval).
     """
-    return [list(run) for run in product(*map(_values, without_shorthand(overrides)))]
+    values: dict[str, list[str]] = {}
+    for text in without_shorthand(overrides):
+        values[text.partition("=")[0]] = _values(text)  # of a key that is given twice the last
+    return [list(run) for run in product(*values.values())]
 
 
 def _values(text: str) -> list[str]:

@@ -102,7 +102,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_whole(1, "auto"), "steps_per_execution"),
     (_whole(1, None), "threads checkpoint.steps data.image_size data.limit_train"),
     (TRUTH, "decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
-            "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed "
+            "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric"),
     (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
                    "callbacks.early_stopping.min_delta"),
@@ -143,6 +143,7 @@ VALUES["optimizer.lr"] = Check(lambda v: POSITIVE.holds(v) or _is_in(v, ("auto",
 # Options of launchers and sweepers, where the chosen ones have them.
 PLUGIN_VALUES = {
     "hydra.launcher.n_jobs": JOBS,
+    "hydra.sweeper.dry_run": TRUTH,
     "hydra.sweeper.n_trials": _whole(1),
     "hydra.sweeper.at_a_time": JOBS,  # as launcher.n_jobs says, unless it is given
     "hydra.sweeper.sampler": _one_of(*SAMPLERS),

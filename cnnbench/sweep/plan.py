@@ -1,190 +1,201 @@
-"""What a command line asks for, checked before anything runs: the folder, the cells, and what of them is left."""
+"""The plan of a sweep: its runs, which of them lie in its folder already, and what has been written down of it.
+
+``sweep.json`` in the folder has the commands of the sweep and, before anything is started, the fingerprint of the
+configuration that each run's folder belongs to. So a folder that was begun is gone on with, whatever a kill left in it.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from contextlib import suppress
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
+from functools import cached_property
+from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from cnnbench.config.compose import compose, fingerprint
-from cnnbench.config.overrides import expand, quoted
-from cnnbench.config.schema import check_plugin_values, check_values
-from cnnbench.sweep import grid
-from cnnbench.sweep.process import call_isolated, warm_up
-from cnnbench.sweep.search_space import corners
-from cnnbench.utils import run_dir
+from cnnbench.analysis.runs import find_runs, read_run
+from cnnbench.config.compose import fingerprint, resolved
+from cnnbench.config.overrides import quoted
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.memory import no_gc_during_import
-from cnnbench.utils.record import RECORD_FILE
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
+from cnnbench.utils.run_dir import is_locked
 
-ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # whose runs are on other machines
+FILE, LOCK = "sweep.json", ".sweep.lock"
+FINISHED, FAILED = ("completed",), ("failed", "diverged", "unreadable")
+NOT_KEPT = ("hydra.sweep.dir=", "sweep.repeat_failed=", "sweep.earlier=")  # each command says these anew
 
 
 @dataclass
-class Plan:
-    """What the command line asks for, checked: the folder of it all, and what is to be run."""
+class PlannedRun:
+    """One run that a sweep asks for.
 
-    folder: Path
-    sweep: bool
-    cells: list[grid.GridRun] | None  # of a grid; a search draws its runs while it goes
-    config: dict[str, Any]  # of the first run
-    in_turn: bool = True  # runs go one after the other
-    trials: int | None = None  # of a search
-    extra: list[str] = field(default_factory=list)  # overrides that settle the folder names
-    finished: bool = False  # a single run that has been done
+    Attributes:
+        cfg: composed, with Hydra's own node; config: the same without it, resolved.
+        folder: below the sweep's.
+        label: what varies, for the terminal.
+        state: new, or as ``Run.status``; ``running`` where a process is at it.
+        number: of the sweep's runs, from 1, in the order in which they are run.
+    """
 
-    def left(self) -> list[grid.GridRun] | None:
-        """The cells that are to be run."""
-        if self.cells is None:
-            return None
-        return [cell for cell in self.cells if cell.left(self.options["repeat_failed"])]
+    overrides: list[str]
+    cfg: DictConfig = field(repr=False)
+    config: dict[str, Any] = field(repr=False)
+    folder: str
+    label: str = ""
+    state: str = "new"
+    number: int = 0
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The configuration's ``sweep``."""
-        return self.config["sweep"]
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its configuration."""
+        return fingerprint(self.config)
+
+    def left(self, repeat_failed: bool) -> bool:
+        """Whether there is something to do."""
+        return self.state not in (*FINISHED, "running") and (repeat_failed or self.state not in FAILED)
+
+    def command(self) -> list[str]:
+        """Its overrides with its folder, for a launcher that composes by itself."""
+        return [*self.overrides, f"hydra.sweep.subdir={quoted(self.folder)}"]
 
 
-def plan(overrides: Sequence[str], sweep: bool, earlier: Sequence[Sequence[str]] = ()) -> Plan:
-    """Compose and check every run that ``overrides`` ask for and that has not been done.
+def shared_keys(runs: Sequence[Sequence[str]]) -> set[str]:
+    """The keys that have the same value in all of several runs, which folder names leave out."""
+    values: dict[str, set[str]] = {}
+    for text in (text for run in runs for text in run):
+        key, _, value = text.partition("=")
+        values.setdefault(key.lstrip("+~"), set()).add(value)
+    return {key for key, seen in values.items() if len(seen) == 1} if len(runs) > 1 else set()
+
+
+def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str, str]) -> None:
+    """Find each run's folder in the sweep's, or a free one for it, and its state; ``owners`` as for ``existing``."""
+    there = existing(sweep, owners)
+    waiting = list(runs)
+    for by_name in (True, False):  # names change when a grid grows, fingerprints do not
+        for run in list(waiting):
+            names = there.get(run.fingerprint, {})
+            name = run.folder if by_name else next(iter(names), "")
+            if name in names:
+                run.folder, run.state = name, names.pop(name)
+                if is_locked(sweep / name):
+                    run.state = "running"
+                waiting.remove(run)
+    taken = {*owners}
+    for run in waiting:
+        name, number = run.folder, 1
+        while run.folder in taken or (sweep / run.folder).exists():
+            number += 1
+            run.folder = f"{name}_{number}"
+        taken.add(run.folder)
+
+
+def existing(sweep: Path, owners: Mapping[str, str] = MappingProxyType({})) -> dict[str, dict[str, str]]:
+    """The folders below a sweep's by the fingerprint that they belong to, each with its state; completed ones first.
 
     Args:
-        earlier: overrides of other commands of the same sweep, whose cells are to be done too.
+        owners: fingerprints by folder, as ``sweep.json`` has them.
+    """
+    states = {name: ("new", mark) for name, mark in owners.items()}
+    for path in find_runs(sweep) if sweep.is_dir() else ():
+        run, name = read_run(path), str(path.relative_to(sweep))
+        states[name] = run.status, str(run.record.get("fingerprint") or owners.get(name) or hydra_fingerprint(run.path))
+    found: dict[str, dict[str, str]] = {}
+    for name, (state, mark) in sorted(states.items(), key=lambda item: item[1][0] not in FINISHED):
+        found.setdefault(mark, {})[name] = state
+    return found
+
+
+def hydra_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the configuration that Hydra wrote when a run began; None where it cannot be read."""
+    try:
+        cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        return fingerprint(resolved(cfg)) if isinstance(cfg, DictConfig) else None
+    except Exception:  # what the libraries make of a damaged file has no common kind
+        return None
+
+
+def write_plan(sweep: Path, command: Sequence[str], runs: Sequence[PlannedRun], owners: Mapping[str, str]) -> None:
+    """Add the runs and the command to ``sweep.json``; the newest command is the last.
+
+    Another process that sweeps into the same folder at the same moment waits, and then finds what this one has settled.
+
+    Args:
+        owners: by which the runs' folders have been assigned; where it has changed, they are assigned anew.
+    """
+    sweep.mkdir(parents=True, exist_ok=True)
+    with FileLock(sweep / LOCK):
+        plan = read_plan(sweep)
+        if plan["runs"] != owners:
+            assign_folders(runs, sweep, plan["runs"])
+        kept = [text for text in command if not text.startswith(NOT_KEPT)]
+        plan["commands"] = [*(old for old in plan["commands"] if old != kept), kept]
+        plan["runs"] |= {run.folder: run.fingerprint for run in runs}
+        write_atomically(sweep / FILE, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_plan(sweep: Path) -> dict[str, Any]:
+    """``{"commands": overrides of each command, oldest first, "runs": fingerprints by folder}``; empty without a file.
 
     Raises:
-        RequestError: something in it cannot be done as asked; nothing has been started or written.
+        RequestError: it cannot be read.
     """
-    if sweep and not any(text.startswith("sweep.isolate=") for text in overrides):
-        warm_up()  # imports torch while this process composes and imports what the end needs
-    # how Hydra is to run; without the rest, which may need the choices that are swept over
-    base = compose([text for text in _fixed(overrides) if text.lstrip("+~").startswith("hydra")], hydra=True).hydra
-    sweep = sweep or str(base.mode or "").endswith("MULTIRUN")
-    launcher = str(base.launcher.get("_target_"))
-    in_turn = "BasicLauncher" in launcher
-    if sweep:
-        check_plugins(base)
-        check_plugin_values(base)
-    # a search draws its runs while it goes; what can be checked is that the ends of what it draws from can be run
-    is_grid = sweep and "BasicSweeper" in str(base.sweeper.get("_target_"))
-    runs = expand(overrides) if is_grid else corners(overrides) if sweep else [list(overrides)]
-    names = grid.folder_names(runs) if sweep else []
-    cells = grid.make_cells(runs, names)
-    for command in earlier if is_grid else ():  # a search keeps its own account
-        more = expand(command)
-        cells += grid.make_cells(more, grid.folder_names(more))
-    for cell in cells:
-        check_values(cell.config)
-    if not sweep and cells[0].config["trainer"]["devices"] != 1:
-        warm_up()  # likewise, for the run's other processes
-    options = cells[0].config["sweep"]
-    if options["timeout"] is not None and not options["isolate"]:
-        raise RequestError("sweep.timeout needs sweep.isolate=true: only a process of its own can be ended")
-    if sweep and "ParallelLauncher" in launcher and not options["isolate"]:
-        raise RequestError("hydra/launcher=parallel needs sweep.isolate=true: each of its runs is a process")
-    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
-    given = any(text.startswith(f"{key}=") for text in overrides)
-    folder = Path(str(OmegaConf.select(compose(runs[0], hydra=True), key)))
-    if is_grid:
-        cells = grid.assign_folders(cells, folder)
-    asked = Plan(
-        folder,
-        sweep,
-        cells if is_grid else None,
-        cells[0].config,
-        in_turn,
-        base.sweeper.get("n_trials"),
-        names,
-    )
-    left = asked.left()
-    if not sweep and _finished(folder, cells[0].config):
-        asked.finished = True
-        return asked
-    to_check = [cell.config for cell in (cells if left is None else left)]
-    if any(name in launcher for name in ELSEWHERE):
-        to_check = [on_any_machine(config) for config in to_check]
-    if sweep and to_check and options["isolate"]:
-        threading.Thread(target=_import_for_the_end, daemon=True).start()
-        call_isolated(check_runs, to_check)
-    else:
-        check_runs(to_check)
-    if not given:
-        asked.folder = own_folder(folder)
-    if not given or (sweep and not in_turn):  # workers may have another working directory
-        asked.extra.append(f"{key}={quoted(asked.folder if in_turn else asked.folder.absolute())}")
-    return asked
+    path = sweep / FILE
+    if not path.exists():
+        return {"commands": [], "runs": {}}
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(plan, list):  # of version 1
+            plan = {"commands": [command["overrides"] for command in plan], "runs": {}}
+        commands = [[str(text) for text in command] for command in plan["commands"]]
+        inside = {str(name): str(mark) for name, mark in plan["runs"].items() if ".." not in Path(name).parts}
+        return {"commands": commands, "runs": {name: mark for name, mark in inside.items() if name[:1] != "/"}}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{path} cannot be read ({error}); delete it and give the command again") from error
 
 
-def _fixed(overrides: Sequence[str]) -> list[str]:
-    """The overrides that are the same in every run of a search."""
-    return [text for text in overrides if "(" not in text and "," not in text.partition("=")[2]]
+def describe(runs: Sequence[PlannedRun], repeat_failed: bool) -> str:
+    """``"6 runs: 2 finished, 1 failed or diverged (sweep.repeat_failed=true repeats), 3 to do"``."""
+    counts = {
+        "finished": sum(run.state in FINISHED for run in runs),
+        "failed or diverged (sweep.repeat_failed=true repeats)": sum(
+            run.state in FAILED for run in runs if not repeat_failed
+        ),
+        "being run by another process": sum(run.state == "running" for run in runs),
+    }
+    parts = [f"{count} {what}" for what, count in counts.items() if count]
+    many = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    left = sum(run.left(repeat_failed) for run in runs)
+    return f"{many}: {', '.join(parts)}, {left} to do" if parts else many
 
 
-def check_plugins(hydra: DictConfig) -> None:
-    """Raise RequestError where a launcher or sweeper is not installed."""
-    for kind in ("launcher", "sweeper"):
-        module = str(hydra[kind].get("_target_")).rpartition(".")[0]
-        try:
-            import_module(module)
-        except ImportError as error:
-            choice = hydra.runtime.choices[f"hydra/{kind}"]
-            raise RequestError(
-                f"hydra/{kind}={choice} needs a package that is not installed ({error}): pip install 'cnnbench[{choice}]'"
-            ) from error
-
-
-def _import_for_the_end() -> None:
-    """What the report needs; where it is missing, the report says so."""
-    with suppress(ImportError):
-        for name in ("matplotlib.backends.backend_svg", "pandas", "scipy.stats"):
-            import_module(name)
-
-
-def check_runs(configs: Sequence[dict[str, Any]]) -> None:
-    """Build all that the configurations name, which has to import torch; raises RequestError."""
-    if not configs:
-        return
-    with no_gc_during_import():
-        from cnnbench.training.preflight import check, silence_libraries
-
-    silence_libraries()
-    for config in configs:
-        check(config)
-
-
-def on_any_machine(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what only the machine that runs it can tell: which devices it has."""
-    asked = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
-    trainer = {key: asked.get(key, value) for key, value in config["trainer"].items()}
-    return {**config, "trainer": trainer}
-
-
-def _finished(folder: Path, config: dict[str, Any]) -> bool:
-    """Whether a single run has been done; raises RequestError where the folder belongs to another."""
-    mark = fingerprint(config)
-    if run_dir.completed_record(folder, mark) is not None:
-        return True
-    if not (folder / RECORD_FILE).exists() and grid.hydra_fingerprint(folder) not in (None, mark):
-        raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
-    if run_dir.is_locked(folder):
-        raise run_dir.LockedError(f"{folder}: another process is running this")
-    return False
+def ended_since(folder: Path, since: float) -> Record | None:
+    """The record of a run that has ended since then, but for one that was interrupted, which goes on."""
+    try:
+        record = read_record(folder) if (folder / RECORD_FILE).stat().st_mtime > since else None
+    except (FileNotFoundError, RecordError):
+        return None
+    return None if record is None or record["status"] == "interrupted" else record
 
 
 def own_folder(folder: Path) -> Path:
-    """``folder``, or with a number where another command of the same second has it; made, so that it is taken."""
-    for number in range(1, 1000):
-        candidate = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
+    """``folder``, or with a number where another command of the same second has it; made, so that it is taken.
+
+    Raises:
+        RequestError: it cannot be made.
+    """
+    candidate = folder
+    for number in count(2):
         try:
             candidate.mkdir(parents=True)
+            break
         except FileExistsError:
-            continue
+            candidate = folder.with_name(f"{folder.name}_{number}")
         except OSError as error:
             raise RequestError(f"cannot make the output folder {candidate} ({error.strerror})") from error
-        return candidate
-    raise RequestError(f"there are 1,000 folders named like {folder} already")
+    return candidate

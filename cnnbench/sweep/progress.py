@@ -1,6 +1,6 @@
 """One line for a sweep whose runs go on beside each other: done, running, failed, time left, best so far.
 
-It is read from the runs' folders, so it is the same for any launcher, on this machine or on others.
+On a terminal it is tqdm's, and changes; in a log file it is a line now and then.
 """
 
 from __future__ import annotations
@@ -9,167 +9,130 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from tqdm import tqdm
 
 from cnnbench.analysis.metric_names import higher_is_better, number, title, unit
 from cnnbench.analysis.runs import PRUNED
-from cnnbench.sweep.background import alongside
-from cnnbench.utils.console import duration, print_info, print_result
+from cnnbench.utils.console import duration, is_quiet, print_info, print_result
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 from cnnbench.utils.run_dir import started_at
 
-# Between two looks at the folders: seconds, and how often the last look's time, which thousands of runs make long.
-LOOK, REST = 0.5, 20
+LOOK, REST = 0.5, 20  # between two looks at folders: seconds, and how often the last look's time
 # In a file: seconds between two lines where a run has begun or ended since, and where none has, which grows with time.
-QUIET, QUIETER, SHARE = 5.0, 30.0, 0.05
-EPOCHS = "metrics.csv"
+CHANGED, UNCHANGED, SHARE = 5.0, 30.0, 0.05
 TICK = 0.02  # seconds that a file's time may be behind the clock
 
 
-@dataclass
 class Progress:
-    """What the folders of a sweep's runs say.
+    """Counts the runs of a sweep and shows how it goes.
 
     Args:
-        folders: lists those of the runs that are to be done now.
-        total: how many runs there will be; None where nobody knows.
+        total: how many runs there will be.
         objective: the metric that tells the best.
-        epochs: that a run trains.
-        since: runs that ended before are not of now; seconds since the epoch.
     """
 
-    folders: Callable[[], Sequence[Path]]
-    total: int | None
-    objective: str
-    epochs: int
-    since: float = field(default_factory=lambda: time.time() - TICK)
-    ended: dict[Path, Record] = field(default_factory=dict)
-    running: dict[Path, float] = field(default_factory=dict)  # with the share of its epochs that is done
+    def __init__(self, total: int, objective: str) -> None:
+        self.total, self.objective = total, objective
+        self.began = time.time()
+        self.running: set[Path] = set()
+        self.statuses: list[str] = []
+        self.best: tuple[float, str] | None = None
+        self._bar = tqdm(total=total, bar_format="  {desc}", disable=is_quiet() or not sys.stdout.isatty(),
+                         file=sys.stdout, leave=True)  # fmt: skip
+        self._shown, self._counts, self._last = "", "", self.began
 
-    def look(self) -> list[Path]:
-        """Read what has changed; returns the folders of the runs that have ended since the last look."""
-        news = []
-        self.running = {}
-        for folder in self.folders():
-            if folder in self.ended:
-                continue
-            if (record := self._record(folder)) is not None:
-                self.ended[folder] = record
-                news.append(folder)
-            elif (started_at(folder) or 0) >= self.since:
-                self.running[folder] = min(_lines(folder / EPOCHS) / self.epochs, 1.0)
-        return news
+    def start(self, folder: Path) -> None:
+        """A run has begun."""
+        self.running.add(folder)
+        self.show()
 
-    def _record(self, folder: Path) -> Record | None:
-        try:
-            return read_record(folder) if (folder / RECORD_FILE).stat().st_mtime >= self.since else None
-        except (OSError, RecordError):
-            return None
+    def end(self, folder: Path, record: Record) -> None:
+        """A run has ended; one that has not completed is told at once."""
+        self.running.discard(folder)
+        error = record.get("error") or {}
+        self.statuses.append("ended early" if error.get("type") == PRUNED else record["status"])
+        value = (record.get("best") or {}).get(self.objective)
+        if record["status"] != "completed":
+            text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"
+            self._bar.clear()
+            print_result(text)
+        elif value is not None:
+            choose = max if higher_is_better(self.objective) else min
+            self.best = choose(filter(None, (self.best, (value, folder.name))), key=lambda item: item[0])
+        self.show()
 
-    @property
-    def failed(self) -> int:
-        """Runs that have ended, but not as they should."""
-        return sum(record["status"] in ("failed", "diverged") for record in self.ended.values())
+    def line(self) -> str:
+        """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``."""
+        count = self.statuses.count
+        done = len(self.statuses) - count("interrupted")
+        counts = {
+            "running": len(self.running),
+            "failed": count("failed") + count("diverged"),
+            "ended early": count("ended early"),
+            "interrupted": count("interrupted"),
+        }
+        parts = [", ".join([f"{done}/{self.total} done", *(f"{n} {what}" for what, n in counts.items() if n)])]
+        if 0 < done < self.total:
+            parts.append(f"{duration((time.time() - self.began) * (self.total - done) / done)} left")
+        if self.best is not None:
+            value, name = self.best
+            shown = f"{number(value, self.objective)}{unit(self.objective)}"
+            parts.append(f"best {title(self.objective)} {shown} ({name})")
+        return " | ".join(parts)
 
-    @property
-    def interrupted(self) -> int:
-        """Runs that were asked to stop."""
-        return sum(record["status"] == "interrupted" for record in self.ended.values()) - self.pruned
+    def show(self, last: bool = False) -> None:
+        """Bring the line up to date; in a file only where it has changed and some time has passed, or at the end."""
+        line = self.line()
+        if not self._bar.disable:
+            self._bar.set_description_str(line[: shutil.get_terminal_size().columns - 3])
+            return
+        counts, now = line.partition("|")[0], time.time()
+        wait = CHANGED if counts != self._counts else max(UNCHANGED, SHARE * (now - self.began))
+        if now - self._last >= wait or (last and line != self._shown):
+            print_info(f"  {line}")
+            self._shown, self._counts, self._last = line, counts, now
 
-    @property
-    def pruned(self) -> int:
-        """Runs that their search has ended."""
-        return sum((record.get("error") or {}).get("type") == PRUNED for record in self.ended.values())
-
-    def seconds_left(self) -> float | None:
-        """From the time that what is done has taken; None before there is anything to go by."""
-        done = len(self.ended) + sum(self.running.values())
-        if self.total is None or not done:
-            return None
-        return (time.time() - self.since) * (self.total - done) / done
-
-    def best(self) -> tuple[float, Path] | None:
-        """The best value of the objective among the completed runs, and the run's folder."""
-        values = [
-            (record["best"][self.objective], folder)
-            for folder, record in self.ended.items()
-            if record["status"] == "completed" and (record.get("best") or {}).get(self.objective) is not None
-        ]
-        if not values:
-            return None
-        return (max if higher_is_better(self.objective) else min)(values, key=lambda item: item[0])
-
-    def line(self, width: int | None = None) -> str:
-        """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``; cut to
-        ``width`` characters, of the best run's name first."""
-        done = len(self.ended) - self.interrupted
-        counts = [f"{done}{'' if self.total is None else f'/{self.total}'} done"]
-        for count, what in (
-            (len(self.running), "running"),
-            (self.failed, "failed"),
-            (self.pruned, "ended early"),
-            (self.interrupted, "interrupted"),
-        ):
-            counts += [f"{count} {what}"] * bool(count)
-        parts = [", ".join(counts)]
-        left = self.seconds_left()
-        if left is not None and self.total is not None and len(self.ended) < self.total:
-            parts.append(f"{duration(left)} left")
-        if (best := self.best()) is not None:
-            value, folder = best
-            parts.append(
-                f"best {title(self.objective)} {number(value, self.objective)}{unit(self.objective)} ({folder.name})"
-            )
-        line = " | ".join(parts)
-        if width is None or len(line) <= width:
-            return line
-        start = line.rfind(" (")  # a name that would be a few letters is left out
-        if best is None or width - start < 8:
-            return line[: min(width, start) if best is not None else width]
-        return f"{line[: width - 2]}…)"
+    def close(self) -> None:
+        """Show the end."""
+        self.show(last=True)
+        self._bar.close()
 
 
-def pause(took: float) -> float:
-    """Seconds until the next look at the folders after one that ``took`` so long."""
-    return max(LOOK, REST * took)
+@contextmanager
+def follow_folders(progress: Progress, folders: Sequence[Path]) -> Iterator[None]:
+    """Within this, tell ``progress`` what the folders of runs say that another launcher runs, maybe elsewhere."""
+    done = threading.Event()
+    since = time.time() - TICK
 
+    def look(left: set[Path]) -> None:
+        for folder in sorted(left):
+            try:
+                record = read_record(folder) if (folder / RECORD_FILE).stat().st_mtime >= since else None
+            except (OSError, RecordError):
+                record = None
+            if record is not None:
+                left.discard(folder)
+                progress.end(folder, record)
+            elif folder not in progress.running and (started_at(folder) or 0) >= since:
+                progress.start(folder)
 
-def told(progress: Progress) -> AbstractContextManager[None]:
-    """Within this, tell the progress: on a terminal in one line that changes, in a file in a line now and then."""
-    live = sys.stdout.isatty()
+    def watch() -> None:
+        left, took = set(folders), 0.0
+        while not done.wait(max(LOOK, REST * took)):  # long looks leave the disk to the runs
+            began = time.monotonic()
+            look(left)
+            took = time.monotonic() - began
+            progress.show()
+        look(left)
 
-    def follow(done: threading.Event) -> None:
-        shown, counts, last, ending, took = "", "", progress.since, False, 0.0
-        while not ending:
-            ending = done.wait(pause(took))
-            start = time.monotonic()
-            news = progress.look()
-            took = time.monotonic() - start
-            for folder in news:
-                if (record := progress.ended[folder])["status"] != "completed":
-                    error = record.get("error") or {}
-                    text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"
-                    print_result(f"\r{text:<{len(shown)}}" if live else text)
-            width = shutil.get_terminal_size().columns - 3 if live else None  # a longer line could not be written over
-            line, now = f"  {progress.line(width)}", time.time()
-            if live:
-                print_info(f"\r{line:<{len(shown)}}", end="\n" if ending else "")
-                shown = line
-            else:
-                wait = QUIET if line.partition("|")[0] != counts else max(QUIETER, SHARE * (now - progress.since))
-                if now - last >= wait or (ending and line != shown):
-                    print_info(line)
-                    shown, counts, last = line, line.partition("|")[0], now
-
-    return alongside(follow, "progress")
-
-
-def _lines(path: Path) -> int:
-    """Rows of a CSV file, 0 where there is none."""
+    thread = threading.Thread(target=watch, daemon=True, name="progress")
+    thread.start()
     try:
-        return max(path.read_bytes().count(b"\n") - 1, 0)
-    except OSError:
-        return 0
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,171 +1,161 @@
-"""One run, as Hydra calls for it: alone or as a cell of a sweep, in this process or in one of its own."""
+"""One run: what it is given, and how it is trained in this process or in one of its own.
+
+``run_task`` is the task function that Hydra calls for a single run and that every launcher of a sweep calls for each of
+its runs; the local launcher takes ``Job`` from it instead, and trains in processes of its own (``cnnbench.sweep.pool``).
+"""
 
 from __future__ import annotations
 
+import logging.config
 import os
-import platform
-import re
 import shutil
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.config.compose import resolved
-from cnnbench.sweep.gpus import own_gpus
-from cnnbench.sweep.process import ENOUGH, Job, exit_with_parent, run_isolated
+from cnnbench.sweep.process import own_session
 from cnnbench.sweep.run_summary import beginning, ending
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.environment import available_cores, is_one_of_several_ranks
-from cnnbench.utils.record import RECORD_FILE, Record, read_record
+from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import LockedError
-from cnnbench.utils.signals import stop_requested
+from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
-TOTAL = "CNNBENCH_SWEEP_RUNS"  # how many of the sweep's runs need no more doing, and how many it has: "2/6"
-OUTPUT = "output.log"  # what a run that goes on beside others says
-SWEEP = "CNNBENCH_SWEEP"  # the process that sweeps, and since when: "1234@node 1700000000.0"
-
-
-_pool: ThreadPoolExecutor | None = None  # where several runs go on at a time
+OUTPUT = "output.log"  # what a run prints that goes on beside others
+NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
+LOCKED = 75  # exit status: another process is running this
 
 
-@contextmanager
-def at_once(jobs: int) -> Iterator[None]:
-    """Within this, ``run_job`` returns at once, with a Future of what it would have returned, and ``jobs`` runs go on at
-    a time; its end waits for them all."""
-    global _pool
-    with ThreadPoolExecutor(jobs, "run") as _pool:
-        try:
-            yield
-        finally:
-            pool, _pool = _pool, None
-            pool.shutdown(wait=True)
+@dataclass(frozen=True)
+class Job:
+    """What a run needs to know: the arguments of ``train``, how its messages are logged (a dictConfig), and environment
+    variables of its process."""
+
+    config: dict[str, Any]
+    folder: Path
+    overrides: list[str]
+    choices: dict[str, str]
+    logging: Mapping[str, Any] | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self) -> Record:
+        """Train in this process."""
+        from cnnbench.training.train import train
+
+        os.environ.update(self.environ)
+        if self.logging is not None:
+            logging.config.dictConfig(dict(self.logging))
+        return train(self.config, self.folder, self.overrides, self.choices)
 
 
-def run_job(cfg: DictConfig) -> float | Future[float | None] | None:
-    """What Hydra calls for each run; never raises but for Ctrl-C. Returns the objective, for sweepers that search."""
+def make_job(cfg: DictConfig) -> Job:
+    """The run that Hydra is at; a task function too."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    total = os.environ.get(TOTAL)
-    elsewhere = sweeps_elsewhere()
-    if elsewhere:
-        _follow_the_sweep()
-    beside = "BasicLauncher" not in hydra.launcher["_target_"] and total is not None  # other runs go on meanwhile
-    if total is not None and not beside:
-        varied = re.sub(r",(?![^[]*])", " ", hydra.job.override_dirname)  # a comma in a list stays
-        before, count = total.split("/")
-        print_info(f"\n[{int(before) + hydra.job.num + 1}/{count}] {varied or 'the defaults'}")
-    config = resolved(cfg)
-    config["threads"] = config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"), total)
-    job = Job(
-        config=config,
-        folder=folder,
-        overrides=[text for text in hydra.overrides.task if not text.startswith("hydra.")],
+    return Job(
+        config=resolved(cfg),
+        folder=Path(hydra.runtime.output_dir),
+        overrides=[text for text in hydra.overrides.task if not text.startswith(("hydra.", "sweep.trial="))],
         choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
-        output=folder / OUTPUT if beside else None,
+        environ=dict(hydra.job.env_set),
     )  # fmt: skip
-    if total is None:
-        print_info(beginning(config, job.choices, folder))
-    return _pool.submit(_do, job, elsewhere) if _pool is not None else _do(job, elsewhere)
 
 
-def _do(job: Job, elsewhere: bool) -> float | None:
-    """Run, and tell what came of it; of runs that go on beside others the sweep itself tells."""
-    folder, sweeping = job.folder, TOTAL in os.environ
-    if stop_requested() is not None:
-        _stop(folder, elsewhere)
-        return None
+def run_task(cfg: DictConfig) -> float | None:
+    """What Hydra calls for each run; a failure is a record and is not raised. Returns the objective."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    job = make_job(cfg)
+    alone = OmegaConf.is_missing(hydra.job, "num")
     try:
-        options = job.config["sweep"]
-        isolate = options["isolate"] and (sweeping or can_end(options)) and not is_one_of_several_ranks()
-        record = run(job, isolate)
+        with handle_stop_signals(file=None if alone else job.folder.parent / STOP_FILE):
+            record = _run_alone(job) if alone else _run_of_a_sweep(job, hydra)
     except LockedError:
         print_result("  another process is running this")
         return None
     except OSError as error:  # what the run did not survive kept its record from being written too
-        print_result(
-            f"  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
-        )
+        print_result(NO_RECORD.format(error=error, folder=job.folder))
         return None
-    if job.output is None:
-        print_result(ending(record, folder, short=sweeping))
-    if record["status"] == "interrupted" and not (folder / ENOUGH).exists():
-        _stop(folder, elsewhere)
+    return None if record is None else record.get("best", {}).get(record["protocol"]["objective"])
+
+
+def _run_alone(job: Job) -> Record | None:
+    print_info(beginning(job.config, job.choices, job.folder))
+    record = train_job(job)
+    if record is not None:
+        print_result(ending(record, job.folder))
+    return record
+
+
+def _run_of_a_sweep(job: Job, hydra: Any) -> Record | None:
+    """A run of a launcher that is not ours, which may be on another machine."""
+    if stop_requested() is not None:
+        if {path.name for path in job.folder.iterdir()} <= {".hydra"}:  # never begun
+            shutil.rmtree(job.folder)
         return None
-    return record.get("best", {}).get(record["protocol"]["objective"])
+    if "BasicLauncher" not in hydra.launcher["_target_"]:
+        threads = job.config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"))
+        with (job.folder / OUTPUT).open("a") as file, redirect_stdout(file), redirect_stderr(file):
+            return train_job(replace(job, config={**job.config, "threads": threads}), to_file=True)
+    print_info(f"\n{hydra.job.override_dirname}")
+    record = train_job(job)
+    if record is not None:
+        print_result(ending(record, job.folder, short=True))
+    return record
 
 
-def run(job: Job, isolate: bool) -> Record:
-    """Run, and try again as often as ``sweep.retries`` says while the run fails.
+def train_job(job: Job, to_file: bool = False) -> Record | None:
+    """Train in this process, or in one of its own where that may have to be ended from outside or tried again; None where
+    that leaves no record."""
+    from cnnbench.sweep.pool import Pool
 
-    Raises:
-        TakenError: another process is running this.
-    """
     options = job.config["sweep"]
-    retries = options["retries"]
-    if (record := ended_meanwhile(job.folder)) is not None:
-        return record
-    for left in range(retries, -1, -1):
-        if isolate:
-            with own_gpus(job.folder.parent, job.config) as environ:
-                record = run_isolated(job, options["timeout"], environ)
-        else:
-            record = job.run()
-        if record["status"] != "failed" or not left or stop_requested() is not None:
-            return record
-        print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({left} left)")
-    raise AssertionError("unreachable")
+    if not needs_process(options) or not is_isolated(options):
+        return job.run()
+    records: list[Record] = []
+    Pool(1, 1, lambda folder, record: records.append(record), to_file).run([job])
+    return records[0] if records else None
 
 
-def can_end(options: Mapping[str, Any]) -> bool:
-    """Whether a run may have to be ended from outside, or tried again, for which it needs a process of its own."""
+def needs_process(options: Mapping[str, Any]) -> bool:
+    """Whether a run may have to be ended from outside or tried again."""
     return options["timeout"] is not None or options["retries"] > 0
 
 
-def ended_meanwhile(folder: Path) -> Record | None:
-    """The record of a cell that has ended since this sweep began: in another process, or in a worker that then was
-    killed. One that was only interrupted, as a job that a cluster requeues is, goes on."""
-    since = float(os.environ.get(SWEEP, "0 inf").split()[1])
-    try:
-        record = read_record(folder) if (folder / RECORD_FILE).stat().st_mtime > since else None
-    except (FileNotFoundError, ValueError):
-        return None
-    return None if record is None or record["status"] == "interrupted" else record
+def is_isolated(options: Mapping[str, Any]) -> bool:
+    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, and unless torchrun or srun has
+    started every rank of them, this process being one."""
+    return options["isolate"] and not is_one_of_several_ranks()
 
 
-def this_process() -> str:
-    """What no other process is called, also on other machines."""
-    return f"{os.getpid()}@{platform.node()}"
+def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
+    """What the process of a run does; a stop is heard from its first moment on.
 
-
-def sweeps_elsewhere() -> bool:
-    """Whether this is a worker of the process that sweeps."""
-    return SWEEP in os.environ and os.environ[SWEEP].split()[0] != this_process()
-
-
-def _follow_the_sweep() -> None:
-    """Let this worker leave Ctrl-C to the process that sweeps, and end with it."""
-    if any(thread.name == "exit_with_parent" for thread in threading.enumerate()):
-        return
-    exit_with_parent()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _stop(folder: Path, elsewhere: bool) -> None:
-    """End the sweep; in a worker by doing nothing more, for what it raises would end the other workers too."""
-    if {path.name for path in folder.iterdir()} <= {".hydra"}:  # never begun
-        shutil.rmtree(folder)
-    if not elsewhere:
-        raise KeyboardInterrupt
+    Args:
+        environ: the whole environment of the process.
+        output: the file that what it prints goes to; None is the terminal.
+    """
+    with handle_stop_signals(patient=True):
+        own_session()
+        os.environ.clear()
+        os.environ.update(environ)
+        if output is not None:
+            with output.open("a") as file:
+                for stream in (1, 2):
+                    os.dup2(file.fileno(), stream)
+        try:
+            job.run()
+        except LockedError:
+            sys.exit(LOCKED)
 
 
 def count_jobs(jobs: int) -> int:
@@ -173,14 +163,10 @@ def count_jobs(jobs: int) -> int:
     return jobs if jobs > 0 else max(available_cores() + 1 + jobs, 1)
 
 
-def share_of_cores(jobs: int | None, total: str | None) -> int | None:
-    """CPU threads of each of ``jobs`` parallel runs (as ``count_jobs``); None where runs go one after the other, or
-    on other machines."""
-    if jobs is None or jobs == 1 or total is None:
+def share_of_cores(jobs: int | None, runs: int | None = None) -> int | None:
+    """CPU threads of each of ``jobs`` parallel runs (as ``count_jobs``) of which there are ``runs``; None where runs go
+    one after the other, or on other machines."""
+    if jobs is None or jobs == 1:
         return None
-    cores = available_cores()
-    at_once = count_jobs(jobs)
-    before, _, count = total.rpartition("/")
-    if count.isdigit():
-        at_once = min(at_once, int(count) - int(before or 0))
-    return max(cores // max(at_once, 1), 1)
+    at_once = count_jobs(jobs) if runs is None else min(count_jobs(jobs), runs)
+    return max(available_cores() // max(at_once, 1), 1)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.config.compose import groups
+from cnnbench.config.groups import groups
 from cnnbench.utils.errors import RequestError
 
 PATTERN = "events.out.tfevents.*"

@@ -28,6 +28,7 @@ from cnnbench.training.callbacks import (
     BestAndLast,
     Figures,
     History,
+    Pruning,
     Resume,
     StopWhenDiverged,
     TensorBoardCallback,
@@ -177,6 +178,8 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         checkpoint,
         resume,
     ]
+    if (trial := config["sweep"].get("trial")) is not None:
+        callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
     if resumed is None and (launched is None or launched.global_rank() == 0):
         delete_event_files(folder)
     trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, launched)

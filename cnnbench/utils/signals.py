@@ -1,7 +1,7 @@
 """How a run or a sweep is asked to stop: SIGINT (Ctrl-C), SIGTERM, or SIGUSR1 and SIGUSR2, with which clusters say that
-the time is up, once; or a file that all of a sweep's runs watch.
+the time is up; or a file in the sweep's folder, for workers on other machines.
 
-Once asks for an end at the next good moment; the second signal ends the process at once.
+The first signal asks for an end at the next good moment; a second one ends the process at once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-STOP_FILE = "CNNBENCH_STOP_FILE"  # names the file that stops this sweep's runs, wherever they run
+STOP_FILE = ".stop"  # in a sweep's folder: stops its runs in the workers of any launcher
 PREEMPTION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION_SIGNALS)
 
 _asked: str | None = None
-_tell: Path | None = None
+_file: Path | None = None
+_writes = False
 _patient = False
 
 
@@ -32,24 +33,23 @@ def stop_requested() -> str | None:
     """Who asked for a stop: the signal's name, or the sweep; None where nobody has."""
     if _asked is not None:
         return _asked
-    file = os.environ.get(STOP_FILE)
-    return "the sweep" if file and Path(file).exists() else None
+    return "the sweep" if _file is not None and not _writes and _file.exists() else None
 
 
 @contextmanager
-def handle_stop_signals(tell: Path | None = None, patient: bool = False) -> Iterator[None]:
-    """Within this, the first signal is only remembered; where there are no signals (other threads) nothing changes.
+def handle_stop_signals(file: Path | None = None, write: bool = False, patient: bool = False) -> Iterator[None]:
+    """Within this, the first signal is only remembered; in threads other than the main one nothing changes.
 
-    That the time is up is handed on at the end to whoever handled it before: so a job that submitit would requeue at
-    once, and end with all its processes, first lets its run save.
+    A preemption signal is raised again at the end for whoever handled it before: submitit requeues its job and ends the
+    process, and so lets the run save first.
 
     Args:
-        tell: the file by which a sweep's own process stops the runs in all others. A worker that is told to stop, as one
-            whose job a cluster preempts, stops alone.
-        patient: whether further signals change nothing, as in a process that both a cluster and the one that started it
-            tell to stop, and that the latter ends if need be.
+        file: asks for a stop where it exists; with ``write`` a signal makes it instead, as in the process of a sweep. A
+            worker that gets a signal, as one whose job a cluster preempts, stops alone.
+        patient: whether further signals change nothing, as in a process that both a terminal or cluster and the one that
+            started it tell to stop, and that the latter ends if need be.
     """
-    global _asked, _tell, _patient
+    global _asked, _file, _writes, _patient
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -57,18 +57,18 @@ def handle_stop_signals(tell: Path | None = None, patient: bool = False) -> Iter
     if _hear in before.values():  # an outer one listens already
         yield
         return
-    _asked, _tell, _patient = None, tell, patient
+    _asked, _file, _writes, _patient = None, file, write, patient
     for number in SIGNALS:
         signal.signal(number, _hear)
     unblock_signals()
     try:
         yield
     finally:
-        told = [number for number in PREEMPTION_SIGNALS if number.name == _asked and callable(before[number])]
-        _asked, _tell, _patient = None, None, False
+        preempted = [number for number in PREEMPTION_SIGNALS if number.name == _asked and callable(before[number])]
+        _asked, _file, _writes, _patient = None, None, False, False
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in told:
+        for number in preempted:
             signal.raise_signal(number)
 
 
@@ -83,29 +83,29 @@ def restore_stop_signals() -> None:
 def _hear(number: int, frame: FrameType | None) -> Any:
     global _asked
     if _asked is not None:
-        if _patient:
+        if _patient or number in PREEMPTION_SIGNALS:  # a cluster tells every process of a job, and more than once
             return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
     _asked = signal.Signals(number).name
-    if _tell is not None:
-        _tell.touch()
+    if _writes and _file is not None:
+        _file.touch()
     if number == signal.SIGINT and not _patient:
         os.write(2, b"\nstopping at the next good moment; Ctrl-C again stops at once\n")
 
 
 def block_signals() -> None:
-    """Let no request to stop end this process; those forked from it get it once they listen, or ``unblock_signals``.
+    """Let no request to stop end this process; those forked from it get it once they handle signals.
 
-    A cluster tells all processes of a job, and a terminal all of a command: also the server that runs are forked from,
-    which knows how they end.
+    A cluster signals all processes of a job, and a terminal all of a command: also the server that runs are forked from,
+    which has to report how they end.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def unblock_signals() -> None:
-    """Undo ``block_signals``; what has come since is heard now."""
+    """Undo ``block_signals``; what has come since is handled now."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 

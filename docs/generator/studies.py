@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from cnnbench.analysis.studies.study import Study, load_study, row_names, studies
+from cnnbench.analysis.studies.study import Study, load_study, studies
 from cnnbench.config.groups import CONFIG_DIR
 from generator.text import code, document, plain, table
 
@@ -26,7 +26,7 @@ def section(study: Study) -> list[str]:
     """One study."""
     heading = ("row", "what it changes", *(f"{column.heading}, reported" for column in study.columns))
     rows = []
-    for name in row_names(study.name):
+    for name in study.rows:
         path = CONFIG_DIR / "experiment" / study.name / f"{name}.yaml"
         node = yaml.safe_load(path.read_text(encoding="utf-8"))["study"]
         numbers = [shown(node["reported"].get(column.key)) for column in study.columns]

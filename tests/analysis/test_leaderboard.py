@@ -11,7 +11,7 @@ from made_up import failed, make_record
 
 from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.report.formats import leaderboard_csv, leaderboard_markdown, write_leaderboard
-from cnnbench.analysis.report.text import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text, text_table
 from cnnbench.analysis.runs import collect
 from cnnbench.utils.errors import RequestError
 
@@ -153,3 +153,15 @@ def test_the_interval_of_a_share_stays_within_what_a_share_can_be(runs):
     assert row.objective.high > 1  # Student's t knows no bound; the CSV has what it says
     assert "0.00 to 100.00" in leaderboard_markdown(board)
     assert f"{row.objective.high:.6g}"[:6] in leaderboard_csv(board)
+
+
+def test_numbers_of_a_factor_are_written_in_full(runs):
+    for rate in (0.0012345678, 0.0012345679):
+        runs.add(make_record([f"optimizer.lr={rate}", "seed=0"], 0.9), f"run{rate}")
+    lines = list(csv.DictReader(io.StringIO(leaderboard_csv(build(collect([runs.root]))))))
+    assert {float(line["optimizer.lr"]) for line in lines} == {0.0012345678, 0.0012345679}
+
+
+def test_a_text_table_is_aligned():
+    text = text_table(["name", "n"], [["a", "10"], ["long name", "2"]], [False, True])
+    assert text.splitlines() == ["name        n", "-" * 13, "a          10", "long name   2"]

@@ -192,10 +192,27 @@ def test_records_without_history_matrices_or_costs(runs):
     Page(made(runs))
 
 
+def heat_maps(text):
+    """The texts of the cells of each matrix in a page, by its caption."""
+    tables = re.findall(r'<table class="heat[^>]*><caption>(.*?)</caption>(.*?)</table>', text, flags=re.DOTALL)
+    return {caption: re.findall(r"<td[^>]*>(.*?)</td>", body.split("<tbody>")[1]) for caption, body in tables}
+
+
+def test_matrices_show_their_numbers(runs):
+    for optimizer, accuracy in (("adam", 0.9), ("sgd", 0.0)):
+        runs.add(make_record([f"optimizer={optimizer}", "seed=0"], accuracy, images=50))
+    maps = heat_maps(made(runs))
+    assert maps["share of the true class, %"][:4] == ["90", "10", "", ""] and maps["counts"][:4] == ["45", "5", "", ""]
+    assert maps["difference, points"][:4] == ["+90.0", "-90.0", "", ""]
+    assert maps["recall, %: the stronger the colour, the more is missed"] == ["90"] * 4 + ["0"] * 4
+
+
 def test_a_hundred_classes(runs):
     for seed in range(2):
         runs.add(make_record([f"seed={seed}"], 0.5, classes=[f"class {i}" for i in range(100)]))
-    assert "class 0" in made(runs)
+    text = made(runs)
+    cells = heat_maps(text)["share of the true class, %"]
+    assert "class 0" in text and len(cells) == 100 * 100 and not any(cells)
 
 
 def test_different_class_counts_side_by_side(runs):

@@ -22,7 +22,7 @@ from cnnbench.config.compose import compose, explain, resolved, unknown_key
 from cnnbench.config.groups import groups
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import flatten
-from cnnbench.sweep.plan import plan
+from cnnbench.sweep.launcher import launch
 from cnnbench.training import preflight
 from cnnbench.utils.errors import RequestError
 
@@ -127,9 +127,10 @@ def test_a_misspelt_choice_is_told_with_the_right_one(group: str) -> None:
 def test_a_sweep_for_gpus_can_be_sent_from_a_machine_without_one(launcher: str, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    asked = ["trainer=gpu", "seed=0,1", f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path / 's'}", *SMALL[:2]]
-    assert len(plan(asked, sweep=True).left() or ()) == 2
+    asked = ["-m", "trainer=gpu", "seed=0,1", "hydra.sweeper.dry_run=true", "sweep.isolate=false", *SMALL[:2]]
+    asked.append(f"hydra.sweep.dir={tmp_path / 's'}")
+    assert launch([*asked, f"hydra/launcher={launcher}"]) == 0
     with pytest.raises(RequestError, match="gpu"):
-        plan([text for text in asked if "launcher" not in text], sweep=True)
+        launch(asked)
     with pytest.raises(RequestError, match="too small"):  # the rest is checked as ever
-        plan([*asked, "model.kernels=13"], sweep=True)
+        launch([*asked, f"hydra/launcher={launcher}", "model.kernels=13"])

@@ -16,7 +16,7 @@ from helpers import config
 from hydra.utils import instantiate
 
 from cnnbench.cli.main import main
-from cnnbench.config.compose import groups
+from cnnbench.config.groups import groups
 from cnnbench.data.augment import Normalize
 from cnnbench.inference import export
 from cnnbench.inference.load import TrainedRun, load_run

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import pytest
 
 from cnnbench.config.compose import compose
-from cnnbench.sweep.gpus import own_gpus
+from cnnbench.sweep.pool import GpuPlaces
 from cnnbench.utils.environment import cores, runs_at_once
 
-CONFIG = {"trainer": {"accelerator": "auto", "devices": 1}, "sweep": {"runs_per_gpu": 2}}
+ONE = {"accelerator": "auto", "devices": 1}
 
 
 def test_as_many_runs_go_on_as_the_gpus_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,60 +19,37 @@ def test_as_many_runs_go_on_as_the_gpus_take(monkeypatch: pytest.MonkeyPatch) ->
     assert runs_at_once("auto", 4) == cores()
 
 
-def test_no_place_is_given_twice_and_the_gpus_fill_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_place_is_given_twice_and_the_gpus_fill_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    lock, running, seen = threading.Lock(), Counter[str](), []
-
-    def run(number: int) -> None:
-        with own_gpus(tmp_path, CONFIG) as environ:
-            name = environ["CUDA_VISIBLE_DEVICES"]
-            with lock:
-                running[name] += 1
-                seen.append((name, dict(running)))
-            time.sleep(0.05)
-            with lock:
-                running[name] -= 1
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(run, range(16)))
-    assert all(count <= 2 for _, counts in seen for count in counts.values())
-    assert {name for name, _ in seen[:2]} == {"0", "3"}
-    assert len(seen) == 16
+    places = GpuPlaces(2)
+    assert [places.take(ONE) for _ in range(5)] == [["0"], ["3"], ["0"], ["3"], None]
+    places.give_back(["3"])
+    assert places.take(ONE) == ["3"] and places.take(ONE) is None
 
 
-def test_a_run_on_several_gpus_waits_for_as_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_several_gpus_waits_for_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3,5")
-    config = {"trainer": {"accelerator": "auto", "devices": 2}, "sweep": {"runs_per_gpu": 1}}
-    lock, running, seen = threading.Lock(), Counter[str](), []
-
-    def run(number: int) -> None:
-        with own_gpus(tmp_path, config) as environ:
-            names = environ["CUDA_VISIBLE_DEVICES"].split(",")
-            with lock:
-                running.update(names)
-                seen.append((len(set(names)), max(running.values())))
-            time.sleep(0.05)
-            with lock:
-                running.subtract(names)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(run, range(4)))
-    assert seen == [(2, 1)] * 4
+    places, two = GpuPlaces(1), {"accelerator": "auto", "devices": 2}
+    assert places.take(two) == ["0", "3"] and places.take(two) is None
+    places.give_back(["0", "3"])
+    assert places.take({"accelerator": "gpu", "devices": "auto"}) == ["0", "3", "5"]
 
 
-def test_where_there_is_nothing_to_choose_nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    with own_gpus(tmp_path, CONFIG) as environ:
-        assert environ == {}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    with own_gpus(tmp_path, {**CONFIG, "trainer": {"accelerator": "cpu", "devices": 1}}) as environ:
-        assert environ == {}
+@pytest.mark.parametrize(
+    ("visible", "accelerator", "devices"), [("0", "auto", 1), ("0,1", "cpu", 1), ("0,1", "gpu", [1])]
+)
+def test_where_there_is_nothing_to_choose_nothing_is(
+    monkeypatch: pytest.MonkeyPatch, visible: str, accelerator: str, devices: int | list[int]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert GpuPlaces(1).take({"accelerator": accelerator, "devices": devices}) == []
 
 
 @pytest.mark.parametrize(
     ("launcher", "together"),
-    [("basic", 1), ("parallel hydra.launcher.n_jobs=3", 3), ("submitit_slurm", 10), ("ray", 10), ("joblib", cores())],
-)
+    [("basic", 1), ("local", 1), ("parallel hydra.launcher.n_jobs=3", 3), ("submitit_slurm", 10), ("ray", 10),
+     ("joblib", cores())],
+)  # fmt: skip
 def test_a_search_draws_as_many_runs_as_go_on_at_a_time(launcher: str, together: int) -> None:
     asked = [f"hydra/launcher={launcher.split()[0]}", *launcher.split()[1:], "hydra/sweeper=optuna"]
     assert compose(asked, hydra=True).hydra.sweeper.at_a_time == together

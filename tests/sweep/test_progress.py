@@ -7,88 +7,67 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.sweep.progress import Progress, pause, told
-from cnnbench.utils.record import write_record
+from cnnbench.sweep.progress import Progress, follow_folders
+from cnnbench.utils.record import Record, write_record
 from cnnbench.utils.run_dir import locked
 
 
-def end(folder: Path, status: str, accuracy: float | None = None) -> None:
+def ended(status: str, accuracy: float | None = None, metric: str = "val/accuracy") -> Record:
     error = None if status == "completed" else {"type": "RuntimeError", "message": "it went off"}
-    write_record(folder, {"status": status, "best": {"epoch": 1, "val/accuracy": accuracy}, "error": error})
+    return {"status": status, "best": {"epoch": 1, metric: accuracy}, "error": error}
 
 
-def begin(folder: Path, epochs: int) -> None:
-    with locked(folder):
-        (folder / "metrics.csv").write_text("epoch\n" + "0\n" * epochs)
-
-
-def test_it_says_what_is_done_running_failed_left_and_best(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in "abcdef"]
-    progress = Progress(lambda: folders, 6, "val/accuracy", epochs=10, since=time.time() - 30)
-    assert progress.look() == [] and progress.line() == "0/6 done"
-    end(folders[0], "completed", 0.5)
-    end(folders[1], "failed")
-    end(folders[2], "completed", 0.75)
-    begin(folders[3], epochs=5)
-    begin(folders[4], epochs=5)
-    assert progress.look() == folders[:3] and progress.look() == []  # each is news once
-    # four of six runs' worth of epochs took 30 s, so the other two take 15
-    assert progress.line() == "3/6 done, 2 running, 1 failed | 15 s left | best validation accuracy 75.00 % (c)"
-    for folder in folders[3:]:
-        end(folder, "completed", 0.1)
-    progress.look()
+def test_it_says_what_is_done_running_failed_left_and_best() -> None:
+    folders = [Path(name) for name in "abcdefg"]
+    progress = Progress(6, "val/accuracy")
+    assert progress.line() == "0/6 done"
+    progress.began -= 30
+    for folder in folders[:5]:
+        progress.start(folder)
+    progress.end(folders[0], ended("completed", 0.5))
+    progress.end(folders[1], ended("failed"))
+    progress.end(folders[2], ended("completed", 0.75))
+    assert progress.line() == "3/6 done, 2 running, 1 failed | 30 s left | best validation accuracy 75.00 % (c)"
+    for folder in folders[3:6]:
+        progress.end(folder, ended("completed", 0.1))
     assert progress.line() == "6/6 done, 1 failed | best validation accuracy 75.00 % (c)"
+    progress.end(folders[6], {"status": "interrupted", "error": {"type": "Pruned", "message": "behind"}})
+    assert "1 ended early" in progress.line()
 
 
-def test_a_line_for_a_terminal_is_cut_in_the_name_first(tmp_path: Path) -> None:
-    folder = tmp_path / "optimizer=adam,seed=0"
-    progress = Progress(lambda: [folder], 1, "val/accuracy", epochs=1)
-    end(folder, "completed", 0.5)
-    progress.look()
-    whole = progress.line()
-    assert progress.line(len(whole)) == whole
-    assert progress.line(61) == "1/1 done | best validation accuracy 50.00 % (optimizer=adam…)"
-    assert progress.line(48) == "1/1 done | best validation accuracy 50.00 %"
-    assert progress.line(20) == whole[:20]
+def test_the_best_loss_is_the_smallest() -> None:
+    progress = Progress(2, "val/loss")
+    for name, value in (("a", 0.2), ("b", 0.1)):
+        progress.end(Path(name), ended("completed", value, "val/loss"))
+    assert progress.line() == "2/2 done | best validation loss 0.1000 (b)"
 
 
-def test_a_narrow_terminal_has_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_narrow_terminal_has_one_line(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    folder = tmp_path / ("a" * 100)
-    with told(Progress(lambda: [folder], 1, "val/accuracy", epochs=1)):
-        end(folder, "completed", 0.5)
+    progress = Progress(1, "val/accuracy")
+    progress.end(Path("a" * 100), ended("completed", 0.5))
+    progress.close()
     written = capsys.readouterr().out
-    assert "50.00 %" in written and max(map(len, written.replace("\r", "\n").splitlines())) < 50
+    assert "1/1 done" in written and max(map(len, written.replace("\r", "\n").splitlines())) <= 50
 
 
-def test_the_best_loss_is_the_smallest_and_what_ended_before_is_not_of_now(tmp_path: Path) -> None:
-    progress = Progress(lambda: [tmp_path / "a", tmp_path / "b"], None, "val/loss", epochs=1)
-    for name, value in (("a", 0.2), ("b", 0.1)):
-        write_record(tmp_path / name, {"status": "completed", "best": {"epoch": 0, "val/loss": value}})
-    progress.since = time.time() + 60
-    assert progress.look() == [] and progress.line() == "0 done"
-    progress.since = 0
-    progress.look()
-    assert progress.line() == "2 done | best validation loss 0.1000 (b)"
-
-
-def test_long_looks_leave_the_disk_to_the_runs() -> None:
-    assert pause(0.001) == pause(0.0) == 0.5
-    assert pause(2.0) / (2.0 + pause(2.0)) > 0.95
-
-
-def test_failures_are_told_when_they_happen_and_a_file_gets_few_lines(
+def test_the_folders_of_runs_that_another_launcher_runs_tell_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    folders = [tmp_path / "a", tmp_path / "b"]
-    with told(Progress(lambda: folders, 2, "val/accuracy", epochs=1)):
-        end(folders[0], "failed")
-        end(folders[1], "completed", 0.5)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
+    folders = [tmp_path / name for name in "abc"]
+    write_record(folders[2], ended("completed", 0.9))
+    time.sleep(0.1)  # which was before
+    progress = Progress(3, "val/accuracy")
+    with follow_folders(progress, folders):
+        write_record(folders[0], ended("failed"))
+        write_record(folders[1], ended("completed", 0.5))
+        with locked(folders[2]):
+            until = time.monotonic() + 30
+            while not progress.running and time.monotonic() < until:
+                time.sleep(0.05)
+    progress.close()
+    assert capsys.readouterr().out.splitlines() == [
         "  failed: a: RuntimeError: it went off",
-        "  2/2 done, 1 failed | best validation accuracy 50.00 % (b)",
+        "  2/3 done, 1 running, 1 failed | 0 s left | best validation accuracy 50.00 % (b)",
     ]

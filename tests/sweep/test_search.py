@@ -13,14 +13,15 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import ROOT, SMALL, cnnbench
+from helpers import ROOT, SMALL, cnnbench, config
 
-from cnnbench.analysis.runs import collect
+from cnnbench.analysis.runs import PRUNED, collect
 from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
 from cnnbench.sweep.optuna_search import Search
-from cnnbench.sweep.process import ENOUGH
 from cnnbench.sweep.search_space import Axis, corners, parse
+from cnnbench.training.pruner import load_trial
+from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_record
 
@@ -60,32 +61,27 @@ def test_the_corners_have_every_choice_and_both_ends() -> None:
     assert runs == [["c=5", "a=1", "b=0"], ["c=5", "a=2", "b=1"], ["c=5", "a=3", "b=1"]]
 
 
-def search(folder: Path, trials: int = 8, **options: object) -> Search:
-    return Search(folder, SPACE[:2], "val/accuracy", 10, trials=trials, **{"startup_trials": 2, **options})  # type: ignore[arg-type]
+def search(folder: Path, n_trials: int = 8, **options: object) -> Search:
+    return Search(folder, SPACE[:2], "val/accuracy", 10, n_trials=n_trials, **{"startup_trials": 2, **options})  # type: ignore[arg-type]
 
 
-def run_of(one: Search, accuracy: float, status: str = "completed"):
-    """A launcher whose runs end at once; it keeps what it was given."""
+def run(one: Search, value: float, status: str = "completed") -> list[list[str]]:
+    """A search whose runs end at once; returns the overrides of each."""
     given: list[list[str]] = []
-
-    def launch(batch: list[list[str]], number: int) -> None:
-        for overrides in batch:
-            given.append(overrides)
-            subdir = overrides[-1].partition("=")[2].strip("'")
-            write_record(one.folder / subdir, {"status": status, "best": {"epoch": 0, "val/accuracy": accuracy}})
-
-    return launch, given
+    while batch := one.next_batch():
+        for trial in batch:
+            given.append(one.overrides(trial))
+            write_record(one.folder / one.run_name(trial), {"status": status, "best": {"val/accuracy": value}})
+            assert one.tell(trial)
+        one.write()
+    return given
 
 
 def test_as_many_runs_are_drawn_as_are_asked_for_also_of_a_search_that_grows(tmp_path: Path) -> None:
-    first = search(tmp_path, trials=3, at_a_time=2)
-    launch, given = run_of(first, 0.5)
-    first.run(launch)
+    given = run(search(tmp_path, 3, at_a_time=2), 0.5)
     assert len(given) == 3 and len({tuple(overrides) for overrides in given}) == 3
-    second = search(tmp_path, trials=5)
-    launch, more = run_of(second, 0.7)
-    second.run(launch)
-    assert len(more) == 2
+    grown = search(tmp_path, 5)
+    assert grown.count_left() == 2 and len(run(grown, 0.7)) == 2
     (found,) = read_searches([tmp_path])
     assert [trial["value"] for trial in found.trials] == [0.5] * 3 + [0.7] * 2
     assert found.best_so_far() == [0.5] * 3 + [0.7] * 2 and found.best() == found.trials[3]
@@ -95,59 +91,45 @@ def test_as_many_runs_are_drawn_as_are_asked_for_also_of_a_search_that_grows(tmp
 
 
 def test_what_a_killed_search_had_begun_comes_first(tmp_path: Path) -> None:
-    class Killed(Exception):
-        pass
-
-    def killed(batch: list[list[str]], number: int) -> None:
-        begun.extend(batch)
-        raise Killed
-
-    begun: list[list[str]] = []
-    with pytest.raises(Killed):
-        search(tmp_path, trials=2).run(killed)
-    again = search(tmp_path, trials=2)
-    launch, given = run_of(again, 0.5)
-    again.run(launch)
-    assert given[0] == begun[0] and len(given) == 2
+    one = search(tmp_path, 2)
+    (begun,) = one.next_batch()
+    given = run(search(tmp_path, 2), 0.5)
+    assert given[0] == one.overrides(begun) and len(given) == 2
 
 
 def test_a_search_over_something_else_is_refused(tmp_path: Path) -> None:
     search(tmp_path)
     with pytest.raises(RequestError, match="something else"):
-        Search(tmp_path, ["optimizer=sgd,adam"], "val/accuracy", 10, trials=1)
+        Search(tmp_path, ["optimizer=sgd,adam"], "val/accuracy", 10, n_trials=1)
 
 
 @pytest.mark.parametrize(("status", "state"), [("failed", "fail"), ("diverged", "pruned")])
 def test_a_run_without_a_value_counts_as_one(tmp_path: Path, status: str, state: str) -> None:
-    one = search(tmp_path, trials=1)
-    launch, given = run_of(one, 0.5, status)
-    one.run(launch)
-    assert len(given) == 1 and read_searches([tmp_path])[0].trials[0]["state"] == state
+    assert len(run(search(tmp_path, 1), 0.5, status)) == 1
+    assert read_searches([tmp_path])[0].trials[0]["state"] == state
 
 
 def test_a_run_that_falls_behind_the_median_is_ended(tmp_path: Path) -> None:
-    """The pruner is Optuna's; that it is told the epochs of the files, and that its word reaches the run, is ours."""
-    one = search(tmp_path, trials=5, pruner="median", startup_trials=2)
-    curves = {0: 0.8, 1: 0.9, 2: 0.1, 3: 0.95}
-    ended = {}
-
-    def launch(batch: list[list[str]], number: int) -> None:
-        folder = tmp_path / batch[0][-1].partition("=")[2].strip("'")
-        folder.mkdir()
-        value = curves.get(number, 0.9)
-        (folder / "metrics.csv").write_text("epoch,val/accuracy\n" + "".join(f"{e},{value}\n" for e in range(6)))
-        until = time.monotonic() + (10 if number == 2 else 2)
-        while time.monotonic() < until and not (folder / ENOUGH).exists():
-            time.sleep(0.05)
-        ended[number] = (folder / ENOUGH).exists()
-        write_record(
-            folder, {"status": "interrupted" if ended[number] else "completed", "best": {"val/accuracy": value}}
-        )
-
-    one.run(launch)
-    assert ended == {0: False, 1: False, 2: True, 3: False, 4: False}
+    """The pruner is Optuna's; that each run is told of the others' epochs, and ends where it says so, is ours."""
+    one = search(tmp_path, 3, pruner="median", startup_trials=2)
+    for _ in range(2):
+        (trial,) = one.next_batch()
+        loaded = load_trial(trial.number, str(one.path), "median", 2, 4)
+        assert loaded is not None
+        for epoch in range(4):
+            loaded.report(1.0, epoch)
+        one.study.tell(trial.number, 1.0)
+    (behind,) = one.next_batch()
+    own = f"{{number:{behind.number},storage:{one.path},pruner:median,startup_trials:2}}"
+    asked = config(f"sweep.trial={own}", "trainer.max_epochs=4")
+    record = train(asked, tmp_path / one.run_name(behind))
+    assert record["status"] == "interrupted" and record["error"]["type"] == PRUNED
+    assert record["error"]["message"] == "ended by the search in epoch 2: it had fallen behind"
+    assert one.tell(behind)
     assert one.study.trials[2].state == optuna.trial.TrialState.PRUNED
-    assert one.study.trials[2].intermediate_values[0] == 0.1
+    assert list(one.study.trials[2].intermediate_values) == [0, 1]
+    # the same run outside the search is not ended
+    assert train(asked, tmp_path / "alone")["status"] == "completed"
 
 
 def test_a_search_in_turn_tells_its_total_and_what_varies_alone(

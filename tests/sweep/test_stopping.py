@@ -6,29 +6,32 @@ import os
 import signal
 import threading
 import time
-from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import config
 
-from cnnbench.sweep.process import Job, call_isolated, run_isolated
+from cnnbench.sweep.pool import Pool
+from cnnbench.sweep.process import call_isolated, start
+from cnnbench.sweep.worker import Job, work
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
 
-def test_a_worker_stops_alone_and_a_sweep_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = tmp_path / "stop"
-    monkeypatch.setenv(STOP_FILE, str(stop))
-    with handle_stop_signals():  # a worker's
+def test_a_worker_stops_alone_and_a_sweep_stops_all(tmp_path: Path) -> None:
+    stop = tmp_path / STOP_FILE
+    with handle_stop_signals(file=stop):  # a worker's
         signal.raise_signal(signal.SIGTERM)
         assert stop_requested() == "SIGTERM" and not stop.exists()
     assert stop_requested() is None
-    with handle_stop_signals(tell=stop):  # the sweep's
+    with handle_stop_signals(file=stop, write=True):  # the sweep's
         with handle_stop_signals():
             signal.raise_signal(signal.SIGTERM)
         assert stop_requested() == "SIGTERM" and stop.exists()
+    with handle_stop_signals(file=stop):
+        assert stop_requested() == "the sweep"
 
 
 def test_a_second_signal_ends_at_once_but_for_those_that_are_told_from_several_sides() -> None:
@@ -38,6 +41,7 @@ def test_a_second_signal_ends_at_once_but_for_those_that_are_told_from_several_s
         if not child:
             with handle_stop_signals(patient=patient):
                 signal.raise_signal(signal.SIGUSR2)
+                signal.raise_signal(signal.SIGUSR2)  # as a cluster does, which tells all of a job
                 signal.raise_signal(signal.SIGTERM)
             os._exit(0)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -77,14 +81,20 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def test_a_run_that_is_stopped_before_it_could_listen_is_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop = tmp_path / "stop"
-    stop.touch()
-    monkeypatch.setenv(STOP_FILE, str(stop))
-    for number in range(5):
-        record = run_isolated(Job(config(), tmp_path / str(number), [], {}))
+def run_in_pool(job: Job) -> dict[str, Any]:
+    records: list[dict[str, Any]] = []
+    with handle_stop_signals():
+        Pool(1, 1, lambda folder, record: records.append(record)).run([job])
+    return records[0]
+
+
+def test_a_run_that_is_stopped_before_it_could_listen_is_interrupted(tmp_path: Path) -> None:
+    for number in range(3):
+        job = Job(config(), tmp_path / str(number), [], {})
+        process = start(work, job, {**os.environ}, None)
+        os.kill(process.pid or 0, signal.SIGTERM)
+        process.join()
+        record = read_record(job.folder)
         assert record["status"] == "interrupted" and "SIGTERM" in record["error"]["message"]
 
 
@@ -94,6 +104,9 @@ def test_a_run_has_saved_before_whoever_requeues_its_job_hears_that_the_time_is_
         "+callbacks.f._target_=faults.Fault", "+callbacks.f.how=wait", "+callbacks.f.step=3", f"+callbacks.f.folder={tmp_path}"
     )  # fmt: skip
     folder, heard = tmp_path / "run", []
+    asking = start(write_parent, tmp_path / "server")
+    asking.join()
+    server = int((tmp_path / "server").read_text())
 
     def requeue(number: int, frame: object) -> None:
         heard.append(read_record(folder)["status"])
@@ -101,7 +114,7 @@ def test_a_run_has_saved_before_whoever_requeues_its_job_hears_that_the_time_is_
     def time_is_up() -> None:
         while not (tmp_path / "seed0").exists():
             time.sleep(0.05)
-        for process in (forkserver._forkserver._forkserver_pid, os.getpid()):  # type: ignore[attr-defined]
+        for process in (server, os.getpid()):
             for _ in range(3):
                 os.kill(process, signal.SIGUSR2)
                 time.sleep(0.2)
@@ -110,9 +123,13 @@ def test_a_run_has_saved_before_whoever_requeues_its_job_hears_that_the_time_is_
     try:
         telling = threading.Thread(target=time_is_up, daemon=True)
         telling.start()
-        record = run_isolated(Job(cfg, folder, [], {}))
+        record = run_in_pool(Job(cfg, folder, [], {}))
         telling.join()
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert heard[0] == "interrupted" and record["status"] == "interrupted"
-    assert (folder / "checkpoints" / "last.ckpt").exists()
+    assert "SIGUSR2" in record["error"]["message"] and (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def write_parent(path: Path) -> None:
+    path.write_text(str(os.getppid()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -17,8 +18,10 @@ from same import differences
 
 from cnnbench.analysis.runs import collect
 from cnnbench.cli.main import main
-from cnnbench.sweep import process as isolate
-from cnnbench.sweep.plan import own_folder, plan
+from cnnbench.sweep.launcher import launch
+from cnnbench.sweep.plan import own_folder, read_plan, write_plan
+from cnnbench.sweep.process import start as start_process
+from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
@@ -82,38 +85,19 @@ def write_what_is_imported(path: Path) -> None:
 
 
 def test_the_process_of_a_run_has_everything_imported(tmp_path: Path) -> None:
-    process = isolate.context().Process(target=write_what_is_imported, args=(tmp_path / "modules",))
-    process.start()
-    process.join()
+    start_process(write_what_is_imported, tmp_path / "modules").join()
     assert {"cnnbench.training.train", "cnnbench.training.figures", "lightning.pytorch"} <= set(
         (tmp_path / "modules").read_text().split()
     )
 
 
-def write_its_server(path: Path, deeper: bool) -> None:
-    if deeper:
-        process = isolate.context().Process(target=write_its_server, args=(path / "another", False))
-        process.start()
-        process.join()
-    path.mkdir(exist_ok=True)
-    (path / "server").write_text(str(os.getppid()))
-
-
-def test_the_processes_of_a_run_come_from_the_server_that_it_comes_from(tmp_path: Path) -> None:
-    process = isolate.context().Process(target=write_its_server, args=(tmp_path, True))
-    process.start()
-    process.join()
-    assert (tmp_path / "another" / "server").read_text() == (tmp_path / "server").read_text()
-
-
-@pytest.mark.parametrize("launcher", ["parallel", "joblib"])
-def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> None:
+def test_nor_is_it_where_runs_are_parallel(tmp_path: Path) -> None:
     here = tmp_path / "o'brien"  # a path that has to be quoted
     here.mkdir()
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge,3:kill,4:hang}"), "seed=range(6)"]
     done = cnnbench(
-        "-m", *asked, f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2", "sweep.timeout=0.25",
-        "hydra.sweep.dir=s", cwd=here, check=1, fresh=launcher == "joblib", PYTHONPATH=PATH,
+        "-m", *asked, "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "sweep.timeout=0.25", "hydra.sweep.dir=s",
+        cwd=here, check=1,
     )  # fmt: skip
     assert statuses(here / "s") == {0: "completed", 5: "completed", **ENDS}
     assert all(told in done.stdout for told in TOLD), done.stdout
@@ -121,23 +105,34 @@ def test_nor_is_it_where_runs_are_parallel(tmp_path: Path, launcher: str) -> Non
     assert "epoch 2/2" in (here / "s" / "seed=0" / "output.log").read_text()
 
 
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_other_launchers_give_a_whole_leaderboard(tmp_path: Path, launcher: str) -> None:
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge}"), "seed=range(4)", "hydra.sweep.dir=s"]
+    jobs = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    done = cnnbench("-m", *asked, f"hydra/launcher={launcher}", *jobs, cwd=tmp_path, check=1, fresh=True)
+    assert statuses(tmp_path / "s") == {0: "completed", 1: "failed", 2: "diverged", 3: "completed"}
+    assert all(told in done.stdout for told in ("it went off", "not finite in epoch 1", "cnnbench resume s"))
+    if launcher == "joblib":
+        assert "4/4 done, 2 failed" in done.stdout and "| train loss" not in done.stdout
+    with (tmp_path / "s" / "leaderboard.csv").open() as file:
+        assert [row["n"] for row in csv.DictReader(file)] == ["2"]
+
+
+def test_what_a_launcher_that_gave_up_has_left_is_resumed(tmp_path: Path) -> None:
+    """joblib gives up when one of its workers is killed."""
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill}"), "seed=range(4)", "hydra.launcher.n_jobs=2"]
+    done = cnnbench("-m", *asked, "hydra/launcher=joblib", "hydra.sweep.dir=s", cwd=tmp_path, check=1, fresh=True)
+    assert "the launcher gave up" in done.stdout and "cnnbench resume s" in done.stdout
+    cnnbench("resume", "s", cwd=tmp_path, check=0, fresh=True)
+    assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
+
+
 def test_a_single_run_can_be_given_a_time_limit_and_a_second_try(tmp_path: Path) -> None:
     hangs = ["+callbacks.f._target_=faults.Fault", "+callbacks.f.how=hang", f"+callbacks.f.folder='{tmp_path}'"]
-    environ = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     asked = [*QUIET, *hangs, "sweep.timeout=0.03", "sweep.retries=1", "hydra.run.dir=run"]
-    done = cnnbench(*asked, cwd=tmp_path, check=0, **environ)
+    done = cnnbench(*asked, cwd=tmp_path, check=0)
     assert "it had not ended after 0.03 minutes (sweep.timeout)" in done.stdout and "trying again" in done.stdout
     assert read_record(tmp_path / "run")["status"] == "completed"
-
-
-def test_a_killed_worker_takes_no_run_with_it(tmp_path: Path) -> None:
-    """joblib gives up with the runs that it has left; the sweep starts it again for those."""
-    asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_parent}"), "seed=range(4)", "hydra.launcher.n_jobs=2"]
-    done = cnnbench(
-        "-m", *asked, "hydra/launcher=joblib", "hydra.sweep.dir=s", cwd=tmp_path, check=0, fresh=True, PYTHONPATH=PATH
-    )
-    assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
-    assert "going on with what it has left" in done.stdout
 
 
 def test_a_failed_run_is_tried_again_where_that_is_asked_for(
@@ -225,25 +220,60 @@ def test_two_sweeps_of_the_same_second_have_a_folder_each(tmp_path: Path) -> Non
     assert [own_folder(tmp_path / "now").name for _ in range(3)] == ["now", "now_2", "now_3"]
 
 
-def test_a_search_or_a_single_run_has_no_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [["-m", "seed=0,1"], []])
+def test_a_time_limit_needs_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    assert plan([*QUIET, "hydra.run.dir=x"], sweep=False).left() is None
-    with pytest.raises(RequestError, match=r"sweep\.isolate"):
-        plan([*QUIET, "sweep.timeout=1", "sweep.isolate=false"], sweep=True)
+    with pytest.raises(RequestError, match=r"sweep\.isolate=true"):
+        launch([*QUIET, "sweep.timeout=1", "sweep.isolate=false", *more])
 
 
-def test_cells_that_differ_in_speed_alone_are_all_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    asked = plan([*QUIET, "steps_per_execution=1,2", "seed=0,1"], sweep=True)
-    assert len(asked.left() or ()) == 4 and len({cell.folder for cell in asked.cells or ()}) == 4
+def test_runs_that_differ_in_speed_alone_are_all_run(tmp_path: Path) -> None:
+    asked = ["-m", *QUIET, "steps_per_execution=1,2", "seed=0,1", "hydra.sweep.dir=s", "sweep.isolate=false"]
+    done = cnnbench(*asked, cwd=tmp_path, check=0)
+    assert "4 runs" in done.stdout and len(read_plan(tmp_path / "s")["runs"]) == len(collect([tmp_path / "s"])) == 4
+
+
+def test_a_dry_run_checks_and_writes_nothing(tmp_path: Path) -> None:
+    asked = ["-m", *QUIET, "seed=0,1", "hydra.sweeper.dry_run=true", "hydra.sweep.dir=s", "sweep.isolate=false"]
+    cnnbench(*asked, cwd=tmp_path, check=0)
+    cnnbench(*asked, "data.image_size=1", cwd=tmp_path, check=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_commands_of_a_sweep_are_kept_once(tmp_path: Path) -> None:
-    from cnnbench.sweep.commands import keep, read
-
     for overrides in (["seed=0,1"], ["seed=0,1", "hydra.sweep.dir=elsewhere"], ["seed=0,1,2"]):
-        keep(tmp_path, ["-m"], overrides)
-    assert [command["overrides"] for command in read(tmp_path)] == [["seed=0,1"], ["seed=0,1,2"]]
+        write_plan(tmp_path, overrides, [], {})
+    assert read_plan(tmp_path)["commands"] == [["seed=0,1"], ["seed=0,1,2"]]
+    (tmp_path / "sweep.json").write_text(json.dumps([{"flags": ["-m"], "overrides": ["seed=0"]}]))  # of version 1
+    assert read_plan(tmp_path) == {"commands": [["seed=0"]], "runs": {}}
+    (tmp_path / "sweep.json").write_text(json.dumps({"commands": [], "runs": {"../x": "0", "/x": "1", "a/x": "2"}}))
+    assert read_plan(tmp_path)["runs"] == {"a/x": "2"}
     (tmp_path / "sweep.json").write_text(json.dumps([{}]))
     with pytest.raises(RequestError, match="cannot be read"):
-        read(tmp_path)
+        read_plan(tmp_path)
+
+
+def test_a_folder_that_was_begun_belongs_to_its_configuration_whatever_is_left_in_it(tmp_path: Path) -> None:
+    asked = ["-m", *QUIET, "seed=0,1", "hydra.sweep.dir=s", "sweep.isolate=false"]
+    cnnbench(*asked, cwd=tmp_path, check=0)
+    begun = tmp_path / "s" / "seed=1"
+    (begun / "result.json").unlink()
+    (begun / ".hydra" / "config.yaml").write_text("")  # as a kill may leave it
+    cnnbench("resume", "s", cwd=tmp_path, check=0)
+    assert {path.name for path in (tmp_path / "s").iterdir() if path.is_dir()} == {"seed=0", "seed=1"}
+    assert read_record(begun)["status"] == "completed"
+
+
+def test_a_sweep_is_done_only_when_each_of_its_runs_has_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["-m", *QUIET, "seed=0,1", "hydra.sweep.dir=s", "sweep.isolate=false"]
+    monkeypatch.setattr(Sweep, "launch", lambda self, runs: None)
+    done = cnnbench(*asked, cwd=tmp_path, check=1)
+    assert "not all runs completed: `cnnbench resume s` goes on" in done.stdout
+
+
+def test_a_killed_server_takes_no_run_with_it(tmp_path: Path) -> None:
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_server}"), "seed=range(3)", "hydra.sweep.dir=s"]
+    cnnbench("-m", *asked, cwd=tmp_path, check=0, fresh=True)
+    assert statuses(tmp_path / "s") == dict.fromkeys(range(3), "completed")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import config
 
-from cnnbench.config.compose import groups
+from cnnbench.config.groups import groups
 from cnnbench.training import build
 from cnnbench.training import train as training
 from cnnbench.training.cuda_graph import make_capturable, reason_not_capturable

@@ -28,7 +28,7 @@ from cnnbench.data import cache as stores
 from cnnbench.data.sources import Digits, ImageFolder, Npz, Torchvision
 from cnnbench.inference.load import load_run
 from cnnbench.models.weights import read_state
-from cnnbench.sweep import grid
+from cnnbench.sweep.plan import existing
 from cnnbench.training import checkpoint_io
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
@@ -173,7 +173,7 @@ def in_a_report(run: Path, folder: Path, name: str) -> Kind:
         assert len(runs) == 2
         leaderboard_text(build(runs))
         report.make([folder], fmt="md")
-        grid.existing(folder)
+        existing(folder)
 
     return Kind(mine / name, use, checked=False)
 

@@ -13,7 +13,7 @@ from helpers import ROOT, SMALL, cnnbench, config
 from same import differences
 
 from cnnbench.cli.main import main
-from cnnbench.config.compose import groups
+from cnnbench.config.groups import groups
 from cnnbench.training import checkpoint_io
 from cnnbench.training import train as training
 from cnnbench.utils.record import read_record

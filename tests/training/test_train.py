@@ -13,7 +13,7 @@ from helpers import config
 from lightning.pytorch import seed_everything
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from cnnbench.config.compose import groups
+from cnnbench.config.groups import groups
 from cnnbench.data.augment import epoch_generator
 from cnnbench.training import build
 from cnnbench.training import train as training

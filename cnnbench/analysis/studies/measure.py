@@ -11,22 +11,26 @@ parameters                   or another cost: flops_per_image, bits, seconds_per
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from statistics import mean
 
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import finite_values, to_number
+from cnnbench.analysis.studies.study import Learned
 
-AT_EPOCH = re.compile(r"(\S+) at epoch (\d+)")
-OF_CLASS = re.compile(r"(\S+) of (.+)")
-MEAN = " mean over epochs"
-MINUS = " minus "
+MEAN, MINUS = " mean over epochs", " minus "
 SIZES = ("parameters", "flops_per_image", "bits")  # of the network alone, so that seeds do not differ
 
 
 def metric_of(expression: str) -> str:
     """The metric's name within an expression."""
     return expression.split(" ")[0]
+
+
+def is_cost(metric: str) -> bool:
+    """Whether a metric is a size or a time, which a run has however it ended."""
+    return metric in COSTS or metric in SIZES
 
 
 def measure(run: Run, expression: str) -> float | None:
@@ -37,21 +41,29 @@ def measure(run: Run, expression: str) -> float | None:
     if expression.endswith(MEAN):
         values = finite_values(run.series(expression.removesuffix(MEAN)))
         return mean(values) if values else None
-    if match := AT_EPOCH.fullmatch(expression):
+    if match := re.fullmatch(r"(\S+) at epoch (\d+)", expression):
         series, epoch = run.series(match[1]), int(match[2])
         return series[epoch - 1] if 0 < epoch <= len(series) else None
-    if match := OF_CLASS.fullmatch(expression):
+    if match := re.fullmatch(r"(\S+) of (.+)", expression):
         return per_class(run, match[1]).get(match[2])
     return run.cost(expression) if expression in SIZES else run.value(expression)
-
-
-def is_cost(metric: str) -> bool:
-    """Whether a metric is a size or a time, which a run has however it ended."""
-    return metric in COSTS or metric in SIZES
 
 
 def per_class(run: Run, metric: str) -> dict[str, float | None]:
     """A metric by class name; empty where the run has none."""
     part = run.part("per_class")
-    classes, values = part.get("classes") or [], part.get(metric) or []
-    return {str(name): to_number(value) for name, value in zip(classes, values, strict=False)}
+    return {
+        str(name): to_number(value)
+        for name, value in zip(part.get("classes") or (), part.get(metric) or (), strict=False)
+    }
+
+
+def class_count(runs: Sequence[Run]) -> int:
+    """Classes of the set that the runs saw."""
+    return max((run.part("data").get("classes") or 10) for run in runs)
+
+
+def has_learned(learned: Learned, runs: Sequence[Run]) -> bool:
+    """Whether the completed runs of a row are above guessing, as the study's YAML says; no if there is none."""
+    values = finite_values([measure(run, learned.measure) for run in runs if run.completed])
+    return bool(values) and mean(values) >= learned.times_chance / class_count(runs)

@@ -1,4 +1,4 @@
-"""A study's own table: a row a row, and for each column what the report says, ours, the difference, and whether it fits."""
+"""A study's own table: for each row and column what the report says, ours, the difference, and whether it fits."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from typing import Literal
 from cnnbench.analysis.metric_names import COSTS, MISSING, compact, is_share, number, plus_minus
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, Summary, summarise, t_quantile
-from cnnbench.analysis.studies.measure import measure, metric_of
+from cnnbench.analysis.studies.measure import has_learned, measure, metric_of
 from cnnbench.analysis.studies.study import Reported, Row, Study
-from cnnbench.analysis.studies.verdicts import NO_VERDICT, has_learned
+from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 
 TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
-RELATIVE = 0.1  # the tolerance of what is not a share, of the reported number
-WIDE = 4  # columns from which on a table has one cell for all that it says of a number
 Fit = Literal["match", "differs", "no verdict at this budget", ""]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One number of the table; ``metric`` says how it is written, ``gap`` is ours minus the report's."""
 
     metric: str
@@ -33,14 +31,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of the table: the means are of ``n`` completed runs; ``lost`` counts the others by how they ended.
-
-    ``refused`` says why the row could not be run.
-    """
+class TableRow:
+    """One row of the table: means of ``n`` completed runs; ``lost`` counts the others by how they ended, and ``refused``
+    says why the row could not be run."""
 
     row: Row
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     n: int
     lost: Mapping[str, int]
     refused: str = ""
@@ -53,28 +49,28 @@ def build_table(
     form: str,
     refused: Mapping[str, str] = MappingProxyType({}),
     short: Collection[str] = (),
-) -> list[Line]:
+) -> list[TableRow]:
     """The table of a study in one form; a row without runs has empty cells.
 
     The rows in ``short`` had less than the report's budget: of those that have not learned no number is judged.
     """
-    lines = []
+    table = []
     for row in rows:
         all_runs = runs.get(row.name, [])
-        counted = [run for run in all_runs if run.completed]
+        completed = [run for run in all_runs if run.completed]
+        early = row.name in short and not has_learned(study.learned, all_runs)
         cells = []
         for column in study.columns:
             expression = column.measures[form]
-            ours = summarise([measure(run, expression) for run in counted])
+            ours = summarise([measure(run, expression) for run in completed])
             cell = compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance)
-            early = cell.fit and row.name in short and not has_learned(study, all_runs)
-            cells.append(replace(cell, fit=NO_VERDICT) if early else cell)
+            cells.append(replace(cell, fit=NO_VERDICT) if early and cell.fit else cell)
         lost = Counter(run.status for run in all_runs if not run.completed)
-        lines.append(Line(row, tuple(cells), len(counted), lost, refused.get(row.name, "")))
-    return lines
+        table.append(TableRow(row, tuple(cells), len(completed), lost, refused.get(row.name, "")))
+    return table
 
 
-def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: float) -> Cell:
+def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: float) -> TableCell:
     """A reported number beside ours.
 
     A report gives one run. It is a match where it lies within ``tolerance`` of our mean (of a share; a tenth of any
@@ -82,24 +78,24 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
     (mean ± t s sqrt(1 + 1/n); Hahn & Meeker 1991), for which it takes three runs.
     """
     if reported is None or ours.mean is None or metric in TIMES:
-        return Cell(metric, reported, ours, None, "")
+        return TableCell(metric, reported, ours, None, "")
     low, high = reported if isinstance(reported, tuple) else (reported, reported)
-    gap = ours.mean - high if ours.mean > high else ours.mean - low if ours.mean < low else 0.0
+    gap = ours.mean - min(max(ours.mean, low), high)
     allowed = tolerance if is_share(metric) else RELATIVE * abs(high)
     if ours.std is not None and ours.n > 2:
         spread = t_quantile((1 + CONFIDENCE) / 2, ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5
         allowed = max(allowed, spread)
-    return Cell(metric, reported, ours, gap, "match" if abs(gap) <= allowed else "differs")
+    return TableCell(metric, reported, ours, gap, "match" if abs(gap) <= allowed else "differs")
 
 
-def count_text(line: Line) -> str:
+def count_text(row: TableRow) -> str:
     """``3``, or ``2, and 1 diverged``, or ``not run``."""
-    if not line.n and not line.lost:
+    if not row.n and not row.lost:
         return "not run"
-    return str(line.n) + "".join(f", and {count} {how}" for how, count in line.lost.items())
+    return str(row.n) + "".join(f", and {count} {how}" for how, count in row.lost.items())
 
 
-def reported_text(cell: Cell) -> str:
+def reported_text(cell: TableCell) -> str:
     """``60.65``, ``28.00 to 30.00``, or a dash."""
     if cell.reported is None:
         return MISSING
@@ -107,7 +103,7 @@ def reported_text(cell: Cell) -> str:
     return " to ".join(number(part, cell.metric) for part in parts)
 
 
-def ours_text(cell: Cell, n: int) -> str:
+def ours_text(cell: TableCell, n: int) -> str:
     """``61.20 ± 0.41``, a count in few characters, or a dash; with its own n where not all ``n`` runs have the number."""
     if cell.metric in COSTS:
         return compact(cell.ours.mean)
@@ -115,6 +111,6 @@ def ours_text(cell: Cell, n: int) -> str:
     return f"{text} (n = {cell.ours.n})" if 0 < cell.ours.n < n else text
 
 
-def gap_text(cell: Cell) -> str:
-    """``+0.55``, in points where it is a share, or a dash."""
-    return number(cell.gap, cell.metric, sign=True)
+def gap_text(cell: TableCell) -> str:
+    """``+0.55 (match)``, in points where it is a share, or a dash."""
+    return number(cell.gap, cell.metric, sign=True) + (f" ({cell.fit})" if cell.fit else "")

@@ -1,61 +1,243 @@
-"""How an interval comes to a verdict."""
+"""The kinds of claim, each judged by an interval: a function from a ``Case`` to a verdict and its evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from statistics import mean
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, stdev
 from typing import Final, Literal
 
+from scipy.special import fdtri
+
+from cnnbench.analysis.metric_names import compact, difference, higher_is_better, interval, is_share, number, scale
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import finite_values, summarise
-from cnnbench.analysis.studies.measure import measure
+from cnnbench.analysis.statistics import CONFIDENCE, Difference, compare, finite_values, summarise
+from cnnbench.analysis.studies.measure import SIZES, class_count, measure, metric_of, per_class
 from cnnbench.analysis.studies.study import Study
 
 NO_VERDICT: Final = "no verdict at this budget"
 Verdict = Literal["reproduced", "contradicted", "not shown", "no verdict at this budget"]
 Finding = tuple[Verdict, str]  # a verdict and its evidence in words
-Rows = Mapping[str, Sequence[Run]]  # runs by row
-Side = Literal["above", "below", "unclear"]
+RELATIVE = 0.1  # the tolerance of what is not a share, relative to the number
+LATE_GAIN = 0.05  # share of the whole gain that may come after a curve has levelled off
+LAST = 10  # the last tenth of the epochs gives the pace at which a curve still rises
 
 
-def expression_of(study: Study, name: str, form: str) -> str:
-    """What a column measures in this form; a name that is no column's is an expression itself."""
-    column = study.column(name)
-    return column.measures[form] if column else name
+@dataclass(frozen=True)
+class Case:
+    """A claim that has been read, with the runs it is judged on.
+
+    Args:
+        match: ``a`` to ``d`` are its rows, ``on`` its column or expression.
+        rows: runs by row.
+    """
+
+    match: re.Match[str]
+    study: Study
+    rows: Mapping[str, Sequence[Run]]
+    form: str
+
+    @property
+    def expression(self) -> str:
+        """What is measured."""
+        return self.study.expression(self.match["on"], self.form)
+
+    @property
+    def metric(self) -> str:
+        """The metric within the expression."""
+        return metric_of(self.expression)
+
+    def by_seed(self, key: str) -> dict[Hashable, float]:
+        """The finite values of the row ``a`` to ``d`` by seed."""
+        values = {run.seed: measure(run, self.expression) for run in self.rows[self.match[key]]}
+        return {seed: value for seed, value in values.items() if value is not None and finite_values([value])}
 
 
-def has_learned(study: Study, runs: Sequence[Run]) -> bool:
-    """Whether the completed runs of a row are above guessing, as the study's YAML says; no if there is none."""
-    values = finite_values([measure(run, study.learned.measure) for run in runs if run.completed])
-    return bool(values) and mean(values) >= study.learned.times_chance / class_count(runs)
-
-
-def class_count(runs: Sequence[Run]) -> int:
-    """Classes of the set that the runs saw."""
-    return max((run.part("data").get("classes") or 10) for run in runs)
-
-
-def side(low: float | None, high: float | None, threshold: float = 0.0) -> Side:
-    """On which side of ``threshold`` an interval lies as a whole."""
-    if low is None or high is None:
-        return "unclear"
-    return "above" if low > threshold else "below" if high < threshold else "unclear"
-
-
-def found(reproduced: bool, contradicted: bool) -> Verdict:
+def decide(reproduced: bool, contradicted: bool) -> Verdict:
     """The verdict where neither, or only one, is so."""
     return "reproduced" if reproduced else "contradicted" if contradicted else "not shown"
 
 
-def judged(
-    values: Sequence[float], show: Callable[[float], str], threshold: float, wanted: Literal["above", "below"]
-) -> Finding:
-    """The finding on one number a seed, whose mean should be on the ``wanted`` side of ``threshold``."""
-    told = summarise(values)
-    if told.mean is None:
+def by_mean(values: Sequence[float], show: Callable[[float], str], threshold: float, above: bool = True) -> Finding:
+    """The finding on one number a seed, whose mean should be above, or below, ``threshold``."""
+    summary = summarise(values)
+    if summary.mean is None:
         return "not shown", "no numbers"
-    if told.low is None or told.high is None:
-        return "not shown", f"{show(told.mean)} with one seed: no interval"
-    where = side(told.low, told.high, threshold)
-    text = f"{show(told.mean)}, 95% interval {show(told.low)} to {show(told.high)}, n = {told.n}"
-    return found(where == wanted, where not in (wanted, "unclear")), text
+    if summary.low is None or summary.high is None:
+        return "not shown", f"{show(summary.mean)} with one seed: no interval"
+    text = f"{show(summary.mean)}, 95% interval {show(summary.low)} to {show(summary.high)}, n = {summary.n}"
+    higher, lower = summary.low > threshold, summary.high < threshold
+    return (decide(higher, lower) if above else decide(lower, higher)), text
+
+
+# Two rows
+
+
+def compare_rows(case: Case) -> Finding:
+    """``A > B``, ``A < B`` and ``A ~ B`` (within the study's tolerance)."""
+    gap, evidence = _gap(case)
+    if gap.low is None or gap.high is None:
+        return "not shown", evidence
+    if case.match["relation"] == "~":
+        margin = case.study.tolerance
+        near, apart = -margin < gap.low and gap.high < margin, gap.low > margin or gap.high < -margin
+        return decide(near, apart), f"{evidence}; asked within {_size(margin, case.metric)}"
+    above, below = gap.low > 0, gap.high < 0
+    return (decide(above, below) if case.match["relation"] == ">" else decide(below, above)), evidence
+
+
+def compare_size(case: Case) -> Finding:
+    """``A > B by about X`` and ``A < B by at most X``; X is in points where the column is a share.
+
+    *At most* asks for an interval that ends before X, and is contradicted too where the other row is better. *About* asks
+    for a gain that is shown and is X within the study's tolerance, or has X in its interval.
+    """
+    gap, evidence = _gap(case)
+    if gap.low is None or gap.high is None:
+        return "not shown", evidence
+    size, margin = float(case.match["size"]) / scale(case.metric), case.study.tolerance
+    sign = 1 if case.match["relation"] == ">" else -1
+    low, high = sorted((sign * gap.low, sign * gap.high))
+    evidence += f"; asked {case.match['bound']} {_size(size, case.metric)}"
+    if case.match["bound"] == "at most":
+        return decide(0 <= high <= size, high < 0 or low > size), evidence
+    near = low <= size <= high or size - margin <= low <= high <= size + margin
+    return decide(low > 0 and near, high < 0 or low > size + margin or high < size - margin), evidence
+
+
+def compare_gains(case: Case) -> Finding:
+    """``A - B > C - D``, by the seeds that all four have."""
+    a, b, c, d = map(case.by_seed, "abcd")
+    gains = [(a[s] - b[s]) - (c[s] - d[s]) for s in a if s in b and s in c and s in d]
+    return by_mean(gains, lambda value: difference(value, case.metric), 0.0)
+
+
+def _gap(case: Case) -> tuple[Difference, str]:
+    """A minus B on the column, and the difference in words."""
+    first, second = case.by_seed("a"), case.by_seed("b")
+    gap, metric = compare(first, second), case.metric
+    if gap.value is None:
+        return gap, "no numbers"
+    exact = replace(gap, low=gap.value, high=gap.value)
+    if metric in SIZES:
+        return exact, f"{compact(max(first.values()))} against {compact(max(second.values()))}"
+    if gap.n < 2:
+        return gap, f"{difference(gap.value, metric)} with one seed: no interval"
+    limits = interval(gap.low, gap.high, metric, sign=True)
+    evidence = f"{difference(gap.value, metric)}, 95% interval {limits}, {gap.method}, n = {gap.n}"
+    return exact if gap.low is None and gap.sd == 0.0 else gap, evidence  # sd 0: all seeds agree to the last digit
+
+
+def _size(value: float, metric: str) -> str:
+    return difference(value, metric).lstrip("+")
+
+
+# One row
+
+
+def fails_to_learn(case: Case) -> Finding:
+    """``A fails to learn``: every seed diverged or stayed below twice the accuracy of guessing."""
+    runs = case.rows[case.match["a"]]
+    chance = 1 / class_count(runs)
+    values = [measure(run, case.expression) for run in runs]
+    known = finite_values([value for run, value in zip(runs, values, strict=True) if run.completed])
+    diverged = [run.status == "diverged" for run in runs]
+    shown = f"{number(mean(known), case.metric)} %" if known else "no number"
+    ending = f"; {sum(diverged)} of {len(runs)} runs diverged" if any(diverged) else ""
+    evidence = f"{shown}; guessing gives {number(chance, case.metric)} %{ending}, n = {len(runs)}"
+    if len(runs) < 2:
+        return "not shown", f"{evidence}: one seed"
+    failing = [d or (v is not None and v < 2 * chance) for d, v in zip(diverged, values, strict=True)]
+    return decide(all(failing), not any(failing)), evidence
+
+
+def finds_hardest(case: Case) -> Finding:
+    """``A finds X, Y hardest``: these classes have the lowest recall."""
+    names = [name.strip() for name in case.match["classes"].split(",")]
+    tables = [
+        {name: value for name, value in per_class(run, "test/recall").items() if value is not None}
+        for run in case.rows[case.match["a"]]
+    ]
+    tables = [table for table in tables if table and len(table) == max(map(len, tables))]
+    if not tables or not set(names) < set(tables[0]):
+        return "not shown", f"the classes are {', '.join(tables[0]) if tables else 'unknown'}"
+    recall = {name: mean([table[name] for table in tables]) for name in tables[0]}
+    easiest = max(names, key=recall.__getitem__)
+    rival = min(recall.keys() - set(names), key=recall.__getitem__)
+    gaps = [table[rival] - table[easiest] for table in tables]
+    verdict, evidence = by_mean(gaps, lambda value: difference(value, "recall"), 0.0)
+    lowest = ", ".join(
+        f"{name} {recall[name]:.1%}" for name in sorted(recall, key=recall.__getitem__)[: len(names) + 1]
+    )
+    return verdict, f"lowest recall: {lowest}; {rival} minus {easiest}: {evidence}"
+
+
+def levels_off(case: Case) -> Finding:
+    """``A levels off by epoch N``: less than ``LATE_GAIN`` of all that is gained comes after it."""
+    epoch = int(case.match["epoch"])
+    return _share_of_gain(
+        case, lambda c: max(c) - max(c[:epoch]), f"of all that was gained, after epoch {epoch}", epoch + 1, above=False
+    )
+
+
+def still_rises(case: Case) -> Finding:
+    """``A is still rising at epoch N``: at the pace of its last tenth, as many epochs again would bring more than
+    ``LATE_GAIN``. The pace is from the mean of the tenth before to the mean of the last."""
+    epoch = int(case.match["epoch"])
+    part = max(epoch // LAST, 1)
+
+    def ahead(curve: Sequence[float]) -> float:
+        return (mean(curve[epoch - part : epoch]) - mean(curve[epoch - 2 * part : epoch - part])) * epoch / part
+
+    evidence = f"of all that was gained, in {epoch} epochs more at the pace of epoch {epoch}"
+    return _share_of_gain(case, ahead, evidence, max(epoch, 2 * part), above=True)
+
+
+def spreads_more(case: Case) -> Finding:
+    """``A spreads more at epoch N than at epoch M``: by the ratio of two variances over seeds, with its F interval."""
+    epochs = int(case.match["epoch"]), int(case.match["other"])
+    curves = _curves(case)
+    if (shortest := min(map(len, curves))) < max(epochs):
+        return NO_VERDICT, f"the runs have {shortest} epochs; it takes {max(epochs)}"
+    if len(curves) < 2:
+        return "not shown", "one seed: no spread"
+    first, second = (stdev([curve[epoch - 1] for curve in curves]) for epoch in epochs)
+    shown = [f"{number(sd, case.metric)} at epoch {epoch}" for sd, epoch in zip((first, second), epochs, strict=True)]
+    evidence = f"standard deviation {', '.join(shown)}"
+    if not second:
+        return "not shown", evidence
+    factor = float(fdtri(len(curves) - 1, len(curves) - 1, (1 + CONFIDENCE) / 2)) ** 0.5
+    ratio, low, high = first / second, first / second / factor, first / second * factor
+    evidence += f"; ratio {ratio:.3g}, 95% interval {low:.3g} to {high:.3g}, n = {len(curves)}"
+    return decide(low > 1, high < 1), evidence
+
+
+def _share_of_gain(
+    case: Case, part: Callable[[Sequence[float]], float], what: str, needed: int, above: bool
+) -> Finding:
+    """The finding on the share that ``part`` is of all that a curve gains from its first epoch to its best."""
+    curves = _curves(case)
+    if (shortest := min(map(len, curves))) < needed:
+        return NO_VERDICT, f"the runs have {shortest} epochs; it takes {needed}"
+    gains = [max(curve) - curve[0] for curve in curves]
+    tolerance = case.study.tolerance
+    flat = sum(
+        gain <= (tolerance if is_share(case.metric) else RELATIVE * abs(curve[0]))
+        for gain, curve in zip(gains, curves, strict=True)
+    )
+    if flat:
+        return "not shown", f"nothing was gained in {flat} of {len(curves)} runs"
+    shares = [part(curve) / gain for curve, gain in zip(curves, gains, strict=True)]
+    verdict, evidence = by_mean(shares, lambda share: f"{share:.1%}", LATE_GAIN, above)
+    return verdict, f"{what}: {evidence}"
+
+
+def _curves(case: Case) -> list[list[float]]:
+    """The epochs' values, turned so that more is better; a test metric, which has one value, by its validation."""
+    curves = []
+    for run in case.rows[case.match["a"]]:
+        metric = case.metric if case.metric in run.part("history") else case.metric.replace("test/", "val/")
+        sign = 1 if higher_is_better(metric) else -1
+        curves.append([sign * value for value in finite_values(run.series(metric))])
+    return curves

@@ -5,6 +5,7 @@ from cnnbench.training.callbacks.early_stopping import Diverged, EarlyStopping, 
 from cnnbench.training.callbacks.figures import Figures
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.callbacks.progress import Progress
+from cnnbench.training.callbacks.pruning import Pruned, Pruning
 from cnnbench.training.callbacks.resume import Resume
 from cnnbench.training.callbacks.tensorboard import TensorBoardCallback
 
@@ -15,6 +16,8 @@ __all__ = [
     "Figures",
     "History",
     "Progress",
+    "Pruned",
+    "Pruning",
     "Resume",
     "StopWhenDiverged",
     "TensorBoardCallback",

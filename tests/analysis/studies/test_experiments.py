@@ -10,23 +10,23 @@ from helpers import config
 
 from cnnbench.analysis.metric_names import SPLITS
 from cnnbench.analysis.report.figures.style import MOST_LINES
-from cnnbench.analysis.studies.claims import KINDS, read
+from cnnbench.analysis.studies.claims import PATTERNS, read
 from cnnbench.analysis.studies.measure import metric_of
-from cnnbench.analysis.studies.study import load_row, load_study, row_names, studies
+from cnnbench.analysis.studies.study import load_row, load_study, studies
 from cnnbench.config.groups import groups
 from cnnbench.config.overrides import expand, without_shorthand
 from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
 
 ROWS = {"eq2425": 11, "cifar100_hw3": 15, "int305_cifar10": 3, "int305_mnist": 23, "dl2020_mnist": 3}
-ALL = [(study, row) for study in studies() for row in row_names(study)]
+ALL = [(study, row) for study in studies() for row in load_study(study).rows]
 
 
 def test_every_study_has_the_rows_of_its_report():
-    assert {study: len(row_names(study)) for study in studies()} == ROWS
+    assert {study: len(load_study(study).rows) for study in studies()} == ROWS
     for study in studies():
         on_disk = {name.partition("/")[2] for name in groups()["experiment"] if name.startswith(f"{study}/")}
-        assert on_disk == set(row_names(study))
+        assert on_disk == set(load_study(study).rows)
 
 
 @pytest.mark.parametrize("study, row", ALL, ids=lambda value: str(value))
@@ -36,7 +36,7 @@ def test_a_row_is_named_like_its_file_and_reports_known_columns(study, row, form
     assert loaded.config["study"]["row"] == row
     assert loaded.config["study"]["name"] == study
     assert loaded.change
-    assert all(of.column(key) for key in loaded.reported)
+    assert set(loaded.reported) <= {column.key for column in of.columns}
     published = form == "published"
     assert loaded.config["data"]["validation"] == ("test" if published else 0.1)
     assert loaded.config["test_with"] == ("last" if published else "best")
@@ -64,20 +64,24 @@ def test_the_quirks_are_on_as_published_and_off_when_corrected():
 
 @pytest.mark.parametrize("study", studies())
 def test_every_claim_can_be_read_and_names_rows_and_columns(study):
-    loaded, rows = load_study(study), row_names(study)
+    loaded, rows = load_study(study), load_study(study).rows
     assert loaded.baseline in rows
     assert {name for names in loaded.curves.values() for name in names} <= set(rows)
     assert all(len(names) <= MOST_LINES for names in loaded.curves.values())
     assert known_column(loaded, loaded.learned.measure) and loaded.learned.times_chance > 1
     for claim in loaded.claims:
-        assert sum(bool(pattern.fullmatch(claim.holds)) for pattern, _ in KINDS) == 1, claim.holds
+        assert sum(bool(pattern.fullmatch(claim.holds)) for pattern in PATTERNS) == 1, claim.holds
         parts = read(claim, loaded)[0].groupdict()
         assert {name for key, name in parts.items() if key in "abcd"} <= set(rows), claim.holds
         assert "on" not in parts or known_column(loaded, parts["on"]), claim.holds
 
 
 def known_column(study, name):
-    return study.column(name) or name == "bits" or metric_of(name).partition("/")[0] in SPLITS
+    return (
+        name in {column.key for column in study.columns}
+        or name == "bits"
+        or metric_of(name).partition("/")[0] in SPLITS
+    )
 
 
 def test_a_glob_of_experiments_is_written_out():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from cnnbench.analysis.studies.study import load_row, row_names, studies
+from cnnbench.analysis.studies.study import load_row, load_study, studies
 from cnnbench.training.build import flops_per_image
 
 SHAPES = {"MNIST": (1, 28, 10), "CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100)}  # channels, side, classes
@@ -170,7 +170,7 @@ REPORTED: dict[str, dict[str, dict[str, float | tuple[float, float]]]] = {
 
 @pytest.mark.parametrize("study", studies())
 def test_every_number_of_a_report_stands_in_its_row_and_no_other(study: str) -> None:
-    found = {row: dict(load_row(study, row, "published").reported) for row in row_names(study)}
+    found = {row: dict(load_row(study, row, "published").reported) for row in load_study(study).rows}
     assert {row: numbers for row, numbers in found.items() if numbers} == REPORTED[study]
 
 

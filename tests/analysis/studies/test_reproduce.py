@@ -6,7 +6,7 @@ import pytest
 
 from cnnbench.cli import reproduce
 from cnnbench.cli.main import main
-from cnnbench.cli.reproduce_rows import folder_of
+from cnnbench.cli.reproduce import default_folder
 from cnnbench.utils.errors import RequestError
 
 SMALL = ["data=digits", "data.limit_train=160", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=none"]
@@ -84,10 +84,10 @@ def test_a_row_that_cannot_be_run_does_not_keep_the_others_from_it(tmp_path, mon
 
 
 def test_the_folder_is_named_after_what_changes_a_result():
-    plain = folder_of("eq2425", ["optimizer.lr=0.1"])
+    plain = default_folder("eq2425", ["optimizer.lr=0.1"])
     nothing = ["sweep.repeat_failed=true", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "logger=none"]
-    assert folder_of("eq2425", ["optimizer.lr=0.1", *nothing]) == plain
-    assert folder_of("eq2425", ["optimizer.lr=0.2"]) != plain != folder_of("eq2425", [])
+    assert default_folder("eq2425", ["optimizer.lr=0.1", *nothing]) == plain
+    assert default_folder("eq2425", ["optimizer.lr=0.2"]) != plain != default_folder("eq2425", [])
 
 
 def test_a_dry_run_lists_and_estimates_and_trains_nothing(tmp_path, monkeypatch, capsys):
@@ -122,7 +122,7 @@ def test_control_c_ends_all_forms(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cnnbench.sweep.launcher.through_hydra", interrupted)
+    monkeypatch.setattr("cnnbench.sweep.sweep.Sweep.launch", interrupted)
     folder = tmp_path / "runs"
     assert main(["reproduce", "dl2020_mnist", "--form", "both", "--folder", str(folder), *SMALL]) == 1
     assert [path.name for path in folder.iterdir()] == ["published"]
