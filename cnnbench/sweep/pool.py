@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.compose import fingerprint
-from cnnbench.sweep.process import kill, reason, start
+from cnnbench.sweep.process import kill, start
 from cnnbench.sweep.run_summary import ending
 from cnnbench.sweep.worker import LOCKED, NO_RECORD, OUTPUT, Job, work
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import GPU_ACCELERATORS, environment, gpus
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
-from cnnbench.utils.signals import PREEMPTION_SIGNALS, stop_requested
+from cnnbench.utils.signals import PREEMPTION_SIGNALS, exit_reason, stop_requested
 
 POLL = 0.1  # seconds between two looks at the clock and at what was asked
 SERVER_DIED = 255  # multiprocessing's exit code of a process whose server was killed
@@ -154,7 +154,7 @@ class Pool:
             return
         late = f"it had not ended after {job.config['sweep']['timeout']} minutes (sweep.timeout)" if one.late else None
         try:
-            record = failed_record(job, late or reason(code)) if code else read_record(job.folder)
+            record = failed_record(job, late or exit_reason(code)) if code else read_record(job.folder)
         except OSError as error:  # what the run did not survive kept its record from being written too
             print_result(NO_RECORD.format(error=error, folder=job.folder))
             return
