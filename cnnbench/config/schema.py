@@ -70,6 +70,17 @@ AT_LEAST_1 = _number("a number of at least 1", lambda v: v >= 1)
 TRUTH = Check(lambda v: isinstance(v, bool), "true or false")
 TEXT = Check(lambda v: isinstance(v, str), "text")
 PATH = Check(lambda v: isinstance(v, str) and v != "", "the path of a file")
+TRIAL = Check(
+    lambda v: (
+        isinstance(v, dict)
+        and v.keys() == {"number", "storage", "pruner", "startup_trials"}
+        and _is_whole(v["number"], 0)
+        and isinstance(v["storage"], str)
+        and v["pruner"] in PRUNERS
+        and _is_whole(v["startup_trials"], 0)
+    ),
+    "number, storage, pruner and startup_trials of a search",
+)
 DETERMINISTIC = Check(lambda v: isinstance(v, bool) or _is_in(v, ("warn",)), "true or false or warn")
 BETAS = Check(
     lambda v: isinstance(v, list) and len(v) == 2 and all(map(SHARE.holds, v)),
@@ -108,6 +119,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
                    "callbacks.early_stopping.min_delta"),
     (_or_null(NOT_NEGATIVE), "checkpoint.minutes callbacks.progress.minutes"),
     (POSITIVE, "fine_tune.backbone_lr_factor"),
+    (_or_null(TRIAL), "sweep.trial"),
     (_or_null(POSITIVE), "sweep.timeout trainer.gradient_clip_val"),
     (_or_null(ABOVE_1), "divergence.above"),
     (AT_LEAST_1, "scheduler.div_factor scheduler.final_div_factor"),

@@ -82,12 +82,14 @@ class Pool:
         runs_per_gpu: that share a GPU.
         ended: called with the folder and the record of each run that has ended.
         to_files: whether what runs print goes to a file in their folders.
+        poll: called while runs go on, every ``POLL`` seconds.
     """
 
     def __init__(
-        self, size: int, runs_per_gpu: int, ended: Callable[[Path, Record], None], to_files: bool = False
-    ) -> None:
-        self.size, self.ended, self.to_files = size, ended, to_files
+        self, size: int, runs_per_gpu: int, ended: Callable[[Path, Record], None], to_files: bool = False,
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.size, self.ended, self.to_files, self.poll = size, ended, to_files, poll
         self.gpus = GpuPlaces(runs_per_gpu)
         self.waiting: list[Waiting] = []
         self.running: list[Running] = []
@@ -104,6 +106,7 @@ class Pool:
             if not self.running:
                 return
             wait([one.process.sentinel for one in self.running], timeout=POLL)
+            self.poll()
             for one in [one for one in self.running if one.process.exitcode is not None]:
                 self.running.remove(one)
                 self.gpus.give_back(one.gpus)
