@@ -175,7 +175,7 @@ def to_json(analysis: Analysis) -> str:
             {"term": line.term, "sum_of_squares": line.sum_of_squares, "df": line.df, "F": line.f, "p": line.p_raw,
              "p_holm": line.p, "partial_eta_squared": line.partial_eta_squared} for line in (effects.table.rows if effects else ())
         ],
-        "residual": {"sum_of_squares": effects.table.residual, "df": effects.table.df} if effects else None,
+        "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df} if effects else None,
         "main_effects": [
             {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
              "means": dict(e.means), "sentence": e.sentence} for e in (effects.mains if effects else ())

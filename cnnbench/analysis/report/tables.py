@@ -95,13 +95,13 @@ def anova_table(effects: Effects) -> Table:
     """Analysis of variance, type 2."""
     rows = []
     for line in effects.table.rows:
-        name = " × ".join(effects.names[factor] for factor in line.term)  # noqa: RUF001
+        name = " × ".join(effects.short[factor] for factor in line.term)  # noqa: RUF001
         f = MISSING if line.f is None else f"{line.f:.2f}"
         eta = MISSING if line.partial_eta_squared is None else f"{line.partial_eta_squared:.3f}"
         rows.append((text(name), Cell(f"{line.sum_of_squares:.3e}", line.sum_of_squares), Cell(str(line.df), line.df),
                      Cell(f, line.f), Cell(p_value(line.p_raw), line.p_raw), Cell(p_value(line.p), line.p),
                      Cell(eta, line.partial_eta_squared)))  # fmt: skip
-    rest = effects.table
+    rest = effects.table.full
     blank = Cell("", None)
     rows.append((text("residual"), Cell(f"{rest.residual:.3e}", rest.residual), Cell(str(rest.df), rest.df),
                  blank, blank, blank, blank))  # fmt: skip

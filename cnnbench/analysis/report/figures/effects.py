@@ -25,7 +25,7 @@ def main_effect(effect: Effect, effects: Effects) -> Figure | None:
         return None
     with style():
         figure, axes = panel(
-            (2.9, 2.5), effects.names[effect.factor], y=f"{title(effects.metric)}{unit(effects.metric)}"
+            (2.9, 2.5), effects.short[effect.factor], y=f"{title(effects.metric)}{unit(effects.metric)}"
         )
         axes.plot(range(len(points)), list(points.values()), "o-", color=BLUE, markersize=6)
         axes.axhline(sum(points.values()) / len(points), color=INK, alpha=0.4, linewidth=0.8, linestyle=":")
@@ -39,7 +39,7 @@ def interaction(found: Interaction, effects: Effects) -> Figure:
     by = scale(effects.metric)
     across, lines = effects.levels[found.factor], effects.levels[found.other]
     shown = lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], lines[-1]]
-    name, other = effects.names[found.factor], effects.names[found.other]
+    name, other = effects.short[found.factor], effects.short[found.other]
     with style():
         figure, axes = panel((3.9, 2.8), f"{name} by {other}", name, f"{title(effects.metric)}{unit(effects.metric)}")
         for level, marker, colour, dash in zip(shown, MARKERS, COLOURS, DASHES, strict=False):
