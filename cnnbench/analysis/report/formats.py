@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.report.tables import Table, columns, leaderboard_table, report_tables, trouble
+from cnnbench.analysis.grouping import Configuration
+from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
+from cnnbench.analysis.report.tables import Table, leaderboard_entry, leaderboard_table, report_tables, trouble
+from cnnbench.analysis.statistics import Summary
 from cnnbench.config.settings import show
 from cnnbench.utils.record import finite_or_none, write_atomically
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
-    from cnnbench.analysis.grouping import Configuration
 
 
 def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
@@ -28,18 +29,10 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[str, Any]]:
-    """Every number of each row in full; of ``analysis`` its difference from the reference too."""
-    keyed = [column for column in columns(board) if column.key]
-    return [
-        {key: value for column in keyed for key, value in zip(column.keys, column.numbers(row), strict=True)}
-        | (_comparison(analysis, row.configuration) if analysis else {})
-        for row in board.rows
-    ]
-
-
-def _comparison(analysis: Analysis, configuration: Configuration) -> dict[str, Any]:
+def _comparison(analysis: Analysis | None, configuration: Configuration) -> dict[str, Any]:
     """A configuration's difference from the reference, in full; empty for the reference itself."""
+    if analysis is None:
+        return {}
     keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
             "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
     found = analysis.comparison(configuration)
@@ -51,20 +44,22 @@ def _comparison(analysis: Analysis, configuration: Configuration) -> dict[str, A
     return dict(zip(keys, values, strict=True))
 
 
+def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[str, Any]]:
+    return [{**leaderboard_entry(board, row), **_comparison(analysis, row.configuration)} for row in board.rows]
+
+
 def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
-    """One line a configuration with every number in full; shares are in [0, 1]; empty is unknown."""
+    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too.
+
+    Shares are in [0, 1]; empty is unknown.
+    """
     entries = _entries(board, analysis)
-    keys = list(entries[0]) if entries else [key for column in columns(board) if column.key for key in column.keys]
     text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
-    writer = csv.DictWriter(text, keys, lineterminator="\n")
+    keys = entries[0] if entries else leaderboard_entry(board, LeaderboardRow(0, Configuration({}, (), ()), Summary(0)))
+    writer = csv.DictWriter(text, list(keys), lineterminator="\n")
     writer.writeheader()
     writer.writerows(entries)
     return text.getvalue()
-
-
-def to_csv(analysis: Analysis) -> str:
-    """The leaderboard's lines with each one's difference from the reference behind."""
-    return leaderboard_csv(analysis.board, analysis)
 
 
 def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:

@@ -5,8 +5,7 @@ The leaderboard's columns are defined once for every format: CSV and JSON, Markd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.analysis.comparison import Comparison
@@ -27,18 +26,16 @@ from cnnbench.analysis.metric_names import (
     title,
     unit,
 )  # fmt: skip
-from cnnbench.analysis.statistics import MOST_SEEDS, Summary
+from cnnbench.analysis.statistics import MOST_SEEDS
 from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
     from cnnbench.analysis.effects import Effects
 
-# Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of 1 to 5 that fits: 2 leaves out the test
-# set's recall, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
-LAYOUTS = range(6)
-TERMINAL, TABLES, NOWHERE = LAYOUTS[1:], LAYOUTS[:1], LAYOUTS[:0]
-SUMMARY = ("mean", "std", "low", "high")
+# Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of the others that fits: 2 leaves out the
+# test set's recall, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
+TERMINAL = range(1, 6)
 SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
                "images_per_second": "images/s"}  # fmt: skip
 METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": MISSING}
@@ -64,120 +61,68 @@ class Table(NamedTuple):
         return [not any(isinstance(row[i].value, str) for row in self.rows) for i in range(len(self.headers))]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the leaderboard.
-
-    Attributes:
-        value: of a row: a number, words, None where it is unknown, or a metric's ``Summary`` over seeds.
-        key: its name in CSV and JSON, where a summary has a column for each of ``SUMMARY``; empty: not there.
-        title: its heading in tables, with the unit.
-        metric: that the value is a summary of.
-        text: how a row's value is written; by default as on the command line, a summary as mean ± deviation.
-        sort_by: the part of a summary that the table sorts by.
-        layouts: the tables that have it.
-    """
-
-    value: Callable[[LeaderboardRow], Any]
-    key: str = ""
-    title: str = ""
-    metric: str = ""
-    text: Callable[[LeaderboardRow], str] | None = None
-    sort_by: str = "mean"
-    layouts: range = NOWHERE
-
-    @property
-    def keys(self) -> list[str]:
-        """The columns of CSV."""
-        return [f"{self.key} {part}" for part in SUMMARY] if self.metric else [self.key]
-
-    def numbers(self, row: LeaderboardRow) -> list[Any]:
-        """The values by ``keys``."""
-        value = self.value(row)
-        return [getattr(value, part) for part in SUMMARY] if self.metric else [value]
-
-    def cell(self, row: LeaderboardRow) -> Cell:
-        """The row's cell in a table."""
-        value = self.value(row)
-        if self.metric:
-            text = plus_minus(value.mean, value.std, self.metric)
-            value = getattr(value, self.sort_by)
-        else:
-            text = MISSING if value is None else show(value)
-        return Cell(self.text(row) if self.text else text, value)
-
-
-def columns(board: Leaderboard) -> list[Column]:
-    """Every column, in their order."""
-    names = short_names(board.grid.factors)
-    found = [
-        Column(lambda row: row.rank, "place", "#", layouts=LAYOUTS),
-        Column(lambda row: row.configuration.label, "configuration"),
-        Column(lambda row: row.configuration.short, "", "configuration", layouts=LAYOUTS[5:]),
-        *(Column(_setting(factor), factor, names[factor], layouts=LAYOUTS[:5]) for factor in board.grid.factors),
-        Column(lambda row: row.n, "n", "n", text=_count, layouts=LAYOUTS),
-        Column(lambda row: len(row.configuration.incomplete), "not completed"),
-    ]
+def leaderboard_entry(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]:
+    """A row's numbers in full, as CSV and JSON have them; None where one is unknown."""
+    entry = {
+        "place": row.rank,
+        "configuration": row.configuration.label,
+        **{factor: _setting(row, factor) for factor in board.grid.factors},
+        "n": row.n,
+        "not completed": len(row.configuration.incomplete),
+    }
     for metric in dict.fromkeys((*board.metrics, *sorted(board.known.difference(COSTS)))):
-        found += _metric(metric, board)
-    found.append(Column(lambda row: row.best_epoch, "best epoch", "best epoch", layouts=TABLES,
-                        text=lambda row: MISSING if row.best_epoch is None else f"{row.best_epoch:.3g}"))  # fmt: skip
-    return found + [_cost(name) for name in COSTS]
-
-
-def _setting(factor: str) -> Callable[[LeaderboardRow], float | str | None]:
-    def value(row: LeaderboardRow) -> float | str | None:
-        setting = row.configuration.values.get(factor)
-        is_number = isinstance(setting, (int, float)) and not isinstance(setting, bool)
-        return setting if is_number or factor not in row.configuration.values else show(setting)
-
-    return value
-
-
-def _count(row: LeaderboardRow) -> str:
-    others = len(row.configuration.incomplete)
-    return f"{row.n} of {row.n + others}" if others else str(row.n)
-
-
-def _metric(metric: str, board: Leaderboard) -> list[Column]:
-    """A metric's columns: in tables its mean and interval, in CSV the best and the final value, or the test set's."""
-    chosen = metric == board.objective
-
-    def shown(row: LeaderboardRow) -> Summary:
-        return row.objective if chosen else row.final(metric)
-
-    found = []
-    if metric in board.metrics:
-        heading = f"{title(metric)}{',' * bool(unit(metric))}{unit(metric)}"
-        layouts = LAYOUTS[:2] if metric == "test/recall" and not chosen else LAYOUTS
-        found.append(Column(shown, "", heading, metric, layouts=layouts))
-    if metric in board.metrics and leaf(metric) == leaf(board.objective):
-        found.append(Column(shown, "", "95% interval", metric, lambda row: _interval(shown(row), metric),
-                            sort_by="low", layouts=LAYOUTS[:4] if chosen else TABLES))  # fmt: skip
-    if metric.startswith("test/"):
-        found.append(Column(lambda row: row.final(metric), metric, metric=metric))
-    elif metric not in COSTS:
-        found.append(Column(lambda row: row.best(metric), f"{metric} best", metric=metric))
-        found.append(Column(lambda row: row.final(metric), f"{metric} final", "at the last epoch", metric,
-                            layouts=TABLES if chosen else NOWHERE))  # fmt: skip
-    return found
-
-
-def _interval(summary: Summary, metric: str) -> str:
-    return "none: n = 1" if summary.n == 1 else interval(summary.low, summary.high, metric)
-
-
-def _cost(name: str) -> Column:
-    layouts = LAYOUTS[:3] if name in ("parameters", "seconds_per_epoch") else TABLES if name in SHORT_COSTS else NOWHERE
-    return Column(lambda row: row.cost(name), name, SHORT_COSTS.get(name, name), "",
-                  lambda row: compact(row.cost(name)), layouts=layouts)  # fmt: skip
+        summaries = {f"{metric} best": row.best(metric), f"{metric} final": row.final(metric)}
+        if metric.startswith("test/"):
+            summaries = {metric: row.final(metric)}
+        for key, summary in summaries.items() if metric not in COSTS else ():
+            entry |= {f"{key} {part}": getattr(summary, part) for part in ("mean", "std", "low", "high")}
+    return {**entry, "best epoch": row.best_epoch, **{name: row.cost(name) for name in COSTS}}
 
 
 def leaderboard_table(board: Leaderboard, layout: int = 0, most: int | None = None) -> Table:
-    """The first ``most`` rows in one of ``LAYOUTS``."""
-    shown = [column for column in columns(board) if layout in column.layouts]
-    rows = [[column.cell(row) for column in shown] for row in board.rows[:most]]
-    return Table(caption(board), [column.title for column in shown], rows)
+    """The first ``most`` rows in one of the layouts above."""
+    rows = [_leaderboard_cells(board, row, layout) for row in board.rows[:most]]
+    headers = [header for header, _ in rows[0]] if rows else []
+    return Table(caption(board), headers, [[cell for _, cell in row] for row in rows])
+
+
+def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> list[tuple[str, Cell]]:
+    """A row's cells with their columns' titles."""
+    cells = [("#", Cell(str(row.rank), row.rank))]
+    for factor, name in short_names(board.grid.factors).items() if layout < 5 else ():
+        setting = _setting(row, factor)
+        cells.append((name, Cell(MISSING if setting is None else show(setting), setting)))
+    if layout == 5:
+        cells.append(("configuration", Cell(row.configuration.short, row.configuration.short)))
+    others = len(row.configuration.incomplete)
+    cells.append(("n", Cell(f"{row.n} of {row.n + others}" if others else str(row.n), row.n)))
+    for metric in board.metrics:
+        summary, chosen = row.value(metric), metric == board.objective
+        if layout < 2 or chosen or metric != "test/recall":
+            heading = f"{title(metric)}{',' * bool(unit(metric))}{unit(metric)}"
+            cells.append((heading, Cell(plus_minus(summary.mean, summary.std, metric), summary.mean)))
+        if layout < (4 if chosen else 1) and leaf(metric) == leaf(board.objective):
+            span = "none: n = 1" if summary.n == 1 else interval(summary.low, summary.high, metric)
+            cells.append(("95% interval", Cell(span, summary.low)))
+        if layout == 0 and chosen and not metric.startswith("test/") and metric not in COSTS:
+            final = row.final(metric)
+            cells.append(("at the last epoch", Cell(plus_minus(final.mean, final.std, metric), final.mean)))
+    if layout == 0:
+        cells.append(("best epoch", _cell(row.best_epoch, ".3g")))
+    for name, heading in SHORT_COSTS.items():
+        if layout < (3 if name in ("parameters", "seconds_per_epoch") else 1):
+            cells.append((heading, Cell(compact(row.cost(name)), row.cost(name))))
+    return cells
+
+
+def _setting(row: LeaderboardRow, factor: str) -> float | str | None:
+    setting = row.configuration.values.get(factor)
+    is_number = isinstance(setting, (int, float)) and not isinstance(setting, bool)
+    return setting if is_number or factor not in row.configuration.values else show(setting)
+
+
+def _cell(value: float | None, form: str) -> Cell:
+    return Cell(MISSING if value is None else format(value, form), value)
 
 
 def caption(board: Leaderboard) -> str:
@@ -204,10 +149,6 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
     if analysis.effects:
         tables["anova"] = anova_table(analysis.effects)
     return tables
-
-
-def _cell(value: float | None, form: str) -> Cell:
-    return Cell(MISSING if value is None else format(value, form), value)
 
 
 def comparison_table(comparisons: Sequence[Comparison], reference: Configuration, metric: str) -> Table:

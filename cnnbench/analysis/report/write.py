@@ -72,5 +72,7 @@ def build(folders: Sequence[Path], fmt: str, command: str, **options: Any) -> Re
         from cnnbench.analysis.report.html import render
 
         return Report(render(analysis, runs, command, packages()["cnnbench"]), analysis.board, fmt)
-    writers = {"json": formats.to_json, "csv": formats.to_csv, "md": formats.to_markdown, "latex": formats.to_latex}
+    if fmt == "csv":
+        return Report(formats.leaderboard_csv(analysis.board, analysis), analysis.board, fmt)
+    writers = {"json": formats.to_json, "md": formats.to_markdown, "latex": formats.to_latex}
     return Report(writers[fmt](analysis), analysis.board, fmt)
