@@ -29,8 +29,8 @@ class LeaderboardRow:
     @property
     def best_epoch(self) -> float | None:
         """Mean of the epochs that the runs' objective chose, counted from 1."""
-        epoch = _mean(run.part("best").get("epoch") for run in self.configuration.runs)
-        return None if epoch is None else epoch + 1
+        epochs = finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
+        return _mean(epoch + 1 for epoch in epochs)
 
     def value(self, metric: str) -> Summary:
         """A metric of the weights that each run stands for."""

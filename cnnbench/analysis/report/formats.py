@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
-from cnnbench.analysis.report.tables import Table, leaderboard_entry, leaderboard_table, report_tables, trouble
-from cnnbench.analysis.statistics import Summary
+from cnnbench.analysis.leaderboard import Leaderboard
+from cnnbench.analysis.report.tables import (
+    EMPTY_ROW,
+    Table,
+    leaderboard_entry,
+    leaderboard_table,
+    report_tables,
+    trouble,
+)
 from cnnbench.config.settings import show
 from cnnbench.utils.record import finite_or_none, write_atomically
 
@@ -55,7 +61,7 @@ def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str
     """
     entries = _entries(board, analysis)
     text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
-    keys = entries[0] if entries else leaderboard_entry(board, LeaderboardRow(0, Configuration({}, (), ()), Summary(0)))
+    keys = entries[0] if entries else leaderboard_entry(board, EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")
     writer.writeheader()
     writer.writerows(entries)

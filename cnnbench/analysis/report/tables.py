@@ -26,7 +26,7 @@ from cnnbench.analysis.metric_names import (
     title,
     unit,
 )  # fmt: skip
-from cnnbench.analysis.statistics import MOST_SEEDS
+from cnnbench.analysis.statistics import MOST_SEEDS, Summary
 from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 TERMINAL = range(1, 6)
 SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
                "images_per_second": "images/s"}  # fmt: skip
+EMPTY_ROW = LeaderboardRow(0, Configuration({}, (), ()), Summary(0))  # has the columns of a leaderboard without rows
 METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": MISSING}
 
 
@@ -82,7 +83,7 @@ def leaderboard_entry(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]
 def leaderboard_table(board: Leaderboard, layout: int = 0, most: int | None = None) -> Table:
     """The first ``most`` rows in one of the layouts above."""
     rows = [_leaderboard_cells(board, row, layout) for row in board.rows[:most]]
-    headers = [header for header, _ in rows[0]] if rows else []
+    headers = [header for header, _ in _leaderboard_cells(board, EMPTY_ROW, layout)]
     return Table(caption(board), headers, [[cell for _, cell in row] for row in rows])
 
 
@@ -93,7 +94,7 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
         setting = _setting(row, factor)
         cells.append((name, Cell(MISSING if setting is None else show(setting), setting)))
     if layout == 5:
-        cells.append(("configuration", Cell(row.configuration.short, row.configuration.short)))
+        cells.append(("configuration", _words(row.configuration.short)))
     others = len(row.configuration.incomplete)
     cells.append(("n", Cell(f"{row.n} of {row.n + others}" if others else str(row.n), row.n)))
     for metric in board.metrics:
@@ -108,7 +109,7 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
             final = row.final(metric)
             cells.append(("at the last epoch", Cell(plus_minus(final.mean, final.std, metric), final.mean)))
     if layout == 0:
-        cells.append(("best epoch", _cell(row.best_epoch, ".3g")))
+        cells.append(("best epoch", _number(row.best_epoch, ".3g")))
     for name, heading in SHORT_COSTS.items():
         if layout < (3 if name in ("parameters", "seconds_per_epoch") else 1):
             cells.append((heading, Cell(compact(row.cost(name)), row.cost(name))))
@@ -121,7 +122,11 @@ def _setting(row: LeaderboardRow, factor: str) -> float | str | None:
     return setting if is_number or factor not in row.configuration.values else show(setting)
 
 
-def _cell(value: float | None, form: str) -> Cell:
+def _words(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _number(value: float | None, form: str) -> Cell:
     return Cell(MISSING if value is None else format(value, form), value)
 
 
@@ -155,12 +160,12 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
     """Every other configuration against the reference."""
     rows = []
     for c in comparisons:
-        d, name = c.difference, c.configuration.short
+        d = c.difference
         rows.append([
-            Cell(name, name), Cell(number(d.value, metric, sign=True), d.value),
-            Cell(interval(d.low, d.high, metric, sign=True), d.low), _cell(d.effect, "+.2f"),
-            Cell(p_value(d.p), d.p), Cell(p_value(c.p), c.p), Cell(c.verdict, c.verdict),
-            Cell(METHODS[d.method].format(d.n), d.method), Cell(describe_seeds_needed(c, metric), c.seeds_needed),
+            _words(c.configuration.short), Cell(number(d.value, metric, sign=True), d.value),
+            Cell(interval(d.low, d.high, metric, sign=True), d.low), _number(d.effect, "+.2f"),
+            Cell(p_value(d.p), d.p), Cell(p_value(c.p), c.p), _words(c.verdict),
+            _words(METHODS[d.method].format(d.n)), Cell(describe_seeds_needed(c, metric), c.seeds_needed),
         ])  # fmt: skip
     points = ", points" if unit(metric) else ""
     headers = ["configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
@@ -181,13 +186,13 @@ def describe_seeds_needed(comparison: Comparison, metric: str) -> str:
 
 def anova_table(effects: Effects) -> Table:
     """Analysis of variance, type 2."""
-    rows = []
-    for line in effects.table.rows:
-        name = " × ".join(effects.short[factor] for factor in line.term)  # noqa: RUF001
-        rows.append([Cell(name, name), _cell(line.sum_of_squares, ".3e"), _cell(line.df, "d"), _cell(line.f, ".2f"),
-                     Cell(p_value(line.p_raw), line.p_raw), Cell(p_value(line.p), line.p),
-                     _cell(line.partial_eta_squared, ".3f")])  # fmt: skip
+    rows = [
+        [_words(" × ".join(effects.short[factor] for factor in line.term)), _number(line.sum_of_squares, ".3e"),  # noqa: RUF001
+         _number(line.df, "d"), _number(line.f, ".2f"), Cell(p_value(line.p_raw), line.p_raw), Cell(p_value(line.p), line.p),
+         _number(line.partial_eta_squared, ".3f")]
+        for line in effects.table.rows
+    ]  # fmt: skip
     rest = effects.table.full
-    rows.append([Cell("residual", "residual"), _cell(rest.residual, ".3e"), _cell(rest.df, "d"), *[Cell("", None)] * 4])
+    rows.append([_words("residual"), _number(rest.residual, ".3e"), _number(rest.df, "d"), *[Cell("", None)] * 4])
     headers = ["term", "sum of squares", "df", "F", "p", "p, Holm", "partial η²"]
     return Table(f"Analysis of variance of {title(effects.metric)}, type 2.", headers, rows)
