@@ -1,7 +1,5 @@
 """``cnnbench OVERRIDES``: train once, sweep with -m, or answer Hydra's own questions about a configuration."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
@@ -22,11 +20,7 @@ WITH_OVERRIDES = ("train", "find-lr", "reproduce")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, sweep or answer; returns 0, or 1 when a run did not complete.
-
-    Raises:
-        RequestError: what was asked for is wrong; nothing has been started.
-    """
+    """Train, sweep or answer; returns 0, or 1 when a run did not complete."""
     if COMP_LINE in os.environ and any(text.startswith("query=") for text in arguments):
         _complete(arguments)
     elif {"-m", "--multirun"} & {*arguments} and any(text in SHOW for text in arguments):

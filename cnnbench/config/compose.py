@@ -1,7 +1,5 @@
 """Compose a configuration with Hydra, say in one line what is wrong with it, resolve it, and fingerprint it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -50,14 +48,10 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     Args:
         overrides: that were given; those that choose from groups decide which keys there are.
     """
-    chosen = [text for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
-    choices_made = [text.partition(",")[0] for text in chosen]  # of several values the first
-    texts = []
-    link: BaseException | None = error
+    choices_made = [text.partition(",")[0] for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
+    text, link = " ".join(str(error).split()), error.__cause__
     while link is not None:  # Hydra often says what is wrong, and its cause why
-        texts += str(link).split()
-        link = link.__cause__
-    text = " ".join(texts)
+        text, link = f"{text} {' '.join(str(link).split())}", link.__cause__
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = match.groups()
         choices = plugins().get(group) or groups().get(group.split("/")[0], [])
@@ -85,16 +79,12 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     if not parent:
         return f"{key} is not a key of the configuration{did_you_mean(leaf, names)} (+{key}=... adds a new one)"
     near = did_you_mean(leaf, names).replace("'", f"'{parent}.", 1)
-    if not near and (having := _having(parent.replace(".", "/", 1), leaf)):
-        return f"{key} is a key of what has not been chosen: add {' or '.join(having)}"
+    group = parent.replace(".", "/", 1)
+    having = [choice for choice in plugins().get(group, ()) if leaf in OmegaConf.create(read_yaml(group, choice))]
+    if having and not near:
+        return f"{key} is a key of what has not been chosen: add {' or '.join(f'{group}={name}' for name in having)}"
     where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
     return f"{key} is not a key of the configuration{near or f'; {where}'} (+{key}=... adds a new one)"
-
-
-def _having(group: str, key: str) -> list[str]:
-    """The launchers or sweepers that have this key, as overrides."""
-    choices = plugins().get(group, ())
-    return [f"{group}={choice}" for choice in choices if key in OmegaConf.create(read_yaml(group, choice))]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -113,9 +103,10 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def fingerprint(config: dict[str, Any]) -> str:
     """16 hexadecimal digits that differ where anything that can change the result differs, the seed included."""
-    kept = {
-        key: version_1_target(value) if key.endswith("_target_") and isinstance(value, str) else value
-        for key, value in flatten(config).items()
-        if changes_result(key)
+    kept = {key: value for key, value in flatten(config).items() if changes_result(key)}
+    kept |= {
+        key: version_1_target(value)
+        for key, value in kept.items()
+        if key.endswith("_target_") and isinstance(value, str)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]

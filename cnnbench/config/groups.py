@@ -1,7 +1,5 @@
 """Where the YAMLs lie, and which groups and choices there are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent

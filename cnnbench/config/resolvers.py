@@ -1,7 +1,5 @@
 """What the YAMLs call by ``${name:arguments}``."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +31,7 @@ class Prediction:
 
 def find_images(names: Sequence[str]) -> list[str]:
     """The files that are named, of a folder all images in it and below; those that cannot be read are among them.
-
-    Raises:
-        RequestError: none of them is there, or a folder has no images.
-    """
+    Raises RequestError where none of them exists, or a folder has no images."""
     from cnnbench.data.sources import image_files
 
     files: list[str] = []
@@ -66,40 +62,29 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray:
     try:
         return decode_image(source, run.image_size, run.channels, resize=True)
     except RequestError as error:
-        if file == STANDARD_INPUT:
-            raise RequestError("what came on standard input cannot be decoded as an image") from error
-        raise
+        wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else str(error)
+        raise RequestError(wrong) from error
 
 
 def predict_files(
-    run: TrainedRun,
-    files: Sequence[str],
-    report_unread: Callable[[RequestError], None],
-    top: int = 3,
-    batch_size: int = 256,
-    keep_images: bool = False,
+    run: TrainedRun, files: Sequence[str], top: int = 3, batch_size: int = 256, keep_images: bool = False
 ) -> list[Prediction]:
-    """Classify image files, ``batch_size`` at a time; the ``top`` likeliest classes of each.
-
-    Args:
-        report_unread: is called for each file that cannot be read, which is left out.
-    """
+    """The ``top`` likeliest classes of each image file. What cannot be read is reported on stderr and left out."""
     predictions: list[Prediction] = []
     for start in range(0, len(files), batch_size):
-        images: dict[int, np.ndarray] = {}
-        for i, file in enumerate(files[start : start + batch_size], start):
+        names, images = [], []
+        for file in files[start : start + batch_size]:
             try:
-                images[i] = read_image(file, run)
+                images.append(read_image(file, run))
+                names.append(file)
             except RequestError as error:
-                report_unread(error)
+                print(f"cnnbench: {error}", file=sys.stderr)
         if not images:
             continue
-        best = run.probabilities(np.stack(list(images.values()))).topk(min(top, len(run.classes)), dim=1)
-        for (i, image), classes, values in zip(
-            images.items(), best.indices.tolist(), best.values.tolist(), strict=True
-        ):
-            named = [(run.classes[index], value) for index, value in zip(classes, values, strict=True)]
-            predictions.append(Prediction(files[i], named, image if keep_images else None))
+        best, classes = (part.tolist() for part in run.probabilities(np.stack(images)).topk(min(top, len(run.classes))))
+        for name, image, values, indices in zip(names, images, best, classes, strict=True):
+            named = [(run.classes[index], value) for index, value in zip(indices, values, strict=True)]
+            predictions.append(Prediction(name, named, image if keep_images else None))
     return predictions
 
 
@@ -122,23 +107,19 @@ def as_json(predictions: Sequence[Prediction]) -> str:
 
 def as_csv(predictions: Sequence[Prediction]) -> str:
     """file, class, confidence, then the classes and confidences of the next likeliest."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    import pandas as pd
+
     ranks = ["", *(f"_{rank}" for rank in range(2, len(predictions[0].top) + 1))]
-    writer.writerow(["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))])
-    writer.writerows([one.file, *(value for pair in one.top for value in pair)] for one in predictions)
-    return text.getvalue().rstrip("\n")
+    columns = ["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))]
+    rows = [[one.file, *(value for pair in one.top for value in pair)] for one in predictions]
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False).rstrip("\n")
 
 
 FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
 
 
 def draw_sheet(path: Path, predictions: Sequence[Prediction]) -> None:
-    """A contact sheet: each kept image with its class and confidence.
-
-    Raises:
-        RequestError: the file cannot be written.
-    """
+    """A contact sheet: each kept image with its class and confidence; raises RequestError if it cannot be written."""
     from PIL import Image
 
     from cnnbench.training.figures import Predictions, prediction_sheet

@@ -1,7 +1,5 @@
 """A run's folder belongs to one process at a time, and a finished record in it is never overwritten."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,7 +64,7 @@ def _lock(file: IO[str]) -> bool:
 
 
 def completed_record(folder: Path, fingerprint: str) -> Record | None:
-    """The completed record in ``folder``, if it is of the configuration with this fingerprint; None where there is none.
+    """The completed record in ``folder``; None where there is none.
 
     Raises:
         RequestError: the record is of another configuration, or cannot be read.
@@ -88,11 +86,11 @@ def archive_attempt(folder: Path) -> None:
         record = read_record(folder)
     except FileNotFoundError:
         return
-    environment, error = record.get("environment") or {}, record.get("error") or {}
+    environment, error, history = (record.get(key) or {} for key in ("environment", "error", "history"))
     end = {
         "status": record["status"],
         "error": {key: error.get(key) for key in ("type", "message")},
-        "epochs": len((record.get("history") or {}).get("epoch", ())),
+        "epochs": len(history.get("epoch", ())),
         **{key: environment.get(key) for key in ("git", "git_dirty")},
     }
     write_atomically(folder / ATTEMPTS, json.dumps([*attempts(folder), end], indent=1) + "\n")
@@ -108,13 +106,13 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
 
 
 def new_record(
+    folder: Path,
     config: Mapping[str, Any],
     fingerprint: str,
     overrides: Sequence[str],
     choices: Mapping[str, str] | None,
-    attempts: Sequence[dict[str, Any]] = (),
 ) -> Record:
-    """What is known of a run before it starts; ``attempts`` are its earlier ends."""
+    """What is known of a run before it starts."""
     return {
         "status": "failed",
         "name": config["name"],
@@ -125,5 +123,5 @@ def new_record(
         "seed": config["seed"],
         "protocol": {"objective": config["objective"], "weights": config["test_with"]},
         "error": None,
-        "attempts": list(attempts),
+        "attempts": attempts(folder),
     }
