@@ -1,4 +1,4 @@
-"""How cost grows with the number of runs, images, classes and cells; ``docs/scaling.md`` has the figures.
+"""How cost grows with the number of runs, images, classes and cells; ``benchmarks/README.md`` has the figures.
 
     python -m benchmarks.scaling report 10x8x5x25     # learning rates x weight decays x dropouts x seeds
     python -m benchmarks.scaling images 60000 1000000

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     elif {"-m", "--multirun"} & {*arguments} and any(text in SHOW for text in arguments):
         _show_first_run(arguments)
     elif any(text.partition("=")[0] in QUESTIONS for text in arguments):
-        answer()
+        answer(arguments)
     else:
         return launch(arguments)
     return 0
@@ -57,4 +57,4 @@ def _complete(arguments: Sequence[str]) -> None:
         print("\n".join(name for name in COMMANDS if not plain and name.startswith(word)))
         os.environ[COMP_LINE] = " ".join(["cnnbench", *(text for text in plain if "=" in text), word])
         with suppress(SystemExit), redirect_stderr(StringIO()):  # what is wrong in the line is told when it is run
-            answer()
+            answer(arguments)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -53,6 +55,8 @@ def launch(arguments: Sequence[str]) -> int:
             raise RequestError(
                 f"{flag} is no flag of a run: there are -m for a sweep, and those that --hydra-help lists"
             )
+    if set(MULTIRUN) & set(flags) and set(RUN) & set(flags):
+        raise RequestError("--run and --multirun exclude each other")
     for text in overrides:
         if text.startswith(SWEEPER):
             one_of("hydra/sweeper", text.removeprefix(SWEEPER), plugins()["hydra/sweeper"])
@@ -123,9 +127,13 @@ def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
         raise RequestError(explain(error, overrides)) from error
 
 
-def answer() -> None:
-    """Let Hydra answer a question on the command line, as the user typed it: --help, --cfg, --info, --version, ..."""
+def answer(arguments: Sequence[str]) -> None:
+    """Let Hydra answer a question about a configuration: --help, --cfg, --info, --version, ...
+
+    Hydra reads these from ``sys.argv`` and has no public function that takes them.
+    """
     import hydra
 
     register_resolvers()
-    hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIR), config_name="config")(run_task)()
+    with patch.object(sys, "argv", ["cnnbench", *arguments]):
+        hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIR), config_name="config")(run_task)()

@@ -130,6 +130,8 @@ def silence_libraries() -> None:
     """Keep back greetings and warnings that say nothing to the person who runs this."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # why a rank has failed is in the record
     for text in (
         ".*does not have many workers.*",
         ".*Starting from v1.9.*tensorboardX.*",

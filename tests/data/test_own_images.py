@@ -54,7 +54,7 @@ def test_two_commands_make_a_classifier_that_runs_without_cnnbench(here: Path, c
     make_photographs(Path("unseen"), count=10, seed=1)
     right = []
     for path in sorted(Path("unseen").rglob("*.*")):
-        upright = ImageOps.exif_transpose(Image.open(path)).convert("RGB")  # what docs/own_images.md tells people to do
+        upright = ImageOps.exif_transpose(Image.open(path)).convert("RGB")  # what docs/howto/data.md tells people to do
         square = ImageOps.fit(upright, (32, 32), Image.Resampling.BILINEAR)
         probabilities = session.run(None, {"images": np.asarray(square)[None]})[0][0]
         assert probabilities.sum() == pytest.approx(1, abs=1e-5)
