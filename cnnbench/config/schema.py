@@ -54,10 +54,11 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 # augmentations, the ways to validate and the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
-    (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache logger.name logger.version"),
+    (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache logger.name logger.version "
+                                                  "sweep.trial.storage"),
     (_whole(0), "seed data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
-                "hydra.sweeper.seed"),
+                "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches scheduler.T_max data.batch_size "
                 "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu hydra.sweeper.n_trials"),
     (_or(_whole(1), AUTO), "steps_per_execution"),
@@ -69,6 +70,9 @@ KEYS: tuple[tuple[Check, str], ...] = (
                    "callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
     (POSITIVE, "fine_tune.backbone_lr_factor"),
+    (_or(Check("number, storage, pruner and startup_trials of a search",
+               lambda v: isinstance(v, Mapping) and {*v} == {"number", "storage", "pruner", "startup_trials"}), NULL),
+     "sweep.trial"),
     (_or(POSITIVE, NULL), "sweep.timeout trainer.gradient_clip_val"),
     (_or(_number("a number above 1", lambda v: v > 1), NULL), "divergence.above"),
     (_number("a number of at least 1", lambda v: v >= 1), "scheduler.div_factor scheduler.final_div_factor"),
@@ -91,7 +95,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (Check("a whole number of at least 1, or -1 for a run a core, -2 for one less",
            lambda v: type(v) is int and v != 0), "hydra.launcher.n_jobs hydra.sweeper.at_a_time"),
     (_one_of("tpe", "random", "qmc"), "hydra.sweeper.sampler"),
-    (_one_of("median", "halving", "none"), "hydra.sweeper.pruner"),
+    (_one_of("median", "halving", "none"), "hydra.sweeper.pruner sweep.trial.pruner"),
 )  # fmt: skip
 # Of an optimizer, and of each of the two of optimizer=switch.
 OPTIMIZER_KEYS: tuple[tuple[Check, str], ...] = (

@@ -28,7 +28,7 @@ from cnnbench.sweep.run_summary import ending
 from cnnbench.sweep.worker import needs_process, run_task
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
-from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.errors import RequestError, did_you_mean
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
 
 MULTIRUN, RUN = ("-m", "--multirun"), ("-r", "--run")
@@ -57,9 +57,11 @@ def launch(arguments: Sequence[str]) -> int:
             )
     if set(MULTIRUN) & set(flags) and set(RUN) & set(flags):
         raise RequestError("--run and --multirun exclude each other")
+    sweepers = plugins()["hydra/sweeper"]
     for text in overrides:
-        if text.startswith(SWEEPER):
-            one_of("hydra/sweeper", text.removeprefix(SWEEPER), plugins()["hydra/sweeper"])
+        if text.startswith(SWEEPER) and (name := text.removeprefix(SWEEPER)) not in sweepers:  # such as Hydra's basic
+            choices = f"{', '.join(sweepers)}{did_you_mean(name, sweepers)}"
+            raise RequestError(f"{text} is not a choice of hydra/sweeper: {choices}")
     if set(MULTIRUN) & set(flags) or "hydra.mode=MULTIRUN" in overrides:
         if not any(text.startswith("sweep.isolate=") for text in overrides):
             warm_up()  # imports torch while this process composes and imports what the end needs

@@ -138,7 +138,9 @@ class Sweep:
         if not self.is_local:
             self._launch_by_another(runs)
         elif is_isolated(options):
-            Pool(self.jobs, options["runs_per_gpu"], self._ended, to_files=not self.in_turn).run(self._jobs(runs))
+            poll = self.progress.show if self.progress is not None else lambda: None
+            pool = Pool(self.jobs, options["runs_per_gpu"], self._ended, to_files=not self.in_turn, poll=poll)
+            pool.run(self._jobs(runs))
         else:
             for job in self._jobs(runs):
                 self._ended(job.folder, job.run())
