@@ -27,10 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     from cnnbench.inference.load import load_run
 
     run = load_run(options.run, options.weights)
-    keep = options.sheet is not None
-    predictions = predict_files(run, files, options.top, options.batch_size, keep)
+    draw = options.sheet is not None
+    predictions, images = predict_files(run, files, options.top, options.batch_size, keep_images=draw)
     if predictions or options.format == "json":
         print(FORMATS[options.format](predictions))
-    if keep and predictions:
-        draw_sheet(options.sheet, predictions)
+    if draw and predictions:
+        draw_sheet(options.sheet, predictions, images)
     return 0 if len(predictions) == len(files) else 1

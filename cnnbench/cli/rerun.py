@@ -37,13 +37,11 @@ def main(arguments: Sequence[str]) -> int:
     if (into / RECORD_FILE).exists():
         raise RequestError(f"{into} holds a run already; choose another folder")
 
-    from cnnbench.config.compose import register_resolvers
     from cnnbench.config.schema import check_values
     from cnnbench.config.trusted_targets import check_targets
     from cnnbench.training.preflight import check
     from cnnbench.training.train import train
 
-    register_resolvers()
     config = with_current_targets(before["config"])
     check_targets(config, f"the record in {folder}")
     config["threads"] = (before.get("environment") or {}).get("threads") or config.get("threads")

@@ -1,10 +1,15 @@
-"""Compose a configuration with Hydra, say in one line what is wrong with it, resolve it, and fingerprint it."""
+"""Compose a configuration with Hydra, say in one line what is wrong with it, resolve it, and fingerprint it.
+
+Importing this makes known to OmegaConf what the YAMLs call by ``${name:arguments}``.
+"""
 
 import hashlib
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -16,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins, read_yaml
 from cnnbench.config.overrides import without_shorthand
-from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.settings import changes_result, flatten, version_1_target, with_current_targets
+from cnnbench.utils.environment import runs_at_once
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -32,7 +37,6 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
     Raises:
         RequestError: an override names no group, choice or key, or cannot be read.
     """
-    register_resolvers()
     if GlobalHydra.instance().is_initialized():  # inside a running job
         GlobalHydra.instance().clear()
     try:
@@ -56,10 +60,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         group, choice = match.groups()
         choices = plugins().get(group) or groups().get(group.split("/")[0], [])
         return f"{group}={choice} is not a choice of {group}: {', '.join(choices)}{did_you_mean(choice, choices)}"
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1], choices_made)
-    if match := re.search(r"Key '([^']+)' is not in struct.*?full_key: ([\w.]+)", text):
-        return unknown_key(match[2], choices_made)
+    if match := re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct.*?full_key: ([\w.]+)", text):
+        return unknown_key(match[1] or match[2], choices_made)
     if match := re.search(r"Missing mandatory value: .*?full_key: ([\w.]+)", text):
         return f"{match[1]} has no default: give {match[1]}=..."
     if match := re.search(r"Interpolation key '([^']+)' not found.*?full_key: ([\w.]+)", text):
@@ -110,3 +112,39 @@ def fingerprint(config: dict[str, Any]) -> str:
         if key.endswith("_target_") and isinstance(value, str)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
+    """The one of two values that the form of a study asks for."""
+    return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
+
+
+def run_folder(name: str) -> str:
+    """A folder name from a run's overrides: no separators, no surprises, at most 120 characters."""
+    safe = re.sub(r"[^\w.,=+\-\[\]]+", "-", name).strip("-.") or "run"
+    if len(safe) <= 120:
+        return safe
+    return f"{safe[:105]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def choices() -> str:
+    """A line a group, for ``--help``; of the experiments, which are many, how many."""
+    lines = []
+    for group, names in {**groups(), **plugins()}.items():
+        rows = Counter(name.partition("/")[0] for name in names if "/" in name)
+        shown = [name for name in names if "/" not in name] + [f"{study}/... ({n})" for study, n in rows.items()]
+        lines.append(fill(", ".join(shown), 110, initial_indent=f"  {group:<14} ", subsequent_indent=" " * 17))
+    return "\n".join(lines)
+
+
+def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
+    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``), and where that is a
+    cluster's affair a fifth of all, so that most can learn from those before."""
+    if n_jobs is not None:
+        return n_jobs
+    return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
+
+
+OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
+for function in (run_folder, by_form, choices, runs_at_once, drawn_together):
+    OmegaConf.register_new_resolver(function.__name__, function, replace=True)

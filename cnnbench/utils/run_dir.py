@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ class LockedError(RequestError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, which is made where it is missing. It is released when the process ends, however.
+    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends.
 
     Raises:
         LockedError: another process holds it.
@@ -34,19 +34,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 def started_at(folder: Path) -> float | None:
     """When a process last locked this folder, in seconds since the epoch; None where none has."""
-    try:
+    with suppress(FileNotFoundError):
         return (folder / LOCK_FILE).stat().st_mtime
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def is_locked(folder: Path) -> bool:
     """Whether another process is running in this folder now; not for a folder that this process has locked."""
-    try:
-        with (folder / LOCK_FILE).open("r+") as file:
-            return not _lock(file)
-    except FileNotFoundError:
-        return False
+    with suppress(FileNotFoundError), (folder / LOCK_FILE).open("r+") as file:
+        return not _lock(file)
+    return False
 
 
 def _lock(file: IO[str]) -> bool:
@@ -99,18 +96,13 @@ def archive_attempt(folder: Path) -> None:
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """The earlier ends of this run, oldest first."""
-    try:
+    with suppress(FileNotFoundError, json.JSONDecodeError):
         return json.loads((folder / ATTEMPTS).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return []
+    return []
 
 
 def new_record(
-    folder: Path,
-    config: Mapping[str, Any],
-    fingerprint: str,
-    overrides: Sequence[str],
-    choices: Mapping[str, str] | None,
+    folder: Path, config: dict[str, Any], fingerprint: str, overrides: Sequence[str], choices: Mapping[str, str] | None
 ) -> Record:
     """What is known of a run before it starts."""
     return {
