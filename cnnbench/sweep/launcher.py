@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, plugins
 from cnnbench.config.overrides import parse, quoted, without_shorthand
-from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.schema import check_values
 from cnnbench.sweep.checks import NEEDS_PROCESS, check_runs
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
@@ -119,7 +118,6 @@ def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
     Raises:
         RequestError: the configuration cannot be composed.
     """
-    register_resolvers()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
@@ -136,6 +134,5 @@ def answer(arguments: Sequence[str]) -> None:
     """
     import hydra
 
-    register_resolvers()
     with patch.object(sys, "argv", ["cnnbench", *arguments]):
         hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIR), config_name="config")(run_task)()

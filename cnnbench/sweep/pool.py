@@ -173,9 +173,7 @@ def failed_record(job: Job, why: str) -> Record:
     with run_dir.locked(job.folder):
         with suppress(FileNotFoundError, RecordError):
             return read_record(job.folder)
-        record = run_dir.new_record(
-            job.config, fingerprint(job.config), job.overrides, job.choices, run_dir.attempts(job.folder)
-        )
+        record = run_dir.new_record(job.folder, job.config, fingerprint(job.config), job.overrides, job.choices)
         record.update(error={"type": "ProcessEnded", "message": why, "traceback": ""}, environment=environment())
         write_record(job.folder, record)
     return record

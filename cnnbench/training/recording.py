@@ -33,7 +33,7 @@ def recorded(
         if completed is not None:
             return completed
         run_dir.archive_attempt(folder)
-        record = run_dir.new_record(config, digest, overrides, choices, run_dir.attempts(folder))
+        record = run_dir.new_record(folder, config, digest, overrides, choices)
         record_end(record, lambda: run(config, folder, record))
         write_record(folder, record)
     return record
