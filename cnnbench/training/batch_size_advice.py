@@ -1,19 +1,14 @@
 """Which batch size fits, where a run has found no room in memory: tried, not estimated."""
 
-from __future__ import annotations
-
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
+from cnnbench.data import ImageDataModule
 from cnnbench.models.profile import eval_mode
+from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.memory import is_out_of_memory
-
-if TYPE_CHECKING:
-    from cnnbench.data import ImageDataModule
-    from cnnbench.training.module import ImageClassifier
 
 
 def suggest_batch_size(error: BaseException, classifier: ImageClassifier, data: ImageDataModule) -> str:

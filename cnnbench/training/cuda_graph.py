@@ -5,8 +5,6 @@ of a run are done one by one (they allocate what the optimizer keeps), then one 
 batches of another size, such as the last of an epoch, are still done one by one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ Lightning's own finder differentiates by the linear learning rate and writes one
 the slope is in log(lr), and groups keep their proportions.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator

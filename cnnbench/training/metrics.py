@@ -5,8 +5,6 @@ is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, s
 has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.distributed as dist
 from torch import Tensor

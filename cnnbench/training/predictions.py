@@ -1,19 +1,13 @@
 """What a trained classifier predicts for chosen images, and how far the same on the CPU differs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from cnnbench.data import ImageDataModule
 from cnnbench.models.profile import eval_mode
 from cnnbench.training.figures import Predictions
-
-if TYPE_CHECKING:
-    from cnnbench.data import ImageDataModule
-    from cnnbench.training.module import ImageClassifier
+from cnnbench.training.module import ImageClassifier
 
 COMPARED = 1024  # test images evaluated on the CPU too, where the run was on another device
 

@@ -4,8 +4,6 @@ All were found in the public notebook behind the report eq2425. Of them the repo
 network, but not that its loss has another, and an average recall, but not of what; the rest it does not mention.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn

@@ -33,7 +33,7 @@ from cnnbench.training.callbacks import (
     StopWhenDiverged,
     TensorBoardCallback,
 )
-from cnnbench.training.callbacks.resume import resumable, session
+from cnnbench.training.callbacks.resume import resumable
 from cnnbench.training.callbacks.tensorboard import log_hparams
 from cnnbench.training.distributed import (
     broadcast_json,
@@ -169,7 +169,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
     figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
     shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
-    resume = Resume(checkpoint, session(record, ranks), **config["checkpoint"])
+    resume = Resume(checkpoint, record["fingerprint"], ranks, **config["checkpoint"])
     callbacks: list[pl.Callback] = [
         TensorBoardCallback(data.classes, shape),
         figures,
