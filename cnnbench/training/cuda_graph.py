@@ -15,18 +15,13 @@ from torch.optim import Optimizer
 from cnnbench.training.optimizers import SwitchOptimizer, inner_optimizers
 
 WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def reason_not_capturable(
     optimizer: Optimizer, scheduler: Any, device: torch.device, *, plain: bool, accumulate: int
 ) -> str | None:
-    """Why this run's steps cannot be captured, in words; None where they can.
-
-    Args:
-        plain: whether neither a gradient scaler nor other ranks take part in a step.
-        accumulate: batches to an optimizer step.
-    """
+    """Why this run's steps cannot be captured, in words; None where they can. ``plain`` is whether neither a gradient
+    scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
     if device.type != "cuda":
         return "CUDA graphs need a GPU"
     if not plain:
@@ -60,7 +55,9 @@ class CapturedStep:
         optimizer: that it uses. A SwitchOptimizer counts replayed steps too, and is captured anew when it switches.
     """
 
-    def __init__(self, step: Step, optimizer: Optimizer | None = None) -> None:
+    def __init__(
+        self, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], optimizer: Optimizer | None = None
+    ) -> None:
         self.step = step
         self.switch = optimizer if isinstance(optimizer, SwitchOptimizer) else None
         self.inputs: tuple[Tensor, Tensor]
@@ -79,36 +76,24 @@ class CapturedStep:
             self.reset()
         if self.graph is None:
             self.calls += 1
-            if self.calls <= WARM_UP:
-                return self._warm_up(images, labels)
-            self._capture(images, labels)
+            if self.calls <= WARM_UP:  # on a stream of its own, as torch asks for before a capture
+                stream = torch.cuda.Stream()
+                stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(stream):
+                    result = self.step(images, labels)
+                torch.cuda.current_stream().wait_stream(stream)
+                return result
+            self.inputs = images.clone(memory_format=torch.preserve_format), labels.clone()
+            torch.clear_autocast_cache()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):  # which records a step, and computes nothing
+                self.outputs = self.step(*self.inputs)
+            torch.clear_autocast_cache()
+            self.graph = graph
         elif images.shape != self.inputs[0].shape:
             return self.step(images, labels)
-        return self._replay(images, labels)
-
-    def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on a stream of its own, as torch asks for before a capture."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            result = self.step(images, labels)
-        torch.cuda.current_stream().wait_stream(stream)
-        return result
-
-    def _capture(self, images: Tensor, labels: Tensor) -> None:
-        """Record one step; nothing is computed by that."""
-        self.inputs = images.clone(memory_format=torch.preserve_format), labels.clone()
-        torch.clear_autocast_cache()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.outputs = self.step(*self.inputs)
-        torch.clear_autocast_cache()
-        self.graph = graph
-
-    def _replay(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         for static, given in zip(self.inputs, (images, labels), strict=True):
             static.copy_(given, non_blocking=True)
-        assert self.graph is not None
         self.graph.replay()
         if self.switch is not None:
             self.switch.count_step()

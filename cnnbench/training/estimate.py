@@ -1,7 +1,5 @@
 """How long a run would take, from a few measured steps of it."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable
@@ -9,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from cnnbench.training.build import Config, build_classifier, build_data, build_network
-from cnnbench.training.optimizers import build_optimizer
+from cnnbench.utils.environment import GPU_ACCELERATORS
 
 STEPS = 5  # at least so many are measured
 SECONDS = 0.5  # and for at least so long, where a step is short
@@ -26,20 +24,18 @@ def busy_note() -> str:
 def run_seconds(config: Config) -> float:
     """Estimated seconds of training and evaluation of one run."""
     data = build_data(config)
-    device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
+    gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
+    device = torch.device("cuda" if gpu else "cpu")
     classifier = build_classifier(config, build_network(config, data), data).to(device)
-    optimizer = build_optimizer(classifier.make_optimizer, classifier.network.parameters(), total_steps=1000)
+    classifier.build_optimizer(steps=1000)
     images, labels = (tensor.to(device) for tensor in next(iter(next(iter(data.train_dataloader())))))
-
-    def step() -> None:
-        classifier.train_loss(classifier.network(images), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
     with torch.no_grad():
         evaluation = _mean_seconds(lambda: classifier.network(images), device)
     evaluated = data.count("val") + (data.count("train") if classifier.quirks.train_in_eval_mode else 0)
-    epoch = data.steps_per_epoch * data.accumulate * _mean_seconds(step, device)
+    epoch = (
+        data.steps_per_epoch * data.accumulate * _mean_seconds(lambda: classifier.train_step(images, labels), device)
+    )
     return (epoch + evaluated / len(images) * evaluation) * config["trainer"]["max_epochs"]
 
 

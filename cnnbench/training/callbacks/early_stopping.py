@@ -55,7 +55,7 @@ class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when th
         # reading a number makes a GPU wait, so there it is done once an epoch
         if pl_module.device.type != "cpu" and not trainer.is_last_batch:
             return
-        if not math.isfinite(cast(ImageClassifier, pl_module).training_loss()):
+        if not math.isfinite(cast(ImageClassifier, pl_module).meters["train"].loss()):
             raise Diverged("the training loss is not finite", trainer.current_epoch, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -73,11 +73,11 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         if now - max(self._shown, self._epoch_start) < self._interval:
             return
         self._shown = now
-        classifier = cast(ImageClassifier, pl_module)
         # a loss on several devices would have to be asked for by all of them together
-        if trainer.world_size == 1 and (classifier.device.type == "cpu" or now - self._loss_read >= LOSS_SECONDS):
+        if trainer.world_size == 1 and (pl_module.device.type == "cpu" or now - self._loss_read >= LOSS_SECONDS):
             self._loss_read = now
-            quality = f"loss {classifier.training_loss():.4f} acc {classifier.training_accuracy():6.2%}"
+            meter = cast(ImageClassifier, pl_module).meters["train"]
+            quality = f"loss {meter.loss():.4f} acc {meter.accuracy():6.2%}"
             bar.set_postfix_str(quality, refresh=False)
         bar.update(round((batch_idx + 1) * images) - bar.n)
         if not self._terminal:
