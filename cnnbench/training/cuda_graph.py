@@ -76,25 +76,33 @@ class CapturedStep:
             self.reset()
         if self.graph is None:
             self.calls += 1
-            if self.calls <= WARM_UP:  # on a stream of its own, as torch asks for before a capture
-                stream = torch.cuda.Stream()
-                stream.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(stream):
-                    result = self.step(images, labels)
-                torch.cuda.current_stream().wait_stream(stream)
-                return result
-            self.inputs = images.clone(memory_format=torch.preserve_format), labels.clone()
-            torch.clear_autocast_cache()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # which records a step, and computes nothing
-                self.outputs = self.step(*self.inputs)
-            torch.clear_autocast_cache()
-            self.graph = graph
+            if self.calls <= WARM_UP:
+                return self._warm_up(images, labels)
+            self._capture(images, labels)
         elif images.shape != self.inputs[0].shape:
             return self.step(images, labels)
         for static, given in zip(self.inputs, (images, labels), strict=True):
             static.copy_(given, non_blocking=True)
-        self.graph.replay()
+        self.graph.replay()  # type: ignore[union-attr]
         if self.switch is not None:
             self.switch.count_step()
         return self.outputs
+
+    def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on a stream of its own, as torch asks for before a capture."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = self.step(images, labels)
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
+
+    def _capture(self, images: Tensor, labels: Tensor) -> None:
+        """Record one step; nothing is computed by that."""
+        self.inputs = images.clone(memory_format=torch.preserve_format), labels.clone()
+        torch.clear_autocast_cache()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.outputs = self.step(*self.inputs)
+        torch.clear_autocast_cache()
+        self.graph = graph

@@ -18,11 +18,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
+from cnnbench.models.profile import eval_mode
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
-from cnnbench.training.quirks import CrossEntropy, Quirks, keep_dropout_on
+from cnnbench.training.quirks import CrossEntropy, Quirks
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,12 @@ class ImageClassifier(pl.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.network(images)
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """The logits of some images in eval mode, in 32 bits; not compiled, for which they are too few."""
+        weight = next(self.network.parameters())
+        with eval_mode(self.network):
+            return self.network.forward(images.to(weight)).float()
 
     # The optimizer and its schedule
 
@@ -226,7 +233,9 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()
         if self.quirks.dropout_in_evaluation:
-            keep_dropout_on(self.network)
+            for module in self.network.modules():
+                if isinstance(module, nn.Dropout):
+                    module.train()
 
     on_test_model_eval = on_validation_model_eval
 

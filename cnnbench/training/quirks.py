@@ -37,10 +37,3 @@ class CrossEntropy(nn.CrossEntropyLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Logits (N, num_classes) and class indices (N,) to the mean loss, a scalar."""
         return super().forward(input.softmax(dim=1) if self.softmax_before_loss else input, target)
-
-
-def keep_dropout_on(network: nn.Module) -> None:
-    """Put the dropout layers, and only those, back into training mode."""
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.train()

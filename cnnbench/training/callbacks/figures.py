@@ -6,16 +6,16 @@ from typing import cast
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 from PIL import Image
 from torch import Tensor, nn
 
 from cnnbench.data import ImageDataModule
 from cnnbench.training.callbacks.tensorboard import summary_writer
-from cnnbench.training.figures import confusion_picture, kernel_sheet, prediction_sheet, recall_bars
+from cnnbench.training.figures import Predictions, confusion_picture, kernel_sheet, prediction_sheet, recall_bars
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.predictions import predict
 
 AUTO = "auto"
 TAGS = {"kernels": "first-layer kernels", "per_class": "recall by class"}  # in TensorBoard, below the split
@@ -111,6 +111,14 @@ class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         writer = summary_writer(trainer)
         if writer is not None and tag is not None:
             writer.add_image(tag, picture, epoch, dataformats="HWC")
+
+
+def predict(classifier: ImageClassifier, data: ImageDataModule, split: str, rows: np.ndarray) -> Predictions:
+    """Predictions of the images of ``split`` in ``rows``."""
+    parts = np.array_split(rows, max(-(-len(rows) // data.eval_batch_size), 1))
+    logits = torch.cat([classifier.predict_logits(data.batch(split, part)) for part in parts])
+    best = logits.softmax(dim=1).cpu().max(dim=1)
+    return Predictions(data.raw(split, rows), data.labels(split)[rows], best.indices.numpy(), best.values.numpy())
 
 
 def _kernels(classifier: ImageClassifier) -> Pictures:
