@@ -10,7 +10,7 @@ import pytest
 from helpers import SMALL, cnnbench
 
 from cnnbench.cli.main import main
-from cnnbench.sweep.worker import share_of_cores
+from cnnbench.sweep.job import share_of_cores
 
 BOMB = """
 import lightning.pytorch as pl
@@ -102,9 +102,9 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
         (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be"),
         (
             ["-m", "seed=0,1", "hydra/launcher=paralel"],
-            "joblib, parallel, ray, submitit_slurm; did you mean 'parallel'?",
+            "joblib, local, parallel, ray, submitit_slurm; did you mean 'parallel'?",
         ),
-        (["hydra/sweeper=optun"], "basic, optuna; did you mean 'optuna'?"),
+        (["hydra/sweeper=optun"], "grid, optuna; did you mean 'optuna'?"),
         (["hydra.sweeper.n_trials=5"], "add hydra/sweeper=optuna"),
         (["-m", "seed=0,1", "hydra.launcher.gres=2"], "add hydra/launcher=submitit_slurm"),
         (["-m", "seed=0,1", "hydra/sweeper=basic"], "grid, optuna"),
@@ -169,5 +169,5 @@ def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
 def test_parallel_runs_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, jobs: int | None, runs: int | None, expected: int | None
 ) -> None:
-    monkeypatch.setattr("cnnbench.sweep.worker.available_cores", lambda: 8)
+    monkeypatch.setattr("cnnbench.sweep.job.available_cores", lambda: 8)
     assert share_of_cores(jobs, runs) == expected
