@@ -14,36 +14,19 @@ from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.cache import PreparedSet, prepare
 from cnnbench.data.imageset import Source, stratified
 from cnnbench.data.loader import BatchLoader, ImageTensors
-from cnnbench.utils.errors import RequestError, one_of
-
-VALIDATIONS = ("test", "own", "none")
+from cnnbench.utils.errors import RequestError
 
 
 class ImageDataModule(LightningDataModule):
     """Images of one source, split into train, val and test, in batches on the trainer's device.
 
+    Its arguments are the keys of a YAML in ``conf/data``, which explains them, and these:
+
     Args:
         source: where the images come from.
         root: folder of the sets that are downloaded; path: folder or file of the user's own images. A source uses one.
-        cache: folder of the prepared sets.
-        image_size: side in pixels to resize to; None keeps the set's own.
-        mean, std: per channel, for pixels scaled to [0, 1]; one value stands for all channels.
-        batch_size, eval_batch_size: images in a training batch, and in a batch of evaluation, over all devices.
-        validation: a fraction of the train set (stratified, by ``split_seed``), ``test`` for the test set itself,
-            ``own`` for the set's own validation split, or ``none``.
-        split_seed: of the validation split and of ``limit_train``; independent of ``seed``.
-        limit_train: use only this many training images (stratified); None uses all.
-        shuffle: a new order of the train set each epoch.
-        seed: of the order and of the augmentation.
         augment: of training batches.
-        storage: ``memory`` maps the set and, on a GPU, copies it there; ``stream`` reads it with ``workers``
-            processes; ``auto`` takes memory where the train set fits in ``memory_share`` of what is free.
-        memory_share: of the free memory of the device.
-        workers: processes that read a streamed set.
         steps_per_execution, accumulate: a training group holds this many optimizer steps of so many batches each.
-
-    Raises:
-        RequestError: a value is out of range, or the set cannot be had.
     """
 
     def __init__(
@@ -71,12 +54,6 @@ class ImageDataModule(LightningDataModule):
         accumulate: int = 1,
     ) -> None:
         super().__init__()
-        if isinstance(validation, str):
-            one_of("data.validation", validation, VALIDATIONS)
-        elif not 0 < validation < 1:
-            raise RequestError(
-                f"data.validation must be a fraction between 0 and 1, or one of {', '.join(VALIDATIONS)}; got {validation!r}"
-            )
         self.source, self.cache = source, Path(cache).expanduser()
         location = path or root
         self.location = Path(location).expanduser() if location else None
