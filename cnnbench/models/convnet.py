@@ -41,23 +41,9 @@ def convolution(
 class ConvNet(nn.Module):
     """Blocks of convolution, norm, activation and max-pooling, then fully connected layers.
 
-    Args:
-        filters: feature maps of each convolution; its length is the number of blocks.
-        kernels, strides, paddings: of each convolution, in pixels; one number stands for all.
-        groups: of channels in each convolution: 1 is a full convolution, n one whose filters each see one of n groups
-            (n divides the channels before and after), ``separable`` a depthwise one, each filter on a channel of its
-            own, and a 1x1 convolution across the channels (Howard et al. 2017); one for all, or a list.
-        pools: side of the max-pooling window after each block, also its stride; 0 or 1 is none.
-        activation: after each block whose ``activate`` is true, and after each hidden layer.
-        activate: one truth value a block, or one for all (eq2425 has none after its third convolution).
-        norm: none, batch, group (of at most 8 groups) or instance.
-        norm_place: before_activation (Ioffe & Szegedy 2015) or after_activation (as section 3.1E of report eq2425 says).
-        feature_dropout: dropout probability on the features, between the last block and the head.
-        hidden: widths of the hidden fully connected layers; may be empty.
-        dropout: dropout probability after each hidden layer's activation.
-
-    Raises:
-        RequestError: a value is out of range, a list has the wrong length, or the image is too small for a layer.
+    Grouped filters each see one of ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on
+    a channel of its own, and a 1x1 convolution across the channels (Howard et al. 2017). The norm is before the activation
+    (Ioffe & Szegedy 2015) or after it (as section 3.1E of report eq2425 says).
     """
 
     def __init__(

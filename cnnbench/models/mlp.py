@@ -8,13 +8,7 @@ from cnnbench.models.layers import fully_connected
 
 
 class MLP(nn.Module):
-    """Fully connected layers over the flattened pixels.
-
-    Args:
-        hidden: widths of the hidden layers.
-        activation: after each hidden layer.
-        dropout: dropout probability after each hidden layer's activation.
-    """
+    """Fully connected layers over the flattened pixels."""
 
     def __init__(
         self,

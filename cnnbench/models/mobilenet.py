@@ -13,18 +13,8 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 class MobileNetV2(TorchvisionMobileNetV2):
-    """torchvision's MobileNetV2, its parameters under torchvision's names, for images of any size and channels.
-
-    Args:
-        width: of every layer, times the paper's (its width multiplier).
-        stem: ``imagenet`` divides the side by 32 in all, ``small`` by 8, for the first two strides of 2 become 1;
-            ``auto`` is small up to 64 pixels without weights. Any weights fit either.
-        dropout: dropout probability before the last layer.
-        weights: None, ``imagenet`` (of width 1), or a file with a checkpoint or a state dict.
-
-    Raises:
-        RequestError: a value is out of range, or ``weights`` cannot be had or do not fit.
-    """
+    """torchvision's MobileNetV2, its parameters under torchvision's names, for images of any size and channels. In the
+    small stem the first two strides of 2 become 1; any weights fit either stem."""
 
     def __init__(
         self,

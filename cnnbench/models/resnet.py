@@ -8,16 +8,8 @@ from cnnbench.models.weights import load_weights
 
 
 class ResNet18(ResNet):
-    """torchvision's ResNet-18, its parameters under torchvision's names, for images of any size and channels.
-
-    Args:
-        stem: ``imagenet`` begins with a 7x7 convolution of stride 2 and max-pooling, ``small`` with a 3x3 convolution
-            of stride 1 (as He et al. do for CIFAR-10, section 4.2); ``auto`` is small up to 64 pixels without weights.
-        weights: None, ``imagenet``, or a file with a checkpoint or a state dict.
-
-    Raises:
-        RequestError: ``stem`` is unknown, or ``weights`` cannot be had or do not fit.
-    """
+    """torchvision's ResNet-18, its parameters under torchvision's names, for images of any size and channels; the small
+    stem is that of He et al. for CIFAR-10 (section 4.2)."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *, stem: str = "auto", weights: str | None = None

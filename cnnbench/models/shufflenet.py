@@ -52,17 +52,8 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """ShuffleNet V1 for images of any size and channels.
-
-    Args:
-        width: of the stages, times the paper's, above 0.
-        groups: of the pointwise convolutions: 1, 2, 3, 4 or 8.
-        stem: ``imagenet`` divides the side by 32 in all, ``small`` by 8, without the first stride of 2 and the
-            max-pooling; ``auto`` is small up to 64 pixels.
-
-    Raises:
-        RequestError: a value is not one of the choices, or the channels of this width do not divide by the groups.
-    """
+    """ShuffleNet V1 for images of any size and channels; the small stem is without the first stride of 2 and the
+    max-pooling."""
 
     def __init__(
         self,
@@ -107,17 +98,8 @@ class ShuffleNetV1(nn.Module):
 
 
 class ShuffleNetV2(TorchvisionShuffleNetV2):
-    """torchvision's ShuffleNetV2, its parameters under torchvision's names, for images of any size and channels.
-
-    Args:
-        width: of the stages, times the paper's: 0.5, 1.0, 1.5 or 2.0.
-        stem: ``imagenet`` divides the side by 32 in all, ``small`` by 8, without the first stride of 2 and the
-            max-pooling; ``auto`` is small up to 64 pixels without weights. Any weights fit either.
-        weights: None, ``imagenet``, or a file with a checkpoint or a state dict.
-
-    Raises:
-        RequestError: a value is not one of the choices, or ``weights`` cannot be had or do not fit.
-    """
+    """torchvision's ShuffleNetV2, its parameters under torchvision's names, for images of any size and channels. The small
+    stem is without the first stride of 2 and the max-pooling; any weights fit either stem."""
 
     def __init__(
         self,

@@ -72,15 +72,6 @@ class XnorNet(nn.Module):
 
     The first and the last layer keep float weights, and each binary block is batch norm, sign, convolution, pooling
     (section 3.2, figure 3): the norm puts the threshold of the sign at the channel's mean.
-
-    Args:
-        filters: feature maps of each convolution, the first one included.
-        kernels, paddings: of each convolution, in pixels; one number stands for all.
-        pools: side of the max-pooling window after each convolution, also its stride; 0 or 1 is none.
-        dropout: dropout probability before the last layer.
-
-    Raises:
-        RequestError: a value is out of range, a list has the wrong length, or the image is too small for a layer.
     """
 
     def __init__(
