@@ -178,10 +178,7 @@ def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:
     """Which images of an epoch a process takes: rows rank, rank + world, ... of every batch.
 
     Where the last batch has fewer images than there are processes, those without one take its first, so that all go
-    through the same steps; its weight in the gradient and the metrics is 0.
-
-    Returns:
-        Positions in the epoch, int64, ascending.
+    through the same steps; its weight in the gradient and the metrics is 0. Returns positions in the epoch, ascending.
     """
     positions = torch.arange(images)
     local = positions[(positions % batch_size) % world == rank]

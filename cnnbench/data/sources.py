@@ -36,14 +36,8 @@ class Digits:
 
 
 class Torchvision:
-    """MNIST, FashionMNIST, CIFAR10 or CIFAR100 through torchvision, which downloads them and checks their md5 sums.
-
-    Args:
-        dataset: the name of the class in torchvision.datasets.
-
-    Raises:
-        RequestError: there is no such dataset among these.
-    """
+    """MNIST, FashionMNIST, CIFAR10 or CIFAR100, the class ``dataset`` of torchvision.datasets, which downloads it and
+    checks its md5 sums."""
 
     SETS: ClassVar[dict[str, tuple[str, int, int, int]]] = {  # folder, channels, image size, classes
         "MNIST": ("MNIST/raw", 1, 28, 10),
@@ -156,9 +150,8 @@ class Npz:
 
 
 class ImageFolder:
-    """Image files in a folder a class: below ``train/`` and ``test/`` (and perhaps ``val/``), or in one tree.
-
-    Their order is fixed and mixes the classes.
+    """Image files in a folder a class: below ``train/`` and ``test/`` (and perhaps ``val/``), or in one tree. Their order
+    is fixed and mixes the classes.
 
     Args:
         channels: 3 for colour, 1 for grey.
