@@ -38,10 +38,9 @@ class ImageClassifier(pl.LightningModule):
         scheduler: makes the schedule from the optimizer, likewise; None keeps the learning rate.
         interval: when the schedule advances: every ``epoch`` or every ``step``.
         objective: the metric that a ReduceLROnPlateau watches.
-        label_smoothing: share of the target probability spread over all classes (Szegedy et al. 2016).
         accumulate: batches whose gradients are averaged into one optimizer step.
-        frozen_epochs: in the first so many only the classifier learns.
-        cuda_graph: capture the step on a GPU where that is possible.
+
+    The others are keys of the configuration, where each has a comment.
     """
 
     def __init__(
@@ -113,12 +112,9 @@ class ImageClassifier(pl.LightningModule):
     def _step_scheduler(self, interval: str) -> None:
         """Step the schedule if it advances at this interval."""
         scheduler: Any = self.lr_schedulers()
-        if scheduler is None or self.interval != interval:
-            return
-        if watches_a_metric(scheduler):
-            scheduler.step(self.metrics[self.objective])
-        else:
-            scheduler.step()
+        if scheduler is not None and self.interval == interval:
+            watched = (self.metrics[self.objective],) if watches_a_metric(scheduler) else ()
+            scheduler.step(*watched)
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 

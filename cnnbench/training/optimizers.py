@@ -81,12 +81,8 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
 
 
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0) -> Groups:
-    """The parameters of a network, in a group, two, or four.
-
-    Args:
-        decay_norm_and_bias: if false, biases and norm parameters are in groups without weight decay.
-        backbone_lr_factor: if not 1, all layers but the classifier are in groups of their own, after it, whose
-            ``lr_factor`` (of the learning rate) is this.
+    """The parameters of a network, in a group, two (the classifier and, with ``lr_factor``, all other layers), or twice as
+    many, where biases and norm parameters are in groups without weight decay.
 
     Raises:
         RequestError: the factor is not 1 and the network does not say which layer is its classifier.

@@ -108,15 +108,11 @@ def building(group: str, make: Callable[[], T]) -> T:
     """``make()``, with whatever it raises as a RequestError that names the config group."""
     try:
         return make()
-    except RequestError:
-        raise
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RequestError):
-            raise error.__cause__ from None
-        cause = error.__cause__ or error
-        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
     except Exception as error:
-        raise RequestError(f"{group}: {' '.join(str(error).split())}") from error
+        cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+        if isinstance(cause, RequestError):
+            raise cause from None
+        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
 
 
 def silence_libraries() -> None:

@@ -173,10 +173,9 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     history = History(folder)
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
     figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
-    shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
     resume = Resume(checkpoint, record["fingerprint"], ranks, **config["checkpoint"])
     callbacks: list[pl.Callback] = [
-        TensorBoardCallback(data.classes, shape),
+        TensorBoardCallback(data),
         figures,
         history,
         StopWhenDiverged(**config["divergence"]),

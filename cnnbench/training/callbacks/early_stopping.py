@@ -101,8 +101,7 @@ class Pruning(Checkpoint):
         if trainer.is_global_zero and self.trial is not None:
             self.trial.report(cast(ImageClassifier, pl_module).metrics[self.objective], epoch)
             self.is_behind = epoch + 1 < self.epochs and self.trial.should_prune()
-        if trainer.world_size > 1:
-            self.is_behind = trainer.strategy.broadcast(self.is_behind)
+        self.is_behind = trainer.strategy.broadcast(self.is_behind)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.is_behind:
