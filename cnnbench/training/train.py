@@ -58,7 +58,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         if completed is not None:
             return completed
         run_dir.archive_attempt(folder)
-        record = run_dir.new_record(config, digest, overrides, choices, run_dir.attempts(folder))
+        record = run_dir.new_record(folder, config, digest, overrides, choices)
         record_end(record, lambda: _on_all_devices(config, folder, record))
         write_record(folder, record)
     return record
