@@ -17,9 +17,8 @@ from cnnbench.training.callbacks.early_stopping import Pruning, StopWhenDiverged
 from cnnbench.training.callbacks.figures import Figures
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.callbacks.resume import Resume, resumable
-from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, log_hparams
+from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, delete_event_files, log_hparams
 from cnnbench.training.estimate import suggest_batch_size
-from cnnbench.training.event_files import delete_event_files
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
