@@ -147,7 +147,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
-    classifier = build.build_classifier(config, network, data)
+    classifier = ImageClassifier(config, network, len(data.classes))
 
     launched, ranks = distributed.external_launch(), build.count_ranks(config)
     history = History(folder)
