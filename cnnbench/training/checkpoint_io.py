@@ -56,10 +56,10 @@ def read(path: Path) -> dict[str, Any]:
     return read_torch_file(path)
 
 
-def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """The newest whole checkpoint in the folder, and what it holds; None where the run has to start at its beginning.
 
-    What is damaged is renamed, to ``last.ckpt.damaged``, and ``tell`` gets a line for it; where nothing can be used, so is
+    What is damaged is renamed, to ``last.ckpt.damaged``, and ``notify`` gets a line for it; where nothing can be used, so is
     ``best.ckpt``, which a new start would take for its own.
 
     Raises:
@@ -71,10 +71,10 @@ def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, A
         except FileNotFoundError:
             continue
         except DamagedFileError as error:
-            tell(f"{error}; kept as {_set_aside(path).name}")
+            notify(f"{error}; kept as {_set_aside(path).name}")
             continue
         if path.name == PREVIOUS:
-            tell(f"going on from {path}, the checkpoint before")
+            notify(f"going on from {path}, the checkpoint before")
         return found
     for path in folder.glob("*"):
         if path.suffix in (".new", ".link"):

@@ -27,7 +27,7 @@ from cnnbench.utils.record import Record
 log = logging.getLogger(__name__)
 
 BY_CLASS = "recall by class"
-MAX_CLASSES = 20  # up to which each has a curve of its own: more are no help to anybody, and take room
+MAX_CLASSES = 20  # up to which each has a curve of its own: more are no help to anybody
 
 
 def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
