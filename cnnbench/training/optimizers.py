@@ -21,9 +21,8 @@ class SwitchOptimizer(Optimizer):
     the two has a schedule of its own (``SwitchScheduler``), from its own learning rate and with its own momentum.
 
     Args:
-        params: parameters, or groups of them; both optimizers get the same.
         total_steps: optimizer steps of the whole run.
-        first, then: make the two optimizers from groups of parameters.
+        first, then: make the two optimizers, both from all parameters.
         switch_at: share of the run, in (0, 1), after which ``then`` takes over.
     """
 
