@@ -129,13 +129,17 @@ def find_factors(settings: Sequence[Mapping[str, Any]], groups: Iterable[str], a
     candidates = [key for key in {k: None for s in settings for k in s} if not ignored(key) and key not in BUNDLES]
     varying = [key for key in candidates if _varies(key, settings, key in order)]
     varying.sort(key=lambda key: (order.get(key, len(order)), key.count("."), key))
-
     chosen_groups = [key for key in varying if key in set(groups)]
-    free = [key for key in varying if _varies_within(key, _governors(key, chosen_groups), settings, key in order)]
     factors: list[str] = []
-    for key in free:
+    for key in varying:
+        governors = [
+            g for g in chosen_groups if g != key and (g == GLOBAL or key.startswith(f"{g.replace('/', '.')}."))
+        ]
+        cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}  # of runs in which the same governs the key
+        for run in settings:
+            cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
         follows = key not in order and any(_always_equal(key, other, settings) for other in (SEED, *factors))
-        if not follows:
+        if not follows and any(_varies(key, cell, key in order) for cell in cells.values()):
             factors.append(key)
     return tuple(factors)
 
@@ -144,18 +148,6 @@ def _varies(key: str, settings: Iterable[Mapping[str, Any]], asked: bool) -> boo
     """Whether ``key`` has two values; being absent is one only for a key that was asked for (``+key=value``)."""
     values = {canonical(s[key]) if key in s else None for s in settings}
     return len(values if asked else values - {None}) > 1
-
-
-def _governors(key: str, groups: Iterable[str]) -> list[str]:
-    """The varying groups whose choice may decide ``key``."""
-    return [g for g in groups if g != key and (key.startswith(g.replace("/", ".") + ".") or g == GLOBAL)]
-
-
-def _varies_within(key: str, governors: Sequence[str], settings: Sequence[Mapping[str, Any]], asked: bool) -> bool:
-    cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for run in settings:
-        cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
-    return any(_varies(key, cell, asked) for cell in cells.values())
 
 
 def _always_equal(key: str, other: str, settings: Iterable[Mapping[str, Any]]) -> bool:
