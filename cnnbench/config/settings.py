@@ -13,6 +13,7 @@ from typing import Any
 
 from cnnbench.config.overrides import parse_override
 
+Settings = Mapping[str, Any]
 SEED = "seed"  # the replicate, never a factor
 
 # Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
@@ -113,19 +114,21 @@ def settings_of(config: Mapping[str, Any], choices: Mapping[str, Any], overrides
     return settings
 
 
-def find_factors(settings: Sequence[Mapping[str, Any]], groups: Iterable[str], asked: Sequence[str]) -> tuple[str, ...]:
+def find_factors(
+    settings: Sequence[Mapping[str, Any]], groups: Iterable[str], overridden: Sequence[str]
+) -> tuple[str, ...]:
     """The keys that tell these runs apart.
 
     A key below a group whose choice varies (``optimizer.lr`` where ``optimizer`` does) is a factor only if it varies
-    within one choice. A key that nobody asked for and that always equals another (``scheduler.T_max`` and
+    within one choice. A key that no override names and that always equals another (``scheduler.T_max`` and
     ``trainer.max_epochs``) follows from it and is none.
 
     Args:
         settings: of every run.
         groups: names of config groups among the keys.
-        asked: keys that the runs' overrides name, in their order; factors are returned in it, others after them.
+        overridden: keys that the runs' overrides name, in their order; factors are returned in it, others after them.
     """
-    order = {key: place for place, key in enumerate(dict.fromkeys(asked))}
+    order = {key: rank for rank, key in enumerate(dict.fromkeys(overridden))}
     candidates = [key for key in {k: None for s in settings for k in s} if not ignored(key) and key not in BUNDLES]
     varying = [key for key in candidates if _varies(key, settings, key in order)]
     varying.sort(key=lambda key: (order.get(key, len(order)), key.count("."), key))
@@ -133,7 +136,7 @@ def find_factors(settings: Sequence[Mapping[str, Any]], groups: Iterable[str], a
     factors: list[str] = []
     for key in varying:
         governors = [
-            g for g in chosen_groups if g != key and (g == GLOBAL or key.startswith(f"{g.replace('/', '.')}."))
+            g for g in chosen_groups if g != key and (g == GLOBAL or key.startswith(g.replace("/", ".") + "."))
         ]
         cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}  # of runs in which the same governs the key
         for run in settings:
@@ -144,10 +147,10 @@ def find_factors(settings: Sequence[Mapping[str, Any]], groups: Iterable[str], a
     return tuple(factors)
 
 
-def _varies(key: str, settings: Iterable[Mapping[str, Any]], asked: bool) -> bool:
-    """Whether ``key`` has two values; being absent is one only for a key that was asked for (``+key=value``)."""
+def _varies(key: str, settings: Iterable[Mapping[str, Any]], overridden: bool) -> bool:
+    """Whether ``key`` has two values; being absent is one only for a key that overrides name (``+key=value``)."""
     values = {canonical(s[key]) if key in s else None for s in settings}
-    return len(values if asked else values - {None}) > 1
+    return len(values if overridden else values - {None}) > 1
 
 
 def _always_equal(key: str, other: str, settings: Iterable[Mapping[str, Any]]) -> bool:
