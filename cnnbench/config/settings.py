@@ -68,7 +68,7 @@ def with_current_targets(node: Any) -> Any:
     return [with_current_targets(value) for value in node] if isinstance(node, (list, tuple)) else node
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Settings, prefix: str = "") -> dict[str, Any]:
     """Every leaf of a nested mapping under its dotted key; lists are leaves, unresolved interpolations are left out."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
@@ -103,7 +103,7 @@ def show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settings_of(config: Mapping[str, Any], choices: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def settings_of(config: Settings, choices: Settings, overrides: Iterable[str]) -> dict[str, Any]:
     """One flat mapping of a run's settings. Where there is no configuration, what the overrides say."""
     settings = flatten(config)
     settings.update({group: choice for group, choice in choices.items() if not group.startswith("hydra")})
@@ -114,9 +114,7 @@ def settings_of(config: Mapping[str, Any], choices: Mapping[str, Any], overrides
     return settings
 
 
-def find_factors(
-    settings: Sequence[Mapping[str, Any]], groups: Iterable[str], overridden: Sequence[str]
-) -> tuple[str, ...]:
+def find_factors(settings: Sequence[Settings], groups: Iterable[str], overridden: Sequence[str]) -> tuple[str, ...]:
     """The keys that tell these runs apart.
 
     A key below a group whose choice varies (``optimizer.lr`` where ``optimizer`` does) is a factor only if it varies
@@ -132,13 +130,11 @@ def find_factors(
     candidates = [key for key in {k: None for s in settings for k in s} if not ignored(key) and key not in BUNDLES]
     varying = [key for key in candidates if _varies(key, settings, key in order)]
     varying.sort(key=lambda key: (order.get(key, len(order)), key.count("."), key))
-    chosen_groups = [key for key in varying if key in set(groups)]
+    prefixes = {key: f"{key.replace('/', '.')}." for key in varying if key in set(groups)}
     factors: list[str] = []
     for key in varying:
-        governors = [
-            g for g in chosen_groups if g != key and (g == GLOBAL or key.startswith(g.replace("/", ".") + "."))
-        ]
-        cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}  # of runs in which the same governs the key
+        governors = [g for g, prefix in prefixes.items() if g != key and (g == GLOBAL or key.startswith(prefix))]
+        cells: dict[tuple[str, ...], list[Settings]] = {}  # of runs in which the same governs the key
         for run in settings:
             cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
         follows = key not in order and any(_always_equal(key, other, settings) for other in (SEED, *factors))
@@ -147,13 +143,13 @@ def find_factors(
     return tuple(factors)
 
 
-def _varies(key: str, settings: Iterable[Mapping[str, Any]], overridden: bool) -> bool:
+def _varies(key: str, settings: Iterable[Settings], overridden: bool) -> bool:
     """Whether ``key`` has two values; being absent is one only for a key that overrides name (``+key=value``)."""
     values = {canonical(s[key]) if key in s else None for s in settings}
     return len(values if overridden else values - {None}) > 1
 
 
-def _always_equal(key: str, other: str, settings: Iterable[Mapping[str, Any]]) -> bool:
+def _always_equal(key: str, other: str, settings: Iterable[Settings]) -> bool:
     return all(other in s and canonical(s[key]) == canonical(s[other]) for s in settings if key in s)
 
 
