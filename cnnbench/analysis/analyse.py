@@ -1,7 +1,5 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from cnnbench.analysis.metric_names import (
     plus_minus,
     title,
     unit,
-)
+)  # fmt: skip
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import ALPHA
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -33,7 +31,8 @@ class Analysis:
 
     Attributes:
         metric: what differences and effects are measured on: the objective's test metric, which chose nothing.
-        reference: what the others are compared with: the baseline, if one was given, or else the first of the board.
+        reference: what the others are compared with: the baseline, if one was given, or else the first of the board;
+            None where nothing is finished.
         effects: None where nothing varies or nothing is finished.
         run, versus: whose confusion matrices are shown.
     """
@@ -42,15 +41,77 @@ class Analysis:
     metric: str
     reference: Configuration | None
     baseline_given: bool
-    comparisons: tuple[Comparison, ...]
+    comparisons: list[Comparison]
     effects: Effects | None
     run: Run | None
     versus: Run | None
-    answer: tuple[str, ...]
 
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
         return next((c for c in self.comparisons if c.configuration is configuration), None)
+
+    @property
+    def answer(self) -> list[str]:
+        """What came out, in a few sentences."""
+        if self.reference is None:
+            return ["No run has completed: there is nothing to compare yet."]
+        sentences = [self._first()]
+        if self.comparisons:
+            sentences.append(self._against_baseline(self.reference) if self.baseline_given else self._against_first())
+        if self.effects:
+            mains, pairs = self.effects.mains, self.effects.interactions
+            clear = [effect.sentence for effect in mains if effect.anova.p is not None and effect.anova.p < ALPHA][:3]
+            clear += [pair.sentence for pair in pairs if pair.anova.p is not None and pair.anova.p < ALPHA][:1]
+            if not clear and len(mains) > 1 and any(effect.anova.p is not None for effect in mains):
+                clear = [f"No factor was shown to change {title(self.metric)} on average."]
+            sentences += clear
+        if once := sum(row.n == 1 for row in self.board.rows):
+            which = "Every configuration" if once == len(self.board.rows) else plural(once, "configuration")
+            sentences.append(f"{which} ran once only: nothing can be said about chance there. Add seeds (seed=0,1,2).")
+        return sentences
+
+    def _first(self) -> str:
+        board, row = self.board, self.board.rows[0]
+        beside = [self.metric] if self.metric not in (board.objective, *COSTS) else []
+        values = " and ".join(_value(row, metric) for metric in (board.objective, *beside))
+        name = row.configuration.short if board.grid.factors else "The only configuration"
+        best = f"Best of {len(board.rows)}: {name}" if len(board.rows) > 1 else name
+        spread = ", ± one standard deviation" if row.n > 1 else ""
+        return f"{best}, with {values} ({plural(row.n, 'seed')}{spread})."
+
+    def _against_first(self) -> str:
+        count = len(self.comparisons)
+        equal = sum(c.verdict == "no difference shown" for c in self.comparisons)
+        is_chosen = self.metric == self.board.objective
+        chosen = ", though it was chosen by this very metric, which flatters it" if is_chosen else ""
+        others = plural(count, "other")
+        if not equal:
+            subject = "The other differs" if count == 1 else f"All {others} differ"
+            return f"{subject} from it in {title(self.metric)}{chosen}."
+        return (f"{'The other' if count == 1 else f'{equal} of the {others}'} cannot be told from it in "
+                f"{title(self.metric)} with these seeds (corrected for {plural(count, 'comparison')}){chosen}.")  # fmt: skip
+
+    def _against_baseline(self, baseline: Configuration) -> str:
+        count = Counter(c.verdict for c in self.comparisons)
+        counts = (f"Against {baseline.short}: {count['better']} better, {count['worse']} worse, "
+                  f"{count['no difference shown']} with no difference shown.")  # fmt: skip
+        first = self.comparison(self.board.rows[0].configuration)
+        if first is None:
+            return f"{counts} The baseline itself is first."
+        d = first.difference
+        if d.value is None:
+            return counts
+        span = f", 95% interval {interval(d.low, d.high, self.metric, sign=True)}" if d.low is not None else ""
+        p = "" if first.p is None else f" ({corrected_p(first.p)})"
+        return (f"{counts} The first place is {difference(d.value, self.metric)} from it in {title(self.metric)}{span}: "
+                f"{first.verdict}{p}.")  # fmt: skip
+
+
+def _value(row: LeaderboardRow, metric: str) -> str:
+    summary = row.value(metric)
+    if summary.mean is None:
+        return f"no {title(metric)}"
+    return f"{title(metric)} {plus_minus(summary.mean, summary.std, metric)}{unit(metric)}"
 
 
 def analyse(
@@ -64,7 +125,15 @@ def analyse(
     versus: str | None = None,
     ignore: Iterable[str] = (),
 ) -> Analysis:
-    """Analyse ``runs``, of any status; the options are ``cnnbench.analysis.report.write.Options``.
+    """Analyse ``runs``, of any status.
+
+    Args:
+        baseline: names the configuration that the others are compared with: ``optimizer=sgd``.
+        objective: metric that orders the configurations; by default the runs' own.
+        metric: metric that is compared; by default the test set's of the objective's kind.
+        size: true difference, in the metric's unit (0.01 is a point), for which the needed seeds are given.
+        run, versus: folders of the runs whose confusion matrices are shown.
+        ignore: factors to average over, although they vary (``code``).
 
     Raises:
         RequestError: nothing has one of these names.
@@ -78,22 +147,14 @@ def analyse(
         check_metric(metric, board.known)
     ranked = [row.configuration for row in board.rows]
     reference = grid.find(baseline) if baseline else ranked[0] if ranked else None
-    if baseline and reference is not None and not reference.runs:
+    if reference is not None and not reference.runs:
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
     others = [c for c in ranked if c is not reference]
-    comparisons = tuple(compare_with_reference(reference, others, metric, size)) if reference else ()
-    effects = find_effects(ranked, grid.factors, metric, reference if baseline else None) if grid.factors else None
+    comparisons = compare_with_reference(reference, others, metric, size) if reference else []
+    effects = find_effects(ranked, grid.factors, metric, reference if baseline else None)
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
     second = _named_run(grid.runs, versus) if versus else _other_run(first, [reference, *ranked[::-1]])
-    answer = ["No run has completed: there is nothing to compare yet."]
-    if reference is not None and ranked:
-        answer = [_first_place(board, metric)]
-        if comparisons and baseline:
-            answer.append(_against_baseline(board, reference, comparisons, metric))
-        elif comparisons:
-            answer.append(_against_first(board, comparisons, metric))
-        answer += [*_what_mattered(effects), *_ran_once(board)]
-    return Analysis(board, metric, reference, bool(baseline), comparisons, effects, first, second, tuple(answer))
+    return Analysis(board, metric, reference, bool(baseline), comparisons, effects, first, second)
 
 
 def _named_run(runs: Sequence[Run], name: str) -> Run:
@@ -109,73 +170,6 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
 def _other_run(run: Run | None, candidates: Iterable[Configuration | None]) -> Run | None:
     """A run of the first configuration that ``run`` is not of, with the same seed if there is one."""
     for configuration in candidates:
-        if run is not None and configuration is not None and run not in configuration.runs and configuration.runs:
+        if run is not None and configuration is not None and run not in configuration.runs:
             return next((other for other in configuration.runs if other.seed == run.seed), configuration.runs[0])
     return None
-
-
-# The answer
-
-
-def _first_place(board: Leaderboard, metric: str) -> str:
-    row = board.rows[0]
-    beside = f" and {_value(row, metric)}" if metric != board.objective and metric not in COSTS else ""
-    name = row.configuration.short if board.grid.factors else "The only configuration"
-    best = f"Best of {len(board.rows)}: {name}" if len(board.rows) > 1 else name
-    spread = ", ± one standard deviation" if row.n > 1 else ""
-    return f"{best}, with {_value(row, board.objective)}{beside} ({plural(row.n, 'seed')}{spread})."
-
-
-def _value(row: LeaderboardRow, metric: str) -> str:
-    summary = row.value(metric)
-    if summary.mean is None:
-        return f"no {title(metric)}"
-    return f"{title(metric)} {plus_minus(summary.mean, summary.std, metric)}{unit(metric)}"
-
-
-def _against_first(board: Leaderboard, comparisons: Sequence[Comparison], metric: str) -> str:
-    equal = sum(c.verdict == "no difference shown" for c in comparisons)
-    chosen = "" if metric != board.objective else ", though it was chosen by this very metric, which flatters it"
-    alone, others = len(comparisons) == 1, plural(len(comparisons), "other")
-    if not equal:
-        return f"{'The other differs' if alone else f'All {others} differ'} from it in {title(metric)}{chosen}."
-    return (f"{'The other' if alone else f'{equal} of the {others}'} cannot be told from it in {title(metric)} with "
-            f"these seeds (corrected for {plural(len(comparisons), 'comparison')}){chosen}.")  # fmt: skip
-
-
-def _against_baseline(
-    board: Leaderboard, reference: Configuration, comparisons: Sequence[Comparison], metric: str
-) -> str:
-    count = Counter(c.verdict for c in comparisons)
-    counts = (f"Against {reference.short}: {count['better']} better, {count['worse']} worse, "
-              f"{count['no difference shown']} with no difference shown.")  # fmt: skip
-    best = board.rows[0].configuration
-    if best is reference:
-        return f"{counts} The baseline itself is first."
-    own = next(c for c in comparisons if c.configuration is best)
-    d = own.difference
-    if d.value is None:
-        return counts
-    span = f", 95% interval {interval(d.low, d.high, metric, sign=True)}" if d.low is not None else ""
-    p = "" if own.p is None else f" ({corrected_p(own.p)})"
-    return (f"{counts} The first place is {difference(d.value, metric)} from it in {title(metric)}{span}: "
-            f"{own.verdict}{p}.")  # fmt: skip
-
-
-def _what_mattered(effects: Effects | None) -> list[str]:
-    if effects is None:
-        return []
-    clear = [effect for effect in effects.mains if effect.anova.p is not None and effect.anova.p < ALPHA]
-    joint = [pair for pair in effects.interactions if pair.anova.p is not None and pair.anova.p < ALPHA]
-    sentences = [effect.sentence for effect in clear[:3]] + [pair.sentence for pair in joint[:1]]
-    if not sentences and len(effects.mains) > 1 and any(effect.anova.p is not None for effect in effects.mains):
-        sentences.append(f"No factor was shown to change {title(effects.metric)} on average.")
-    return sentences
-
-
-def _ran_once(board: Leaderboard) -> list[str]:
-    once = sum(row.n == 1 for row in board.rows)
-    if not once:
-        return []
-    which = "Every configuration" if once == len(board.rows) else plural(once, "configuration")
-    return [f"{which} ran once only: nothing can be said about chance there. Add seeds (seed=0,1,2)."]

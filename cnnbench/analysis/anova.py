@@ -6,25 +6,22 @@ so a missing cell costs the degrees it must, where ``statsmodels.stats.anova.ano
 table where no cell is missing, counts too many.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import fdtrc
 
 from cnnbench.analysis.statistics import holm, is_rounding_error
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 Term = tuple[str, ...]  # one factor, or two that interact
 Levels = Mapping[str, Sequence[str]]
+RCOND = 1e-10  # singular values below this share of the largest are zero: the design's entries are 0 and 1
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class AnovaRow:
 
     Attributes:
         f, p_raw: None where the term or the residual has no degrees of freedom, or the residual no spread.
-        p: Holm's over the table's terms.
         partial_eta_squared: share that the term explains of what the other terms leave; None where they leave nothing.
+        p: Holm's over the table's terms.
     """
 
     term: Term
@@ -42,8 +39,8 @@ class AnovaRow:
     df: int
     f: float | None
     p_raw: float | None
-    p: float | None
     partial_eta_squared: float | None
+    p: float | None
 
 
 class LinearModel:
@@ -53,20 +50,22 @@ class LinearModel:
         levels: of each factor, the reference first.
         observations: a column a factor, a row a value of ``y``.
         terms: main effects and interactions.
+
+    Attributes:
+        residual, df: sum of squares and degrees of freedom of the residual.
+        variance: the residual mean square; None where there are no residual degrees of freedom, or no spread.
     """
 
     def __init__(self, levels: Levels, observations: pd.DataFrame, y: NDArray, terms: Sequence[Term]) -> None:
         self.levels, self.terms = levels, terms
         self.matrix = self._columns({f: observations[f].to_numpy()[:, None] == names for f, names in levels.items()})
+        self.inverse = np.linalg.pinv(self.matrix, rcond=RCOND)
         self.centre = mean(y.tolist())  # fitted apart, so that equal observations leave no rounding errors
-        self.coefficients, _, rank, _ = np.linalg.lstsq(self.matrix, y - self.centre)
-        self.df = len(y) - int(rank)
+        self.coefficients, _, rank, _ = np.linalg.lstsq(self.matrix, y - self.centre, rcond=RCOND)
         errors = y - self.centre - self.matrix @ self.coefficients
         self.residual = 0.0 if is_rounding_error(np.abs(errors).max(), y) else float(errors @ errors)
-
-    @cached_property
-    def _inverse(self) -> NDArray:
-        return np.linalg.pinv(self.matrix)
+        self.df = len(y) - int(rank)
+        self.variance = self.residual / self.df if self.df > 0 and self.residual > 0 else None
 
     def _columns(self, membership: Mapping[str, NDArray]) -> NDArray:
         """The design matrix from each factor's (observations, levels) membership."""
@@ -88,30 +87,20 @@ class LinearModel:
 
     def estimate(self, contrast: NDArray) -> float | None:
         """Of a point or a difference of two; None where the data cannot tell it (its cells are missing)."""
-        if not np.allclose(contrast @ self._inverse @ self.matrix, contrast, atol=1e-6):
+        if not np.allclose(contrast @ self.inverse @ self.matrix, contrast, atol=1e-6):
             return None
         return float(contrast @ self.coefficients + contrast[0] * self.centre)
 
     def standard_error(self, contrast: NDArray, variance: float) -> float:
         """Of ``estimate``, where ``variance`` is that of an observation."""
-        return float(np.sqrt(variance) * np.linalg.norm(contrast @ self._inverse))
+        return float(np.sqrt(variance) * np.linalg.norm(contrast @ self.inverse))
 
 
-@dataclass(frozen=True)
-class AnovaTable:
-    """The analysis of variance.
+class AnovaTable(NamedTuple):
+    """The rows; the model with every term; and the one with main effects alone, which is the same where there are too
+    few runs for interactions."""
 
-    Attributes:
-        residual, df: sum of squares and degrees of freedom of the residual.
-        variance: the residual mean square; None where there are no residual degrees of freedom, or no spread.
-        full: the model with every term; ``additive`` the one with main effects alone, which is the same where there are
-            too few runs for interactions.
-    """
-
-    rows: tuple[AnovaRow, ...]
-    residual: float
-    df: int
-    variance: float | None
+    rows: list[AnovaRow]
     full: LinearModel
     additive: LinearModel
 
@@ -125,27 +114,23 @@ def fit_anova(
         levels: two or more of each factor.
         alone: factors that enter as a main effect only.
     """
-    from scipy.special import fdtrc
 
     def fit(terms: Sequence[Term]) -> LinearModel:
         return LinearModel(levels, observations, np.asarray(y, dtype=float), terms)
 
     mains: list[Term] = [(factor,) for factor in levels]
     pairs: list[Term] = list(combinations([factor for factor in levels if factor not in alone], 2))
-    additive = fit(mains)
-    full = fit([*mains, *pairs]) if pairs else additive
-    if full.df < 1:  # nothing is left to judge the interactions by
+    additive, full = fit(mains), fit([*mains, *pairs])
+    if not pairs or full.df < 1:  # nothing is left to judge the interactions by
         full = additive
-    variance = full.residual / full.df if full.df > 0 and full.residual > 0 else None
     rows = []
     for term in full.terms:
         others = [other for other in full.terms if not set(term) <= set(other)]
         without, joined = fit(others), fit([*others, term])
         squares, df = max(0.0, without.residual - joined.residual), without.df - joined.df
         eta = squares / (squares + full.residual) if squares + full.residual > 0 else None
-        f = None if df < 1 or variance is None else squares / df / variance
+        f = None if df < 1 or full.variance is None else squares / df / full.variance
         p = None if f is None else float(fdtrc(df, full.df, f))
-        rows.append(AnovaRow(term, squares, df, f, p, None, eta))
-    adjusted = holm([row.p_raw for row in rows])
-    rows = [replace(row, p=p) for row, p in zip(rows, adjusted, strict=True)]
-    return AnovaTable(tuple(rows), full.residual, full.df, variance, full, additive)
+        rows.append((term, squares, df, f, p, eta))
+    adjusted = holm([p for *_, p, _ in rows])
+    return AnovaTable([AnovaRow(*row, p=p) for row, p in zip(rows, adjusted, strict=True)], full, additive)

@@ -1,19 +1,16 @@
 """Every configuration against one of them: difference, interval, effect size, corrected p-value, and a word for it."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cnnbench.analysis import statistics
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.metric_names import difference, higher_is_better, is_share, plural
+from cnnbench.analysis.metric_names import higher_is_better, is_share
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
+from cnnbench.analysis.statistics import ALPHA, Difference, Verdict
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A configuration against the reference.
 
     Attributes:
@@ -29,7 +26,7 @@ class Comparison:
     seeds_needed: int | None
 
 
-def values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
+def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
     """{seed: value}; where seeds are unknown or repeated nothing can be paired, and every run has a key of its own."""
     seeds = [run.seed for run in runs]
     distinct = None not in seeds and len(set(seeds)) == len(seeds)
@@ -46,10 +43,10 @@ def compare_with_reference(
         size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
             a twentieth of the reference's mean of anything else.
     """
-    base = values_by_seed(reference.runs, metric)
+    base = _values_by_seed(reference.runs, metric)
     if size is None:
         size = 0.01 if is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
-    differences = [statistics.compare(values_by_seed(other.runs, metric), base) for other in others]
+    differences = [statistics.compare(_values_by_seed(other.runs, metric), base) for other in others]
     adjusted = statistics.holm([d.p for d in differences])
     level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
     comparisons = []
@@ -58,14 +55,3 @@ def compare_with_reference(
         word = statistics.verdict(d.value, p, higher_is_better(metric))
         comparisons.append(Comparison(other, d, p, word, size, needed))
     return comparisons
-
-
-def describe_seeds_needed(comparison: Comparison, metric: str) -> str:
-    """How many seeds would show a difference of the given size, in words."""
-    size = difference(comparison.size, metric).lstrip("+").replace("1.00 points", "1 point")
-    if comparison.seeds_needed is None:
-        alone = comparison.difference.n < 2
-        return "one run a side: no test" if alone else "no spread between seeds to reckon with"
-    if comparison.seeds_needed > MOST_SEEDS:
-        return f"more than {MOST_SEEDS} seeds for {size}"
-    return f"{plural(comparison.seeds_needed, 'seed')} for {size}"

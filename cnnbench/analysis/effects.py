@@ -1,7 +1,5 @@
 """What each factor does on average, what two do together, and a sentence for each."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, Configuration
@@ -27,13 +26,12 @@ class Effect:
     """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest.
 
     Attributes:
-        name: of the factor in short.
         low, high: 95% interval by Tukey's range, which allows for having picked the extremes; None without a residual.
         means: {level: estimated mean, or None where it cannot be told}, adjusted to the same mix of the other factors.
     """
 
     factor: str
-    name: str
+    short: str
     metric: str
     anova: AnovaRow
     before: str
@@ -47,8 +45,8 @@ class Effect:
     def sentence(self) -> str:
         """The effect, its interval and its p-value in words."""
         if self.value is None:
-            return f"{self.name}: its effect cannot be told apart from that of the other settings."
-        what, p = title(self.metric), self.anova.p
+            return f"{self.short}: its effect cannot be told apart from that of the other settings."
+        metric, p = title(self.metric), self.anova.p
         shown = p is not None and p < ALPHA
         span = "" if p is None else f"95% interval {interval(self.low, self.high, self.metric, sign=True)}, "
         evidence = f"({span}{corrected_p(p)})."
@@ -56,15 +54,14 @@ class Effect:
         if len(self.means) > 2:
             doubt = "" if shown or p is None else "no effect shown; "
             ends = f"{self.after} is highest and {self.before} lowest"
-            return f"{self.name} and {what}: {doubt}{ends}, {size} apart on average {evidence}"
-        pair = f"{self.name}={self.after} instead of {self.name}={self.before}"
+            return f"{self.short} and {metric}: {doubt}{ends}, {size} apart on average {evidence}"
+        pair = f"{self.short}={self.after} instead of {self.short}={self.before}"
         if not shown:
-            doubt = "measured" if p is None else "no effect shown"
-            signed = difference(self.value, self.metric)
-            return f"{self.name}: {doubt} on {what}; {pair} is {signed} on average {evidence}"
+            doubt, signed = "measured" if p is None else "no effect shown", difference(self.value, self.metric)
+            return f"{self.short}: {doubt} on {metric}; {pair} is {signed} on average {evidence}"
         verb = "raises" if self.value > 0 else "lowers"
         good = "better" if (self.value > 0) == higher_is_better(self.metric) else "worse"
-        return f"{pair} {verb} {what} by {size} on average, which is {good} {evidence}"
+        return f"{pair} {verb} {metric} by {size} on average, which is {good} {evidence}"
 
 
 @dataclass(frozen=True)
@@ -72,14 +69,14 @@ class Interaction:
     """How the effect of one factor, from ``before`` to ``after``, depends on the level of another.
 
     Attributes:
-        names: of both factors in short.
         effects: {level of other: effect}, from the model; None where the cells it needs are missing.
         cells: {(level of factor, level of other): mean of the runs there}; a cell without runs is missing.
     """
 
     factor: str
     other: str
-    names: tuple[str, str]
+    short: str
+    other_short: str
     metric: str
     anova: AnovaRow
     before: str
@@ -90,30 +87,29 @@ class Interaction:
     @property
     def sentence(self) -> str:
         """The effect at each level of the other factor; of more than three levels, the smallest and the largest."""
-        name, other = self.names
         known = [(value, level) for level, value in self.effects.items() if value is not None]
         shown = [min(known), max(known)] if len(known) > 3 else known
-        parts = ", ".join(f"{difference(value, self.metric)} at {other}={level}" for value, level in shown)
-        what = f"{name}={self.before} to {self.after} is {parts} ({corrected_p(self.anova.p)})."
+        parts = ", ".join(f"{difference(value, self.metric)} at {self.other_short}={level}" for value, level in shown)
+        change = f"{self.short}={self.before} to {self.after} is {parts} ({corrected_p(self.anova.p)})."
         if self.anova.p is None or self.anova.p >= ALPHA:
-            return f"{name} and {other}: no interaction shown; {what}"
-        return f"The effect of {name} depends on {other}: {what}"
+            return f"{self.short} and {self.other_short}: no interaction shown; {change}"
+        return f"The effect of {self.short} depends on {self.other_short}: {change}"
 
 
 @dataclass(frozen=True)
 class Effects:
     """Main effects (the largest first), interactions (the clearest first), the table behind them, and what to know.
 
-    ``names`` are the factors' short ones, ``levels`` each factor's in the order in which they are shown.
+    ``short`` has the factors' short names, ``levels`` each factor's in the order in which they are shown.
     """
 
     metric: str
     table: AnovaTable
-    mains: tuple[Effect, ...]
-    interactions: tuple[Interaction, ...]
-    names: Mapping[str, str]
+    mains: list[Effect]
+    interactions: list[Interaction]
+    short: Mapping[str, str]
     levels: Levels
-    notes: tuple[str, ...]
+    notes: list[str]
 
 
 def find_effects(
@@ -127,9 +123,9 @@ def find_effects(
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
     if len(measured) < 2:
         return None
-    y = [value for _, value in measured]
     settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
     observations = pd.DataFrame(settings, columns=list(factors))
+    y = [value for _, value in measured]
 
     # The factors that can be looked at, and their levels
     factors = _merge_nested(observations, factors)
@@ -142,15 +138,15 @@ def find_effects(
 
     # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
-    names = short_names(list(levels))
-    mains = [_main(row, table, names, metric) for row in table.rows if len(row.term) == 1]
+    short = short_names(list(levels))
+    mains = [_main(row, table, short, metric) for row in table.rows if len(row.term) == 1]
     mains.sort(key=lambda effect: -(effect.anova.partial_eta_squared or 0))
     pairs = [row for row in table.rows if len(row.term) == 2 and row.df > 0]
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
-    joint = [_interaction(row, table, observations, y, names, metric) for row in pairs]
-    interactions = tuple(interaction for interaction in joint if interaction is not None)
-    notes = _notes(table, too_many, names, len(y))
-    return Effects(metric, table, tuple(mains), interactions, names, levels, tuple(notes))
+    by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
+    joint = [_interaction(row, table, by_level, short, metric) for row in pairs]
+    found = [interaction for interaction in joint if interaction is not None]
+    return Effects(metric, table, mains, found, short, levels, _notes(table, too_many, short, len(y)))
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -188,37 +184,35 @@ def _ordered(levels: Iterable[str], first: Collection[str]) -> list[str]:
     return sorted(levels, key=key)
 
 
-def _notes(table: AnovaTable, too_many: Sequence[str], names: Mapping[str, str], runs: int) -> list[str]:
-    notes = []
-    if too_many:
-        notes.append(f"Left out, for they have nearly as many values as there are runs: {', '.join(too_many)}.")
-    if len(names) > 1 and table.full is table.additive:
-        notes.append("Too few runs to tell interactions from noise (no residual degrees of freedom): left out. "
-                     "More seeds would bring them in.")  # fmt: skip
-    if table.df < 1:
-        notes.append(f"{runs} runs leave nothing to judge the effects by: no interval and no p-value can be given.")
-    elif table.variance is None:
-        notes.append("The runs of a cell do not differ at all: no interval and no p-value can be given.")
-    aliased = [" × ".join(names[f] for f in row.term) for row in table.rows if row.df < 1]  # noqa: RUF001
-    if aliased:
-        notes.append(f"Cannot be told apart from the other terms with these runs: {', '.join(aliased)}.")
-    return notes
+def _notes(table: AnovaTable, too_many: Sequence[str], short: Mapping[str, str], runs: int) -> list[str]:
+    aliased = [" × ".join(short[f] for f in row.term) for row in table.rows if row.df < 1]  # noqa: RUF001
+    notes = {
+        f"Left out, for they have nearly as many values as there are runs: {', '.join(too_many)}.": too_many,
+        "Too few runs to tell interactions from noise (no residual degrees of freedom): left out. "
+        "More seeds would bring them in.": len(short) > 1 and table.full is table.additive,
+        f"{runs} runs leave nothing to judge the effects by: no interval and no p-value can be given.":
+            table.full.df < 1,
+        "The runs of a cell do not differ at all: no interval and no p-value can be given.":
+            table.full.df > 0 and table.full.variance is None,
+        f"Cannot be told apart from the other terms with these runs: {', '.join(aliased)}.": aliased,
+    }  # fmt: skip
+    return [note for note, holds in notes.items() if holds]
 
 
-def _main(row: AnovaRow, table: AnovaTable, names: Mapping[str, str], metric: str) -> Effect:
-    (factor,), model = row.term, table.additive
+def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: str) -> Effect:
+    (factor,), model, variance = row.term, table.additive, table.full.variance
     points = {level: model.point({factor: level}) for level in model.levels[factor]}
-    means = {level: model.estimate(point) for level, point in points.items()}
     pairs = permutations(points, 2) if len(points) > 2 else [tuple(points)]
     found = {pair: model.estimate(points[pair[1]] - points[pair[0]]) for pair in pairs}
     known = {pair: value for pair, value in found.items() if value is not None}
     before, after = max(known, key=known.__getitem__) if known else tuple(points)[:2]
     value, low, high = known.get((before, after)), None, None
-    if value is not None and table.variance is not None:
-        error = model.standard_error(points[after] - points[before], table.variance)
-        half = _tukey_quantile(len(points), table.df) * error
+    if value is not None and variance is not None:
+        error = model.standard_error(points[after] - points[before], variance)
+        half = _tukey_quantile(len(points), table.full.df) * error
         low, high = value - half, value + half
-    return Effect(factor, names[factor], metric, row, before, after, value, low, high, means)
+    means = {level: model.estimate(point) for level, point in points.items()}
+    return Effect(factor, short[factor], metric, row, before, after, value, low, high, means)
 
 
 @lru_cache
@@ -227,15 +221,12 @@ def _tukey_quantile(levels: int, df: int) -> float:
 
     With two levels it is the quantile of Student's t.
     """
-    from scipy.stats import studentized_range
-
     return float(studentized_range.ppf(CONFIDENCE, levels, df)) / math.sqrt(2)
 
 
 def _interaction(
-    row: AnovaRow, table: AnovaTable, observations: pd.DataFrame, y: Sequence[float], names: Mapping[str, str],
-    metric: str,
-) -> Interaction | None:  # fmt: skip
+    row: AnovaRow, table: AnovaTable, y: pd.Series, short: Mapping[str, str], metric: str
+) -> Interaction | None:
     """The pair of levels whose effect depends most on the other factor; None where it is not known at two levels."""
     strength = {main.term[0]: main.sum_of_squares for main in table.rows if len(main.term) == 1}
     factor, other = sorted(row.term, key=lambda f: strength[f])  # the stronger one is the circumstance
@@ -250,5 +241,5 @@ def _interaction(
     if not spreads:
         return None
     pair = max(spreads, key=spreads.__getitem__)
-    cells = pd.Series(y).groupby([observations[factor], observations[other]]).mean().to_dict()
-    return Interaction(factor, other, (names[factor], names[other]), metric, row, *pair, effects[pair], cells)
+    cells = y.groupby(level=[factor, other]).mean().to_dict()
+    return Interaction(factor, other, short[factor], short[other], metric, row, *pair, effects[pair], cells)

@@ -1,21 +1,26 @@
 """Runs that differ only in their seed make one configuration; what tells configurations apart is their name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnnbench.analysis.metric_names import plural
-from cnnbench.analysis.runs import Run, overridden_keys
-from cnnbench.config.overrides import parse_value
-from cnnbench.config.settings import BUNDLES, SEED, canonical, find_factors, ignored, short_names, show
+from cnnbench.analysis.runs import Run
+from cnnbench.config.overrides import parse_override, parse_value
+from cnnbench.config.settings import BUNDLES, canonical, find_factors, ignored, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; told apart like a factor where they do not
 CONTEXT = (CODE, DATA)
 EPOCHS, VALIDATION = "trainer.max_epochs", "data.validation"
 ALWAYS_SHOWN = ("model", "data", "optimizer", "scheduler", "augment", EPOCHS, VALIDATION)
+# What a reader must know before comparing runs between which these vary
+VARYING = {
+    CODE: "The runs were made by different versions of the code; they are told apart, not averaged.",
+    DATA: "The runs saw different data under the same name; they are told apart, not averaged.",
+    EPOCHS: "The runs were given different numbers of epochs; they are told apart, not averaged.",
+    VALIDATION: "The runs were validated in different ways; their validation metrics do not compare.",
+}
 Settings = Mapping[str, Any]
 
 
@@ -78,29 +83,25 @@ class Grid:
             RequestError: none or several do; the message says which there are.
         """
         full_names = {name: key for key, name in short_names(self.factors).items()}
-        wanted: dict[str, str] = {}
+        matching = list(self.configurations)
         for part in (text if "[" in text else text.replace(",", " ")).split():
-            key, equals, value = part.partition("=")
-            key = full_names.get(key, key)
+            name, equals, written = part.partition("=")
+            key, value = full_names.get(name, name), parse_value(written)
             if not equals or key not in self.factors:
-                near = did_you_mean(key, [*self.factors, *full_names])
+                near = did_you_mean(name, [*self.factors, *full_names])
                 known = ", ".join(self.factors) or "nothing"
                 raise RequestError(f"{text!r} names no configuration: what varies here is {known}{near}")
-            wanted[key] = value
-        matching = [c for c in self.configurations if all(_has(c.values, key, wanted[key]) for key in wanted)]
+            same = {canonical(value), show(value)}
+            matching = [c for c in matching
+                        if key in c.values and same & {canonical(c.values[key]), show(c.values[key])}]  # fmt: skip
         if len(matching) == 1:
             return matching[0]
         if matching:
             several = "; ".join(c.label for c in matching[:6]) + (" ..." if len(matching) > 6 else "")
             raise RequestError(f"{text!r} names {len(matching)} configurations, add to it: {several}")
-        labels = [c.label for c in self.configurations]
         single = sorted({f"{key}={show(value)}" for c in self.configurations for key, value in c.values.items()})
-        raise RequestError(f"{text!r} names no configuration{did_you_mean(text, [*single, *labels])}")
-
-
-def _has(values: Settings, key: str, text: str) -> bool:
-    value = parse_value(text)
-    return key in values and (canonical(values[key]) == canonical(value) or show(values[key]) == show(value))
+        near = did_you_mean(text, [*single, *(c.label for c in self.configurations)])
+        raise RequestError(f"{text!r} names no configuration{near}")
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
@@ -115,7 +116,7 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     """
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
     informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
-    overridden = overridden_keys(runs)
+    overridden = list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
     groups = {name for run in runs for name in run.part("choices")}
     groups |= {name for run in runs for name, node in run.part("config").items() if isinstance(node, Mapping)}
     found = find_factors(informed, groups, overridden)
@@ -131,8 +132,11 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
         own = settings[run.path]
         cells.setdefault(tuple(canonical(own[f]) if f in own else None for f in factors), []).append(run)
     configurations = [_configuration(cell, settings[cell[0].path], factors, notes) for cell in cells.values()]
-    keys = dict.fromkeys(key for key in (*ALWAYS_SHOWN, *overridden) if key not in factors)
-    shared = {key: value for key in keys for value in _shared_values(key, informed)}
+    shared: dict[str, Any] = {}
+    for key in (*ALWAYS_SHOWN, *overridden):
+        values = {canonical(own[key]): own[key] for own in informed if key in own}
+        if len(values) == 1 and key not in (*factors, *BUNDLES) and not ignored(key):
+            shared[key] = values.popitem()[1]
     return Grid(factors, tuple(configurations), tuple(notes), shared)
 
 
@@ -145,11 +149,9 @@ def _context(run: Run) -> dict[str, str]:
 
 def _explains_data_version(keys: Sequence[str], settings: Iterable[Settings]) -> bool:
     """Whether runs that agree in ``keys`` saw the same data: another set has another fingerprint."""
-    versions: dict[tuple[str, ...], set[str]] = {}
-    for run in settings:
-        if DATA in run:
-            versions.setdefault(tuple(canonical(run.get(key)) for key in keys), set()).add(run[DATA])
-    return all(len(found) == 1 for found in versions.values())
+    versions: dict[tuple[str, ...], str] = {}
+    known = (run for run in settings if DATA in run)
+    return all(versions.setdefault(tuple(canonical(run.get(k)) for k in keys), run[DATA]) == run[DATA] for run in known)
 
 
 def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], notes: list[str]) -> Configuration:
@@ -181,27 +183,14 @@ def _disagreement(first: Run, second: Run) -> str:
 
 
 def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:
-    apart = "they are told apart, not averaged"
-    reasons = {
-        CODE: f"were made by different versions of the code; {apart}",
-        DATA: f"saw different data under the same name; {apart}",
-        EPOCHS: f"were given different numbers of epochs; {apart}",
-        VALIDATION: "were validated in different ways; their validation metrics do not compare",
-    }
-    notes = [f"The runs {text}." for key, text in reasons.items() if key in factors]
+    notes = [note for key, note in VARYING.items() if key in factors]
     if any(run.part("environment").get("git_dirty") for run in runs):
         notes.append("Some runs were made with uncommitted changes to the code.")
     for key, name in (("torch", "torch versions"), ("device", "devices")):
-        kinds = sorted({str(run.part("environment").get(key)) for run in runs if run.part("environment").get(key)})
+        kinds = sorted({str(kind) for run in runs if (kind := run.part("environment").get(key))})
         if len(kinds) > 1:
             notes.append(f"The runs were made with different {name} ({', '.join(kinds)}); they are not told apart.")
     if any(run.validated_on_test for run in runs):
         notes.append("Validation was on the test set (data.validation=test): every choice made by a validation metric "
                      "was made on the test set, and the best values are optimistic.")  # fmt: skip
     return notes
-
-
-def _shared_values(key: str, settings: Iterable[Settings]) -> list[Any]:
-    """The value of ``key`` in all runs that have it; none where it varies or has no bearing on the result."""
-    values = {canonical(run[key]): run[key] for run in settings if key in run}
-    return list(values.values()) if len(values) == 1 and key not in (SEED, *BUNDLES) and not ignored(key) else []

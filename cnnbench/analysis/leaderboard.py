@@ -1,9 +1,7 @@
 """The leaderboard: a row for each configuration, best first. ``report.columns`` says how it is written."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -17,9 +15,9 @@ DEFAULT_OBJECTIVE = "val/accuracy"
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A configuration's place, from 1, and its numbers over seeds."""
+    """A configuration's rank, from 1, and its numbers over seeds."""
 
-    place: int
+    rank: int
     configuration: Configuration
     objective: Summary
 
@@ -31,21 +29,20 @@ class LeaderboardRow:
     @property
     def best_epoch(self) -> float | None:
         """Mean of the epochs that the runs' objective chose, counted from 1."""
-        return _mean(
-            epoch + 1 for epoch in finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
-        )
+        epochs = finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
+        return _mean(epoch + 1 for epoch in epochs)
 
     def value(self, metric: str) -> Summary:
         """A metric of the weights that each run stands for."""
-        return summarise([run.value(metric) for run in self.configuration.runs])
+        return summarise(run.value(metric) for run in self.configuration.runs)
 
     def best(self, metric: str) -> Summary:
         """A metric at the epoch that the run's objective chose."""
-        return summarise([run.best(metric) for run in self.configuration.runs])
+        return summarise(run.best(metric) for run in self.configuration.runs)
 
     def final(self, metric: str) -> Summary:
         """A metric after the last epoch."""
-        return summarise([run.final(metric) for run in self.configuration.runs])
+        return summarise(run.final(metric) for run in self.configuration.runs)
 
     def cost(self, name: str) -> float | None:
         """Mean of one of ``COSTS``; None where no run tells."""
@@ -57,23 +54,20 @@ class Leaderboard:
     """The rows, best first, and what to know about them.
 
     Attributes:
-        objective: the metric that orders the rows.
-        tests: the test metrics that are shown beside it; they order nothing unless the objective is one of them.
+        metrics: the objective, which orders the rows, then the test metrics that are shown beside it.
         rows: of the configurations with a completed run.
         known: every metric and cost that a completed run has.
     """
 
     grid: Grid
-    objective: str
-    tests: tuple[str, ...]
-    rows: tuple[LeaderboardRow, ...]
-    notes: tuple[str, ...]
-    known: frozenset[str]
+    metrics: list[str]
+    rows: list[LeaderboardRow]
+    notes: list[str]
+    known: set[str]
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """The objective, then the test metrics."""
-        return (self.objective, *(name for name in self.tests if name != self.objective))
+    def objective(self) -> str:
+        return self.metrics[0]
 
 
 def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = ()) -> Leaderboard:
@@ -82,7 +76,7 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
     Args:
         runs: of any status (``collect``).
         objective: a metric or a cost (``val/loss``, ``test/accuracy``, ``parameters``); by default the runs' own.
-        ignore: factors to average over (``grid.group``).
+        ignore: factors to average over (``grouping.group``).
 
     Raises:
         RequestError: no finished run has that metric.
@@ -100,18 +94,15 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
         notes.append(
             "Ordered by a test metric: the first place was chosen on the test set, so its value is optimistic."
         )
-    lost = sum(not c.runs for c in grid.configurations)
-    if lost:
-        notes.append(f"{plural(lost, 'configuration')} without a completed run; listed below, not ranked.")
-    beside = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
-    tests = tuple(name for name in beside if name in known)
-    rows = [
-        LeaderboardRow(0, c, summarise([run.value(chosen) for run in c.runs])) for c in grid.configurations if c.runs
-    ]
+    if unfinished := sum(not c.runs for c in grid.configurations):
+        notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
+    tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
+    metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1
-    rows.sort(key=lambda row: (row.objective.mean is None, sign * (row.objective.mean or 0), row.configuration.label))
-    placed = tuple(replace(row, place=place) for place, row in enumerate(rows, start=1))
-    return Leaderboard(grid, chosen, tests, placed, tuple(notes), frozenset(known))
+    summaries = [(c, summarise(run.value(chosen) for run in c.runs)) for c in grid.configurations if c.runs]
+    summaries.sort(key=lambda item: (item[1].mean is None, sign * (item[1].mean or 0), item[0].label))
+    rows = [LeaderboardRow(rank, *item) for rank, item in enumerate(summaries, start=1)]
+    return Leaderboard(grid, metrics, rows, notes, known)
 
 
 def _mean(values: Iterable[Any]) -> float | None:

@@ -4,8 +4,6 @@ Accuracy is top-1 over all images (micro); recall is the macro average over clas
 and their differences in percentage points. What is no finite number is a dash.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 
@@ -21,6 +19,7 @@ COSTS = {
     "fit_seconds": "seconds of training",
 }
 SPLITS = {"train": "train", "val": "validation", "test": "test", "train_eval": "train (eval mode)"}
+SIZES = ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # written so from the first number on
 MISSING = "–"  # noqa: RUF001
 
 
@@ -31,12 +30,12 @@ def leaf(metric: str) -> str:
 
 def higher_is_better(metric: str) -> bool:
     """Whether more of ``metric`` is better: no for losses, errors and costs, yes for everything else."""
-    return not leaf(metric).endswith(LOWER_IS_BETTER)
+    return not metric.endswith(LOWER_IS_BETTER)
 
 
 def is_share(metric: str) -> bool:
     """Whether ``metric`` is a share in [0, 1], shown in per cent."""
-    return leaf(metric).endswith(SHARES)
+    return metric.endswith(SHARES)
 
 
 def title(metric: str) -> str:
@@ -61,7 +60,7 @@ def number(value: float | None, metric: str = "", sign: bool = False) -> str:
         return MISSING
     plus = "+" if sign else ""
     if metric in COSTS:
-        return f"{'+' if sign and value > 0 else ''}{compact(value)}"
+        return plus * (value > 0) + compact(value)
     if is_share(metric):
         return f"{100 * value:{plus}.2f}"
     return f"{value:{plus}.4f}" if abs(value) < 1000 else f"{value:{plus}.4g}"
@@ -96,10 +95,9 @@ def compact(value: float | None) -> str:
     """A count or a duration in few characters: ``62.0k``, ``1.2M``, ``0.41``."""
     if value is None or not math.isfinite(value):
         return MISSING
-    for least, size, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+    for least, size, letter in SIZES:
         if abs(value) >= least:
-            scaled = value / size
-            return f"{scaled:.3g}{letter}" if abs(scaled) < 999.5 else f"{scaled:.0f}{letter}"
+            return f"{value / size:{'.3g' if abs(value) < 999.5 * size else '.0f'}}{letter}"
     return f"{value:.3g}" if abs(value) < 100 and not float(value).is_integer() else f"{value:,.0f}"
 
 
@@ -124,6 +122,5 @@ def check_metric(metric: str, known: Collection[str]) -> None:
     """Raise a RequestError that lists the known metrics, and the nearest, where ``metric`` is none of them."""
     if metric not in known:
         names = ", ".join(sorted(known)) or "no metrics"
-        raise RequestError(
-            f"objective={metric!r} is in none of the finished runs; they have {names}{did_you_mean(metric, known)}"
-        )
+        near = did_you_mean(metric, known)
+        raise RequestError(f"objective={metric!r} is in none of the finished runs; they have {names}{near}")

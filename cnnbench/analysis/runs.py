@@ -1,17 +1,16 @@
 """The runs below some folders: finished, failed, unfinished and unreadable ones alike."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import yaml
+
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.statistics import finite_values, to_number
-from cnnbench.config.overrides import parse_override
 from cnnbench.config.settings import SEED, settings_of
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
@@ -27,7 +26,7 @@ class Run:
 
     Attributes:
         status: completed, failed, diverged, interrupted, unfinished (no record yet) or unreadable.
-        record: what result.json says; of an unfinished run what .hydra tells; may lack any key.
+        record: ``result.json``, or as much of it as .hydra tells of an unfinished run; may lack any key.
         settings: what it was set to, flat (``cnnbench.config.settings``).
     """
 
@@ -73,7 +72,7 @@ class Run:
 
     def part(self, *keys: str) -> dict[str, Any]:
         """A mapping in the record, empty where it is missing or null."""
-        return _select(self.record, keys)
+        return _select(self.record, *keys)
 
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""
@@ -107,7 +106,7 @@ class Run:
         return {name for name in known if self.value(name) is not None}
 
 
-def _select(node: Any, keys: Iterable[str]) -> dict[str, Any]:
+def _select(node: Any, *keys: str) -> dict[str, Any]:
     for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
     return dict(node) if isinstance(node, dict) else {}
@@ -149,7 +148,7 @@ def read_run(folder: Path) -> Run:
         failure = {"type": "RecordError", "message": str(error)}
         record, status = {**_read_hydra(folder), "error": failure}, "unreadable"
     overrides = [item for item in record.get("overrides") or [] if isinstance(item, str)]
-    settings = settings_of(_select(record, ["config"]), _select(record, ["choices"]), overrides)
+    settings = settings_of(_select(record, "config"), _select(record, "choices"), overrides)
     if isinstance(record.get(SEED), int):
         settings[SEED] = record[SEED]
     return Run(folder, status, record, settings)
@@ -157,18 +156,10 @@ def read_run(folder: Path) -> Run:
 
 def _read_hydra(folder: Path) -> Record:
     """What Hydra wrote when an unfinished run began: as much of a record as there is."""
-    import yaml
-
     found: Record = {}
     for name in ("config", "overrides", "hydra"):
         try:
             found[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
-    choices = _select(found.pop("hydra", None), ["hydra", "runtime", "choices"])
-    return {**found, "choices": choices}
-
-
-def overridden_keys(runs: Iterable[Run]) -> list[str]:
-    """The keys that the runs' overrides name, each once, in their order."""
-    return list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
+    return {**found, "choices": _select(found.pop("hydra", None), "hydra", "runtime", "choices")}

@@ -1,12 +1,9 @@
 """What a search came to, from its ``search.json``: its trials, and which parameters mattered."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.statistics import finite_values
@@ -14,8 +11,7 @@ from cnnbench.analysis.statistics import finite_values
 SEARCH_FILE = "search.json"
 
 
-@dataclass(frozen=True)
-class SearchResult:
+class SearchResult(NamedTuple):
     """A search.
 
     Attributes:
@@ -40,7 +36,7 @@ class SearchResult:
         top = self.best_so_far()[-1] if self.trials else None
         return next((trial for trial in self.trials if top is not None and trial["value"] == top), None)
 
-    def count(self, state: str) -> int:
+    def count_state(self, state: str) -> int:
         """How many trials ended so."""
         return sum(trial["state"] == state for trial in self.trials)
 
@@ -48,12 +44,10 @@ class SearchResult:
 def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     """The searches in these folders; one whose file cannot be read is left out."""
     searches = []
-    for path in sorted({Path(folder) / SEARCH_FILE for folder in folders}):
+    for folder in sorted(set(folders)):
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            searches.append(
-                SearchResult(path.parent, data["objective"], list(data["trials"]), dict(data["importance"]))
-            )
+            data = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
+            searches.append(SearchResult(folder, data["objective"], list(data["trials"]), dict(data["importance"])))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return searches

@@ -4,15 +4,13 @@ What is not finite is left out, and what cannot be estimated is None instead of 
 ``scipy.stats`` takes long to import, so it is imported where a test needs it: a leaderboard has intervals alone.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, mean, stdev
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -23,15 +21,14 @@ Verdict = Literal["better", "worse", "no difference shown"]
 Method = Literal["paired t", "Welch t", "exact permutation", "none"]
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """A sample in five numbers; ``std``, ``low`` and ``high`` are None where n < 2, and all but n where n = 0."""
 
     n: int
-    mean: float | None
-    std: float | None
-    low: float | None
-    high: float | None
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,17 +45,14 @@ class Difference:
         sd: standard deviation of the pairs' differences, or of a run (root of the mean of both variances).
     """
 
-    value: float | None
-    low: float | None
-    high: float | None
-    effect: float | None
-    p: float | None
-    method: Method
-    n: int
-    sd: float | None
-
-
-NO_DIFFERENCE = Difference(None, None, None, None, None, "none", 0, None)
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    effect: float | None = None
+    p: float | None = None
+    method: Method = "none"
+    n: int = 0
+    sd: float | None = None
 
 
 def to_number(value: Any) -> float | None:
@@ -90,7 +84,7 @@ def summarise(values: Iterable[float | None]) -> Summary:
     sample = finite_values(values)
     n = len(sample)
     if n < 2:
-        return Summary(n, sample[0] if sample else None, None, None, None)
+        return Summary(n, *sample)
     centre = fmean(sample) if min(sample) < max(sample) else sample[0]  # equal values have no spread, not rounding's
     std = math.dist(sample, [centre] * n) / math.sqrt(n - 1)  # 20 times as fast as stdev, for thousands of runs
     half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
@@ -104,43 +98,31 @@ def compare(sample: Mapping[Hashable, float | None], other: Mapping[Hashable, fl
     Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
     then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs.
     """
-    one = {seed: number for seed, value in sample.items() if (number := to_number(value)) is not None}
-    two = {seed: number for seed, value in other.items() if (number := to_number(value)) is not None}
-    shared = [seed for seed in one if seed in two]
-    if len(shared) >= 2 and 2 * len(shared) >= min(len(one), len(two)):
-        return _paired([one[seed] for seed in shared], [two[seed] for seed in shared])
-    return _welch(list(one.values()), list(two.values())) if one and two else NO_DIFFERENCE
+    from scipy.stats import ttest_ind, ttest_rel
 
-
-def _paired(one: Sequence[float], two: Sequence[float]) -> Difference:
-    """Values of the same place belong together; n >= 2."""
-    from scipy.stats import ttest_rel
-
-    differences = [a - b for a, b in zip(one, two, strict=True)]
-    n, value, effect = len(differences), mean(differences), hedges_g(one, two)
-    if is_rounding_error(max(differences) - min(differences), [*one, *two]):
-        p = 1.0 if is_rounding_error(value, [*one, *two]) else 2.0 ** (1 - n)  # all 2^n assignments of signs
-        return Difference(value, None, None, effect, p, "exact permutation", n, 0.0)
-    test = ttest_rel(one, two)
-    low, high = map(float, test.confidence_interval(CONFIDENCE))
-    return Difference(value, low, high, effect, float(test.pvalue), "paired t", n, stdev(differences))
-
-
-def _welch(one: Sequence[float], two: Sequence[float]) -> Difference:
-    from scipy.stats import ttest_ind
-
-    value, n = mean(one) - mean(two), min(len(one), len(two))
+    first, second = ({seed: v for seed, v in s.items() if to_number(v) is not None} for s in (sample, other))
+    shared = [seed for seed in first if seed in second]
+    is_paired = len(shared) >= 2 and 2 * len(shared) >= min(len(first), len(second))
+    one, two = (finite_values(s[seed] for seed in (shared if is_paired else s)) for s in (first, second))
+    n = min(len(one), len(two))
+    if not n:
+        return Difference()
+    differences = [a - b for a, b in zip(one, two, strict=True)] if is_paired else []
+    value = mean(differences) if is_paired else mean(one) - mean(two)
     if n < 2:
-        return Difference(value, None, None, None, None, "none", n, None)
-    if all(is_rounding_error(max(sample) - min(sample), [*one, *two]) for sample in (one, two)):
-        ways = math.comb(len(one) + len(two), n)
-        p = 1.0 if is_rounding_error(value, [*one, *two]) else min(1.0, (2 if len(one) == len(two) else 1) / ways)
-        return Difference(value, None, None, None, p, "exact permutation", n, 0.0)
+        return Difference(value, n=n)
+    effect = hedges_g(one, two)
+    if all(is_rounding_error(max(s) - min(s), [*one, *two]) for s in ([differences] if is_paired else [one, two])):
+        # as likely as the outcome seen, of all assignments of signs or of runs to samples
+        ways = 2**n / 2 if is_paired else math.comb(len(one) + len(two), n) / (2 if len(one) == len(two) else 1)
+        p = 1.0 if is_rounding_error(value, [*one, *two]) else 1 / ways
+        return Difference(value, effect=effect, p=p, method="exact permutation", n=n, sd=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's, of one sample without spread, which is allowed here
-        test = ttest_ind(one, two, equal_var=False)
+        test = ttest_rel(one, two) if is_paired else ttest_ind(one, two, equal_var=False)
     low, high = map(float, test.confidence_interval(CONFIDENCE))
-    return Difference(value, low, high, hedges_g(one, two), float(test.pvalue), "Welch t", n, _mean_sd(one, two))
+    sd = stdev(differences) if is_paired else _mean_sd(one, two)
+    return Difference(value, low, high, effect, float(test.pvalue), "paired t" if is_paired else "Welch t", n, sd)
 
 
 def _mean_sd(one: Sequence[float], two: Sequence[float]) -> float:
@@ -164,15 +146,13 @@ def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """P-values adjusted so that the chance of any false "different" stays at the level (Holm 1979).
 
-    A missing p-value stays missing and does not count as a comparison. (``statsmodels.stats.multitest`` gives the same,
-    but collects garbage at each call, which takes as long as a whole leaderboard.)
+    A missing p-value stays missing and does not count as a comparison.
     """
-    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None and math.isfinite(p))
+    order = sorted((p, at) for at, p in enumerate(p_values) if p is not None and math.isfinite(p))
     adjusted: list[float | None] = [None] * len(p_values)
     highest = 0.0
-    for rank, (p, place) in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p))
-        adjusted[place] = highest
+    for smaller, (p, at) in enumerate(order):
+        adjusted[at] = highest = max(highest, min(1.0, (len(order) - smaller) * p))
     return adjusted
 
 
@@ -208,12 +188,12 @@ def seeds_needed(difference: float, sd: float | None, is_paired: bool, alpha: fl
 
 
 def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:
-    """Places of the (cost, quality) points that no other point matches at less cost or betters at the same."""
-    known = [(c, q if higher else -q, place) for place, (c, q) in enumerate(points) if c is not None and q is not None]
+    """Indices of the (cost, quality) points that no other point matches at less cost or betters at the same."""
+    known = [(c, -q if higher else q, i) for i, (c, q) in enumerate(points) if c is not None and q is not None]
     front: list[int] = []
-    highest = float("-inf")
-    for _, quality, place in sorted(known, key=lambda item: (item[0], -item[1])):
-        if quality > highest:
-            front.append(place)
-            highest = quality
+    best = math.inf
+    for _, quality, i in sorted(known):
+        if quality < best:
+            front.append(i)
+            best = quality
     return front

@@ -6,12 +6,13 @@ import math
 
 import pytest
 from made_up import failed, make_record
+from matplotlib import rc_context
 
 from cnnbench.analysis import metric_names
-from cnnbench.analysis.comparison import compare_with_reference, describe_seeds_needed
+from cnnbench.analysis.comparison import compare_with_reference
 from cnnbench.analysis.grouping import group
-from cnnbench.analysis.report.figures.style import panel, plain, style, svg
-from cnnbench.analysis.report.tables import comparison_table
+from cnnbench.analysis.report.figures.style import STYLE, panel, plain, svg
+from cnnbench.analysis.report.tables import comparison_table, describe_seeds_needed
 from cnnbench.analysis.runs import collect
 from cnnbench.analysis.statistics import holm, seeds_needed
 
@@ -97,7 +98,7 @@ def test_numbers_as_they_are_shown():
 def test_any_name_makes_well_formed_svg(name):
     import xml.dom.minidom
 
-    with style():
+    with rc_context(STYLE):
         figure, axes = panel(title=name, x=name)
         axes.set_xticks([0, 1], [plain(name), "b"])
     text = svg(figure, "one", name)

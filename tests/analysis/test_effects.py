@@ -42,8 +42,8 @@ def test_the_table_is_statsmodels(drop):
         expected = right.loc[":".join(f"C({factor})" for factor in line.term)]
         assert line.df == expected["df"]
         assert [line.sum_of_squares, line.f, line.p_raw] == pytest.approx(list(expected[["sum_sq", "F", "PR(>F)"]]))
-    assert found.residual == pytest.approx(right.loc["Residual", "sum_sq"])
-    assert found.df == right.loc["Residual", "df"]
+    assert found.full.residual == pytest.approx(right.loc["Residual", "sum_sq"])
+    assert found.full.df == right.loc["Residual", "df"]
     assert [line.p for line in found.rows] == holm([line.p_raw for line in found.rows])
 
 
@@ -60,8 +60,8 @@ def test_a_missing_cell_costs_a_degree_of_freedom_and_nothing_else():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the deficient rank that is meant
         by_hand = ols("y ~ C(ab) + C(c) + C(a):C(c) + C(b):C(c)", frame).fit()
-    assert found.residual == pytest.approx(by_hand.ssr)
-    assert found.df == by_hand.df_resid
+    assert found.full.residual == pytest.approx(by_hand.ssr)
+    assert found.full.df == by_hand.df_resid
 
 
 def test_under_no_effect_a_significant_term_is_rare():
@@ -77,7 +77,7 @@ def test_under_no_effect_a_significant_term_is_rare():
 def test_one_run_a_cell_has_no_interactions_to_tell():
     rows = [{"a": a, "b": b} for a in "xy" for b in "pqr"]
     found = fit_anova({"a": ["x", "y"], "b": ["p", "q", "r"]}, pd.DataFrame(rows), [1.0, 2.0, 3.0, 2.1, 2.9, 4.2])
-    assert found.full is found.additive and found.df == 2
+    assert found.full is found.additive and found.full.df == 2
     right = anova_lm(ols("y ~ C(a) + C(b)", pd.DataFrame(rows).assign(y=[1.0, 2.0, 3.0, 2.1, 2.9, 4.2])).fit(), typ=2)
     assert [line.p_raw for line in found.rows] == pytest.approx(list(right["PR(>F)"].dropna()))
 
@@ -85,7 +85,7 @@ def test_one_run_a_cell_has_no_interactions_to_tell():
 def test_equal_values_give_no_p_value():
     rows, _ = grid(seeds=2)
     found = fit_anova(LEVELS, pd.DataFrame(rows), [0.5] * len(rows))
-    assert found.variance is None
+    assert found.full.variance is None
     assert all(line.p is None and line.sum_of_squares == pytest.approx(0) for line in found.rows)
 
 
@@ -182,7 +182,7 @@ def test_where_nothing_varies_nothing_is_explained(value):
     rows = pd.DataFrame([{"a": a, "b": b} for a in "xy" for b in "pqr"])
     found = fit_anova({"a": ["x", "y"], "b": ["p", "q", "r"]}, rows, [value] * 6)
     assert [(row.sum_of_squares, row.partial_eta_squared, row.p) for row in found.rows] == [(0.0, None, None)] * 2
-    assert found.residual == 0.0 and found.variance is None
+    assert found.full.residual == 0.0 and found.full.variance is None
     assert found.full.estimate(found.full.point({"a": "y"}) - found.full.point({"a": "x"})) == 0.0
     assert found.full.estimate(found.full.point({"a": "y"})) == value
 
@@ -195,4 +195,4 @@ def test_without_noise_an_effect_explains_everything_and_an_interaction_that_is_
     shares = {row.term: row.partial_eta_squared for row in found.rows}
     assert shares[("a",)] == shares[("b",)] == 1.0
     assert {shares[term] for term in shares if term not in (("a",), ("b",))} == {None}
-    assert found.variance is None
+    assert found.full.variance is None

@@ -28,7 +28,7 @@ def test_rows_are_ordered_by_the_objective_in_its_direction(runs):
     assert order == ["optimizer=adam", "optimizer=sgd", "optimizer=rmsprop"]
     assert [row.configuration.label for row in board_of(runs, objective="val/loss").rows] == order
     for objective in ("val/recall", "test/accuracy", "test/loss"):
-        assert [row.place for row in board_of(runs, objective=objective).rows] == [1, 2, 3]
+        assert [row.rank for row in board_of(runs, objective=objective).rows] == [1, 2, 3]
         assert [row.configuration.label for row in board_of(runs, objective=objective).rows] == order
 
 
@@ -69,7 +69,7 @@ def test_the_runs_own_objective_is_the_default(runs):
 
 def test_selecting_on_the_test_set_is_told(runs):
     runs.add(make_record(["seed=0"], 0.9))
-    assert board_of(runs).notes == ()
+    assert board_of(runs).notes == []
     assert any("chosen on the test set" in note for note in board_of(runs, objective="test/accuracy").notes)
 
 
@@ -118,7 +118,7 @@ def test_a_long_name_gives_way(runs):
 def test_only_failures_still_make_a_leaderboard(runs, tmp_path):
     runs.add(failed(["seed=0"]))
     board = board_of(runs)
-    assert board.rows == () and "failed" in leaderboard_text(board)
+    assert board.rows == [] and "failed" in leaderboard_text(board)
     paths = write_leaderboard(board, tmp_path / "out")
     assert [path.name for path in paths] == ["leaderboard.csv", "leaderboard.md"]
     assert "out of memory" in paths[1].read_text()

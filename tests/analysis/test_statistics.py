@@ -14,7 +14,7 @@ from statsmodels.stats.power import TTestIndPower, TTestPower
 from cnnbench.analysis.statistics import (
     ALPHA,
     MOST_SEEDS,
-    NO_DIFFERENCE,
+    Difference,
     compare,
     hedges_g,
     holm,
@@ -94,7 +94,7 @@ def test_one_run_has_a_difference_but_no_test():
     found = compare({0: 0.9}, {0: 0.8})
     assert found.value == pytest.approx(0.1)
     assert (found.low, found.high, found.p, found.effect, found.method) == (None, None, None, None, "none")
-    assert compare({}, {0: 0.8}) == compare({0: math.nan}, {0: 0.8}) == NO_DIFFERENCE
+    assert compare({}, {0: 0.8}) == compare({0: math.nan}, {0: 0.8}) == Difference()
 
 
 def test_equal_values_are_no_difference():

@@ -6,19 +6,25 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.report.columns import columns
-from cnnbench.analysis.report.tables import Table, leaderboard_table, report_tables, trouble
+from cnnbench.analysis.report.tables import (
+    EMPTY_ROW,
+    Table,
+    leaderboard_entry,
+    leaderboard_table,
+    report_tables,
+    trouble,
+)
 from cnnbench.config.settings import show
 from cnnbench.utils.record import finite_or_none, write_atomically
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
-    from cnnbench.analysis.grouping import Configuration
 
 
 def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
@@ -29,48 +35,13 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def leaderboard_csv(board: Leaderboard) -> str:
-    """One line a configuration with every number in full; shares are in [0, 1]; empty is unknown."""
-    return _csv(_numbers(board), _keys(board))
-
-
-def to_csv(analysis: Analysis) -> str:
-    """The leaderboard's lines with each one's difference from the reference behind."""
-    lines = _with_comparisons(analysis)
-    return _csv(lines, list(lines[0]) if lines else _keys(analysis.board))
-
-
-def _csv(lines: Iterable[dict[str, Any]], keys: list[str]) -> str:
-    text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
-    writer = csv.DictWriter(text, keys, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
-
-
-def _keys(board: Leaderboard) -> list[str]:
-    return [key for column in columns(board) if column.key for key in column.keys]
-
-
-def _numbers(board: Leaderboard) -> list[dict[str, Any]]:
-    """A mapping a row, with ``_keys``."""
-    keyed = [column for column in columns(board) if column.key]
-    return [
-        {key: value for column in keyed for key, value in zip(column.keys, column.numbers(row), strict=True)}
-        for row in board.rows
-    ]
-
-
-def _with_comparisons(analysis: Analysis) -> list[dict[str, Any]]:
-    rows = zip(_numbers(analysis.board), analysis.board.rows, strict=True)
-    return [{**numbers, **_comparison(analysis, row.configuration)} for numbers, row in rows]
-
-
-def _comparison(analysis: Analysis, configuration: Configuration) -> dict[str, Any]:
+def _comparison(analysis: Analysis | None, configuration: Configuration) -> dict[str, Any]:
     """A configuration's difference from the reference, in full; empty for the reference itself."""
-    found = analysis.comparison(configuration)
+    if analysis is None:
+        return {}
     keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
             "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
+    found = analysis.comparison(configuration)
     if found is None or analysis.reference is None:
         return dict.fromkeys(keys)
     d = found.difference
@@ -79,9 +50,27 @@ def _comparison(analysis: Analysis, configuration: Configuration) -> dict[str, A
     return dict(zip(keys, values, strict=True))
 
 
+def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[str, Any]]:
+    return [{**leaderboard_entry(board, row), **_comparison(analysis, row.configuration)} for row in board.rows]
+
+
+def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
+    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too.
+
+    Shares are in [0, 1]; empty is unknown.
+    """
+    entries = _entries(board, analysis)
+    text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
+    keys = entries[0] if entries else leaderboard_entry(board, EMPTY_ROW)
+    writer = csv.DictWriter(text, list(keys), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(entries)
+    return text.getvalue()
+
+
 def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
     """The leaderboard, its notes, and the runs that did not complete."""
-    parts = [f"{heading} Leaderboard\n", markdown(leaderboard_table(board))]
+    parts = [f"{heading} Leaderboard\n", _markdown(leaderboard_table(board))]
     if shared := board.grid.shared:
         parts.append(f"The same in all: {', '.join(f'`{key}={show(value)}`' for key, value in shared.items())}.\n")
     parts += [f"{_markdown_text(note)}\n" for note in board.notes]
@@ -96,19 +85,19 @@ def to_markdown(analysis: Analysis) -> str:
     tables = report_tables(analysis)
     if "comparison" in tables:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
-        parts += [title, markdown(tables["comparison"])]
+        parts += [title, _markdown(tables["comparison"])]
     if effects := analysis.effects:
-        sentences = [e.sentence for e in effects.mains] + [i.sentence for i in effects.interactions]
-        parts += ["## Effects of the factors\n", _bullets(sentences), markdown(tables["anova"])]
+        sentences = [effect.sentence for effect in effects.mains] + [pair.sentence for pair in effects.interactions]
+        parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(tables["anova"])]
         parts += [f"{note}\n" for note in effects.notes]
     return "\n".join(parts)
 
 
-def _bullets(sentences: Iterable[str]) -> str:
+def _bullets(sentences: Sequence[str]) -> str:
     return "".join(f"- {_markdown_text(sentence)}\n" for sentence in sentences)
 
 
-def markdown(table: Table) -> str:
+def _markdown(table: Table) -> str:
     """A table with its caption."""
     lines = [_markdown_text(table.caption), ""]
     if table.rows:
@@ -132,26 +121,21 @@ LATEX_PATTERN = re.compile("|".join(map(re.escape, LATEX)))
 
 
 def to_latex(analysis: Analysis) -> str:
-    """The tables for a paper; they need the booktabs package."""
-    return "\n".join(
-        ["% \\usepackage{booktabs}", *(latex(table, f"tab:{name}") for name, table in report_tables(analysis).items())]
-    )
-
-
-def latex(table: Table, label: str) -> str:
-    """One ``table`` environment."""
+    """The tables for a paper, a ``table`` environment each; they need the booktabs package."""
     import pandas as pd
 
-    rows = [[_latex_text(cell.text) for cell in row] for row in table.rows]
-    frame = pd.DataFrame(rows, columns=list(map(_latex_text, table.headers)), dtype=object)
-    return frame.style.hide(axis="index").to_latex(
-        column_format="".join("r" if numeric else "l" for numeric in table.numeric),
-        position_float="centering", hrules=True, caption=_latex_text(table.caption), label=label,
-    )  # fmt: skip
+    def escaped(text: str) -> str:
+        return LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
 
-
-def _latex_text(text: str) -> str:
-    return LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
+    parts = ["% \\usepackage{booktabs}"]
+    for name, table in report_tables(analysis).items():
+        rows = [[escaped(cell.text) for cell in row] for row in table.rows]
+        frame = pd.DataFrame(rows, columns=list(map(escaped, table.headers)), dtype=object)
+        parts.append(frame.style.hide(axis="index").to_latex(
+            column_format="".join("r" if numeric else "l" for numeric in table.numeric),
+            position_float="centering", hrules=True, caption=escaped(table.caption), label=f"tab:{name}",
+        ))  # fmt: skip
+    return "\n".join(parts)
 
 
 def to_json(analysis: Analysis) -> str:
@@ -166,7 +150,7 @@ def to_json(analysis: Analysis) -> str:
         "factors": board.grid.factors,
         "shared": board.grid.shared,
         "notes": board.notes,
-        "leaderboard": _with_comparisons(analysis),
+        "leaderboard": _entries(board, analysis),
         "not_completed": [
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
             for c, run in board.grid.incomplete
@@ -175,7 +159,7 @@ def to_json(analysis: Analysis) -> str:
             {"term": line.term, "sum_of_squares": line.sum_of_squares, "df": line.df, "F": line.f, "p": line.p_raw,
              "p_holm": line.p, "partial_eta_squared": line.partial_eta_squared} for line in (effects.table.rows if effects else ())
         ],
-        "residual": {"sum_of_squares": effects.table.residual, "df": effects.table.df} if effects else None,
+        "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df} if effects else None,
         "main_effects": [
             {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
              "means": dict(e.means), "sentence": e.sentence} for e in (effects.mains if effects else ())

@@ -4,29 +4,24 @@ The words are in ``templates/report.html``. Jinja escapes every text that goes i
 figures is marked as safe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.metric_names import COSTS, number, plural, title, unit
 from cnnbench.analysis.report import sections
-from cnnbench.analysis.report.classes import class_section
 from cnnbench.analysis.report.commands import run_commands
-from cnnbench.analysis.report.figures import overview
+from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
 from cnnbench.analysis.report.tables import report_tables, trouble
 from cnnbench.analysis.runs import Run
 from cnnbench.config.settings import show
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-ENVIRONMENT = ("cnnbench", "git", "git_dirty", "python", "torch", "torchvision", "lightning", "device", "gpu", "cpu",
-               "threads")  # fmt: skip
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -38,9 +33,6 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         command: remakes this report.
         version: of cnnbench.
     """
-    import jinja2
-    from markupsafe import Markup
-
     numbers = count()
 
     def draw(figure: Figure | None, description: str) -> str:
@@ -50,56 +42,33 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters.update(plural=plural, metric=title, unit=unit, number=number, show=show)
-    files = {name: Markup((TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
-    board = analysis.board
+    board, done = analysis.board, analysis.board.grid.runs
+    subject = [{show(run.settings[key]) for run in done if key in run.settings} for key in ("model", "data")]
     reference = analysis.reference if analysis.baseline_given else None
     context = {
-        **_facts(analysis),
+        "analysis": analysis,
+        "board": board,
+        "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
+        "warnings": [note for note in board.notes if "test set" in note],
+        "notes": [note for note in board.notes if "test set" not in note],
+        "run_count": len(done) + len(board.grid.incomplete),
+        "second_metric": analysis.metric if analysis.metric not in (board.objective, *COSTS) else None,
+        "objectives": ", ".join(sorted({run.objective for run in done if run.objective})),
+        "seeds": ", ".join(map(str, sorted({run.seed for run in done if run.seed is not None}))) or "unknown",
         "comparison": None, "anova": None, **report_tables(analysis),
-        "environment": _environment(board.grid.runs or runs),
-        "overview": draw(overview.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
+        "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
+        "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": sections.searches(runs, draw),
         "effect_figures": sections.effects(analysis.effects, draw) if analysis.effects else None,
         "curves": sections.curves(board, reference, draw),
-        "classes": class_section(analysis),
+        "classes": sections.classes(analysis),
         "cost": sections.cost(board, analysis.metric, draw),
-        "protocol": sections.protocol(board.grid.runs),
+        "protocol": sections.protocol(done),
+        "environment": sections.environment(done or runs),
         "trouble": trouble(board),
         "run_commands": run_commands(runs),
         "report_command": command,
         "version": version,
+        **{name: Markup((TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")},
     }  # fmt: skip
-    return environment.get_template("report.html").render(**context, **files) + "\n"
-
-
-def _facts(analysis: Analysis) -> dict[str, Any]:
-    """What the template's sentences are about."""
-    board = analysis.board
-    done = board.grid.runs
-    what = [
-        ", ".join(sorted({show(run.settings[key]) for run in done if key in run.settings})) for key in ("model", "data")
-    ]
-    warnings = [note for note in board.notes if "test set" in note]
-    return {
-        "analysis": analysis,
-        "board": board,
-        "what": " on ".join(filter(None, what)),
-        "run_count": sum(len(c.runs) + len(c.incomplete) for c in board.grid.configurations),
-        "warnings": warnings,
-        "notes": [note for note in board.notes if note not in warnings],
-        "overview_rows": min(len(board.rows), overview.MOST_ROWS),
-        "second_metric": analysis.metric if analysis.metric not in (board.objective, *COSTS) else None,
-        "last_weights": {run.part("protocol").get("weights") for run in done} == {"last"},
-        "objectives": ", ".join(sorted({run.objective for run in done if run.objective})),
-        "validated_on_test": any(run.validated_on_test for run in done),
-        "seeds": ", ".join(map(str, sorted({run.seed for run in done if run.seed is not None}))) or "unknown",
-    }
-
-
-def _environment(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """What the runs were made with; several values where they differ."""
-    found = {
-        name: [run.part("environment")[name] for run in runs if run.part("environment").get(name) is not None]
-        for name in ENVIRONMENT
-    }
-    return {name.replace("_", " "): list(dict.fromkeys(map(show, values))) for name, values in found.items() if values}
+    return environment.get_template("report.html").render(context) + "\n"

@@ -1,124 +1,195 @@
-"""The parts of the page that are mostly figures, as values for its template."""
-
-from __future__ import annotations
+"""The parts of the page, as values for its template."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.effects import Effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, title
-from cnnbench.analysis.report.classes import class_names
+from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures import curves as curve_figures
-from cnnbench.analysis.report.figures import effects as effect_figures
-from cnnbench.analysis.report.figures import overview
-from cnnbench.analysis.report.figures import search as search_figures
 from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, ORANGE
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
-from cnnbench.analysis.statistics import pareto_front
+from cnnbench.analysis.statistics import pareto_front, to_number
+from cnnbench.config.settings import show
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Draw = Callable[["Figure | None", str], str]  # a figure and what it shows; empty where there is none
+Draw = Callable[[Figure | None, str], str]  # a figure and what it shows; empty where there is none
+Section = dict[str, Any]
 MOST_COMPARED = len(COLOURS)  # configurations in one set of axes
 MOST_EACH = 4  # configurations with train against validation
 MOST_FACTORS = 8
 MOST_INTERACTIONS = 6  # drawn; the table has all
+MOST_ROWS = 24  # configurations with their recall by class
+ENVIRONMENT = ("cnnbench", "git", "git_dirty", "python", "torch", "torchvision", "lightning", "device", "gpu", "cpu",
+               "threads")  # fmt: skip
 
 
-def searches(runs: Sequence[Run], draw: Draw) -> list[dict[str, Any]]:
+def searches(runs: Sequence[Run], draw: Draw) -> list[Section]:
     """The searches whose runs these are."""
     parts = []
-    for found in read_searches({run.path.parent for run in runs}):
-        metric = title(found.objective)
-        figures = [
-            draw(search_figures.history(found), f"Best {metric} so far over the trials"),
-            *(draw(figure, f"{name} against {metric}") for name, figure in search_figures.parameters(found)),
-        ]
-        parts.append({"found": found, "best": found.best(), "figures": figures})
+    for search in read_searches({run.path.parent for run in runs}):
+        metric = title(search.objective)
+        figures = [draw(charts.search_history(search), f"Best {metric} so far over the trials")]
+        for name, figure in charts.search_parameters(search).items():
+            figures.append(draw(figure, f"{name} against {metric}"))
+        parts.append({"search": search, "best": search.best(), "figures": figures})
     return parts
 
 
 def effects(found: Effects, draw: Draw) -> dict[str, list[str]]:
     """Figures of the main effects and of the clearest interactions."""
-    mains = [draw(effect_figures.main_effect(effect, found), effect.sentence) for effect in found.mains[:MOST_FACTORS]]
-    pairs = [draw(effect_figures.interaction(i, found), i.sentence) for i in found.interactions[:MOST_INTERACTIONS]]
+    mains = [draw(charts.main_effect(effect, found), effect.sentence) for effect in found.mains[:MOST_FACTORS]]
+    pairs = [draw(charts.interaction(pair, found), pair.sentence) for pair in found.interactions[:MOST_INTERACTIONS]]
     return {"mains": mains, "interactions": pairs}
 
 
-def top(board: Leaderboard, reference: Configuration | None, most: int) -> list[Configuration]:
-    """At most ``most`` configurations: the first places, the last one, and the reference wherever it is."""
-    placed = [row.configuration for row in board.rows]
-    wanted = [*placed[: most - 1], *placed[-1:]] if len(placed) > most else placed
-    if reference is not None and reference not in wanted:
-        wanted = [*wanted[: most - 2], reference, *placed[-1:]]
-    return wanted
+def _top(board: Leaderboard, reference: Configuration | None, most: int) -> list[Configuration]:
+    """At most ``most`` configurations: the first ones, the last one, and the reference wherever it is."""
+    ranked = [row.configuration for row in board.rows]
+    shown = [*ranked[: most - 1], *ranked[-1:]] if len(ranked) > most else ranked
+    if reference is not None and reference not in shown:
+        shown = [*shown[: most - 2], reference, *ranked[-1:]]
+    return shown
 
 
-def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> dict[str, Any] | None:
+def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> Section | None:
     """Validation curves against each other, and train against validation for a few."""
-    compared = top(board, reference, MOST_COMPARED)
+    leaves = curve_figures.LEAVES
     each = []
-    for configuration in top(board, reference, MOST_EACH):
-        drawn = [
-            draw(curve_figures.train_and_validation(configuration, leaf), f"{leaf}: {configuration.short}")
-            for leaf in curve_figures.LEAVES
-        ]
-        if any(drawn):
-            text = curve_figures.fit_text(configuration)
-            each.append({"title": configuration.short, "text": text, "figures": drawn})
+    for configuration in _top(board, reference, MOST_EACH):
+        figures = [curve_figures.train_and_validation(configuration, leaf) for leaf in leaves]
+        name, text = configuration.short, curve_figures.fit_text(configuration)
+        drawn = [draw(figure, f"{leaf}: {name}") for figure, leaf in zip(figures, leaves, strict=True)]
+        each += [{"title": name, "text": text, "figures": drawn}] if any(drawn) else []
     if not each:
         return None
+    compared = _top(board, reference, MOST_COMPARED)
     against = [
         draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs")
-        for leaf in curve_figures.LEAVES
+        for leaf in leaves
         if len(compared) > 1
     ]
     legend = [
-        {"colour": colour, "dashes": _dashes(dash), "label": configuration.short}
-        for configuration, colour, dash in zip(compared, COLOURS, DASHES, strict=False)
-    ]
+        # matplotlib's dashes are in line widths
+        {"colour": colour, "dashes": "" if dash == "-" else " ".join(str(2 * length) for length in dash[1]), "label": c.short}
+        for c, colour, dash in zip(compared, COLOURS, DASHES, strict=False)
+    ]  # fmt: skip
     long = any(len(run.series("val/loss")) >= curve_figures.LONG for run in board.grid.runs)
-    left_out = len(board.rows) > MOST_COMPARED
-    return {"legend": legend, "against": against, "each": each, "long": long, "left_out": left_out,
-            "reference": reference, "blue": BLUE, "orange": ORANGE}  # fmt: skip
+    return {"legend": legend, "against": against, "each": each, "long": long, "reference": reference,
+            "left_out": len(board.rows) > MOST_COMPARED, "blue": BLUE, "orange": ORANGE}  # fmt: skip
 
 
-def _dashes(dash: Any) -> str:
-    """matplotlib's dashes (in line widths) as an SVG attribute."""
-    return "" if isinstance(dash, str) else " ".join(str(2 * length) for length in dash[1])
+def classes(analysis: Analysis) -> Section | None:
+    """Recall by class, and the confusion matrices of two runs; None where no run tells its classes."""
+    known = any(run.part("per_class").get("test/recall") for run in analysis.board.grid.runs)
+    split = "test" if known else "val"
+    recall, confusion = _recall(analysis.board, split), _confusion(analysis, split)
+    return {"split": split, "recall": recall, "confusion": confusion} if recall or confusion else None
 
 
-def cost(board: Leaderboard, metric: str, draw: Draw) -> dict[str, Any] | None:
-    """Quality against parameters, FLOPs and seconds, with the Pareto fronts in words too."""
-    figures, constant, fronts = [], [], []
+def _recall(board: Leaderboard, split: str) -> Section | None:
+    """Mean recall of each class, by every configuration that has the same classes."""
+    names: list[str] = []
+    means: dict[str, pd.Series] = {}
+    for row in board.rows[:MOST_ROWS]:
+        runs = [run for run in row.configuration.runs if run.part("per_class").get(f"{split}/recall")]
+        names = names or (_class_names(runs[0]) if runs else [])
+        values = [list(map(to_number, run.part("per_class")[f"{split}/recall"])) for run in runs]
+        if runs and _class_names(runs[0]) == names and all(len(line) == len(names) for line in values):
+            means[f"{row.rank}  {row.configuration.short}"] = pd.DataFrame(values, dtype=float).mean()
+    if not means or not names:
+        return None
+    table = pd.DataFrame(means).set_axis(names)
+    hardest = table.mean(axis=1).dropna().nsmallest(3)
+    return {
+        "classes": names,
+        "rows": table.to_dict("list"),
+        "hardest": list(hardest.items()),
+        "least": table.min(axis=None),
+    }
+
+
+def _confusion(analysis: Analysis, split: str) -> Section | None:
+    """The confusion matrix of one run, and the change from another's in shares of the true class."""
+    run, versus = analysis.run, analysis.versus
+    one, other = _matrix(run, split), _matrix(versus, split)
+    if run is None or one is None:
+        return None
+    names = _class_names(run)
+    names = names if len(names) == len(one) else [str(at) for at in range(len(one))]
+    errors = one - np.diag(np.diag(one))
+    pairs = [divmod(int(at), len(one)) for at in np.argsort(errors, axis=None)[::-1][:3]]
+    section = {
+        "classes": names,
+        "label": _label(analysis, run),
+        "accuracy": np.trace(one) / max(one.sum(), 1),
+        "images": int(one.sum()),
+        "worst": [(names[true], names[taken], errors[true, taken]) for true, taken in pairs if errors[true, taken]],
+        "counts": one.tolist(),
+        "shares": _shares(one).tolist(),
+    }
+    if versus is not None and other is not None and other.shape == one.shape:
+        change = _shares(one) - _shares(other)
+        section |= {"change": change.tolist(), "most": float(np.abs(change).max()), "versus": _label(analysis, versus)}
+    return section
+
+
+def _shares(matrix: NDArray) -> NDArray:
+    """Each row divided by its sum; zeros where a class never occurs."""
+    return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+
+
+def _matrix(run: Run | None, split: str) -> NDArray | None:
+    rows = run.part("confusion_matrix").get(split) if run else None
+    if not isinstance(rows, list) or not rows or any(len(row) != len(rows) for row in rows):
+        return None
+    return np.nan_to_num(np.array(rows, dtype=float))
+
+
+def _class_names(run: Run) -> list[str]:
+    names = run.part("per_class").get("classes")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _label(analysis: Analysis, run: Run) -> str:
+    name = next((c.short for c in analysis.board.grid.configurations if run in c.runs), run.path.name)
+    return name if run.seed is None else f"{name}, seed {run.seed}"
+
+
+def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
+    """Quality against parameters, FLOPs and seconds, and the Pareto fronts: the ranks and costs of their rows."""
+    figures, constant, fronts = [], [], {}
     for name in ("parameters", "flops_per_image", "seconds_per_epoch"):
-        picture = draw(overview.cost(board, name, metric), f"{title(metric)} against {COSTS[name]}")
-        if picture:
+        costs = [row.cost(name) for row in board.rows]
+        if picture := draw(charts.cost(board, name, metric), f"{title(metric)} against {COSTS[name]}"):
             figures.append(picture)
-            front = pareto_front(
-                [(row.cost(name), row.value(metric).mean) for row in board.rows], higher_is_better(metric)
-            )
-            rows = [board.rows[place] for place in front[:8]]
-            fronts.append(f"{COSTS[name]}: {', '.join(f'#{row.place} ({compact(row.cost(name))})' for row in rows)}")
-        elif len(board.rows) > 1 and any(row.cost(name) is not None for row in board.rows):
+            values = [row.value(metric).mean for row in board.rows]
+            front = pareto_front(list(zip(costs, values, strict=True)), higher_is_better(metric))
+            fronts[COSTS[name]] = [(board.rows[at].rank, compact(costs[at])) for at in front[:8]]
+        elif len(board.rows) > 1 and any(value is not None for value in costs):
             constant.append(COSTS[name])
-    return {"figures": figures, "fronts": "; ".join(fronts), "constant": ", ".join(constant)} if figures else None
+    return {"figures": figures, "fronts": fronts, "constant": ", ".join(constant)} if figures else None
 
 
-def protocol(runs: Sequence[Run]) -> dict[str, Any]:
+def protocol(runs: Sequence[Run]) -> Section:
     """How validation and test were done, as the records tell it; None where they differ or do not tell."""
     validation = {str(run.part("data").get("validation", run.settings.get("data.validation"))) for run in runs}
     weights = {str(run.part("protocol").get("weights")) for run in runs}
-    images = {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")}
     return {
         "validation": sorted(validation - {"None"}),
         "weights": " or ".join(sorted(weights - {"None"})),
-        "images": images,
-        "classes": _same(len(class_names(run)) for run in runs) or None,
+        "last_weights": weights == {"last"},
+        "on_test": any(run.validated_on_test for run in runs),
+        "images": {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")},
+        "classes": _same(len(_class_names(run)) for run in runs) or None,
     }
 
 
@@ -126,3 +197,10 @@ def _same(values: Iterable[Any]) -> int | None:
     """The number that all are."""
     kinds = {value if isinstance(value, int) else None for value in values}
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def environment(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What the runs were made with; several values where they differ."""
+    values = {name: [run.part("environment").get(name) for run in runs] for name in ENVIRONMENT}
+    shown = {name: [show(value) for value in of_runs if value is not None] for name, of_runs in values.items()}
+    return {name.replace("_", " "): list(dict.fromkeys(texts)) for name, texts in shown.items() if texts}

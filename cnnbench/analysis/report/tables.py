@@ -1,50 +1,133 @@
-"""The tables of a report: texts, and the number behind each. The formats only lay them out."""
+"""The tables of a report: texts, and the number behind each. The formats only lay them out.
+
+The leaderboard's columns are defined once for every format: CSV and JSON, Markdown, LaTeX, HTML and the terminal.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnbench.analysis.comparison import Comparison, describe_seeds_needed
+from cnnbench.analysis.comparison import Comparison
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.metric_names import MISSING, higher_is_better, interval, number, p_value, title, unit
-from cnnbench.analysis.report.columns import Cell, columns
+from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
+from cnnbench.analysis.metric_names import (
+    COSTS,
+    MISSING,
+    compact,
+    difference,
+    higher_is_better,
+    interval,
+    leaf,
+    number,
+    p_value,
+    plural,
+    plus_minus,
+    title,
+    unit,
+)  # fmt: skip
+from cnnbench.analysis.statistics import MOST_SEEDS, Summary
+from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
     from cnnbench.analysis.effects import Effects
 
+# Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of the others that fits: 2 leaves out the
+# test set's recall, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
+TERMINAL = range(1, 6)
+SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
+               "images_per_second": "images/s"}  # fmt: skip
+EMPTY_ROW = LeaderboardRow(0, Configuration({}, (), ()), Summary(0))  # has the columns of a leaderboard without rows
 METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": MISSING}
 
 
-@dataclass(frozen=True)
-class Table:
+class Cell(NamedTuple):
+    """What a table shows, and what it sorts by: None sorts last."""
+
+    text: str
+    value: float | str | None
+
+
+class Table(NamedTuple):
     """A caption, column titles, and rows of as many cells."""
 
     caption: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
 
-    @cached_property
-    def numeric(self) -> tuple[bool, ...]:
+    @property
+    def numeric(self) -> list[bool]:
         """Which columns hold numbers, and so stand to the right."""
-        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.headers)
-        return tuple(not any(isinstance(cell.value, str) for cell in column) for column in columns)
+        return [not any(isinstance(row[i].value, str) for row in self.rows) for i in range(len(self.headers))]
 
 
-def text(value: str) -> Cell:
-    """A cell of words."""
-    return Cell(value, value)
+def leaderboard_entry(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]:
+    """A row's numbers in full, as CSV and JSON have them; None where one is unknown."""
+    entry = {
+        "place": row.rank,
+        "configuration": row.configuration.label,
+        **{factor: _setting(row, factor) for factor in board.grid.factors},
+        "n": row.n,
+        "not completed": len(row.configuration.incomplete),
+    }
+    for metric in dict.fromkeys((*board.metrics, *sorted(board.known.difference(COSTS)))):
+        summaries = {f"{metric} best": row.best(metric), f"{metric} final": row.final(metric)}
+        if metric.startswith("test/"):
+            summaries = {metric: row.final(metric)}
+        for key, summary in summaries.items() if metric not in COSTS else ():
+            entry |= {f"{key} {part}": getattr(summary, part) for part in ("mean", "std", "low", "high")}
+    return {**entry, "best epoch": row.best_epoch, **{name: row.cost(name) for name in COSTS}}
 
 
 def leaderboard_table(board: Leaderboard, layout: int = 0, most: int | None = None) -> Table:
-    """The first ``most`` rows in one of ``columns.LAYOUTS``."""
-    shown = [column for column in columns(board) if layout in column.layouts]
-    rows = [tuple(column.cell(row) for column in shown) for row in board.rows[:most]]
-    return Table(caption(board), tuple(column.title for column in shown), tuple(rows))
+    """The first ``most`` rows in one of the layouts above."""
+    rows = [_leaderboard_cells(board, row, layout) for row in board.rows[:most]]
+    headers = [header for header, _ in _leaderboard_cells(board, EMPTY_ROW, layout)]
+    return Table(caption(board), headers, [[cell for _, cell in row] for row in rows])
+
+
+def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> list[tuple[str, Cell]]:
+    """A row's cells with their columns' titles."""
+    cells = [("#", Cell(str(row.rank), row.rank))]
+    for factor, name in short_names(board.grid.factors).items() if layout < 5 else ():
+        setting = _setting(row, factor)
+        cells.append((name, Cell(MISSING if setting is None else show(setting), setting)))
+    if layout == 5:
+        cells.append(("configuration", _words(row.configuration.short)))
+    others = len(row.configuration.incomplete)
+    cells.append(("n", Cell(f"{row.n} of {row.n + others}" if others else str(row.n), row.n)))
+    for metric in board.metrics:
+        summary, chosen = row.value(metric), metric == board.objective
+        if layout < 2 or chosen or metric != "test/recall":
+            heading = f"{title(metric)}{',' * bool(unit(metric))}{unit(metric)}"
+            cells.append((heading, Cell(plus_minus(summary.mean, summary.std, metric), summary.mean)))
+        if layout < (4 if chosen else 1) and leaf(metric) == leaf(board.objective):
+            span = "none: n = 1" if summary.n == 1 else interval(summary.low, summary.high, metric)
+            cells.append(("95% interval", Cell(span, summary.low)))
+        if layout == 0 and chosen and not metric.startswith("test/") and metric not in COSTS:
+            final = row.final(metric)
+            cells.append(("at the last epoch", Cell(plus_minus(final.mean, final.std, metric), final.mean)))
+    if layout == 0:
+        cells.append(("best epoch", _number(row.best_epoch, ".3g")))
+    for name, heading in SHORT_COSTS.items():
+        if layout < (3 if name in ("parameters", "seconds_per_epoch") else 1):
+            cells.append((heading, Cell(compact(row.cost(name)), row.cost(name))))
+    return cells
+
+
+def _setting(row: LeaderboardRow, factor: str) -> float | str | None:
+    setting = row.configuration.values.get(factor)
+    is_number = isinstance(setting, (int, float)) and not isinstance(setting, bool)
+    return setting if is_number or factor not in row.configuration.values else show(setting)
+
+
+def _words(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _number(value: float | None, form: str) -> Cell:
+    return Cell(MISSING if value is None else format(value, form), value)
 
 
 def caption(board: Leaderboard) -> str:
@@ -78,32 +161,38 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
     rows = []
     for c in comparisons:
         d = c.difference
-        effect = MISSING if d.effect is None else f"{d.effect:+.2f}"
-        rows.append((
-            text(c.configuration.short), Cell(number(d.value, metric, sign=True), d.value),
-            Cell(interval(d.low, d.high, metric, sign=True), d.low), Cell(effect, d.effect),
-            Cell(p_value(d.p), d.p), Cell(p_value(c.p), c.p), text(c.verdict), text(METHODS[d.method].format(d.n)),
-            Cell(describe_seeds_needed(c, metric), c.seeds_needed),
-        ))  # fmt: skip
+        rows.append([
+            _words(c.configuration.short), Cell(number(d.value, metric, sign=True), d.value),
+            Cell(interval(d.low, d.high, metric, sign=True), d.low), _number(d.effect, "+.2f"),
+            Cell(p_value(d.p), d.p), Cell(p_value(c.p), c.p), _words(c.verdict),
+            _words(METHODS[d.method].format(d.n)), Cell(describe_seeds_needed(c, metric), c.seeds_needed),
+        ])  # fmt: skip
     points = ", points" if unit(metric) else ""
-    headers = ("configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
-               "test", "seeds needed to show")  # fmt: skip
-    return Table(f"Difference in {title(metric)} from {reference.short}.", headers, tuple(rows))
+    headers = ["configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
+               "test", "seeds needed to show"]  # fmt: skip
+    return Table(f"Difference in {title(metric)} from {reference.short}.", headers, rows)
+
+
+def describe_seeds_needed(comparison: Comparison, metric: str) -> str:
+    """How many seeds would show a difference of the given size, in words."""
+    size = difference(comparison.size, metric).lstrip("+").replace("1.00 points", "1 point")
+    if comparison.seeds_needed is None:
+        alone = comparison.difference.n < 2
+        return "one run a side: no test" if alone else "no spread between seeds to reckon with"
+    if comparison.seeds_needed > MOST_SEEDS:
+        return f"more than {MOST_SEEDS} seeds for {size}"
+    return f"{plural(comparison.seeds_needed, 'seed')} for {size}"
 
 
 def anova_table(effects: Effects) -> Table:
     """Analysis of variance, type 2."""
-    rows = []
-    for line in effects.table.rows:
-        name = " × ".join(effects.names[factor] for factor in line.term)  # noqa: RUF001
-        f = MISSING if line.f is None else f"{line.f:.2f}"
-        eta = MISSING if line.partial_eta_squared is None else f"{line.partial_eta_squared:.3f}"
-        rows.append((text(name), Cell(f"{line.sum_of_squares:.3e}", line.sum_of_squares), Cell(str(line.df), line.df),
-                     Cell(f, line.f), Cell(p_value(line.p_raw), line.p_raw), Cell(p_value(line.p), line.p),
-                     Cell(eta, line.partial_eta_squared)))  # fmt: skip
-    rest = effects.table
-    blank = Cell("", None)
-    rows.append((text("residual"), Cell(f"{rest.residual:.3e}", rest.residual), Cell(str(rest.df), rest.df),
-                 blank, blank, blank, blank))  # fmt: skip
-    headers = ("term", "sum of squares", "df", "F", "p", "p, Holm", "partial η²")
-    return Table(f"Analysis of variance of {title(effects.metric)}, type 2.", headers, tuple(rows))
+    rows = [
+        [_words(" × ".join(effects.short[factor] for factor in line.term)), _number(line.sum_of_squares, ".3e"),  # noqa: RUF001
+         _number(line.df, "d"), _number(line.f, ".2f"), Cell(p_value(line.p_raw), line.p_raw), Cell(p_value(line.p), line.p),
+         _number(line.partial_eta_squared, ".3f")]
+        for line in effects.table.rows
+    ]  # fmt: skip
+    rest = effects.table.full
+    rows.append([_words("residual"), _number(rest.residual, ".3e"), _number(rest.df, "d"), *[Cell("", None)] * 4])
+    headers = ["term", "sum of squares", "df", "F", "p", "p, Holm", "partial η²"]
+    return Table(f"Analysis of variance of {title(effects.metric)}, type 2.", headers, rows)

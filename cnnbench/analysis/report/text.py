@@ -1,14 +1,11 @@
 """Aligned tables as plain text, and the leaderboard for a terminal."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import plural
-from cnnbench.analysis.report.columns import TERMINAL
-from cnnbench.analysis.report.tables import caption, leaderboard_table, trouble
+from cnnbench.analysis.report.tables import TERMINAL, caption, leaderboard_table, trouble
 
 MOST_ROWS = 40
 
@@ -30,31 +27,32 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: S
 
 def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
     """A table of at most ``width`` columns, best first, then what did not complete, and why."""
-    parts = [_wrap(caption(board), width)]
+
+    def wrapped(text: str, indent: str = "") -> str:
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
+
+    parts = [wrapped(caption(board))]
     if board.rows:
         parts.append(_table(board, width))
     if len(board.rows) > MOST_ROWS:
         parts.append(f"... and {plural(len(board.rows) - MOST_ROWS, 'more configuration')} in the files")
-    parts += [_wrap(f"note: {note}", width) for note in board.notes]
+    parts += [wrapped(f"note: {note}") for note in board.notes]
     if lines := trouble(board):
-        shown = [
-            _wrap(textwrap.shorten(line, 3 * width, placeholder=" ..."), width, "  ") for line in lines[:MOST_ROWS]
-        ]
-        parts += ["not completed:", *shown]
+        shown = [textwrap.shorten(line, 3 * width, placeholder=" ...") for line in lines[:MOST_ROWS]]
+        parts += ["not completed:", *(wrapped(line, "  ") for line in shown)]
         if len(lines) > MOST_ROWS:
             parts.append(f"  ... and {len(lines) - MOST_ROWS} more")
     return "\n".join(parts) + "\n"
-
-
-def _wrap(text: str, width: int, indent: str = "") -> str:
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
 
 
 def _table(board: Leaderboard, width: int) -> str:
     """The fullest layout that fits; in the last one the configuration's name gives way."""
     for layout in TERMINAL:
         table = leaderboard_table(board, layout, MOST_ROWS)
-        headers = [_abbreviated(header) for header in table.headers]
+        headers = [
+            header.replace("validation", "val").replace("accuracy", "acc.").replace(", %", " %")
+            for header in table.headers
+        ]
         rows = [[cell.text for cell in row] for row in table.rows]
         text = text_table(headers, rows, table.numeric)
         excess = max(map(len, text.splitlines())) - width
@@ -64,7 +62,3 @@ def _table(board: Leaderboard, width: int) -> str:
     for row in rows:
         row[1] = row[1] if len(row[1]) <= most else "..." + row[1][3 - most :]
     return text_table(headers, rows, table.numeric)
-
-
-def _abbreviated(header: str) -> str:
-    return header.replace("validation", "val").replace("accuracy", "acc.").replace(", %", " %")

@@ -1,12 +1,9 @@
-"""The comparison of finished, unfinished and failed runs as files: ``make`` writes them, ``build`` only makes them up."""
-
-from __future__ import annotations
+"""The comparison of finished, unfinished and failed runs as files: ``make`` writes them, ``build`` makes the text alone."""
 
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import Any, NamedTuple
 
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.report import formats
@@ -15,35 +12,10 @@ from cnnbench.utils.environment import packages
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import write_atomically
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
 
 
-class Options(TypedDict, total=False):
-    """What a report shows; ``cnnbench report`` has an option of the same name for each.
-
-    Attributes:
-        baseline: names the configuration that the others are compared with: ``optimizer=sgd``.
-        objective: metric that orders the configurations; by default the runs' own.
-        metric: metric that is compared; by default the test set's of the objective's kind.
-        size: true difference, in the metric's unit (0.01 is a point), for which the needed seeds are given.
-        run, versus: folders of the runs whose confusion matrices are shown.
-        ignore: factors to average over, although they vary (``code``).
-    """
-
-    baseline: str | None
-    objective: str | None
-    metric: str | None
-    size: float | None
-    run: str | None
-    versus: str | None
-    ignore: Iterable[str]
-
-
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """A report in one format: its text, and the leaderboard that it is about."""
 
     text: str
@@ -57,22 +29,13 @@ class Report:
         return [path, *(formats.write_leaderboard(self.board, folder) if self.fmt == "html" else [])]
 
 
-def make(
-    folders: Sequence[Path],
-    out: Path | None = None,
-    *,
-    fmt: str = "html",
-    command: str | None = None,
-    **options: Unpack[Options],
-) -> list[Path]:
+def make(folders: Sequence[Path], out: Path | None = None, *, fmt: str = "html", **options: Any) -> list[Path]:
     """Write the report on all runs in and below ``folders``.
 
     Args:
-        folders: where the runs are.
         out: where the report goes; by default the first of ``folders``.
-        fmt: html writes leaderboard.csv and leaderboard.md too; json, csv, md and latex write report.* alone.
-        command: remakes the report; by default made from the arguments.
-        options: see ``Options``.
+        fmt: html writes leaderboard.csv and leaderboard.md too; the other ``FORMATS`` write report.* alone.
+        options: of ``analyse``; ``cnnbench report`` has one of the same name for each.
 
     Returns:
         The files, the one to open first in front.
@@ -81,7 +44,14 @@ def make(
         RequestError: a folder is not there or has no runs, or a name is of nothing.
     """
     check_out(out)
-    command = command or _command(folders, out, fmt, options)
+    given = {**options, "out": out, "format": fmt}
+    flags = [
+        f"--{name}={value}"
+        for name, values in given.items()
+        for value in (values if name == "ignore" else [values])
+        if value not in (None, "html")
+    ]
+    command = shlex.join(["cnnbench", "report", *map(str, folders), *flags])
     return build(folders, fmt, command, **options).write(Path(out or folders[0]))
 
 
@@ -91,8 +61,8 @@ def check_out(out: Path | None) -> None:
         raise RequestError(f"--out {out} is a file; give a folder")
 
 
-def build(folders: Sequence[Path], fmt: str, command: str, **options: Unpack[Options]) -> Report:
-    """The report on all runs in and below ``folders``; arguments and errors as for ``make``."""
+def build(folders: Sequence[Path], fmt: str, command: str, **options: Any) -> Report:
+    """The report on all runs in and below ``folders``; ``command`` remakes it, the rest is as for ``make``."""
     from cnnbench.analysis.analyse import analyse
 
     one_of("format", fmt, FORMATS)
@@ -102,14 +72,7 @@ def build(folders: Sequence[Path], fmt: str, command: str, **options: Unpack[Opt
         from cnnbench.analysis.report.html import render
 
         return Report(render(analysis, runs, command, packages()["cnnbench"]), analysis.board, fmt)
-    writers = {"json": formats.to_json, "csv": formats.to_csv, "md": formats.to_markdown, "latex": formats.to_latex}
+    if fmt == "csv":
+        return Report(formats.leaderboard_csv(analysis.board, analysis), analysis.board, fmt)
+    writers = {"json": formats.to_json, "md": formats.to_markdown, "latex": formats.to_latex}
     return Report(writers[fmt](analysis), analysis.board, fmt)
-
-
-def _command(folders: Sequence[Path], out: Path | None, fmt: str, options: Options) -> str:
-    """The command line that does the same again."""
-    ignore = options.get("ignore", ())
-    given = {**options, "ignore": None, "out": out, "format": None if fmt == "html" else fmt}
-    parts = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
-    parts += [part for name in ignore for part in ("--ignore", name)]
-    return shlex.join(["cnnbench", "report", *map(str, folders), *parts])

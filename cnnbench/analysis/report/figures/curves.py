@@ -1,30 +1,26 @@
 """Loss, accuracy and recall over the epochs: mean over seeds, with a band of one standard deviation on either side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import zip_longest
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better, is_share, scale, title, unit
-from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, INK, ORANGE, panel, style, whole_epochs
+from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, INK, ORANGE, STYLE, panel, whole_epochs
 from cnnbench.analysis.statistics import finite_values
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
 LEAVES = ("loss", "accuracy", "recall")
 LONG = 10  # epochs from which on the steep beginning may leave the axes
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A metric over the epochs, counted from 1; ``spread`` is 0 where only one seed has a value."""
 
     epochs: list[int]
@@ -33,22 +29,16 @@ class Curve:
 
     def best(self, metric: str) -> tuple[int, float]:
         """The epoch at which the mean was best, the first of equals, and the mean there."""
-        choose = max if higher_is_better(metric) else min
-        place = choose(range(len(self.centre)), key=lambda i: self.centre[i])
-        return self.epochs[place], self.centre[place]
+        value = (max if higher_is_better(metric) else min)(self.centre)
+        return self.epochs[self.centre.index(value)], value
 
 
 def curve(configuration: Configuration, metric: str) -> Curve | None:
     """Mean and deviation over seeds, epoch by epoch, of those runs that got so far; None where there is no history."""
-    series = [run.series(metric) for run in configuration.runs]
-    found = Curve([], [], [])
-    for place in range(max(map(len, series), default=0)):
-        values = finite_values([one[place] for one in series if place < len(one)])
-        if values:
-            found.epochs.append(place + 1)
-            found.centre.append(mean(values))
-            found.spread.append(stdev(values) if len(values) > 1 else 0.0)
-    return found if found.epochs else None
+    by_epoch = zip_longest(*(run.series(metric) for run in configuration.runs))
+    known = {epoch: values for epoch, column in enumerate(by_epoch, start=1) if (values := finite_values(column))}
+    spread = [stdev(values) if len(values) > 1 else 0.0 for values in known.values()]
+    return Curve(list(known), [mean(values) for values in known.values()], spread) if known else None
 
 
 def band(line: Curve, metric: str) -> tuple[NDArray, NDArray]:
@@ -60,14 +50,18 @@ def band(line: Curve, metric: str) -> tuple[NDArray, NDArray]:
     return scale(metric) * low, scale(metric) * high
 
 
-def _draw(axes: Axes, line: Curve, metric: str, colour: str, dash: Any = "-") -> None:
-    centre = [scale(metric) * value for value in line.centre]
+def _draw(axes: Axes, line: Curve, metric: str, colour: str, dash: Any = "-", best: bool = True) -> None:
+    centre = scale(metric) * np.array(line.centre)
     axes.fill_between(line.epochs, *band(line, metric), color=colour, alpha=0.16, linewidth=0)
     axes.plot(line.epochs, centre, color=colour, linestyle=dash, marker="o" * (len(centre) == 1), markersize=4)
+    if best:
+        epoch, value = line.best(metric)
+        axes.plot(epoch, scale(metric) * value, "o", color=colour, markersize=5.5, zorder=4)
 
 
-def _set_limits(axes: Axes, metric: str, lines: Sequence[Curve]) -> None:
+def _finish(axes: Axes, metric: str, lines: Sequence[Curve]) -> None:
     """Let the vertical range be that of the epochs after the first third, where configurations part, if it is long."""
+    whole_epochs(axes)
     late = [edge[len(edge) // 3 :] for line in lines if len(line.epochs) >= LONG for edge in band(line, metric)]
     if late:
         low, high = np.concatenate(late).min(), np.concatenate(late).max()
@@ -75,43 +69,38 @@ def _set_limits(axes: Axes, metric: str, lines: Sequence[Curve]) -> None:
         axes.set_ylim(max(low - margin, 0), min(high + margin, 100.5) if is_share(metric) else high + margin)
 
 
+@rc_context(STYLE)
 def against_each_other(configurations: Sequence[Configuration], leaf: str) -> Figure | None:
     """Validation curves of several configurations, each with a dot at its best epoch."""
     metric = f"val/{leaf}"
     lines = [curve(configuration, metric) for configuration in configurations]
-    with style():
-        figure, axes = panel(title=f"{title(metric)}{unit(metric)}", x="epoch")
-        for line, colour, dash in zip(lines, COLOURS, DASHES, strict=False):
-            if line is not None:
-                _draw(axes, line, metric, colour, dash)
-                epoch, value = line.best(metric)
-                axes.plot(epoch, scale(metric) * value, "o", color=colour, markersize=5.5, zorder=4)
-        whole_epochs(axes)
-        _set_limits(axes, metric, [line for line in lines if line is not None])
+    figure, axes = panel(title=f"{title(metric)}{unit(metric)}", x="epoch")
+    for line, colour, dash in zip(lines, COLOURS, DASHES, strict=False):
+        if line is not None:
+            _draw(axes, line, metric, colour, dash)
+    _finish(axes, metric, [line for line in lines if line is not None])
     return figure if any(lines) else None
 
 
+@rc_context(STYLE)
 def train_and_validation(configuration: Configuration, leaf: str) -> Figure | None:
     """Both curves of one configuration; shaded where the two part after validation stopped improving."""
     metric = f"val/{leaf}"
     train, val = curve(configuration, f"train/{leaf}"), curve(configuration, metric)
     if train is None and val is None:
         return None
-    with style():
-        figure, axes = panel((4.3, 2.5), title=f"{leaf}{unit(metric)}", x="epoch")
-        if train is not None:
-            _draw(axes, train, metric, ORANGE, DASHES[1])
-        if val is not None:
-            _draw(axes, val, metric, BLUE)
-            epoch, value = val.best(metric)
-            axes.plot(epoch, scale(metric) * value, "o", color=BLUE, markersize=6, zorder=4)
-            axes.axvline(epoch, color=INK, alpha=0.45, linewidth=0.9, linestyle=":")
-        if train is not None and val is not None and train.epochs == val.epochs:
-            low, high = ([scale(metric) * value for value in line.centre] for line in (train, val))
-            after = [at >= epoch for at in val.epochs]
-            axes.fill_between(val.epochs, low, high, where=after, color=ORANGE, alpha=0.13, linewidth=0)
-        whole_epochs(axes)
-        _set_limits(axes, metric, [line for line in (train, val) if line is not None])
+    figure, axes = panel((4.3, 2.5), title=f"{leaf}{unit(metric)}", x="epoch")
+    if train is not None:
+        _draw(axes, train, metric, ORANGE, DASHES[1], best=False)
+    if val is not None:
+        _draw(axes, val, metric, BLUE)
+        best, _ = val.best(metric)
+        axes.axvline(best, color=INK, alpha=0.45, linewidth=0.9, linestyle=":")
+    if train is not None and val is not None and train.epochs == val.epochs:
+        low, high = (scale(metric) * np.array(line.centre) for line in (train, val))
+        after = [epoch >= best for epoch in val.epochs]
+        axes.fill_between(val.epochs, low, high, where=after, color=ORANGE, alpha=0.13, linewidth=0)
+    _finish(axes, metric, [line for line in (train, val) if line is not None])
     return figure
 
 

@@ -1,19 +1,17 @@
 """What all figures share: colours, sizes, and the way from a matplotlib figure to SVG that fits into a page."""
 
-from __future__ import annotations
-
 import io
 import re
 import warnings
-from contextlib import AbstractContextManager
-from functools import cache
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib import rc_context, rc_params_from_file
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito (2008)
 BLUE, ORANGE, GREEN = COLOURS[:3]
@@ -22,29 +20,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 MOST_LINES = len(COLOURS)
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 SMALL = (4.3, 2.9)  # inches; three of these stand side by side on a desk, one below the other on a phone
-
-
-STYLE = Path(__file__).with_name("report.mplstyle")
-
-
-def style() -> AbstractContextManager[None]:
-    """The settings under which a figure is made and written; those from before return afterwards."""
-    import matplotlib
-
-    return matplotlib.rc_context(_settings())
-
-
-@cache
-def _settings() -> Any:
-    from matplotlib import rc_params_from_file
-
-    return rc_params_from_file(STYLE, use_default_template=False)
+# Of every function that makes a figure: @rc_context(STYLE)
+STYLE: Any = rc_params_from_file(Path(__file__).with_name("report.mplstyle"), use_default_template=False)
 
 
 def panel(size: tuple[float, float] = SMALL, title: str = "", x: str = "", y: str = "") -> tuple[Figure, Axes]:
-    """A figure of one axes; call it, and draw on it, within ``style()``."""
-    from matplotlib.figure import Figure
-
+    """A figure of one axes; call it, and draw on it, within ``rc_context(STYLE)``."""
     figure = Figure(figsize=size)
     axes = figure.subplots()
     axes.set(title=plain(title), xlabel=plain(x), ylabel=plain(y))
@@ -66,8 +47,6 @@ def printable(text: str) -> str:
 
 def whole_epochs(axes: Axes) -> None:
     """Ticks of the horizontal axis at whole numbers only."""
-    from matplotlib.ticker import MaxNLocator
-
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
@@ -78,15 +57,10 @@ def svg(figure: Figure, name: str, description: str) -> str:
         name: makes its ids unique in a page of several; letters, digits and dashes.
         description: what it shows, for those who cannot see it.
     """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
     buffer = io.StringIO()
-    with style(), matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+    with rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has its own fonts
-        FigureCanvasSVG(figure).print_svg(
-            buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -96,5 +70,4 @@ def svg(figure: Figure, name: str, description: str) -> str:
     size = f"width:100%;max-width:{figure.get_figwidth() * 96:.0f}px;height:auto"
     label = f'style="{size}" role="img" aria-label="{escape(printable(description))}"'
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', lambda match: f"{match[1]} {label}", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1)
-    return text.strip()
+    return re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1).strip()

@@ -1,0 +1,177 @@
+"""The leaderboard, cost against quality, what factors do, and what a search found, each as a figure."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from cnnbench.analysis.effects import Effect, Effects, Interaction
+from cnnbench.analysis.leaderboard import Leaderboard
+from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, scale, title, unit
+from cnnbench.analysis.report.figures.style import (
+    BLUE,
+    COLOURS,
+    DASHES,
+    INK,
+    MARKERS,
+    MOST_LINES,
+    ORANGE,
+    STYLE,
+    panel,
+    plain,
+    whole_epochs,
+)  # fmt: skip
+from cnnbench.analysis.search import SearchResult
+from cnnbench.analysis.statistics import pareto_front
+
+MOST_ROWS = 24  # of the leaderboard
+MOST_NAMED = 6  # points of a Pareto front that carry their place
+LONGEST = 14  # characters of a level on an axis
+MOST_PARAMETERS = 12  # of a search
+
+
+@rc_context(STYLE)
+def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
+    """Mean, interval and every seed of the first rows: the objective above, below it ``metric`` if it is another."""
+    rows = [row for row in board.rows[:MOST_ROWS] if row.objective.mean is not None]
+    if not rows:
+        return None
+    metrics = [board.objective, *([metric] if metric != board.objective and metric not in COSTS else [])]
+    name = " and ".join(map(title, metrics)) + unit(board.objective)
+    figure, axes = panel((5.4, 0.4 * len(rows) + 0.8), x=name)
+    for at, row in enumerate(rows):
+        axes.text(0.0, at - 0.29, plain(f"{row.rank}  {row.configuration.short}", 88), va="center", fontsize=7,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+        for shown, y, colour, marker in zip(metrics, (at + 0.02, at + 0.24), (BLUE, ORANGE), "oD", strict=False):
+            summary, by = row.value(shown), scale(shown)
+            seeds = [by * value for run in row.configuration.runs if (value := run.value(shown)) is not None]
+            axes.plot(seeds, [y] * len(seeds), ".", color=colour, alpha=0.45, markersize=4)
+            if summary.low is not None and summary.high is not None:
+                axes.plot([by * summary.low, by * summary.high], [y, y], color=colour, linewidth=1.4)
+            if summary.mean is not None:
+                axes.plot(by * summary.mean, y, marker, color=colour, markersize=5.5)
+    axes.set_ylim(len(rows) - 0.5, -0.65)
+    if is_share(board.objective):  # with few seeds an interval may reach beyond what a share can be
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, 0), min(high, 100.2))
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+@rc_context(STYLE)
+def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
+    """Quality against one cost, the Pareto front joined and its points numbered by their rank.
+
+    Returns:
+        None where fewer than two costs are known, or all are the same.
+    """
+    by = scale(metric)
+    points = [(row.rank, row.cost(name), row.value(metric)) for row in board.rows]
+    known = [(c, by * s.mean, by * (s.std or 0)) for _, c, s in points if c and s.mean is not None]
+    if len({c for c, _, _ in known}) < 2:
+        return None
+    front = [points[i] for i in pareto_front([(c, s.mean) for _, c, s in points], higher_is_better(metric))]
+    best = [(c, by * (s.mean or 0)) for _, c, s in front]
+    figure, axes = panel(title=COSTS[name], x=COSTS[name], y=f"{title(metric)}{unit(metric)}")
+    xs, ys, spreads = zip(*known, strict=True)
+    if max(xs) > 3 * min(xs):  # plain numbers at 1, 2 and 5 times the powers of ten
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.errorbar(xs, ys, spreads, fmt="none", ecolor=BLUE, alpha=0.35, elinewidth=1)
+    axes.plot(xs, ys, "o", color=BLUE, alpha=0.75, markersize=5)
+    axes.plot(*zip(*best, strict=True), color=ORANGE, linewidth=1.4, drawstyle="steps-post", marker="o",
+              markerfacecolor="none", markersize=9, markeredgewidth=1.6, zorder=1)  # fmt: skip
+    for (rank, _, _), point in list(zip(front, best, strict=True))[-MOST_NAMED:]:
+        axes.annotate(str(rank), point, (5, 6), textcoords="offset points", fontsize=8, color=INK)
+    return figure
+
+
+@rc_context(STYLE)
+def main_effect(effect: Effect, effects: Effects) -> Figure | None:
+    """A factor's adjusted means by level, on the range that all factors share."""
+    by = scale(effects.metric)
+    points = {level: by * mean for level, mean in effect.means.items() if mean is not None}
+    if len(points) < 2:
+        return None
+    figure, axes = panel((2.9, 2.5), effect.short, y=f"{title(effects.metric)}{unit(effects.metric)}")
+    axes.plot(range(len(points)), list(points.values()), "o-", color=BLUE, markersize=6)
+    axes.axhline(sum(points.values()) / len(points), color=INK, alpha=0.4, linewidth=0.8, linestyle=":")
+    means = [by * mean for other in effects.mains for mean in other.means.values() if mean is not None]
+    _set_axes(axes, list(points), means, 0.15)
+    return figure
+
+
+@rc_context(STYLE)
+def interaction(pair: Interaction, effects: Effects) -> Figure:
+    """Cell means: a line a level of the one factor over the levels of the other; parallel lines are no interaction."""
+    by = scale(effects.metric)
+    across, lines = effects.levels[pair.factor], effects.levels[pair.other]
+    shown = lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], lines[-1]]
+    labels = [f"{pair.other_short}={level}" for level in shown]
+    y = f"{title(effects.metric)}{unit(effects.metric)}"
+    figure, axes = panel((3.9, 2.8), f"{pair.short} by {pair.other_short}", pair.short, y)
+    for level, label, marker, colour, dash in zip(shown, labels, MARKERS, COLOURS, DASHES, strict=False):
+        values = [by * pair.cells.get((at, level), math.nan) for at in across]
+        axes.plot(range(len(across)), values, marker=marker, color=colour, linestyle=dash, markersize=5.5,
+                  label=plain(label, 26))  # fmt: skip
+    means = [by * mean for other in effects.interactions for mean in other.cells.values()]
+    _set_axes(axes, across, means, 0.1)
+    columns = 2 if max(map(len, labels)) < 22 else 1
+    figure.legend(frameon=False, fontsize=7.5, loc="outside lower left", handlelength=2.6, ncols=columns)
+    return figure
+
+
+def _set_axes(axes: Axes, levels: Sequence[str], means: Sequence[float], margin: float) -> None:
+    """Ticks at the levels, slanted where they would touch; the range of all ``means``, so that slopes compare."""
+    crowded = sum(min(len(level), LONGEST) for level in levels) > 26
+    axes.set_xticks(range(len(levels)), [plain(level, LONGEST) for level in levels], rotation=30 if crowded else 0,
+                    ha="right" if crowded else "center")  # fmt: skip
+    axes.set_xlim(-0.35, len(levels) - 0.65)
+    axes.grid(visible=False, axis="x")
+    room = margin * (max(means) - min(means)) or 0.5
+    axes.set_ylim(min(means) - room, max(means) + room)
+
+
+# Not by optuna.visualization.matplotlib: with a metric in per cent it leaves out the best so far, it paints on grey
+# through pyplot's global state, and it needs Optuna and the study where search.json is enough.
+@rc_context(STYLE)
+def search_history(search: SearchResult) -> Figure | None:
+    """Every completed trial's value, and the best so far; None where none completed."""
+    by = scale(search.objective)
+    points = [(t["number"], by * t["value"]) for t in search.trials if t["value"] is not None]
+    if not points:
+        return None
+    ended = [t["number"] for t in search.trials if t["value"] is None]
+    best = [(n, by * value) for n, value in enumerate(search.best_so_far()) if value is not None]
+    figure, axes = panel(title="Best so far", x="trial", y=f"{title(search.objective)}{unit(search.objective)}")
+    axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.6, markersize=4, label="a trial")
+    axes.plot(*zip(*best, strict=True), "-", color=ORANGE, drawstyle="steps-post", label="best so far")
+    if ended:
+        axes.plot(ended, [0.02] * len(ended), "x", color=INK, alpha=0.5, markersize=4, clip_on=False,
+                  transform=axes.get_xaxis_transform(), label="ended early or failed")  # fmt: skip
+    figure.legend(frameon=False, fontsize=7.5, loc="outside lower left", ncols=3, columnspacing=1.2)
+    whole_epochs(axes)
+    return figure
+
+
+@rc_context(STYLE)
+def search_parameters(search: SearchResult) -> dict[str, Figure]:
+    """Each numeric parameter against the objective, by name; on a log axis where it spans two decades."""
+    done = [t for t in search.trials if t["value"] is not None]
+    first = done[0]["parameters"] if done else {}
+    figures = {}
+    for name in [name for name, value in first.items() if isinstance(value, (int, float))][:MOST_PARAMETERS]:
+        known = [t for t in done if t["parameters"].get(name) is not None]
+        values = [t["parameters"][name] for t in known]
+        figures[name], axes = panel(title=name, x=name, y=f"{title(search.objective)}{unit(search.objective)}")
+        axes.plot(values, [scale(search.objective) * t["value"] for t in known], "o", color=BLUE, alpha=0.6,
+                  markersize=4)  # fmt: skip
+        if min(values) > 0 and max(values) > 100 * min(values):
+            axes.set_xscale("log")
+    return figures
