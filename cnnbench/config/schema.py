@@ -58,15 +58,15 @@ KEYS: tuple[tuple[Check, str], ...] = (
                                                   "sweep.trial.storage"),
     (_whole(0), "seed data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
-                "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding "
-                "augment.cutout"),
+                "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches scheduler.T_max data.batch_size "
                 "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu hydra.sweeper.n_trials"),
     (_or(_whole(1), AUTO), "steps_per_execution"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
     (TRUTH, "decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
-            "data.shuffle data.source.skip_damaged trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run"),
+            "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
+            "data.source.skip_damaged"),
     (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
                    "callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
