@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from cnnbench.analysis import statistics
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.metric_names import higher_is_better, is_share
+from cnnbench.analysis.metric_names import difference, higher_is_better, is_share, plural
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import ALPHA, Difference, Verdict
+from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 
 
 class Comparison(NamedTuple):
@@ -24,6 +24,15 @@ class Comparison(NamedTuple):
     verdict: Verdict
     size: float
     seeds_needed: int | None
+
+    def describe_seeds_needed(self, metric: str) -> str:
+        """How many seeds would show a difference of ``size``, in words."""
+        size = difference(self.size, metric).lstrip("+").replace("1.00 points", "1 point")
+        if self.seeds_needed is None:
+            return "one run a side: no test" if self.difference.n < 2 else "no spread between seeds to reckon with"
+        if self.seeds_needed > MOST_SEEDS:
+            return f"more than {MOST_SEEDS} seeds for {size}"
+        return f"{plural(self.seeds_needed, 'seed')} for {size}"
 
 
 def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:

@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
-from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import Summary, finite_values, summarise
 
@@ -68,6 +68,21 @@ class Leaderboard:
     @property
     def objective(self) -> str:
         return self.metrics[0]
+
+    @property
+    def caption(self) -> str:
+        """What orders the rows and what ± is."""
+        way = "highest" if higher_is_better(self.objective) else "lowest"
+        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over seeds, "
+                "95% Student-t interval of the mean.")  # fmt: skip
+
+    @property
+    def trouble(self) -> list[str]:
+        """A line for each run that did not complete: how it ended, what it was, why."""
+        return [
+            f"{run.status}: {c.short}{'' if run.seed is None else f', seed {run.seed}'}: {run.reason} ({run.path.name})"
+            for c, run in self.grid.incomplete
+        ]
 
 
 def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = ()) -> Leaderboard:

@@ -18,7 +18,6 @@ from cnnbench.analysis.report.tables import (
     leaderboard_entry,
     leaderboard_table,
     report_tables,
-    trouble,
 )
 from cnnbench.config.settings import show
 from cnnbench.utils.record import finite_or_none, write_atomically
@@ -74,7 +73,7 @@ def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
     if shared := board.grid.shared:
         parts.append(f"The same in all: {', '.join(f'`{key}={show(value)}`' for key, value in shared.items())}.\n")
     parts += [f"{_markdown_text(note)}\n" for note in board.notes]
-    if lines := trouble(board):
+    if lines := board.trouble:
         parts += [f"{heading}# Not completed\n", _bullets(lines)]
     return "\n".join(parts)
 

@@ -15,7 +15,7 @@ from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, title
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures import curves as curve_figures
-from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, ORANGE
+from cnnbench.analysis.report.figures.style import BLUE, LINES, ORANGE
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
 from cnnbench.analysis.statistics import pareto_front, to_number
@@ -23,7 +23,7 @@ from cnnbench.config.settings import show
 
 Draw = Callable[[Figure | None, str], str]  # a figure and what it shows; empty where there is none
 Section = dict[str, Any]
-MOST_COMPARED = len(COLOURS)  # configurations in one set of axes
+MOST_COMPARED = len(LINES)  # configurations in one set of axes
 MOST_EACH = 4  # configurations with train against validation
 MOST_FACTORS = 8
 MOST_INTERACTIONS = 6  # drawn; the table has all
@@ -80,7 +80,7 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> S
     legend = [
         # matplotlib's dashes are in line widths
         {"colour": colour, "dashes": "" if dash == "-" else " ".join(str(2 * length) for length in dash[1]), "label": c.short}
-        for c, colour, dash in zip(compared, COLOURS, DASHES, strict=False)
+        for c, (colour, dash, _) in zip(compared, LINES, strict=False)
     ]  # fmt: skip
     long = any(len(run.series("val/loss")) >= curve_figures.LONG for run in board.grid.runs)
     return {"legend": legend, "against": against, "each": each, "long": long, "reference": reference,
