@@ -16,24 +16,16 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a report says.
-
-    Attributes:
-        metric: what differences and effects are measured on: the objective's test metric, which chose nothing.
-        reference: what the others are compared with: the baseline, if one was given, or else the first of the board;
-            None where nothing is finished.
-        effects: None where nothing varies or nothing is finished.
-        run, versus: whose confusion matrices are shown.
-    """
+    """What a report says."""
 
     board: Leaderboard
-    metric: str
-    reference: Configuration | None
+    metric: str  # of differences and effects: the objective's test metric, which chose nothing
+    reference: Configuration | None  # the baseline, or else the first of the board; None where nothing is finished
     baseline_given: bool
-    comparisons: list[Comparison]
-    effects: Effects | None
-    run: Run | None
-    versus: Run | None
+    comparisons: list[Comparison]  # of the others with the reference
+    effects: Effects | None  # None where nothing varies or nothing is finished
+    run: Run | None  # whose confusion matrix is shown
+    versus: Run | None  # and the difference from this one's
 
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""

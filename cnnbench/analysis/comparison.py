@@ -11,19 +11,14 @@ from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 
 
 class Comparison(NamedTuple):
-    """A configuration against the reference.
-
-    Attributes:
-        p: Holm's, over all comparisons with the reference that have a p-value.
-        seeds_needed: runs a side that would show a true difference of ``size``; None where it cannot be told.
-    """
+    """A configuration against the reference."""
 
     configuration: Configuration
     difference: Difference
-    p: float | None
+    p: float | None  # Holm's, over all comparisons with the reference that have a p-value
     verdict: Verdict
     size: float
-    seeds_needed: int | None
+    seeds_needed: int | None  # runs a side that would show a true difference of this size; None where it is unknown
 
     def describe_seeds_needed(self, metric: str) -> str:
         """How many seeds would show a difference of ``size``, in words."""

@@ -23,12 +23,7 @@ OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # what stands 
 
 @dataclass(frozen=True)
 class Effect:
-    """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest.
-
-    Attributes:
-        low, high: 95% interval by Tukey's range, which allows for having picked the extremes; None without a residual.
-        means: {level: estimated mean, or None where it cannot be told}, adjusted to the same mix of the other factors.
-    """
+    """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest."""
 
     factor: str
     short: str
@@ -37,9 +32,9 @@ class Effect:
     before: str
     after: str
     value: float | None
-    low: float | None
+    low: float | None  # 95% by Tukey's range, which allows for having picked the extremes; None without a residual
     high: float | None
-    means: Mapping[str, float | None]
+    means: Mapping[str, float | None]  # by level, adjusted to the same mix of the other factors; None where unknown
 
     @property
     def sentence(self) -> str:
@@ -66,12 +61,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Interaction:
-    """How the effect of one factor, from ``before`` to ``after``, depends on the level of another.
-
-    Attributes:
-        effects: {level of other: effect}, from the model; None where the cells it needs are missing.
-        cells: {(level of factor, level of other): mean of the runs there}; a cell without runs is missing.
-    """
+    """How the effect of one factor, from ``before`` to ``after``, depends on the level of another."""
 
     factor: str
     other: str
@@ -81,8 +71,8 @@ class Interaction:
     anova: AnovaRow
     before: str
     after: str
-    effects: Mapping[str, float | None]
-    cells: Mapping[Any, float]
+    effects: Mapping[str, float | None]  # by level of other, from the model; None where the cells it needs are missing
+    cells: Mapping[Any, float]  # mean of the runs by (level of factor, level of other), where there are any
 
     @property
     def sentence(self) -> str:
@@ -98,17 +88,14 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Effects:
-    """Main effects (the largest first), interactions (the clearest first), the table behind them, and what to know.
-
-    ``short`` has the factors' short names, ``levels`` each factor's in the order in which they are shown.
-    """
+    """What the factors do to ``metric``."""
 
     metric: str
     table: AnovaTable
-    mains: list[Effect]
-    interactions: list[Interaction]
-    short: Mapping[str, str]
-    levels: Levels
+    mains: list[Effect]  # the largest first
+    interactions: list[Interaction]  # the clearest first
+    short: Mapping[str, str]  # the factors' short names
+    levels: Levels  # of each factor, in the order in which they are shown
     notes: list[str]
 
 

@@ -26,19 +26,12 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Configuration:
-    """What varies, at one setting, and the runs that have it.
+    """What varies, at one setting, and the runs that have it."""
 
-    Attributes:
-        values: of the factors; one that this configuration does not have at all is missing.
-        runs: the completed ones, one a seed, in the order of their seeds.
-        incomplete: the failed, diverged, interrupted, unfinished and unreadable ones.
-        names: of the factors in short.
-    """
-
-    values: Settings
-    runs: tuple[Run, ...] = field(repr=False)
-    incomplete: tuple[Run, ...] = field(repr=False)
-    names: Mapping[str, str] = field(repr=False, default_factory=dict)
+    values: Settings  # of the factors; one that this configuration does not have at all is missing
+    runs: tuple[Run, ...] = field(repr=False)  # the completed ones, one a seed, in the order of their seeds
+    incomplete: tuple[Run, ...] = field(repr=False)  # failed, diverged, interrupted, unfinished and unreadable ones
+    names: Mapping[str, str] = field(repr=False, default_factory=dict)  # of the factors in short
 
     @property
     def label(self) -> str:
@@ -54,19 +47,12 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs by configuration.
+    """Runs by configuration."""
 
-    Attributes:
-        factors: names of what varies, those that were asked for first.
-        configurations: in the order in which their first run was found.
-        notes: what a reader must know before comparing them.
-        shared: the settings that all runs have in common and that were asked for, or that say what was trained.
-    """
-
-    factors: tuple[str, ...]
-    configurations: tuple[Configuration, ...]
-    notes: tuple[str, ...]
-    shared: Settings
+    factors: tuple[str, ...]  # names of what varies, those that overrides name first
+    configurations: tuple[Configuration, ...]  # in the order of their first runs
+    notes: tuple[str, ...]  # what a reader must know before comparing them
+    shared: Settings  # what all runs have in common of what overrides name or what says what was trained
 
     @property
     def runs(self) -> list[Run]:
@@ -105,11 +91,7 @@ class Grid:
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
-    """Group ``runs`` by what varies.
-
-    Args:
-        runs: of any status.
-        ignore: factors to average over all the same (``code``, ``data version``, or a setting's key).
+    """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over.
 
     Raises:
         RequestError: nothing of the name of one of ``ignore`` varies.

@@ -51,19 +51,13 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The rows, best first, and what to know about them.
-
-    Attributes:
-        metrics: the objective, which orders the rows, then the test metrics that are shown beside it.
-        rows: of the configurations with a completed run.
-        known: every metric and cost that a completed run has.
-    """
+    """The configurations with a completed run, best first, and what to know about them."""
 
     grid: Grid
-    metrics: list[str]
+    metrics: list[str]  # the objective, which orders the rows, then the test metrics that are shown beside it
     rows: list[LeaderboardRow]
     notes: list[str]
-    known: set[str]
+    known: set[str]  # every metric and cost that a completed run has
 
     @property
     def objective(self) -> str:
@@ -86,12 +80,11 @@ class Leaderboard:
 
 
 def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = ()) -> Leaderboard:
-    """The leaderboard of ``runs``.
+    """The leaderboard of ``runs``, of any status.
 
     Args:
-        runs: of any status (``collect``).
         objective: a metric or a cost (``val/loss``, ``test/accuracy``, ``parameters``); by default the runs' own.
-        ignore: factors to average over (``grouping.group``).
+        ignore: factors to average over.
 
     Raises:
         RequestError: no finished run has that metric.

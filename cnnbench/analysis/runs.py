@@ -22,18 +22,12 @@ INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures", ".hydra"}  # folders th
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder.
-
-    Attributes:
-        status: completed, failed, diverged, interrupted, unfinished (no record yet) or unreadable.
-        record: ``result.json``, or as much of it as .hydra tells of an unfinished run; may lack any key.
-        settings: what it was set to, flat (``cnnbench.config.settings``).
-    """
+    """One run's folder."""
 
     path: Path
-    status: str
-    record: Record = field(repr=False)
-    settings: Mapping[str, Any] = field(repr=False)
+    status: str  # completed, failed, diverged, interrupted, unfinished (no record yet) or unreadable
+    record: Record = field(repr=False)  # or as much of it as .hydra has of an unfinished run; may lack any key
+    settings: Mapping[str, Any] = field(repr=False)  # flat (cnnbench.config.settings)
 
     @property
     def completed(self) -> bool:

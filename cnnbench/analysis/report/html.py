@@ -26,13 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) -> str:
-    """The page.
-
-    Args:
-        runs: all of them, in the order of collection; their commands are listed.
-        command: remakes this report.
-        version: of cnnbench.
-    """
+    """The page on all ``runs``, by this ``version`` of cnnbench; ``command`` remakes it."""
     numbers = count()
 
     def draw(figure: Figure | None, description: str) -> str:

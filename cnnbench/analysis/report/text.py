@@ -11,11 +11,7 @@ MOST_ROWS = 40
 
 
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool] = ()) -> str:
-    """A table of aligned columns with a rule below the headers.
-
-    Args:
-        numeric: which columns stand to the right; by default none.
-    """
+    """A table of aligned columns, the ``numeric`` ones to the right, with a rule below the headers."""
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     right = numeric or [False] * len(widths)
     lines = [

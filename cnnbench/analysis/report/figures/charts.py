@@ -52,11 +52,7 @@ def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
 
 @rc_context(STYLE)
 def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
-    """Quality against one cost, the Pareto front joined and its points numbered by their rank.
-
-    Returns:
-        None where fewer than two costs are known, or all are the same.
-    """
+    """Quality against one cost, the Pareto front joined and numbered by rank; None where all costs are the same."""
     by = scale(metric)
     points = [(row.rank, row.cost(name), row.value(metric)) for row in board.rows]
     known = [(c, by * s.mean, by * (s.std or 0)) for _, c, s in points if c and s.mean is not None]
