@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.analysis import metric_names as names
-from cnnbench.analysis.comparison import Comparison
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.statistics import Summary
 from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.analyse import Analysis
+    from cnnbench.analysis.analyse import Analysis, Comparison
     from cnnbench.analysis.effects import Effects
 
 # Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of the others that fits: 2 leaves out the
