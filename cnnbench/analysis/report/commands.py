@@ -15,9 +15,10 @@ def run_commands(runs: Sequence[Run]) -> list[str]:
     boxes: list[dict[str, tuple[str, ...]]] = []
     for run in runs:
         if run.overrides or run.record:
-            seed = {} if run.seed is None else {SEED: (str(run.seed),)}
-            written = {key: (value,) for key, _, value in (text.partition("=") for text in run.overrides)}
-            boxes.append(written | {key: value for key, value in seed.items() if key not in written})
+            written = dict(text.partition("=")[::2] for text in run.overrides)
+            if run.seed is not None:
+                written.setdefault(SEED, str(run.seed))
+            boxes.append({key: (value,) for key, value in written.items()})
 
     # Join those that differ in one key alone, key by key
     order = list(dict.fromkeys(key for box in boxes for key in box))
