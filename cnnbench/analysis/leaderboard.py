@@ -99,9 +99,7 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
     if len(own) > 1:
         notes.append(f"The runs chose their best epochs by different objectives ({', '.join(own)}).")
     if chosen.startswith("test/"):
-        notes.append(
-            "Ordered by a test metric: the first place was chosen on the test set, so its value is optimistic."
-        )
+        notes.append("Ordered by a test metric: the first was chosen on the test set, so its value is optimistic.")
     if unfinished := sum(not c.runs for c in grid.configurations):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
     tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))

@@ -72,19 +72,16 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> S
     if not each:
         return None
     compared = _top(board, reference, MOST_COMPARED)
-    against = [
-        draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs")
-        for leaf in leaves
-        if len(compared) > 1
-    ]
+    against = [] if len(compared) < 2 else [
+        draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs") for leaf in leaves
+    ]  # fmt: skip
     legend = [
         # matplotlib's dashes are in line widths
         {"colour": colour, "dashes": "" if dash == "-" else " ".join(str(2 * length) for length in dash[1]), "label": c.short}
         for c, (colour, dash, _) in zip(compared, LINES, strict=False)
     ]  # fmt: skip
     long = any(len(run.series("val/loss")) >= curve_figures.LONG for run in board.grid.runs)
-    return {"legend": legend, "against": against, "each": each, "long": long, "reference": reference,
-            "left_out": len(board.rows) > MOST_COMPARED, "blue": BLUE, "orange": ORANGE}  # fmt: skip
+    return {"legend": legend, "against": against, "each": each, "long": long, "blue": BLUE, "orange": ORANGE}  # fmt: skip
 
 
 def classes(analysis: Analysis) -> Section | None:
