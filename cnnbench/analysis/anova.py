@@ -74,7 +74,7 @@ class LinearModel:
         })[0]  # fmt: skip
 
     def estimate(self, contrast: NDArray) -> float | None:
-        """Of a point or a difference of two; None where the data cannot tell it (its cells are missing)."""
+        """Of a point or a difference of two; None where it cannot be estimated (its cells are missing)."""
         if not np.allclose(contrast @ self.inverse @ self.matrix, contrast, atol=1e-6):
             return None
         return float(contrast @ self.coefficients + contrast[0] * self.centre)

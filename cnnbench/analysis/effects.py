@@ -18,7 +18,7 @@ from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, finite_values
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
-OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # what stands first among a factor's levels
+OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # first among a factor's levels
 
 
 @dataclass(frozen=True)
@@ -132,16 +132,16 @@ def find_effects(
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     joint = [_interaction(row, table, by_level, short, metric) for row in pairs]
-    found = [interaction for interaction in joint if interaction is not None]
-    return Effects(metric, table, mains, found, short, levels, _notes(table, too_many, short, len(y)))
+    interactions = [interaction for interaction in joint if interaction is not None]
+    return Effects(metric, table, mains, interactions, short, levels, _notes(table, too_many, short, len(y)))
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left.
 
-    With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be told
-    apart: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values lead
-    from any choice to any other, a linear model tells them apart, and both stay factors.
+    With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be
+    separated: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values
+    lead from any choice to any other, a linear model separates them, and both stay factors.
     """
     left = list(factors)
     for key in factors:
@@ -190,8 +190,8 @@ def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: st
     (factor,), model, variance = row.term, table.additive, table.full.variance
     points = {level: model.point({factor: level}) for level in model.levels[factor]}
     pairs = permutations(points, 2) if len(points) > 2 else [tuple(points)]
-    found = {pair: model.estimate(points[pair[1]] - points[pair[0]]) for pair in pairs}
-    known = {pair: value for pair, value in found.items() if value is not None}
+    estimates = {pair: model.estimate(points[pair[1]] - points[pair[0]]) for pair in pairs}
+    known = {pair: value for pair, value in estimates.items() if value is not None}
     before, after = max(known, key=known.__getitem__) if known else tuple(points)[:2]
     value, low, high = known.get((before, after)), None, None
     if value is not None and variance is not None:

@@ -45,7 +45,7 @@ class LeaderboardRow:
         return summarise(run.final(metric) for run in self.configuration.runs)
 
     def cost(self, name: str) -> float | None:
-        """Mean of one of ``COSTS``; None where no run tells."""
+        """Mean of one of ``COSTS``; None where no record has it."""
         return _mean(run.cost(name) for run in self.configuration.runs)
 
 

@@ -124,7 +124,7 @@ def collect(folders: Sequence[Path]) -> list[Run]:
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
-    """The folders of runs below ``folder`` and itself: with a record, or begun by Hydra."""
+    """The folders of runs below ``folder`` and itself: with a record, or started by Hydra."""
     for here, below, files in os.walk(folder):
         if RECORD_FILE in files or (".hydra" in below and (Path(here) / ".hydra" / "overrides.yaml").exists()):
             yield Path(here)
@@ -150,10 +150,11 @@ def read_run(folder: Path) -> Run:
 
 def _read_hydra(folder: Path) -> Record:
     """What Hydra wrote when an unfinished run began: as much of a record as there is."""
-    found: Record = {}
+    record: Record = {}
     for name in ("config", "overrides", "hydra"):
         try:
-            found[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
+            record[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
-    return {**found, "choices": _select(found.pop("hydra", None), "hydra", "runtime", "choices")}
+    record["choices"] = _select(record.pop("hydra", None), "hydra", "runtime", "choices")
+    return record

@@ -1,4 +1,4 @@
-"""The command that made some runs, told from their overrides."""
+"""The command that made some runs, from their overrides."""
 
 import shlex
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ MOST = 12  # commands listed
 
 
 def run_commands(runs: Sequence[Run]) -> list[str]:
-    """The fewest sweeps found that together give exactly these runs; a single command where nothing is swept."""
+    """Sweeps, as few as possible, that together give exactly these runs; a single command where nothing is swept."""
     # A box is {key: values}, and stands for every combination of the values: first one for each run
     boxes: list[dict[str, tuple[str, ...]]] = []
     for run in runs:

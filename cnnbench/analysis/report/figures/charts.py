@@ -1,4 +1,4 @@
-"""The leaderboard, cost against quality, what factors do, and what a search found, each as a figure."""
+"""The leaderboard, cost against quality, effects of factors and results of a search, each as a figure."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from cnnbench.analysis.search import SearchResult
 from cnnbench.analysis.statistics import pareto_front
 
 MOST_ROWS = 24  # of the leaderboard
-MOST_NAMED = 6  # points of a Pareto front that carry their place
+MOST_NAMED = 6  # points of a Pareto front that carry their rank
 LONGEST = 14  # characters of a level on an axis
 MOST_PARAMETERS = 12  # of a search
 
@@ -117,8 +117,8 @@ def _set_axes(axes: Axes, levels: Sequence[str], means: Sequence[float], margin:
                     ha="right" if crowded else "center")  # fmt: skip
     axes.set_xlim(-0.35, len(levels) - 0.65)
     axes.grid(visible=False, axis="x")
-    room = margin * (max(means) - min(means)) or 0.5
-    axes.set_ylim(min(means) - room, max(means) + room)
+    gap = margin * (max(means) - min(means)) or 0.5
+    axes.set_ylim(min(means) - gap, max(means) + gap)
 
 
 # Not by optuna.visualization.matplotlib: with a metric in per cent it leaves out the best so far, it paints on grey
