@@ -1,1 +1,4 @@
-"""The commands: one file a command, arguments in, exit status out."""
+"""The commands, a file each.
+
+Each has ``main(arguments)``, which returns the exit status and raises RequestError where what was asked for is wrong.
+"""

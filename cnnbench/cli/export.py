@@ -1,7 +1,5 @@
 """``cnnbench export RUN``: a finished run as files that other programs run, each compared with the run before it is kept."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,32 +7,20 @@ from pathlib import Path
 from cnnbench.cli.parser import Parser
 from cnnbench.utils.errors import one_of
 
-BOTH = "both"
 
-
-def _parser() -> Parser:
+def main(arguments: Sequence[str]) -> int:
+    """Write the files; returns 0, or 1 where a file did not say what the run says."""
     parser = Parser("export", "Write the network of a finished run as ONNX and torch.export files, and check them.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run")
-    parser.add_argument("--format", default=BOTH, metavar="F", help="onnx, torch or both (both)")
+    parser.add_argument("--format", default="both", metavar="F", help="onnx, torch or both (both)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (RUN/export)")
     parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    """The command line; returns 0, or 1 where a file did not say what the run says.
-
-    Raises:
-        RequestError: what was asked for is wrong.
-    """
-    options = _parser().parse_args(list(argv))
+    options = parser.parse_args(arguments)
     from cnnbench.inference.export import DESCRIPTION, FORMATS, ExportDiffers, describe, export, images_to_compare
     from cnnbench.inference.load import load_run
 
-    one_of("--format", options.format, (*FORMATS, BOTH))
-    formats = list(FORMATS) if options.format == BOTH else [options.format]
-    for name in formats:
-        FORMATS[name].check_packages()
+    one_of("--format", options.format, (*FORMATS, "both"))
+    formats = list(FORMATS) if options.format == "both" else [options.format]
     run = load_run(options.run, options.weights)
     out = options.out or options.run / "export"
     images, kind = images_to_compare(run)

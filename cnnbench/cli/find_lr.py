@@ -1,38 +1,24 @@
 """``cnnbench find-lr [overrides]``: a learning-rate range test, its plot, and a suggestion with its reason."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.cli.parser import Parser
-from cnnbench.utils.errors import RequestError
 
 
-def _parser() -> Parser:
+def main(arguments: Sequence[str]) -> int:
+    """Print and draw the suggestion; returns 0. A plot that cannot be written raises after the suggestion is printed."""
     parser = Parser(
         "find-lr",
-        description="Raise the learning rate from step to step and see where the loss falls, and where it explodes "
+        "Raise the learning rate from step to step and see where the loss falls, and where it explodes "
         "(in 32 bits, a batch a step, whatever trainer.precision and accumulate_grad_batches are).",
-        epilog="Other arguments are overrides, as in training: model=lenet optimizer=sgd data=mnist.",
+        "Other arguments are overrides, as in training: model=lenet optimizer=sgd data=mnist.",
     )
     parser.add_argument("--low", type=float, default=1e-6, metavar="LR", help="first learning rate (1e-6)")
     parser.add_argument("--high", type=float, default=10.0, metavar="LR", help="last learning rate (10)")
     parser.add_argument("--steps", type=int, default=120, metavar="N", help="steps between them (120)")
     parser.add_argument("--plot", type=Path, default=Path("find-lr.png"), metavar="FILE", help="(find-lr.png)")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    """The command line; returns 0.
-
-    Raises:
-        RequestError: what was asked for is wrong; a plot that cannot be written is told after the suggestion.
-    """
-    options, overrides = _parser().parse_known_args(list(argv))
-    for text in overrides:
-        if text.startswith("-") or "=" not in text:
-            raise RequestError(f"{text!r} is neither an option nor an override (cnnbench find-lr --help)")
+    options, overrides = parser.parse_with_overrides(arguments)
     from cnnbench.config.compose import compose, resolved
     from cnnbench.config.schema import check_values
 

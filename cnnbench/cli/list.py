@@ -1,7 +1,5 @@
 """``cnnbench list``: the config groups and their choices, a line each, or the commented YAML of a choice."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,11 +17,7 @@ IMAGES = ("channels", "image_size", "classes")  # of images that are not on this
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print every group with its choices, those that are asked for, or the YAML of a choice; returns 0.
-
-    Raises:
-        RequestError: there is no such group or choice.
-    """
+    """Print every group with its choices, those that are asked for, or the YAML of a choice; returns 0."""
     parser = Parser(
         "list",
         "Every group and its choices, a line each; those of one group; or the commented YAML of one choice.",
@@ -35,7 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     known = {**groups(), **plugins()}
     asked = parser.parse_args(arguments).groups or list(known)
     chosen = dict(text.split("=", 1) for text in asked if "=" in text)
-    images = {key: _count(key, chosen.pop(key)) for key in IMAGES if key in chosen}
+    images = {key: int(chosen[key]) if chosen[key].isdigit() else 0 for key in IMAGES if key in chosen}
+    for key in images:
+        if images[key] < 1:
+            raise RequestError(f"{key} must be a whole number of at least 1, got {chosen[key]!r}")
+        del chosen[key]
     sections = []
     for text in asked:
         group, _, choice = text.partition("=")
@@ -43,21 +41,17 @@ def main(arguments: Sequence[str]) -> int:
             continue
         one_of("group", group, known)
         if not choice:
-            width = max(map(len, known[group]))
-            lines = (f"  {name:<{width}}  {headline(group, name)}" for name in known[group])
-            sections.append("\n".join([bold(group), *lines]))
+            lines, width = [bold(group)], max(map(len, known[group]))
+            for name in known[group]:
+                texts = (line for line in read_yaml(group, name).splitlines() if not line.startswith("# @package"))
+                lines.append(f"  {name:<{width}}  {next(texts, '').lstrip('# ')}")
+            sections.append("\n".join(lines))
             continue
         one_of(group, choice, known[group])
         cost = f"\n\n{_cost(chosen, images)}" if group == "model" else ""
         sections.append(f"{bold(text)}\n{_with_inherited(group, choice)}{cost}")
     print("\n\n".join(sections))
     return 0
-
-
-def headline(group: str, choice: str) -> str:
-    """The first comment of a choice's YAML, after what is addressed to Hydra."""
-    lines = read_yaml(group, choice).splitlines()
-    return next((line.lstrip("# ") for line in lines if not line.startswith("# @package")), "")
 
 
 def _with_inherited(group: str, choice: str) -> str:
@@ -94,9 +88,3 @@ def _cost(chosen: Mapping[str, str], images: Mapping[str, int]) -> str:
     weights = sum(p.numel() for p in network.parameters())
     amount = re.sub(r"([a-zA-Z]?)$", r" \1", compact(flops), count=1)
     return f"{weights:,} weights; {amount}FLOPs for one image of {channels}x{side}x{side}, {classes} classes"
-
-
-def _count(key: str, text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise RequestError(f"{key} must be a whole number of at least 1, got {text!r}")
-    return int(text)

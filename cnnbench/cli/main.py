@@ -1,32 +1,30 @@
 """The command line. Importing this, ``--help`` and ``list`` do not import torch."""
 
-from __future__ import annotations
-
 import atexit
 import errno
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pkgutil import resolve_name
+from importlib import import_module
 from typing import NoReturn
 
 from cnnbench.utils.console import TRACEBACK, verbosity
 from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, did_you_mean
 
-# Name: (where the function is that takes the arguments and returns the exit status, what it does); imported when called.
+# Name: what it does. Each has a module here, which is imported when it is called.
 COMMANDS = {
-    "train": ("train:main", "Train once, or sweep with -m."),
-    "report": ("report:main", "Compare finished runs: leaderboard and report of one or more folders."),
-    "reproduce": ("reproduce:main", "Run the rows of a published study and compare them with its numbers and claims."),
-    "resume": ("resume:main", "Go on with a stopped run or sweep."),
-    "rerun": ("rerun:main", "Run a finished run again and say whether the result is the same."),
-    "predict": ("predict:main", "Classify images with the network of a finished run."),
-    "export": ("export:main", "Write the network of a finished run as ONNX and torch.export files."),
-    "find-lr": ("find_lr:main", "Suggest a learning rate by a range test."),
-    "tensorboard": ("tensorboard:main", "Browse runs in TensorBoard, on this machine only."),
-    "list": ("list:main", "List the config groups and their choices."),
+    "train": "Train once, or sweep with -m.",
+    "report": "Compare finished runs: leaderboard and report of one or more folders.",
+    "reproduce": "Run the rows of a published study and compare them with its numbers and claims.",
+    "resume": "Go on with a stopped run or sweep.",
+    "rerun": "Run a finished run again and say whether the result is the same.",
+    "predict": "Classify images with the network of a finished run.",
+    "export": "Write the network of a finished run as ONNX and torch.export files.",
+    "find-lr": "Suggest a learning rate by a range test.",
+    "tensorboard": "Browse runs in TensorBoard, on this machine only.",
+    "list": "List the config groups and their choices.",
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
@@ -71,7 +69,7 @@ def _run(arguments: list[str]) -> int:
                 f"{name!r} is neither a command ({', '.join(COMMANDS)}) nor an override such as "
                 f"optimizer=sgd{did_you_mean(name, COMMANDS)}"
             )
-    run = resolve_name(f"cnnbench.cli.{COMMANDS[name][0]}")
+    run = import_module(f"cnnbench.cli.{name.replace('-', '_')}").main
     if not is_one_of_several_ranks():
         return run(arguments)
     from cnnbench.training.train import on_every_rank

@@ -1,18 +1,17 @@
-"""How a verb's options are parsed, what is wrong told as everything else is."""
-
-from __future__ import annotations
+"""How the options of a command are parsed, and what is wrong with them is reported."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from cnnbench.utils.errors import RequestError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises a RequestError, which the command line shows as one line with exit status 2.
+    """An argument parser of ``cnnbench VERB`` that raises RequestError where argparse would end the process.
 
     Args:
-        verb: as in ``cnnbench VERB``.
         description, epilog: before and after the options in ``--help``.
     """
 
@@ -22,3 +21,19 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise a RequestError instead of ending the process."""
         raise RequestError(f"{message} ({self.prog} --help lists the options)")
+
+    def parse_with_overrides(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """The options, and the other arguments, which have to be overrides."""
+        options, overrides = self.parse_known_args(arguments)
+        for text in overrides:
+            if text.startswith("-") or ("=" not in text and not text.startswith("~")):
+                raise RequestError(f"{text!r} is neither an option nor an override ({self.prog} --help)")
+        return options, overrides
+
+
+def existing_folder(text: str) -> Path:
+    """The ``type`` of an argument that names the folder of a run or a sweep."""
+    if not Path(text).is_dir():
+        state = "not a folder" if Path(text).exists() else "not there"
+        raise argparse.ArgumentTypeError(f"this needs the folder of a run or a sweep, and {text} is {state}")
+    return Path(text)

@@ -1,8 +1,5 @@
 """``cnnbench predict RUN IMAGE…``: what a finished run says of image files."""
 
-from __future__ import annotations
-
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +8,8 @@ from cnnbench.inference.predict import FORMATS, draw_sheet, find_images, predict
 from cnnbench.utils.errors import RequestError, one_of
 
 
-def _parser() -> Parser:
+def main(arguments: Sequence[str]) -> int:
+    """Print the classes of the images; returns 0, or 1 where a file could not be read."""
     parser = Parser("predict", "Classify images with the network of a finished run.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, folders, or - for standard input")
@@ -20,16 +18,7 @@ def _parser() -> Parser:
     parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="images at a time (256)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw the images with their classes (.png)")
-    return parser
-
-
-def main(argv: Sequence[str]) -> int:
-    """The command line; returns 0, or 1 where a file could not be read.
-
-    Raises:
-        RequestError: what was asked for is wrong.
-    """
-    options = _parser().parse_args(list(argv))
+    options = parser.parse_args(arguments)
     one_of("--format", options.format, FORMATS)
     for option, number in (("--top", options.top), ("--batch-size", options.batch_size)):
         if number < 1:
@@ -38,14 +27,10 @@ def main(argv: Sequence[str]) -> int:
     from cnnbench.inference.load import load_run
 
     run = load_run(options.run, options.weights)
-    keep = options.sheet is not None
-    predictions = predict_files(run, files, _report, options.top, options.batch_size, keep)
+    draw = options.sheet is not None
+    predictions, images = predict_files(run, files, options.top, options.batch_size, keep_images=draw)
     if predictions or options.format == "json":
         print(FORMATS[options.format](predictions))
-    if keep and predictions:
-        draw_sheet(options.sheet, predictions)
+    if draw and predictions:
+        draw_sheet(options.sheet, predictions, images)
     return 0 if len(predictions) == len(files) else 1
-
-
-def _report(error: RequestError) -> None:
-    print(f"cnnbench: {error}", file=sys.stderr)

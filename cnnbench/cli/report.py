@@ -1,7 +1,5 @@
 """``cnnbench report DIR [DIR…]``: compare the runs that are on disk."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,27 +11,7 @@ from cnnbench.utils.errors import RequestError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the report on some folders, or print it in another format than HTML; returns 0.
-
-    Raises:
-        RequestError: what was asked for is wrong.
-    """
-    options = vars(_parser().parse_args(arguments))
-    folders, out, fmt = options.pop("folders"), options.pop("out"), options.pop("format")
-    if out is not None and out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out} is a file; give a folder")
-    report = build(folders, fmt, shlex.join(["cnnbench", "report", *arguments]), **options)
-    if fmt != "html" and out is None:
-        print(report.text, end="")
-        return 0
-    paths = report.write(out or folders[0])
-    if fmt == "html":
-        print(leaderboard_text(report.board))
-    print("\n".join(f"  {path}" for path in paths))
-    return 0
-
-
-def _parser() -> Parser:
+    """Write the report on some folders, or print it in another format than HTML; returns 0."""
     parser = Parser("report", "Compare runs: report.html, leaderboard.csv and leaderboard.md from what is on disk.")
     add = parser.add_argument
     add("folders", metavar="DIR", nargs="+", type=Path, help="folder with runs in or below it")
@@ -46,4 +24,16 @@ def _parser() -> Parser:
     add("--versus", metavar="NAME", help="and its difference from this run's")
     add("--size", type=float, metavar="X", help="tell the seeds that show this difference (0.01: 1 point)")
     add("--ignore", action="append", default=[], metavar="KEY", help="average over this, e.g. code")
-    return parser
+    options = vars(parser.parse_args(arguments))
+    folders, out, fmt = options.pop("folders"), options.pop("out"), options.pop("format")
+    if out is not None and out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out} is a file; give a folder")
+    report = build(folders, fmt, shlex.join(["cnnbench", "report", *arguments]), **options)
+    if fmt != "html" and out is None:
+        print(report.text, end="")
+        return 0
+    paths = report.write(out or folders[0])
+    if fmt == "html":
+        print(leaderboard_text(report.board))
+    print("\n".join(f"  {path}" for path in paths))
+    return 0

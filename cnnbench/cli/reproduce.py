@@ -16,9 +16,8 @@ from cnnbench.analysis.studies.markdown import Part, render, terminal_text
 from cnnbench.analysis.studies.study import FORMS, Study, load_row, load_study, studies
 from cnnbench.analysis.studies.tables import build_table
 from cnnbench.cli.parser import Parser
-from cnnbench.config.compose import compose, resolved
+from cnnbench.config.compose import compose, resolved, run_folder
 from cnnbench.config.overrides import parse, parse_override, quoted
-from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import ignored
 from cnnbench.utils.console import duration

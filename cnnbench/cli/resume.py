@@ -1,37 +1,32 @@
 """``cnnbench resume DIR``: go on with a stopped run or sweep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
+from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.config.overrides import quoted
 from cnnbench.config.settings import changes_result
 from cnnbench.utils.errors import RequestError
 
-HELP = {"--help", "-h"}
-USAGE = """usage: cnnbench resume DIR [OVERRIDE]...
-
-Go on with a stopped run or sweep: what has finished is kept, what was interrupted goes on from its newest checkpoint,
-and what has not begun is run. Overrides may change how it goes on, not what comes out.
-
-  cnnbench resume outputs/cnnbench/sweep_...
-  cnnbench resume outputs/cnnbench/sweep_... sweep.repeat_failed=true
-"""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Go on with a stopped run or sweep; returns and raises as ``launch`` does."""
+    parser = Parser(
+        "resume",
+        "Go on with a stopped run or sweep: what has finished is kept, what was interrupted goes on from its newest "
+        "checkpoint, and what has not begun is run. Overrides may change how it goes on, not what comes out.",
+        "Examples: cnnbench resume outputs/cnnbench/sweep_...; "
+        "cnnbench resume outputs/cnnbench/sweep_... sweep.repeat_failed=true",
+    )
+    parser.usage = "%(prog)s DIR [OVERRIDE ...]"
+    parser.add_argument("folder", metavar="DIR", type=existing_folder, help="folder of a run or a sweep")
+    options, more = parser.parse_with_overrides(arguments)
     from cnnbench.config.trusted_targets import check_overrides
     from cnnbench.sweep.launcher import launch
     from cnnbench.sweep.plan import FILE, read_plan
 
-    if HELP & {*arguments}:
-        print(USAGE, end="")
-        return 0
-    folder, more = folder_argument(arguments, "resume", "a run or a sweep")
+    folder = options.folder
     for text in more:
         key = text.partition("=")[0].lstrip("+~")
         if not text.startswith("hydra") and changes_result(key):
@@ -48,19 +43,3 @@ def main(arguments: Sequence[str]) -> int:
     check_overrides(overrides, str(kept))
     own = [text for text in overrides if not text.startswith("sweep.trial=")]  # its search goes on by its own folder
     return launch([*own, *more, f"hydra.run.dir={quoted(folder)}"])
-
-
-def folder_argument(arguments: Sequence[str], verb: str, what: str) -> tuple[Path, list[str]]:
-    """The folder that a command is given first, and what follows.
-
-    Raises:
-        RequestError: there is none.
-    """
-    if not arguments or (
-        "=" in arguments[0] and not Path(arguments[0]).is_dir()
-    ):  # runs of a sweep have it in their names
-        raise RequestError(f"cnnbench {verb} needs the folder of {what}")
-    folder = Path(arguments[0])
-    if not folder.is_dir():
-        raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}")
-    return folder, list(arguments[1:])

@@ -1,7 +1,5 @@
 """``cnnbench tensorboard [DIR…]``: TensorBoard over runs, each called by what varies."""
 
-from __future__ import annotations
-
 import argparse
 import signal
 import subprocess
@@ -20,7 +18,9 @@ OUTPUTS = "outputs"  # where runs are unless they were sent elsewhere
 SECONDS = 5.0  # until new runs are looked for
 
 
-def _parser() -> Parser:
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Path], list[str]]:
+    """Our options, the folders, and TensorBoard's own options, with which the folders end: whether a word behind one of
+    those is its value only TensorBoard knows."""
     parser = Parser(
         "tensorboard",
         "Browse runs in TensorBoard, each called by what varies; runs that begin later appear too. "
@@ -28,28 +28,17 @@ def _parser() -> Parser:
         "OPTION is TensorBoard's own, such as --reload_interval 5; they come last.",
     )
     parser.usage = "%(prog)s [DIR ...] [--host HOST] [--port PORT] [OPTION ...]"
-    parser.add_argument(
-        "--host", default=LOCALHOST, help=f"the address to listen at; for this machine alone ({LOCALHOST})"
-    )
+    host_help = f"the address to listen at; for this machine alone ({LOCALHOST})"
+    parser.add_argument("--host", default=LOCALHOST, help=host_help)
     parser.add_argument("--port", default="6006", help="(6006)")
-    return parser
-
-
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[Path], list[str]]:
-    """Our options, the folders, and TensorBoard's own options, with which the folders end: whether a word behind one of
-    those is its value only TensorBoard knows."""
-    options, rest = _parser().parse_known_args(list(argv))
+    options, rest = parser.parse_known_args(arguments)
     folders = list(takewhile(lambda text: not text.startswith("-"), rest))
     return options, [Path(name) for name in folders or [OUTPUTS]], rest[len(folders) :]
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command line; returns TensorBoard's exit status, and 0 after Ctrl-C.
-
-    Raises:
-        RequestError: a folder is not there, or links cannot be made.
-    """
-    options, folders, rest = parse(argv)
+def main(arguments: Sequence[str]) -> int:
+    """Serve until Ctrl-C; returns TensorBoard's exit status, and 0 after Ctrl-C."""
+    options, folders, rest = parse(arguments)
     for folder in folders:
         if not folder.is_dir():
             raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: nothing to browse")

@@ -1,7 +1,5 @@
 """``cnnbench OVERRIDES``: train once, sweep with -m, or answer Hydra's own questions about a configuration."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
@@ -15,34 +13,30 @@ from cnnbench.sweep.launcher import answer, call_hydra, launch
 from cnnbench.sweep.search_space import corners
 
 # Nothing is run for these.
-QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
+QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
 SHOW = ("--cfg", "-c")
 COMP_LINE = "COMP_LINE"  # where the shell's completion has the line so far
 WITH_OVERRIDES = ("train", "find-lr", "reproduce")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, sweep or answer; returns 0, or 1 when a run did not complete.
-
-    Raises:
-        RequestError: what was asked for is wrong; nothing has been started.
-    """
+    """Train, sweep or answer; returns 0, or 1 when a run did not complete."""
     if COMP_LINE in os.environ and any(text.startswith("query=") for text in arguments):
         _complete(arguments)
-    elif {"-m", "--multirun"} & {*arguments} and any(text in SHOW for text in arguments):
-        _show_first_run(arguments)
+    elif any(text.partition("=")[0] in SHOW for text in arguments):
+        _show_configuration(arguments)
     elif any(text.partition("=")[0] in QUESTIONS for text in arguments):
-        answer()
+        answer(arguments)
     else:
         return launch(arguments)
     return 0
 
 
-def _show_first_run(arguments: Sequence[str]) -> None:
-    """Print the configuration of a sweep's first run, for Hydra shows those of single runs alone."""
-    parser = Parser("train", "Show the configuration of the first run of a sweep.")
-    parser.add_argument("-m", "--multirun", action="store_true", required=True)
-    parser.add_argument(*SHOW, choices=("job", "hydra", "all"), required=True)
+def _show_configuration(arguments: Sequence[str]) -> None:
+    """Print the configuration of a run, or of a sweep's first; Hydra itself shows those of single runs alone."""
+    parser = Parser("train", "Show the configuration of a run, or of the first run of a sweep.")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument(*SHOW, choices=("job", "hydra", "all"))
     parser.add_argument("-p", "--package")
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("overrides", nargs="*")
@@ -63,4 +57,4 @@ def _complete(arguments: Sequence[str]) -> None:
         print("\n".join(name for name in COMMANDS if not plain and name.startswith(word)))
         os.environ[COMP_LINE] = " ".join(["cnnbench", *(text for text in plain if "=" in text), word])
         with suppress(SystemExit), redirect_stderr(StringIO()):  # what is wrong in the line is told when it is run
-            answer()
+            answer(arguments)

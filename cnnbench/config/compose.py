@@ -1,12 +1,15 @@
-"""Compose a configuration with Hydra, say in one line what is wrong with it, resolve it, and fingerprint it."""
+"""Compose a configuration with Hydra, say in one line what is wrong with it, resolve it, and fingerprint it.
 
-from __future__ import annotations
+Importing this makes known to OmegaConf what the YAMLs call by ``${name:arguments}``.
+"""
 
 import hashlib
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -18,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins, read_yaml
 from cnnbench.config.overrides import without_shorthand
-from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.settings import changes_result, flatten, version_1_target, with_current_targets
+from cnnbench.utils.environment import runs_at_once
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -34,7 +37,6 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
     Raises:
         RequestError: an override names no group, choice or key, or cannot be read.
     """
-    register_resolvers()
     if GlobalHydra.instance().is_initialized():  # inside a running job
         GlobalHydra.instance().clear()
     try:
@@ -50,22 +52,16 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     Args:
         overrides: that were given; those that choose from groups decide which keys there are.
     """
-    chosen = [text for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
-    choices_made = [text.partition(",")[0] for text in chosen]  # of several values the first
-    texts = []
-    link: BaseException | None = error
+    choices_made = [text.partition(",")[0] for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
+    text, link = " ".join(str(error).split()), error.__cause__
     while link is not None:  # Hydra often says what is wrong, and its cause why
-        texts += str(link).split()
-        link = link.__cause__
-    text = " ".join(texts)
+        text, link = f"{text} {' '.join(str(link).split())}", link.__cause__
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, choice = match.groups()
         choices = plugins().get(group) or groups().get(group.split("/")[0], [])
         return f"{group}={choice} is not a choice of {group}: {', '.join(choices)}{did_you_mean(choice, choices)}"
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return unknown_key(match[1], choices_made)
-    if match := re.search(r"Key '([^']+)' is not in struct.*?full_key: ([\w.]+)", text):
-        return unknown_key(match[2], choices_made)
+    if match := re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct.*?full_key: ([\w.]+)", text):
+        return unknown_key(match[1] or match[2], choices_made)
     if match := re.search(r"Missing mandatory value: .*?full_key: ([\w.]+)", text):
         return f"{match[1]} has no default: give {match[1]}=..."
     if match := re.search(r"Interpolation key '([^']+)' not found.*?full_key: ([\w.]+)", text):
@@ -85,16 +81,12 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     if not parent:
         return f"{key} is not a key of the configuration{did_you_mean(leaf, names)} (+{key}=... adds a new one)"
     near = did_you_mean(leaf, names).replace("'", f"'{parent}.", 1)
-    if not near and (having := _having(parent.replace(".", "/", 1), leaf)):
-        return f"{key} is a key of what has not been chosen: add {' or '.join(having)}"
+    group = parent.replace(".", "/", 1)
+    having = [choice for choice in plugins().get(group, ()) if leaf in OmegaConf.create(read_yaml(group, choice))]
+    if having and not near:
+        return f"{key} is a key of what has not been chosen: add {' or '.join(f'{group}={name}' for name in having)}"
     where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
     return f"{key} is not a key of the configuration{near or f'; {where}'} (+{key}=... adds a new one)"
-
-
-def _having(group: str, key: str) -> list[str]:
-    """The launchers or sweepers that have this key, as overrides."""
-    choices = plugins().get(group, ())
-    return [f"{group}={choice}" for choice in choices if key in OmegaConf.create(read_yaml(group, choice))]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -113,9 +105,46 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def fingerprint(config: dict[str, Any]) -> str:
     """16 hexadecimal digits that differ where anything that can change the result differs, the seed included."""
-    kept = {
-        key: version_1_target(value) if key.endswith("_target_") and isinstance(value, str) else value
-        for key, value in flatten(config).items()
-        if changes_result(key)
+    kept = {key: value for key, value in flatten(config).items() if changes_result(key)}
+    kept |= {
+        key: version_1_target(value)
+        for key, value in kept.items()
+        if key.endswith("_target_") and isinstance(value, str)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
+    """The one of two values that the form of a study asks for."""
+    return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
+
+
+def run_folder(name: str) -> str:
+    """A folder name from a run's overrides: no separators, no surprises, at most 120 characters."""
+    safe = re.sub(r"[^\w.,=+\-\[\]]+", "-", name).strip("-.") or "run"
+    if len(safe) <= 120:
+        return safe
+    return f"{safe[:105]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def choices() -> str:
+    """A line a group, for ``--help``; of the experiments, which are many, how many."""
+    lines = []
+    for group, names in {**groups(), **plugins()}.items():
+        rows = Counter(name.partition("/")[0] for name in names if "/" in name)
+        shown = [name for name in names if "/" not in name] + [f"{study}/... ({n})" for study, n in rows.items()]
+        lines.append(fill(", ".join(shown), 110, initial_indent=f"  {group:<14} ", subsequent_indent=" " * 17))
+    return "\n".join(lines)
+
+
+def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
+    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``), and where that is a
+    cluster's affair a fifth of all, so that most can learn from those before."""
+    if n_jobs is not None:
+        return n_jobs
+    return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
+
+
+OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
+for function in (run_folder, by_form, choices, runs_at_once, drawn_together):
+    OmegaConf.register_new_resolver(function.__name__, function, replace=True)

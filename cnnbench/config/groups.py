@@ -1,15 +1,12 @@
 """Where the YAMLs lie, and which groups and choices there are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 # beside the package in a checkout, inside it in a wheel
 CONFIG_DIR = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 PLUGINS = ("hydra/launcher", "hydra/sweeper")
-# Hydra's own, which are the choice ``basic`` and have no YAML here
-BASIC = {"hydra/launcher": "One run after the other, all in this process."}
+BASIC = "# One run after the other, all in this process."  # the launcher that is Hydra's own, and has no YAML here
 
 
 def groups() -> dict[str, list[str]]:
@@ -25,11 +22,12 @@ def groups() -> dict[str, list[str]]:
 def plugins() -> dict[str, list[str]]:
     """Hydra's launchers and sweepers that a sweep can be run by, as ``groups``."""
     names = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in PLUGINS}
-    return {kind: ["basic", *names[kind]] if kind in BASIC else names[kind] for kind in PLUGINS}
+    names["hydra/launcher"].insert(0, "basic")
+    return names
 
 
 def read_yaml(group: str, choice: str) -> str:
     """The text of a choice's YAML; for what is Hydra's own a comment."""
     if choice == "basic":
-        return f"# {BASIC[group]}"
+        return BASIC
     return (CONFIG_DIR / group / f"{choice}.yaml").read_text(encoding="utf-8").rstrip()

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def parse(text: str) -> Override:
-    """What Hydra makes of one override.
-
-    Raises:
-        RequestError: it cannot be read.
-    """
+    """What Hydra makes of one override; raises RequestError where it cannot be read."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -55,27 +51,21 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
     Raises:
         RequestError: a glob matches nothing or cannot be read.
     """
-    return [_without_shorthand(text) for text in overrides]
-
-
-def _without_shorthand(text: str) -> str:
-    key, _, value = text.partition("=")
-    if not value.startswith("glob(") and "null" not in value:
-        return text
-    choices = groups().get(key, [])
-    if "none" in choices:
-        text = f"{key}={','.join('none' if part == 'null' else part for part in value.split(','))}"
-    if not choices or not value.startswith("glob("):
-        return text
-    glob: Any = parse(text).value()
-    chosen = [name for name in choices if _any_match(name, glob.include) and not _any_match(name, glob.exclude)]
-    if not chosen:
-        raise RequestError(f"{text} matches none of {', '.join(choices)}")
-    return f"{key}={','.join(chosen)}"
-
-
-def _any_match(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    written = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        choices = groups().get(key, []) if value.startswith("glob(") or "null" in value else []
+        if choices and value.startswith("glob("):
+            glob: Any = parse(text).value()
+            included = {name for name in choices for pattern in glob.include if fnmatchcase(name, pattern)}
+            excluded = {name for name in choices for pattern in glob.exclude if fnmatchcase(name, pattern)}
+            if not included - excluded:
+                raise RequestError(f"{text} matches none of {', '.join(choices)}")
+            text = f"{key}={','.join(sorted(included - excluded))}"
+        elif "none" in choices:
+            text = f"{key}={','.join('none' if part == 'null' else part for part in value.split(','))}"
+        written.append(text)
+    return written
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -84,19 +74,15 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         RequestError: an override cannot be read, or is no grid (an interval).
     """
-    values: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}  # of a key that is given twice the last
     for text in without_shorthand(overrides):
-        values[text.partition("=")[0]] = _values(text)  # of a key that is given twice the last
+        override, key = parse(text), text.partition("=")[0]
+        values[key] = [text]
+        if override.is_interval_sweep():
+            raise RequestError(f"{text}: an interval is for a search: add hydra/sweeper=optuna")
+        if override.is_sweep_override():
+            values[key] = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
     return [list(run) for run in product(*values.values())]
-
-
-def _values(text: str) -> list[str]:
-    override = parse(text)
-    if not override.is_sweep_override():
-        return [text]
-    if override.is_interval_sweep():
-        raise RequestError(f"{text}: an interval is for a search: add hydra/sweeper=optuna")
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
 
 
 def quoted(text: object) -> str:

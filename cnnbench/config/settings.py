@@ -47,19 +47,14 @@ def ignored(key: str) -> bool:
     return key == SEED or not changes_result(key)
 
 
-def current_target(target: str) -> str:
+def current_target(target: str, moved: Iterable[tuple[str, str]] = tuple(VERSION_1_TARGETS.items())) -> str:
     """``_target_`` as this version has it: ``cnnbench.optim.Switch`` is ``cnnbench.training.optimizers.SwitchOptimizer``."""
-    return _with_prefix_replaced(target, VERSION_1_TARGETS)
+    return next((new + target.removeprefix(old) for old, new in moved if target.startswith(old)), target)
 
 
 def version_1_target(target: str) -> str:
     """The inverse of ``current_target``, for fingerprints, which outlive a move of the code."""
-    return _with_prefix_replaced(target, {new: old for old, new in VERSION_1_TARGETS.items()})
-
-
-def _with_prefix_replaced(target: str, prefixes: Mapping[str, str]) -> str:
-    prefix = next(filter(target.startswith, prefixes), "")
-    return prefixes.get(prefix, "") + target.removeprefix(prefix)
+    return current_target(target, [(new, old) for old, new in VERSION_1_TARGETS.items()])
 
 
 def with_current_targets(node: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from hydra.utils import get_object
@@ -22,24 +22,23 @@ ALLOW = "CNNBENCH_TRUST"  # an environment variable: more packages, separated by
 TARGET = re.compile(r"_target_['\"]?\s*[=:]\s*['\"]?([\w.]*)")
 
 
-def trusted() -> tuple[str, ...]:
-    """The packages and modules of which objects may be built."""
-    return (*TRUSTED, *(name.strip() for name in os.environ.get(ALLOW, "").split(",") if name.strip()))
-
-
-def check_targets(config: Any, where: str, allowed: Iterable[str] | None = None) -> None:
+def check_targets(config: Any, where: str, more: Iterable[str] = ()) -> None:
     """Check every ``_target_`` in a configuration.
 
     Args:
         config: mappings and lists, as they were saved.
-        where: it was found, for the message.
-        allowed: packages and modules; by default ``trusted()``.
+        where: the configuration comes from, for the message.
+        more: packages and modules that are trusted too.
 
     Raises:
-        RequestError: one is of none of them, or is not there.
+        RequestError: one is of none of the trusted packages, or does not exist.
     """
-    for target in _targets(config):
-        _check(target, where, tuple(trusted() if allowed is None else allowed))
+    if isinstance(config, dict):
+        if (target := config.get("_target_")) is not None:
+            _check(str(target), where, more)
+        config = list(config.values())
+    for value in config if isinstance(config, (list, tuple)) else ():
+        check_targets(value, where, more)
 
 
 def check_overrides(overrides: Iterable[str], where: str) -> None:
@@ -50,33 +49,22 @@ def check_overrides(overrides: Iterable[str], where: str) -> None:
             raise RequestError(f"{where} has {text!r}, and what that would build cannot be told")
         for target in targets:
             if target != "null":
-                _check(target, where, trusted())
+                _check(target, where)
 
 
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if node.get("_target_") is not None:
-            yield str(node["_target_"])
-        node = list(node.values())
-    for value in node if isinstance(node, (list, tuple)) else ():
-        yield from _targets(value)
-
-
-def _check(target: str, where: str, allowed: tuple[str, ...]) -> None:
+def _check(target: str, where: str, more: Iterable[str] = ()) -> None:
     target = current_target(target)
-    if _within(target, allowed):  # only then is anything imported
+    allowed = [*TRUSTED, *filter(None, map(str.strip, os.environ.get(ALLOW, "").split(","))), *more]
+    prefixes = tuple(f"{package}." for package in allowed)
+    if target.startswith(prefixes):  # only then is anything imported
         try:
             found = get_object(target)
         except Exception as error:
             raise RequestError(f"{where} names {target}, which is not there ({error})") from error
-        if _within(f"{getattr(found, '__module__', None)}.", allowed):
+        if f"{getattr(found, '__module__', None)}.".startswith(prefixes):
             return
     package = target.split(".")[0]
     raise RequestError(
         f"{where} names {target}, which is of none of the trusted packages ({', '.join(allowed)}); "
         f"the environment variable {ALLOW}={package} trusts {package} too"
     )
-
-
-def _within(name: str, allowed: tuple[str, ...]) -> bool:
-    return any(name.startswith(f"{package}.") for package in allowed)

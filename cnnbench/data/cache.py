@@ -9,8 +9,6 @@ The key is a hash of what the set was made from. A set is made in a folder of it
 place; one that is incomplete or whose checksums differ is made again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -26,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
-from cnnbench.data.decode import CHUNK, decode_files, image_dimensions, resize_array
-from cnnbench.data.imageset import ImageSet, Source, Split
+from cnnbench.data.decode import decode_files, image_dimensions, resize_array
+from cnnbench.data.imageset import ImageSet, Source
 from cnnbench.utils.errors import RequestError
 
 FORMAT = 1
@@ -97,19 +95,14 @@ def prepare(
     return prepared
 
 
-@contextmanager
-def _lock(path: Path, report: Report) -> Iterator[None]:
+def _lock(path: Path, report: Report) -> AcquireReturnProxy:
     """Hold an exclusive lock on ``path`` between processes; the system releases it if the process dies."""
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         report(f"waiting for another process that prepares the same data ({path})")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def prepared_images(cache: Path, fingerprint: str, split: str, most: int) -> np.ndarray | None:
@@ -118,9 +111,12 @@ def prepared_images(cache: Path, fingerprint: str, split: str, most: int) -> np.
     for path in cache.glob("*/meta.json"):
         with suppress(OSError, ValueError, KeyError):
             if json.loads(path.read_text())["fingerprint"] == fingerprint:
-                images = np.load(path.with_name(f"{split}_images.npy"), mmap_mode="r", allow_pickle=False)
-                return np.array(images[:most])
+                return np.array(_load(path.parent, f"{split}_images")[:most])
     return None
+
+
+def _load(folder: Path, name: str) -> np.ndarray:
+    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
 def _checksum(array: np.ndarray) -> int:
@@ -133,13 +129,12 @@ def _open(folder: Path, report: Report) -> PreparedSet | None:
         return None
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        arrays = {}
+        arrays = {name: _load(folder, name) for name in meta["checksums"]}
         for name, checksum in meta["checksums"].items():
-            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             if _checksum(arrays[name]) != checksum:
                 raise ValueError(f"{name}.npy has changed")
         return PreparedSet(arrays, meta["classes"], meta["channels"], meta["image_size"], meta["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         report(f"the prepared data in {folder} is damaged ({error}); making it again")
         shutil.rmtree(folder)
         return None
@@ -156,28 +151,32 @@ def _make(images: ImageSet, image_size: int | None, folder: Path, report: Report
         needed = sum(len(split.labels) for split in images.splits.values()) * size * size * images.channels
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
-        checksums: dict[str, int] = {}
         errors: list[str] = []
         for part, split in images.splits.items():
-            if len(split.labels) == 0:
+            labels = split.labels.astype(np.int64)
+            if len(labels) == 0:
                 raise RequestError(f"the {part} split of {name} has no images")
             target = temporary / f"{part}_images.npy"
-            shape = (size, size, images.channels)
-            with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
-                undecodable = _fill(target, split, shape, image_size is not None, progress)
-            labels = split.labels.astype(np.int64)
+            array = np.lib.format.open_memmap(target, "w+", np.uint8, (len(labels), size, size, images.channels))
+            with show_progress(f"{name} {part}", len(labels), report, bar) as progress:
+                undecodable = _fill(array, split.images, image_size is not None, progress)
             if undecodable and images.skip_damaged:
-                rows = list(undecodable)
-                labels = np.delete(labels, rows)
+                labels = np.delete(labels, list(undecodable))
                 if len(labels) == 0:
                     raise RequestError(f"no image of the {part} split of {name} decodes")
-                np.save(target, np.delete(np.load(target, allow_pickle=False), rows, axis=0), allow_pickle=False)
+                np.save(target, np.delete(array, list(undecodable), axis=0), allow_pickle=False)
             errors += undecodable.values()
             np.save(temporary / f"{part}_labels.npy", labels, allow_pickle=False)
-            checksums[f"{part}_images"] = _checksum(np.load(target, mmap_mode="r", allow_pickle=False))
-            checksums[f"{part}_labels"] = _checksum(labels)
         if errors:
-            _report_damaged(errors, images.skip_damaged, report)
+            more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
+            text = "; ".join(errors[:MAX_NAMED]) + more
+            if not images.skip_damaged:
+                raise RequestError(
+                    f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
+                )
+            report(f"left out: {text}")
+        names = [f"{part}_{kind}" for part in images.splits for kind in ("images", "labels")]
+        checksums = {name: _checksum(_load(temporary, name)) for name in names}
         meta: dict[str, Any] = {
             "classes": images.classes,
             "channels": images.channels,
@@ -206,32 +205,20 @@ def _common_size(images: ImageSet) -> int:
 
 
 def _fill(
-    target: Path, split: Split, shape: tuple[int, int, int], resize: bool, progress: Callable[[int], None]
+    target: np.memmap, images: np.ndarray | Sequence[Path], resize: bool, progress: Callable[[int], None]
 ) -> dict[int, str]:
-    """Write every image of ``split``, decoded, resized and with the right number of channels, into ``target``; returns
-    the rows that do not decode, with the error message of each."""
-    size, _, channels = shape
-    if not isinstance(split.images, np.ndarray):
-        return decode_files(split.images, target, size, channels, resize, progress)
-    count = len(split.labels)
-    array = np.lib.format.open_memmap(target, "w+", np.uint8, (count, *shape))
-    if split.images.shape[1:3] == (size, size):
-        array[:] = split.images.reshape(array.shape)
+    """Write every image, decoded and resized, into ``target``; returns the rows that do not decode, with the error
+    message of each."""
+    if not isinstance(images, np.ndarray):
+        return decode_files(images, target, resize, progress)
+    if images.shape[1:3] == target.shape[1:3]:
+        target[:] = images.reshape(target.shape)
     else:
-        for start in range(0, count, CHUNK):
-            resize_array(split.images[start : start + CHUNK], array[start : start + CHUNK])
-            progress(min(start + CHUNK, count))
-    array.flush()
+        for row, image in enumerate(images):
+            target[row] = resize_array(image, target.shape[1])
+            progress(row + 1)
+    target.flush()
     return {}
-
-
-def _report_damaged(errors: Sequence[str], skipped: bool, report: Report) -> None:
-    """Report which files were left out; where they are not to be, raise RequestError with all of them in one line."""
-    more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
-    text = "; ".join(errors[:MAX_NAMED]) + more
-    if not skipped:
-        raise RequestError(f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true")
-    report(f"left out: {text}")
 
 
 @contextmanager

@@ -13,9 +13,8 @@ from lightning.pytorch import LightningDataModule
 
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.cache import PreparedSet, prepare
-from cnnbench.data.imageset import Source
+from cnnbench.data.imageset import Source, stratified
 from cnnbench.data.loader import BatchLoader, ImageTensors
-from cnnbench.data.split import stratified
 from cnnbench.utils.errors import RequestError, one_of
 
 VALIDATIONS = ("test", "own", "none")

@@ -1,6 +1,4 @@
-"""Image files to pixels. Imports only NumPy and Pillow, so that the processes which decode a set start at once."""
-
-from __future__ import annotations
+"""Image files to pixels. Without torch, so that the processes which decode a set start at once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -8,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 from PIL import Image, ImageOps
 
 from cnnbench.utils.errors import RequestError
@@ -50,43 +49,38 @@ def decode_image(path: Path, size: int, channels: int, resize: bool) -> np.ndarr
         RequestError: it has another size, without ``resize``.
     """
     with _open_image(path) as file:
-        image = _to_eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith(("I", "F")):  # 16 bits or more in one channel, which convert() would clip
+            values = np.asarray(image, dtype=np.float64)
+            top = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
+            image = Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            layer = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+        image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (size, size) and not resize:
         raise RequestError(
             f"{path} is {image.width}x{image.height} where others are {size}x{size}; set data.image_size, for example to 64"
         )
-    return _square(image, size, channels)
+    return _square(image, size)
 
 
-def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """``image`` in mode L or RGB."""
-    if image.mode.startswith(("I", "F")):  # 16 bits or more in one channel, which convert() would clip
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
-        image = Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-    return image.convert(mode)
+def resize_array(image: np.ndarray, size: int) -> np.ndarray:
+    """One image, uint8 (H, W) or (H, W, C), as (size, size, C), in the same way."""
+    return _square(Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image), size)
 
 
-def _square(image: Image.Image, size: int, channels: int) -> np.ndarray:
+def _square(image: Image.Image, size: int) -> np.ndarray:
     """An image of mode L or RGB as uint8 (size, size, channels), cut and resized where it is not so already."""
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
-
-
-def resize_array(images: np.ndarray, out: np.ndarray) -> None:
-    """Resize uint8 arrays (N, H, W) or (N, H, W, C) into ``out`` (N, size, size, C)."""
-    for row, image in enumerate(images):
-        out[row] = _square(Image.fromarray(image.squeeze()), out.shape[1], out.shape[3])
+    return np.asarray(image, dtype=np.uint8).reshape(size, size, -1)
 
 
 def decode_files(
-    paths: Sequence[Path], target: Path, size: int, channels: int, resize: bool, progress: Callable[[int], None]
+    paths: Sequence[Path], target: np.memmap, resize: bool, progress: Callable[[int], None]
 ) -> dict[int, str]:
-    """Decode ``paths`` into the .npy file ``target``, uint8 (N, size, size, channels), in as many processes as cores.
+    """Decode ``paths`` into a mapped .npy file, uint8 (N, size, size, channels), in as many processes as cores.
 
     Args:
         progress: called with the number of images done, now and then.
@@ -97,13 +91,10 @@ def decode_files(
     Raises:
         RequestError: an image has the wrong size, or a process died.
     """
-    from joblib import Parallel, delayed
-
-    np.lib.format.open_memmap(target, "w+", np.uint8, (len(paths), size, size, channels)).flush()
     workers = 1 if len(paths) <= SERIAL else -1
     parallel = Parallel(workers, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS)
     starts = range(0, len(paths), CHUNK)
-    chunks = (delayed(decode_chunk)(target, start, paths[start : start + CHUNK], channels, resize) for start in starts)
+    chunks = (delayed(decode_chunk)(target.filename, start, paths[start : start + CHUNK], resize) for start in starts)
     undecodable: dict[int, str] = {}
     done = 0
     try:
@@ -118,14 +109,14 @@ def decode_files(
     return undecodable
 
 
-def decode_chunk(target: Path, start: int, paths: Sequence[Path], channels: int, resize: bool) -> dict[int, str]:
+def decode_chunk(target: Path, start: int, paths: Sequence[Path], resize: bool) -> dict[int, str]:
     """Decode ``paths`` into the rows of ``target`` from ``start`` on; returns those that do not decode, as
     ``decode_files`` does."""
     array = np.load(target, mmap_mode="r+", allow_pickle=False)
     undecodable = {}
     for row, path in enumerate(paths, start):
         try:
-            array[row] = decode_image(path, array.shape[1], channels, resize)
+            array[row] = decode_image(path, array.shape[1], array.shape[3], resize)
         except UndecodableImage as error:
             undecodable[row] = str(error)
     return undecodable

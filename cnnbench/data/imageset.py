@@ -1,6 +1,4 @@
-"""What a source of images is, and what it gives."""
-
-from __future__ import annotations
+"""What a source of images is, what it gives, and stratified splits of that."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +15,16 @@ class Split:
     images: np.ndarray | Sequence[Path]
     labels: np.ndarray
 
+    def take(self, rows: np.ndarray) -> "Split":
+        """These rows, in this order."""
+        images = self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[row] for row in rows]
+        return Split(images, self.labels[rows])
+
+    def with_test_split(self, share: float) -> dict[str, "Split"]:
+        """Train and test split of a set that has no test set: a fixed ``share`` of each class is for the test."""
+        test, train = stratified(self.labels, share, seed=0)
+        return {"train": self.take(train), "test": self.take(test)}
+
 
 @dataclass
 class ImageSet:
@@ -26,11 +34,6 @@ class ImageSet:
     classes: list[str]
     channels: int
     skip_damaged: bool = False  # whether files that do not decode are left out; otherwise they are an error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class Source(Protocol):
@@ -44,3 +47,35 @@ class Source(Protocol):
     def read(self, location: Path | None) -> ImageSet:
         """Read everything but encoded image files, which the cache decodes."""
         ...
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split row numbers so that every class gives the same share.
+
+    Args:
+        labels: class of each row, (N,).
+        share: a fraction of every class (float in (0, 1)), or how many rows in all (int), shared out by class size.
+        seed: of the choice of rows, so that a split stays the same when the training seed changes.
+
+    Returns:
+        The chosen rows and the others, each sorted, int64. A class with a single row keeps it among the others.
+    """
+    random = np.random.default_rng(seed)
+    classes, counts = np.unique(labels, return_counts=True)
+    wanted = counts * share if isinstance(share, float) else counts * (share / counts.sum())
+    take = np.floor(wanted).astype(int)
+    # largest remainders bring the total to the requested one
+    short = round(wanted.sum()) - take.sum()
+    take[np.argsort(take - wanted, kind="stable")[:short]] += 1
+    if isinstance(share, float):
+        take = np.minimum(np.maximum(take, counts > 1), counts - 1)
+    chosen = np.concatenate(
+        [random.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, take, strict=True)]
+    )
+    chosen = np.sort(chosen).astype(np.int64)
+    return chosen, np.setdiff1d(np.arange(len(labels)), chosen)

@@ -1,10 +1,5 @@
-"""Where images come from. A source says what it would read (``identity``) and reads it (``read``).
-
-To add a dataset write one class here and one YAML in ``conf/data``. ``read`` gives each split as a sequence of images
-and their labels; decoding, resizing and keeping them is the cache's work.
-"""
-
-from __future__ import annotations
+"""Where images come from. A source says what it would read (``identity``) and reads it (``read``); decoding, resizing
+and keeping the images is the cache's work. To add a dataset write one class here and one YAML in ``conf/data``."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cnnbench.data.imageset import ImageSet, Split, one_line
-from cnnbench.data.split import stratified
 from cnnbench.utils.errors import RequestError, one_of
 
 __all__ = ["Digits", "ImageFolder", "Npz", "Torchvision"]
@@ -40,7 +34,7 @@ class Digits:
 
         digits = load_digits()
         whole = Split(np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target)
-        return ImageSet(_with_test_split(whole, 0.2), [str(digit) for digit in range(10)], channels=1)
+        return ImageSet(whole.with_test_split(0.2), [str(digit) for digit in range(10)], channels=1)
 
 
 class Torchvision:
@@ -53,28 +47,34 @@ class Torchvision:
         RequestError: there is no such dataset among these.
     """
 
-    FOLDERS: ClassVar[dict[str, str]] = {
-        "MNIST": "MNIST/raw",
-        "FashionMNIST": "FashionMNIST/raw",
-        "CIFAR10": "cifar-10-batches-py",
-        "CIFAR100": "cifar-100-python",
+    SETS: ClassVar[dict[str, tuple[str, int, int, int]]] = {  # folder, channels, image size, classes
+        "MNIST": ("MNIST/raw", 1, 28, 10),
+        "FashionMNIST": ("FashionMNIST/raw", 1, 28, 10),
+        "CIFAR10": ("cifar-10-batches-py", 3, 32, 10),
+        "CIFAR100": ("cifar-100-python", 3, 32, 100),
     }
 
     def __init__(self, dataset: str) -> None:
-        self.dataset = one_of("data.source.dataset", dataset, self.FOLDERS)
-
-    @property
-    def shape(self) -> dict[str, int]:
-        """What its images are like, for ``cnnbench list``, which does not read them."""
-        colour = self.dataset.startswith("CIFAR")
-        classes = 100 if self.dataset == "CIFAR100" else 10
-        return {"channels": 3 if colour else 1, "image_size": 32 if colour else 28, "classes": classes}
+        self.dataset = one_of("data.source.dataset", dataset, self.SETS)
+        self.folder, *shape = self.SETS[dataset]
+        self.shape = dict(zip(("channels", "image_size", "classes"), shape, strict=True))
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         assert location is not None
-        folder = location / self.FOLDERS[self.dataset]
+        folder = location / self.folder
         if not folder.is_dir() or not any(folder.iterdir()):
-            self._download(location, folder)
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
+            try:
+                self._open(location, train=True, download=True)
+            except Exception as error:
+                for path in missing:
+                    with suppress(OSError):  # it is not there, or has files in it
+                        path.rmdir()
+                raise RequestError(
+                    f"{self.dataset} is not in {folder} and could not be downloaded ({one_line(error)}); connect once to "
+                    "download it, or point data.root (or the environment variable CNNBENCH_DATA) at the folder that "
+                    "holds it, or use data=digits, which needs no download"
+                ) from error
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".gz")
         states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return {"set": self.dataset, "files": states}
@@ -84,29 +84,13 @@ class Torchvision:
 
         return getattr(torchvision.datasets, self.dataset)(str(location), train=train, download=download)
 
-    def _download(self, location: Path, folder: Path) -> None:
-        """Download the set; raises RequestError with the ways out if that fails."""
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        try:
-            self._open(location, train=True, download=True)
-        except Exception as error:
-            for path in missing:
-                with suppress(OSError):  # it is not there, or has files in it
-                    path.rmdir()
-            raise RequestError(
-                f"{self.dataset} is not in {folder} and could not be downloaded ({one_line(error)}); "
-                "connect once to download it, or point data.root (or the environment variable CNNBENCH_DATA) at the "
-                "folder that holds it, or use data=digits, which needs no download"
-            ) from error
-
     def read(self, location: Path | None) -> ImageSet:
         assert location is not None
         try:
             parts = {name: self._open(location, train=name == "train", download=False) for name in ("train", "test")}
         except Exception as error:
-            folder = location / self.FOLDERS[self.dataset]
             raise RequestError(
-                f"{self.dataset} in {folder} is incomplete or damaged ({one_line(error)}); delete that folder "
+                f"{self.dataset} in {location / self.folder} is incomplete or damaged ({one_line(error)}); delete that folder "
                 "to download it again, or point data.root (or CNNBENCH_DATA) at a good copy"
             ) from error
         splits = {
@@ -143,37 +127,34 @@ class Npz:
             raise RequestError(
                 f"{location} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
             )
-        names = [name for name in ("train", "val", "test") if f"{name}_images" in arrays]
-        splits = {name: self._split(location, name, arrays) for name in names}
+        splits, channels = {}, {}
+        for name in [name for name in ("train", "val", "test") if f"{name}_images" in arrays]:
+            images, labels = arrays[f"{name}_images"], arrays.get(f"{name}_labels")
+            if labels is None or len(labels) != len(images):
+                raise RequestError(
+                    f"{location}: {name}_images has {len(images)} images, {name}_labels "
+                    f"{'is missing' if labels is None else f'{len(labels)} labels'}"
+                )
+            if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
+                raise RequestError(
+                    f"{location}: {name}_images is {images.dtype} {images.shape}; it should be uint8 (N, H, W) "
+                    "or (N, H, W, 1 or 3)"
+                )
+            if labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
+                raise RequestError(
+                    f"{location}: {name}_labels is {labels.dtype} {labels.shape}; it should be one whole number "
+                    "from 0 for each image"
+                )
+            splits[name] = Split(images, labels.reshape(-1).astype(np.int64))
+            channels[name] = (*images.shape[3:], 1)[0]
         count = max(int(split.labels.max(initial=0)) for split in splits.values()) + 1
-        classes = [str(name) for name in arrays["classes"]] if "classes" in arrays else [str(i) for i in range(count)]
+        classes = [str(name) for name in arrays.get("classes", range(count))]
         if count > len(classes):
             raise RequestError(f"{location} has labels up to {count - 1} but only {len(classes)} class names")
-        channels = {name: (*arrays[f"{name}_images"].shape[3:], 1)[0] for name in names}
         if len(set(channels.values())) > 1:
             shown = ", ".join(f"{count} in {name}" for name, count in channels.items())
             raise RequestError(f"{location} has images of different channels: {shown}")
         return ImageSet(splits, classes, channels["train"])
-
-    @staticmethod
-    def _split(location: Path, name: str, arrays: dict[str, np.ndarray]) -> Split:
-        images, labels = arrays[f"{name}_images"], arrays.get(f"{name}_labels")
-        if labels is None or len(labels) != len(images):
-            raise RequestError(
-                f"{location}: {name}_images has {len(images)} images, {name}_labels "
-                f"{'is missing' if labels is None else f'{len(labels)} labels'}"
-            )
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
-            raise RequestError(
-                f"{location}: {name}_images is {images.dtype} {images.shape}; it should be uint8 (N, H, W) "
-                "or (N, H, W, 1 or 3)"
-            )
-        if labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
-            raise RequestError(
-                f"{location}: {name}_labels is {labels.dtype} {labels.shape}; it should be one whole number "
-                "from 0 for each image"
-            )
-        return Split(images, labels.reshape(-1).astype(np.int64))
 
 
 class ImageFolder:
@@ -185,18 +166,9 @@ class ImageFolder:
         channels: 3 for colour, 1 for grey.
         test_share: where there is no ``test/``, this share of each class, fixed, is the test set.
         skip_damaged: leave out the files that do not decode; otherwise they are an error.
-
-    Raises:
-        RequestError: a value is out of range.
     """
 
     def __init__(self, channels: int = 3, test_share: float = 0.2, skip_damaged: bool = False) -> None:
-        if channels not in (1, 3):
-            raise RequestError(f"data.source.channels must be 1 (grey) or 3 (colour), got {channels!r}")
-        if not isinstance(test_share, float) or not 0 < test_share < 1:
-            raise RequestError(f"data.source.test_share must be a fraction between 0 and 1, got {test_share!r}")
-        if not isinstance(skip_damaged, bool):
-            raise RequestError(f"data.source.skip_damaged must be true or false, got {skip_damaged!r}")
         self.channels, self.test_share, self.skip_damaged = channels, test_share, skip_damaged
         self.shape = {"channels": channels}
 
@@ -239,22 +211,11 @@ class ImageFolder:
             paths = [Path(path) for of_class in files for path, _, _ in of_class]
             splits[name] = Split(paths, np.repeat(np.arange(len(classes)), [len(of_class) for of_class in files]))
         if "test" not in splits:
-            splits |= _with_test_split(splits.pop("all" if "all" in splits else "train"), self.test_share)
+            splits |= splits.pop("all" if "all" in splits else "train").with_test_split(self.test_share)
         # Published sets mix their classes. In the order of the folders, without shuffling, a batch would be of one class.
         for name, split in splits.items():
-            splits[name] = _take(split, np.random.default_rng(0).permutation(len(split.labels)))
+            splits[name] = split.take(np.random.default_rng(0).permutation(len(split.labels)))
         return ImageSet(splits, classes, self.channels, self.skip_damaged)
-
-
-def _take(split: Split, rows: np.ndarray) -> Split:
-    images = split.images[rows] if isinstance(split.images, np.ndarray) else [split.images[row] for row in rows]
-    return Split(images, split.labels[rows])
-
-
-def _with_test_split(whole: Split, share: float) -> dict[str, Split]:
-    """Train and test split of a set that has no test set of its own: a fixed share of each class is for the test."""
-    test, train = stratified(whole.labels, share, seed=0)
-    return {"train": _take(whole, train), "test": _take(whole, test)}
 
 
 def _list_classes(folder: Path) -> dict[str, list[FileState]]:
@@ -278,9 +239,8 @@ def _list_classes(folder: Path) -> dict[str, list[FileState]]:
 
 def image_files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
     """The image files below ``folder``, by their endings; hidden ones are left out, links to nothing are not."""
-    with os.scandir(
-        folder
-    ) as entries:  # not Path: for 60,000 files, making and sorting Paths takes longer than reading
+    # not Path: for 60,000 files, making and sorting Paths takes longer than reading
+    with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue

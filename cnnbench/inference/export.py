@@ -3,8 +3,6 @@
 They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import hashlib
@@ -12,20 +10,18 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from cnnbench.data.cache import prepared_images
+from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
-
-if TYPE_CHECKING:
-    from cnnbench.inference.load import TrainedRun
 
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 Description = Mapping[str, Any]
@@ -39,7 +35,7 @@ TURNED = 0.02
 
 
 class ExportDiffers(Exception):
-    """A file does not say what the run says."""
+    """A file gives other probabilities than the run."""
 
 
 class Graph(nn.Module):
@@ -49,10 +45,7 @@ class Graph(nn.Module):
         super().__init__()
         # torch's own order in memory: the graph of a channels_last network has gathers in it that no runtime needs
         self.network = copy.deepcopy(run.network).to(memory_format=torch.contiguous_format)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", run.normalize.scale.clone())
-        self.register_buffer("shift", run.normalize.shift.clone())
+        self.scale, self.shift = nn.Buffer(run.normalize.scale.clone()), nn.Buffer(run.normalize.shift.clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """The argument's name is the input's name in the files."""
@@ -61,11 +54,7 @@ class Graph(nn.Module):
 
 
 def trace(run: TrainedRun) -> ExportedProgram:
-    """The graph for any number of images.
-
-    Raises:
-        RequestError: torch cannot export the network.
-    """
+    """The graph for any number of images; raises RequestError where torch cannot export the network."""
     example = torch.zeros(2, run.image_size, run.image_size, run.channels, dtype=torch.uint8)
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -81,17 +70,15 @@ def _first_line(error: Exception) -> str:
 
 
 def write_onnx(program: ExportedProgram, path: Path, description: Description) -> None:
-    """One file, the weights in it; ``description`` is its metadata, what is not text as JSON.
-
-    Raises:
-        RequestError: a layer of the network has no ONNX.
-    """
+    """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
+    a layer of the network has no ONNX."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
-            sizes = {INPUT: {0: BATCH}}
-            made = torch.onnx.export(program, dynamo=True, verbose=False, dynamic_shapes=sizes, **names)
+            made = torch.onnx.export(
+                program, dynamo=True, verbose=False, dynamic_shapes={INPUT: {0: BATCH}},
+                input_names=[INPUT], output_names=[OUTPUT],
+            )  # fmt: skip
     except Exception as error:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise RequestError(f"the network cannot be written as ONNX ({_first_line(cause)})") from error
@@ -119,41 +106,26 @@ def write_torch(program: ExportedProgram, path: Path, description: Description) 
 def open_torch(path: Path) -> Program:
     """The file in torch."""
     network = torch.export.load(path).module()
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return network(torch.from_numpy(images)).numpy()
-
-    return run
+    return torch.no_grad()(lambda images: network(torch.from_numpy(images)).numpy())
 
 
-@dataclass(frozen=True)
-class Format:
-    """How a program is kept: the file's name, how it is written and run, and the packages that this takes."""
+class Format(NamedTuple):
+    """How a program is kept: the file's name, and how it is written and run."""
 
     file: str
     write: Callable[[ExportedProgram, Path, Description], None]
     open: Callable[[Path], Program]
-    packages: tuple[str, ...] = ()
-
-    def check_packages(self) -> None:
-        """Raises RequestError where a package is missing."""
-        if missing := [name for name in self.packages if find_spec(name) is None]:
-            raise RequestError(
-                f"{self.file} needs {' and '.join(missing)}: pip install 'cnnbench[export]' (or --format torch)"
-            )
 
 
 FORMATS = {
-    "onnx": Format("model.onnx", write_onnx, open_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "onnx": Format("model.onnx", write_onnx, open_onnx),
     "torch": Format("model.pt2", write_torch, open_torch),
 }
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
     """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
-    from cnnbench.data.cache import prepared_images
-
     data = run.record["data"]
     cache = Path(run.record["config"]["data"]["cache"]).expanduser()
     images = prepared_images(cache, data["fingerprint"], "test", COMPARED)
@@ -198,10 +170,11 @@ def export(
 
     Raises:
         ExportDiffers: a file differs from the run; ``out`` is as it was.
-        RequestError: the network cannot be exported, or ``out`` cannot be written.
+        RequestError: the network cannot be exported, ``out`` cannot be written, or a package is missing.
     """
-    program = trace(run)
-    new = not out.exists()
+    if "onnx" in formats and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
+        raise RequestError(f"ONNX needs {' and '.join(missing)}: pip install 'cnnbench[export]' (or --format torch)")
+    program, new = trace(run), not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".new.", ignore_cleanup_errors=True) as temporary:
@@ -218,8 +191,8 @@ def export(
     except OSError as error:
         raise RequestError(f"--out {out} cannot be written ({error.strerror or error})") from error
     finally:
-        if new:
-            with contextlib.suppress(OSError):  # where files are in it, it stays
+        with contextlib.suppress(OSError):  # where files are in it, it stays
+            if new:
                 out.rmdir()
 
 

@@ -4,8 +4,6 @@ Nothing that is loaded executes code: weights are read with ``weights_only=True`
 are built.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from torch import Tensor, nn
 
 from cnnbench.config.settings import with_current_targets
 from cnnbench.config.trusted_targets import check_targets
-from cnnbench.config.trusted_targets import trusted as known_packages
 from cnnbench.data.augment import Normalize
 from cnnbench.models.weights import skip_weight_loading
 from cnnbench.training.checkpoint_io import read
@@ -57,7 +54,6 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
     """Load a finished run.
 
     Args:
-        folder: of the run.
         weights: best (by its objective) or last.
         trusted: packages whose networks may be built, beside torch's, torchvision's and our own (``cnnbench.config.trusted_targets``).
 
@@ -70,7 +66,7 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
     config, data = with_current_targets(record["config"]), record["data"]
     classes = list(record["per_class"]["classes"])
     node = config["model"]
-    check_targets(node, f"the run in {folder}", (*known_packages(), *trusted))
+    check_targets(node, f"the run in {folder}", trusted)
     if not (isinstance(made := get_class(node["_target_"]), type) and issubclass(made, nn.Module)):
         raise RequestError(f"the run in {folder} names {node['_target_']}, which is no network")
     sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
@@ -86,7 +82,6 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """The record of a completed run; raises RequestError with what is there instead."""
     if not (folder / RECORD_FILE).is_file():
         below = sorted(path.parent for path in folder.rglob(RECORD_FILE)) if folder.is_dir() else []
         hint = f"; it is a sweep: name one of its runs, for example {below[0]}" if below else ""
@@ -101,7 +96,6 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
-    """Load the network's part of a checkpoint; raises RequestError where it cannot be read or does not fit."""
     try:
         state = read(path)["state_dict"]
     except Exception as error:

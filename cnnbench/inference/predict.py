@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +17,13 @@ if TYPE_CHECKING:
     from cnnbench.inference.load import TrainedRun
 
 STANDARD_INPUT = "-"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Of one image: (class, probability) of the likeliest classes, the likeliest first, and the image if it was kept."""
-
-    file: str
-    top: list[tuple[str, float]]
-    image: np.ndarray | None = None
+# Of one image: its file, class and confidence, and under "top" class and confidence of the likeliest, that one first.
+Prediction = dict[str, Any]
 
 
 def find_images(names: Sequence[str]) -> list[str]:
     """The files that are named, of a folder all images in it and below; those that cannot be read are among them.
-
-    Raises:
-        RequestError: none of them is there, or a folder has no images.
-    """
+    Raises RequestError where none of them exists, or a folder has no images."""
     from cnnbench.data.sources import image_files
 
     files: list[str] = []
@@ -66,87 +54,72 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray:
     try:
         return decode_image(source, run.image_size, run.channels, resize=True)
     except RequestError as error:
-        if file == STANDARD_INPUT:
-            raise RequestError("what came on standard input cannot be decoded as an image") from error
-        raise
+        wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else str(error)
+        raise RequestError(wrong) from error
 
 
 def predict_files(
-    run: TrainedRun,
-    files: Sequence[str],
-    report_unread: Callable[[RequestError], None],
-    top: int = 3,
-    batch_size: int = 256,
-    keep_images: bool = False,
-) -> list[Prediction]:
-    """Classify image files, ``batch_size`` at a time; the ``top`` likeliest classes of each.
-
-    Args:
-        report_unread: is called for each file that cannot be read, which is left out.
-    """
+    run: TrainedRun, files: Sequence[str], top: int = 3, batch_size: int = 256, keep_images: bool = False
+) -> tuple[list[Prediction], list[np.ndarray]]:
+    """The ``top`` likeliest classes of each image file, and with ``keep_images`` the images. What cannot be read is
+    reported on stderr and left out."""
     predictions: list[Prediction] = []
+    kept: list[np.ndarray] = []
     for start in range(0, len(files), batch_size):
-        images: dict[int, np.ndarray] = {}
-        for i, file in enumerate(files[start : start + batch_size], start):
+        names, images = [], []
+        for file in files[start : start + batch_size]:
             try:
-                images[i] = read_image(file, run)
+                images.append(read_image(file, run))
+                names.append(file)
             except RequestError as error:
-                report_unread(error)
+                print(f"cnnbench: {error}", file=sys.stderr)
         if not images:
             continue
-        best = run.probabilities(np.stack(list(images.values()))).topk(min(top, len(run.classes)), dim=1)
-        for (i, image), classes, values in zip(
-            images.items(), best.indices.tolist(), best.values.tolist(), strict=True
-        ):
-            named = [(run.classes[index], value) for index, value in zip(classes, values, strict=True)]
-            predictions.append(Prediction(files[i], named, image if keep_images else None))
-    return predictions
+        kept += images if keep_images else []
+        best, classes = (part.tolist() for part in run.probabilities(np.stack(images)).topk(min(top, len(run.classes))))
+        for name, values, indices in zip(names, best, classes, strict=True):
+            likeliest = [{"class": run.classes[i], "confidence": v} for i, v in zip(indices, values, strict=True)]
+            predictions.append({"file": name, **likeliest[0], "top": likeliest})
+    return predictions, kept
 
 
 def as_table(predictions: Sequence[Prediction]) -> str:
     """A line an image: file, class, confidence, and the next likeliest."""
     rows = [("file", "class", "confidence", "next")]
     for one in predictions:
-        (name, confidence), *others = one.top
-        rows.append((one.file, name, f"{confidence:.1%}", ", ".join(f"{n} {p:.1%}" for n, p in others)))
+        others = ", ".join(f"{other['class']} {other['confidence']:.1%}" for other in one["top"][1:])
+        rows.append((one["file"], one["class"], f"{one['confidence']:.1%}", others))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
     """A list with an object an image: file, class, confidence, top."""
-    tops = [[{"class": name, "confidence": value} for name, value in one.top] for one in predictions]
-    objects = [{"file": one.file, **top[0], "top": top} for one, top in zip(predictions, tops, strict=True)]
-    return json.dumps(objects, ensure_ascii=False, indent=1)
+    return json.dumps(predictions, ensure_ascii=False, indent=1)
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:
     """file, class, confidence, then the classes and confidences of the next likeliest."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    ranks = ["", *(f"_{rank}" for rank in range(2, len(predictions[0].top) + 1))]
-    writer.writerow(["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))])
-    writer.writerows([one.file, *(value for pair in one.top for value in pair)] for one in predictions)
-    return text.getvalue().rstrip("\n")
+    import pandas as pd
+
+    ranks = ["", *(f"_{rank}" for rank in range(2, len(predictions[0]["top"]) + 1))]
+    columns = ["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))]
+    rows = [[one["file"], *(value for likely in one["top"] for value in likely.values())] for one in predictions]
+    return pd.DataFrame(rows, columns=columns).to_csv(index=False).rstrip("\n")
 
 
 FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
 
 
-def draw_sheet(path: Path, predictions: Sequence[Prediction]) -> None:
-    """A contact sheet: each kept image with its class and confidence.
-
-    Raises:
-        RequestError: the file cannot be written.
-    """
+def draw_sheet(path: Path, predictions: Sequence[Prediction], images: Sequence[np.ndarray]) -> None:
+    """A contact sheet: each image with its class and confidence; raises RequestError if it cannot be written."""
     from PIL import Image
 
     from cnnbench.training.figures import Predictions, prediction_sheet
 
-    best, confidence = zip(*(one.top[0] for one in predictions), strict=True)
-    names, guess = np.unique(best, return_inverse=True)
-    images = np.stack([one.image for one in predictions if one.image is not None])
-    shown = Predictions(images, guess, guess, np.array(confidence))
+    names, guess = np.unique([one["class"] for one in predictions], return_inverse=True)
+    confidence = np.array([one["confidence"] for one in predictions])
+    shown = Predictions(np.stack(images), guess, guess, confidence)
     sheet = prediction_sheet(shown, names.tolist(), f"{len(images)} images")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

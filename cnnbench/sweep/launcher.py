@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, plugins
 from cnnbench.config.overrides import parse, quoted, without_shorthand
-from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.schema import check_values
 from cnnbench.sweep.checks import NEEDS_PROCESS, check_runs
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
@@ -26,7 +27,7 @@ from cnnbench.sweep.run_summary import ending
 from cnnbench.sweep.worker import needs_process, run_task
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
-from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.errors import RequestError, did_you_mean
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
 
 MULTIRUN, RUN = ("-m", "--multirun"), ("-r", "--run")
@@ -53,9 +54,13 @@ def launch(arguments: Sequence[str]) -> int:
             raise RequestError(
                 f"{flag} is no flag of a run: there are -m for a sweep, and those that --hydra-help lists"
             )
+    if set(MULTIRUN) & set(flags) and set(RUN) & set(flags):
+        raise RequestError("--run and --multirun exclude each other")
+    sweepers = plugins()["hydra/sweeper"]
     for text in overrides:
-        if text.startswith(SWEEPER):
-            one_of("hydra/sweeper", text.removeprefix(SWEEPER), plugins()["hydra/sweeper"])
+        if text.startswith(SWEEPER) and (name := text.removeprefix(SWEEPER)) not in sweepers:  # such as Hydra's basic
+            choices = f"{', '.join(sweepers)}{did_you_mean(name, sweepers)}"
+            raise RequestError(f"{text} is not a choice of hydra/sweeper: {choices}")
     if set(MULTIRUN) & set(flags) or "hydra.mode=MULTIRUN" in overrides:
         if not any(text.startswith("sweep.isolate=") for text in overrides):
             warm_up()  # imports torch while this process composes and imports what the end needs
@@ -113,7 +118,6 @@ def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
     Raises:
         RequestError: the configuration cannot be composed.
     """
-    register_resolvers()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
@@ -123,9 +127,12 @@ def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
         raise RequestError(explain(error, overrides)) from error
 
 
-def answer() -> None:
-    """Let Hydra answer a question on the command line, as the user typed it: --help, --cfg, --info, --version, ..."""
+def answer(arguments: Sequence[str]) -> None:
+    """Let Hydra answer a question about a configuration: --help, --cfg, --info, --version, ...
+
+    Hydra reads these from ``sys.argv`` and has no public function that takes them.
+    """
     import hydra
 
-    register_resolvers()
-    hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIR), config_name="config")(run_task)()
+    with patch.object(sys, "argv", ["cnnbench", *arguments]):
+        hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIR), config_name="config")(run_task)()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.analysis.search import SEARCH_FILE
+from cnnbench.config.compose import run_folder
 from cnnbench.config.overrides import quoted
-from cnnbench.config.resolvers import run_folder
 from cnnbench.sweep import plan
 from cnnbench.sweep.search_space import corners, parse
 from cnnbench.sweep.sweep import Sweep, finish

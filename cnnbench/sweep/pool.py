@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.compose import fingerprint
-from cnnbench.sweep.process import kill, reason, start
+from cnnbench.sweep.process import kill, start
 from cnnbench.sweep.run_summary import ending
 from cnnbench.sweep.worker import LOCKED, NO_RECORD, OUTPUT, Job, work
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import GPU_ACCELERATORS, environment, gpus
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
-from cnnbench.utils.signals import PREEMPTION_SIGNALS, stop_requested
+from cnnbench.utils.signals import PREEMPTION_SIGNALS, exit_reason, stop_requested
 
 POLL = 0.1  # seconds between two looks at the clock and at what was asked
 SERVER_DIED = 255  # multiprocessing's exit code of a process whose server was killed
@@ -82,12 +82,14 @@ class Pool:
         runs_per_gpu: that share a GPU.
         ended: called with the folder and the record of each run that has ended.
         to_files: whether what runs print goes to a file in their folders.
+        poll: called while runs go on, every ``POLL`` seconds.
     """
 
     def __init__(
-        self, size: int, runs_per_gpu: int, ended: Callable[[Path, Record], None], to_files: bool = False
-    ) -> None:
-        self.size, self.ended, self.to_files = size, ended, to_files
+        self, size: int, runs_per_gpu: int, ended: Callable[[Path, Record], None], to_files: bool = False,
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self.size, self.ended, self.to_files, self.poll = size, ended, to_files, poll
         self.gpus = GpuPlaces(runs_per_gpu)
         self.waiting: list[Waiting] = []
         self.running: list[Running] = []
@@ -104,6 +106,7 @@ class Pool:
             if not self.running:
                 return
             wait([one.process.sentinel for one in self.running], timeout=POLL)
+            self.poll()
             for one in [one for one in self.running if one.process.exitcode is not None]:
                 self.running.remove(one)
                 self.gpus.give_back(one.gpus)
@@ -154,7 +157,7 @@ class Pool:
             return
         late = f"it had not ended after {job.config['sweep']['timeout']} minutes (sweep.timeout)" if one.late else None
         try:
-            record = failed_record(job, late or reason(code)) if code else read_record(job.folder)
+            record = failed_record(job, late or exit_reason(code)) if code else read_record(job.folder)
         except OSError as error:  # what the run did not survive kept its record from being written too
             print_result(NO_RECORD.format(error=error, folder=job.folder))
             return
@@ -170,9 +173,7 @@ def failed_record(job: Job, why: str) -> Record:
     with run_dir.locked(job.folder):
         with suppress(FileNotFoundError, RecordError):
             return read_record(job.folder)
-        record = run_dir.new_record(
-            job.config, fingerprint(job.config), job.overrides, job.choices, run_dir.attempts(job.folder)
-        )
+        record = run_dir.new_record(job.folder, job.config, fingerprint(job.config), job.overrides, job.choices)
         record.update(error={"type": "ProcessEnded", "message": why, "traceback": ""}, environment=environment())
         write_record(job.folder, record)
     return record

@@ -108,12 +108,3 @@ def kill(process: multiprocessing.process.BaseProcess) -> None:
         os.killpg(process.pid or 0, signal.SIGKILL)
     except ProcessLookupError:  # it has no session of its own yet
         process.kill()
-
-
-def reason(code: int) -> str:
-    """What a process's exit code says of its end, in words."""
-    if code == -signal.SIGKILL:
-        return "killed by SIGKILL (often: the system had run out of memory)"
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"the process ended itself with status {code}"

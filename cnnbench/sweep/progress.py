@@ -88,7 +88,9 @@ class Progress:
         """Bring the line up to date; in a file only where it has changed and some time has passed, or at the end."""
         line = self.line()
         if not self._bar.disable:
-            self._bar.set_description_str(line[: shutil.get_terminal_size().columns - 3])
+            if line != self._shown:
+                self._bar.set_description_str(line[: shutil.get_terminal_size().columns - 3])
+            self._shown = line
             return
         counts, now = line.partition("|")[0], time.time()
         wait = CHANGED if counts != self._counts else max(UNCHANGED, SHARE * (now - self.began))

@@ -35,17 +35,14 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     if not short:
         epochs, rate = len(record["history"]["epoch"]), record["time"].get("images_per_second")
         speed = f"{epochs} epochs" + (f", {rate:,.0f} images a second in training" if rate else "")
-        rows = {"time": f"{duration(record['time']['fit_seconds'])} ({speed})", **_where(folder)}
+        rows = {
+            "time": f"{duration(record['time']['fit_seconds'])} ({speed})",
+            "record": folder / RECORD_FILE,
+            "figures": folder / "figures",
+            "tensorboard": f"cnnbench tensorboard {folder}",
+        }
         lines += ["", *(f"  {name:<12} {text}" for name, text in rows.items())]
     return "\n".join(lines)
-
-
-def _where(folder: Path) -> dict[str, str]:
-    return {
-        "record": str(folder / RECORD_FILE),
-        "figures": str(folder / "figures"),
-        "tensorboard": f"cnnbench tensorboard {folder}",
-    }
 
 
 def _failure(record: Mapping[str, Any], folder: Path, short: bool) -> str:
@@ -72,15 +69,13 @@ def _line(record: Mapping[str, Any]) -> str:
 def _table(record: Mapping[str, Any]) -> list[str]:
     """A row a split, and which weights each is of."""
     metrics, best, objective = record["metrics"], record["best"], record["protocol"]["objective"]
-    weights = record["protocol"]["weights"]
+    last = record["protocol"]["weights"] == "last"
     epoch = f"epoch {best['epoch'] + 1}, the best by {title(objective)}"
-    rows = [("train", metrics, f"epoch {len(record['history']['epoch'])}, the last, while it trained")]
-    if weights == "best":
-        rows.append(("val", best, epoch))
-        rows.append(("test", metrics, "once, with the weights of that epoch"))
-    else:
-        rows.append(("val", metrics, "the last epoch"))
-        rows.append(("test", metrics, "once, with the weights of the last epoch"))
+    rows = [
+        ("train", metrics, f"epoch {len(record['history']['epoch'])}, the last, while it trained"),
+        ("val", metrics if last else best, "the last epoch" if last else epoch),
+        ("test", metrics, f"once, with the weights of {'the last' if last else 'that'} epoch"),
+    ]
     lines = [f"  {'':<10} " + " ".join(f"{heading:>12}" for heading in METRICS.values())]
     for split, values, told in rows:
         if f"{split}/loss" in values:

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.compose import explain, resolved
 from cnnbench.config.overrides import expand, quoted
-from cnnbench.config.schema import check_plugin_values, check_values
+from cnnbench.config.schema import check_values
 from cnnbench.sweep import plan
 from cnnbench.sweep.checks import NEEDS_PROCESS, check_plugins, check_runs, import_for_the_end, on_any_machine
 from cnnbench.sweep.plan import PlannedRun, ended_since
@@ -53,7 +53,7 @@ class Sweep:
     def __init__(self, config: DictConfig, context: HydraContext, task: TaskFunction) -> None:
         self.config, self.context, self.task = config, context, task
         check_plugins(config.hydra)
-        check_plugin_values(config.hydra)
+        check_values({"hydra": config.hydra})
         self.launcher = str(config.hydra.launcher.get("_target_"))
         self.is_local = self.launcher.endswith(".LocalLauncher")
         self.jobs = count_jobs(config.hydra.launcher.n_jobs) if self.is_local else 1
@@ -138,7 +138,9 @@ class Sweep:
         if not self.is_local:
             self._launch_by_another(runs)
         elif is_isolated(options):
-            Pool(self.jobs, options["runs_per_gpu"], self._ended, to_files=not self.in_turn).run(self._jobs(runs))
+            poll = self.progress.show if self.progress is not None else lambda: None
+            pool = Pool(self.jobs, options["runs_per_gpu"], self._ended, to_files=not self.in_turn, poll=poll)
+            pool.run(self._jobs(runs))
         else:
             for job in self._jobs(runs):
                 self._ended(job.folder, job.run())

@@ -1,7 +1,5 @@
 """From nodes of the configuration to the things they name: data, network, classifier, trainer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, LightningE
 from torch import nn
 
 from cnnbench.data import ImageDataModule
-from cnnbench.models.profile import flops_per_image, size_in_bits
 from cnnbench.models.weights import load_weights
 from cnnbench.training.distributed import FixedOrderDDP
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.quirks import Quirks
+from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
@@ -91,12 +89,7 @@ def count_devices(config: Config) -> int:
     """How many devices of each machine the run is asked to take."""
     devices = config["trainer"]["devices"]
     if devices == AUTO:
-        accelerator = config["trainer"]["accelerator"]
-        options = dict.fromkeys(
-            ("logger", "enable_progress_bar", "enable_checkpointing", "enable_model_summary"), False
-        )
-        trainer = pl.Trainer(accelerator=accelerator, devices=AUTO, plugins=[LightningEnvironment()], **options)  # type: ignore[arg-type]
-        return trainer.num_devices
+        return max(torch.cuda.device_count() if config["trainer"]["accelerator"] in GPU_ACCELERATORS else 0, 1)
     return len(devices) if isinstance(devices, list) else int(devices)
 
 
@@ -139,13 +132,3 @@ def build_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-
-
-def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
-    """The record's ``model``; ``bits`` is the size of what a prediction needs."""
-    return {
-        "name": name,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "bits": size_in_bits(network),
-        "flops_per_image": flops_per_image(network, data.prepared.channels, data.prepared.image_size),
-    }

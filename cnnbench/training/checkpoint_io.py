@@ -1,7 +1,5 @@
 """Checkpoint files: written whole, the one before kept, and damage noticed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

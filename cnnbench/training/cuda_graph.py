@@ -5,8 +5,6 @@ of a run are done one by one (they allocate what the optimizer keeps), then one 
 batches of another size, such as the last of an epoch, are still done one by one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -17,18 +15,13 @@ from torch.optim import Optimizer
 from cnnbench.training.optimizers import SwitchOptimizer, inner_optimizers
 
 WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def reason_not_capturable(
     optimizer: Optimizer, scheduler: Any, device: torch.device, *, plain: bool, accumulate: int
 ) -> str | None:
-    """Why this run's steps cannot be captured, in words; None where they can.
-
-    Args:
-        plain: whether neither a gradient scaler nor other ranks take part in a step.
-        accumulate: batches to an optimizer step.
-    """
+    """Why this run's steps cannot be captured, in words; None where they can. ``plain`` is whether neither a gradient
+    scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
     if device.type != "cuda":
         return "CUDA graphs need a GPU"
     if not plain:
@@ -62,7 +55,9 @@ class CapturedStep:
         optimizer: that it uses. A SwitchOptimizer counts replayed steps too, and is captured anew when it switches.
     """
 
-    def __init__(self, step: Step, optimizer: Optimizer | None = None) -> None:
+    def __init__(
+        self, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], optimizer: Optimizer | None = None
+    ) -> None:
         self.step = step
         self.switch = optimizer if isinstance(optimizer, SwitchOptimizer) else None
         self.inputs: tuple[Tensor, Tensor]
@@ -86,7 +81,12 @@ class CapturedStep:
             self._capture(images, labels)
         elif images.shape != self.inputs[0].shape:
             return self.step(images, labels)
-        return self._replay(images, labels)
+        for static, given in zip(self.inputs, (images, labels), strict=True):
+            static.copy_(given, non_blocking=True)
+        self.graph.replay()  # type: ignore[union-attr]
+        if self.switch is not None:
+            self.switch.count_step()
+        return self.outputs
 
     def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """One step on a stream of its own, as torch asks for before a capture."""
@@ -106,12 +106,3 @@ class CapturedStep:
             self.outputs = self.step(*self.inputs)
         torch.clear_autocast_cache()
         self.graph = graph
-
-    def _replay(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        for static, given in zip(self.inputs, (images, labels), strict=True):
-            static.copy_(given, non_blocking=True)
-        assert self.graph is not None
-        self.graph.replay()
-        if self.switch is not None:
-            self.switch.count_step()
-        return self.outputs

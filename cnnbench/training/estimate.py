@@ -1,15 +1,18 @@
-"""How long a run would take, from a few measured steps of it."""
-
-from __future__ import annotations
+"""What a run would take, from some steps of it: how long, and with which batch size it fits in memory."""
 
 import os
 import time
+import traceback
 from collections.abc import Callable
 
 import torch
 
+from cnnbench.data import ImageDataModule
+from cnnbench.models.profile import eval_mode
 from cnnbench.training.build import Config, build_classifier, build_data, build_network
-from cnnbench.training.optimizers import build_optimizer
+from cnnbench.training.module import ImageClassifier
+from cnnbench.utils.environment import GPU_ACCELERATORS
+from cnnbench.utils.memory import is_out_of_memory
 
 STEPS = 5  # at least so many are measured
 SECONDS = 0.5  # and for at least so long, where a step is short
@@ -26,20 +29,18 @@ def busy_note() -> str:
 def run_seconds(config: Config) -> float:
     """Estimated seconds of training and evaluation of one run."""
     data = build_data(config)
-    device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
+    gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
+    device = torch.device("cuda" if gpu else "cpu")
     classifier = build_classifier(config, build_network(config, data), data).to(device)
-    optimizer = build_optimizer(classifier.make_optimizer, classifier.network.parameters(), total_steps=1000)
+    classifier.build_optimizer(steps=1000)
     images, labels = (tensor.to(device) for tensor in next(iter(next(iter(data.train_dataloader())))))
-
-    def step() -> None:
-        classifier.train_loss(classifier.network(images), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
     with torch.no_grad():
         evaluation = _mean_seconds(lambda: classifier.network(images), device)
     evaluated = data.count("val") + (data.count("train") if classifier.quirks.train_in_eval_mode else 0)
-    epoch = data.steps_per_epoch * data.accumulate * _mean_seconds(step, device)
+    epoch = (
+        data.steps_per_epoch * data.accumulate * _mean_seconds(lambda: classifier.train_step(images, labels), device)
+    )
     return (epoch + evaluated / len(images) * evaluation) * config["trainer"]["max_epochs"]
 
 
@@ -54,3 +55,51 @@ def _mean_seconds(call: Callable[[], object], device: torch.device) -> float:
         calls += 1
     wait()
     return (time.perf_counter() - start) / calls
+
+
+def suggest_batch_size(error: BaseException, classifier: ImageClassifier, data: ImageDataModule) -> str:
+    """Which batch size fits, in words; the run is over, and its network is used for trying.
+
+    Args:
+        error: that training ended with; what its frames hold is let go of first.
+    """
+    traceback.clear_frames(error.__traceback__)
+    network, store = classifier.network, data.prepared
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+    def images(size: int) -> torch.Tensor:
+        shape = size, store.channels, store.image_size, store.image_size
+        return torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+
+    def train(size: int) -> None:
+        network.train()
+        labels = torch.zeros(size, dtype=torch.int64, device=device)
+        classifier.train_loss(network(images(size)), labels).backward()
+        network.zero_grad()
+
+    def evaluate(size: int) -> None:
+        with eval_mode(network):
+            network(images(size))
+
+    attempts = (("batch_size", data.batch_size, train), ("eval_batch_size", data.eval_batch_size, evaluate))
+    for key, size, attempt in attempts:
+        fits = size
+        while fits and not _fits(attempt, fits):
+            fits //= 2
+        if not fits:
+            return f"not even data.{key}=1 fits; a smaller network or data.image_size may"
+        if fits < size:
+            return f"data.{key}={size} is too much; data.{key}={fits} fits"
+    return "a step fits by itself, so something else takes the memory"
+
+
+def _fits(attempt: Callable[[int], None], size: int) -> bool:
+    try:
+        attempt(size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True

@@ -4,8 +4,6 @@ TensorBoard calls a run by the folder of its event files: ``optimizer=sgd,seed=0
 instead, it calls it ``sgd seed=0``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

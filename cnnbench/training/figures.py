@@ -4,9 +4,7 @@ They are drawn with PIL: matplotlib takes 0.1 s for a confusion matrix, PIL 0.00
 draw as long as it trains.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,39 +25,27 @@ GAP, LINE = 12, 15  # between images, and of a line of text
 AXIS_WIDTH, BAR_HEIGHT, NAME_WIDTH = 480, 22, 140  # of recalls by class; the last is the most for a name
 MAX_KERNELS, KERNEL_SCALE, KERNEL_GAP = 128, 10, 6  # kernels shown, pixels of a weight, and between kernels
 
-Font = ImageFont.FreeTypeFont
-
 
 @lru_cache
-def font(size: int) -> Font:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which has the letters of most alphabets; it comes with matplotlib."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
-def fit_text(text: str, width: float, face: Font) -> str:
+def fit_text(text: str, width: float, face: ImageFont.FreeTypeFont) -> str:
     """``text`` on one line, cut with an ellipsis where it is wider than ``width`` pixels."""
     text = " ".join(text.split())
-    if face.getlength(text) <= width:
-        return text
-    while text and face.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"
+    end = ""
+    while text and face.getlength(text + end) > width:
+        text, end = text[:-1], "…"
+    return text + end
 
 
 def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, counts: bool = True) -> np.ndarray:
-    """A confusion matrix twice, side by side: counts, and each row as percentages of its true class.
-
-    Args:
-        matrix: counts (C, C); rows are the true class, columns the prediction.
-        classes: C names.
-        title: above both, with the accuracy; the most frequent confusions stand below it.
-        counts: whether there are counts; without, the percentages alone.
-
-    Returns:
-        uint8 (H, W, 3).
-    """
+    """A confusion matrix (rows are the true class) as percentages of each true class and, with ``counts``, as counts to
+    the left of them; above are the title, the accuracy and the most frequent confusions."""
     count = len(classes)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, where=totals > 0, out=np.zeros(matrix.shape))
@@ -80,12 +66,9 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, co
     draw.text((picture.width / 2, 18), heading, DARK, font=font(15), anchor="mm")
     draw.text((picture.width / 2, 40), confusions, DARK, font=font(13), anchor="mm")
 
-    panels: list[tuple[np.ndarray, Callable[[float], str], str, str]] = [
-        (100 * shares, _percent, "% of the true class", " %")
-    ]
-    if counts:
-        panels.insert(0, (matrix, lambda n: f"{n:.0f}" if n else "", "counts", ""))
-    for panel, (values, text_of, label, unit) in enumerate(panels):
+    panels = [(matrix, "counts", "")] if counts else []
+    panels.append((100 * shares, "% of the true class", " %"))
+    for panel, (values, label, unit) in enumerate(panels):
         left, top = (picture.width - panels_width) // 2 + MARGIN + 18 + name_width + panel * panel_width, 84
         picture.paste(_cells(values, cell), (left, top))
         draw.rectangle((left - 1, top - 1, left + side, top + side), outline="#d0d0d0")
@@ -96,7 +79,9 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, co
             for (row, column), value in np.ndenumerate(values):
                 centre = left + (column + 0.5) * cell, top + (row + 0.5) * cell
                 colour = "white" if shares[row, column] > 0.3 else DARK
-                draw.text(centre, text_of(value), colour, font=font(11), anchor="mm")
+                # a dot for a percentage that would round to 0
+                text = "" if value == 0 else "·" if value < 0.5 else f"{value:.0f}"
+                draw.text(centre, text, colour, font=font(11), anchor="mm")
         else:
             draw.text((left + side, top - 14), f"darkest: {values.max():,.0f}{unit}", GREY, font=font(11), anchor="rm")
         for i in range(0, count, -(-count // MAX_NAMED)):
@@ -113,13 +98,10 @@ def most_frequent_confusions(matrix: np.ndarray, classes: Sequence[str], most: i
     """``"most often: b taken for c (5), a taken for b (3)"``."""
     errors = matrix - np.diag(np.diag(matrix))
     order = np.argsort(errors, axis=None)[::-1][:most]
-    found = [(errors.flat[i], *np.unravel_index(i, errors.shape)) for i in order if errors.flat[i] > 0]
+    found = [divmod(int(i), len(classes)) for i in order if errors.flat[i] > 0]
     names = [fit_text(name, NAME, font(13)) for name in classes]
-    return (
-        "most often: " + ", ".join(f"{names[t]} taken for {names[p]} ({n})" for n, t, p in found)
-        if found
-        else ("no confusions")
-    )
+    texts = [f"{names[true]} taken for {names[guess]} ({errors[true, guess]})" for true, guess in found]
+    return f"most often: {', '.join(texts)}" if texts else "no confusions"
 
 
 def _cells(values: np.ndarray, cell: int) -> Image.Image:
@@ -140,11 +122,6 @@ def _draw_upright(picture: Image.Image, text: str, x: float, y: float, size: flo
     picture.paste(line.convert("RGB"), (round(x - line.width / 2), round(y - line.height / 2 if centred else y)))
 
 
-def _percent(value: float) -> str:
-    """A percentage in whole numbers; nothing for none, and a dot for what would round to 0."""
-    return "" if value == 0 else "·" if value < 0.5 else f"{value:.0f}"
-
-
 @dataclass(frozen=True)
 class Predictions:
     """Images (N, H, W, C), uint8, with true and predicted class indices (N,) and the prediction's probability (N,)."""
@@ -154,7 +131,7 @@ class Predictions:
     predictions: np.ndarray
     confidence: np.ndarray
 
-    def __getitem__(self, rows: np.ndarray) -> Predictions:
+    def __getitem__(self, rows: np.ndarray) -> "Predictions":
         return Predictions(*(array[rows] for array in vars(self).values()))
 
 
@@ -186,11 +163,8 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
 
 
 def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> np.ndarray:
-    """The recall of each class in per cent, from the lowest to the highest, with their mean.
-
-    Args:
-        recall: one value in [0, 1] a class; NaN for a class that never occurs, which is left out.
-    """
+    """The recall of each class, in per cent and from the lowest to the highest, with their mean; a class without a recall
+    (NaN) is left out."""
     values = np.asarray(recall, dtype=float)
     order = [int(i) for i in np.argsort(values) if np.isfinite(values[i])]
     face, small = font(12), font(11)
@@ -219,11 +193,8 @@ def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> 
 
 
 def kernel_sheet(weights: np.ndarray) -> np.ndarray:
-    """Each kernel on its own scale, mid-grey where a weight is zero; in colour where it reads three channels.
-
-    Args:
-        weights: float (filters, channels, height, width), of a convolution.
-    """
+    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight is
+    zero; in colour where it reads three channels."""
     weights = weights[:MAX_KERNELS]
     if weights.shape[1] != 3:
         weights = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)

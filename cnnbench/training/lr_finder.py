@@ -4,8 +4,6 @@ Lightning's own finder differentiates by the linear learning rate and writes one
 the slope is in log(lr), and groups keep their proportions.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator
@@ -13,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
 
 from cnnbench.data import ImageDataModule
 from cnnbench.training.build import AUTO, build_classifier, build_data, build_network
-from cnnbench.training.module import ImageClassifier
-from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
+from cnnbench.training.optimizers import inner_optimizers
+from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
 SMOOTHING = 0.9  # of the exponential moving average of the loss
@@ -82,13 +81,8 @@ def settle_lr(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | 
 
 
 def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
-    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with rising learning rates.
-
-    Args:
-        config: a resolved configuration.
-        low, high: the first and the last learning rate of a group that has the optimizer's own rate; others keep their
-            proportion to it.
-        steps: at most; the test ends earlier where the loss explodes.
+    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with learning rates from ``low`` to
+    ``high``, or until the loss explodes. Groups with another rate than the optimizer's own keep their proportion to it.
 
     Raises:
         RequestError: the range is empty, or the loss exploded before it said anything.
@@ -97,14 +91,13 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
         raise RequestError(f"the learning rates must rise from above 0, got {low:g} to {high:g}")
     if steps < MIN_POINTS:
         raise RequestError(f"it takes at least {MIN_POINTS} steps, got {steps}")
-    import lightning.pytorch as pl
-
     pl.seed_everything(config["seed"], verbose=False)
     data = build_data(config)
-    device = _device(config)
+    gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
+    device = torch.device("cuda" if gpu else "cpu")
     classifier = build_classifier(config, build_network(config, data), data).to(device)
-    groups = parameter_groups(classifier.network, classifier.decay_norm_and_bias, classifier.backbone_lr_factor)
-    optimizer = inner_optimizers(build_optimizer(classifier.make_optimizer, groups, steps))[0]  # the one that begins
+    classifier.accumulate = 1
+    classifier.optimizer = optimizer = inner_optimizers(classifier.build_optimizer(steps))[0]  # the one that begins
     base = float(optimizer.param_groups[0]["lr"])
     shares = [float(group["lr"]) / base for group in optimizer.param_groups]
     classifier.train()
@@ -115,7 +108,7 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     for lr, (images, labels) in zip(np.geomspace(low, high, steps).tolist(), _endless_batches(data), strict=False):
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = lr * share
-        loss = _step(classifier, optimizer, images.to(device), labels.to(device))
+        loss = classifier.train_step(images.to(device), labels.to(device))[0].item()
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
         corrected = average / (1 - SMOOTHING ** (len(lrs) + 1))
         if not math.isfinite(loss) or (len(lrs) >= MIN_POINTS and corrected > EXPLODED * min(smoothed)):
@@ -155,16 +148,6 @@ def plot(found: RangeTest, path: Path) -> None:
         raise RequestError(f"--plot {path} cannot be written ({error})") from error
 
 
-def _step(classifier: ImageClassifier, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    loss = classifier.train_loss(classifier.network(images), labels)
-    loss.backward()
-    if classifier.gradient_clip_val is not None:
-        torch.nn.utils.clip_grad_norm_(classifier.network.parameters(), classifier.gradient_clip_val)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
-
-
 def _endless_batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
     """Training batches as training has them, epoch after epoch, without incomplete ones."""
     loader = data.train_dataloader()
@@ -173,8 +156,3 @@ def _endless_batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in itertools.chain.from_iterable(loader):
             if len(images) == data.batch_size or data.count("train") < data.batch_size:
                 yield images, labels
-
-
-def _device(config: dict[str, Any]) -> torch.device:
-    gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in ("auto", "gpu", "cuda")
-    return torch.device("cuda" if gpu else "cpu")

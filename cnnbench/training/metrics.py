@@ -5,7 +5,7 @@ is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, s
 has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
 """
 
-from __future__ import annotations
+import math
 
 import torch
 import torch.distributed as dist
@@ -54,22 +54,17 @@ def macro_recall(confusion: Tensor) -> float:
 
 def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_size: int) -> float:
     """The mean over consecutive batches of each batch's macro recall, as scikit-learn's ``recall_score`` has it: the
-    average is over the classes that occur in the batch's targets or predictions (report eq2425; its notebook).
+    average is over the classes that occur in the batch's targets or predictions (report eq2425; its notebook)."""
+    batch = torch.arange(len(targets)) // batch_size
+    size = -(-len(targets) // batch_size), num_classes
+    offsets = batch * num_classes
 
-    Args:
-        predictions, targets: class indices (N,), in the order of the batches.
-    """
-    count = len(targets)
-    batches = -(-count // batch_size)
-    batch = torch.arange(count) // batch_size
-    hits = torch.zeros(batches, num_classes, dtype=torch.float64)
-    true, predicted = torch.zeros_like(hits), torch.zeros_like(hits)
-    hits.index_put_((batch, targets), (predictions == targets).double(), accumulate=True)
-    for counts, classes in ((true, targets), (predicted, predictions)):
-        counts.index_put_((batch, classes), torch.ones(count, dtype=torch.float64), accumulate=True)
-    occurs = (true + predicted) > 0
-    recall = torch.where(true > 0, hits / true.clamp(min=1), 0.0)
-    return (recall.sum(dim=1) / occurs.sum(dim=1)).mean().item()
+    def count(places: Tensor) -> Tensor:
+        return torch.bincount(places, minlength=math.prod(size)).reshape(size).double()
+
+    true, predicted = count(offsets + targets), count(offsets + predictions)
+    recall = count((offsets + targets)[predictions == targets]) / true.clamp(min=1)
+    return (recall.sum(dim=1) / (true + predicted > 0).sum(dim=1)).mean().item()
 
 
 class EpochMeter:
@@ -142,17 +137,17 @@ class EpochMeter:
         return seen
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What all ranks have seen of an unfinished epoch, and each rank's sum of losses: added up otherwise, they would
-        have other bits; on the CPU."""
+        """What all ranks have seen of an unfinished epoch, and each one's sum of losses (of their total the bits
+        would differ), on the CPU."""
         predictions, targets = self.seen_by_all()
         sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
         sums[self.rank] = self.loss_sum
         sums = self._sum_over_ranks(sums)
-        state = {"predictions": predictions, "targets": targets, "loss_sum": sums if self.world_size > 1 else sums[0]}
+        state = {"predictions": predictions, "targets": targets, "loss_sum": sums}
         return {name: value.cpu().clone() for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where the meters of as many ranks stood in the same epoch."""
+        """Restore what as many ranks had seen of the same epoch."""
         self.seen = len(state["targets"])
         self.loss_sum.copy_(state["loss_sum"].reshape(-1)[self.rank])
         if self.rank == 0:  # which has them all

@@ -6,8 +6,6 @@ depends on a step (learning-rate schedule, clipping, accumulation, the step coun
 that the results do not depend on how many of them share a Lightning step.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any, Literal
@@ -20,11 +18,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
+from cnnbench.models.profile import eval_mode
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
-from cnnbench.training.quirks import CrossEntropy, Quirks, keep_dropout_on
+from cnnbench.training.quirks import CrossEntropy, Quirks
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 
 log = logging.getLogger(__name__)
@@ -35,19 +34,14 @@ class ImageClassifier(pl.LightningModule):
 
     Args:
         network: images (N, C, H, W) to logits (N, num_classes).
-        num_classes: of the data.
         optimizer: makes the optimizer from parameter groups; ``total_steps`` is passed where its signature asks for it.
         scheduler: makes the schedule from the optimizer, likewise; None keeps the learning rate.
         interval: when the schedule advances: every ``epoch`` or every ``step``.
         objective: the metric that a ReduceLROnPlateau watches.
         label_smoothing: share of the target probability spread over all classes (Szegedy et al. 2016).
-        decay_norm_and_bias: whether weight decay also pulls on biases and norm parameters.
-        gradient_clip_val: largest gradient norm; None does not clip.
         accumulate: batches whose gradients are averaged into one optimizer step.
         frozen_epochs: in the first so many only the classifier learns.
-        backbone_lr_factor: learning rate of all other layers, times the optimizer's.
         cuda_graph: capture the step on a GPU where that is possible.
-        quirks: deviations of published protocols.
     """
 
     def __init__(
@@ -82,20 +76,34 @@ class ImageClassifier(pl.LightningModule):
         self.gradient_clip_val, self.accumulate, self.cuda_graph = gradient_clip_val, accumulate, cuda_graph
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
-        self._meter: EpochMeter | None = None  # of the running epoch
+        self.meters: dict[str, EpochMeter] = {}  # "train" while an epoch runs, and "eval"
+        self.optimizer: Optimizer  # that a step uses
+        self._scaler, self._several = torch.amp.GradScaler(enabled=False), False  # such a scaler changes nothing
+        self._captured_step: CapturedStep | None = None
         self._resumed: dict[str, Tensor] = {}  # what the epoch had seen that a checkpoint goes on with
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.network(images)
 
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """The logits of some images in eval mode, in 32 bits; not compiled, for which they are too few."""
+        weight = next(self.network.parameters())
+        with eval_mode(self.network):
+            return self.network.forward(images.to(weight)).float()
+
     # The optimizer and its schedule
+
+    def build_optimizer(self, steps: int) -> Optimizer:
+        """The optimizer of a run of so many steps, which ``train_step`` uses from now on."""
+        groups = parameter_groups(self.network, self.decay_norm_and_bias, self.backbone_lr_factor)
+        self.optimizer = build_optimizer(self.make_optimizer, groups, steps)
+        return self.optimizer
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule, which ``_step_scheduler`` steps."""
         steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
-        groups = parameter_groups(self.network, self.decay_norm_and_bias, self.backbone_lr_factor)
-        optimizer = build_optimizer(self.make_optimizer, groups, steps)
+        optimizer = self.build_optimizer(steps)
         if self.cuda_graph and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
         if self.make_scheduler is None:
@@ -115,30 +123,28 @@ class ImageClassifier(pl.LightningModule):
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
     def on_fit_start(self) -> None:
-        self._optimizer, self._several = self.trainer.optimizers[0], self.trainer.world_size > 1
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        self._scaler = scaler or torch.amp.GradScaler(enabled=False)  # which changes nothing
-        self._captured_step = None
+        self._several = self.trainer.world_size > 1
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None) or self._scaler
         if self.cuda_graph and self.device.type == "cuda":
-            plain = scaler is None and not self._several
+            plain = not self._scaler.is_enabled() and not self._several
             reason = reason_not_capturable(
-                self._optimizer, self.lr_schedulers(), self.device, plain=plain, accumulate=self.accumulate
+                self.optimizer, self.lr_schedulers(), self.device, plain=plain, accumulate=self.accumulate
             )
             if reason is None:
-                self._captured_step = CapturedStep(self.train_step, self._optimizer)
+                self._captured_step = CapturedStep(self.train_step, self.optimizer)
             else:
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
 
     def on_train_start(self) -> None:
         if self._captured_step is not None:  # a checkpoint has brought its learning rates, on the CPU
-            make_capturable(self._optimizer, self.device)
+            make_capturable(self.optimizer, self.device)
 
     def on_train_epoch_start(self) -> None:
         loader = self.trainer.train_dataloader
         loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
-        self._meter = self._new_meter(loader)
+        self.meters["train"] = self._new_meter(loader)
         if self._resumed:
-            self._meter.load_state_dict(self._resumed)
+            self.meters["train"].load_state_dict(self._resumed)
             self._resumed = {}
         if self.frozen_epochs:
             freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
@@ -147,14 +153,14 @@ class ImageClassifier(pl.LightningModule):
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
-        assert self._meter is not None
+        meter = self.meters["train"]
         for number, (images, labels) in enumerate(batches, start=1):
             update = number % self.accumulate == 0 or number == len(batches)
             if self._captured_step is not None:
                 loss, logits = self._captured_step(images, labels)
             else:
                 loss, logits = self.train_step(images, labels, update)
-            self._meter.update(logits, labels, loss)
+            meter.update(logits, labels, loss)
             if update:
                 self._after_update()
 
@@ -164,19 +170,14 @@ class ImageClassifier(pl.LightningModule):
         Returns:
             The batch's loss and its logits (N, num_classes), both detached.
         """
-        loss, logits = self.forward_backward(images, labels)
-        if update:
-            self._update_weights()
-        return loss, logits
-
-    def forward_backward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a batch; returns its loss and its logits, both detached."""
         logits = self.network(images)
         loss = self.train_loss(logits, labels)
         weighted = loss / self.accumulate if self.accumulate > 1 else loss
         if self._several:
-            weighted = weighted * self._meter.share  # type: ignore[union-attr]
+            weighted = weighted * self.meters["train"].share
         self._scaler.scale(weighted).backward()
+        if update:
+            self._update_weights()
         return loss.detach(), logits.detach()
 
     def _update_weights(self) -> None:
@@ -184,11 +185,11 @@ class ImageClassifier(pl.LightningModule):
         if self._several:
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
-            self._scaler.unscale_(self._optimizer)
+            self._scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
-        self._scaler.step(self._optimizer)
+        self._scaler.step(self.optimizer)
         self._scaler.update()
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
 
     def _after_update(self) -> None:
         """Count an optimizer step where Lightning counts (``trainer.global_step``), and advance the schedule."""
@@ -200,14 +201,13 @@ class ImageClassifier(pl.LightningModule):
         self._step_scheduler("step")
 
     def on_train_epoch_end(self) -> None:
-        self._finish("train")
-        self._meter = None
+        self._finish("train", self.meters.pop("train"))
         self._step_scheduler("epoch")
 
     # What a checkpoint needs besides weights, optimizer and schedule
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        running = {} if self._meter is None else self._meter.state_dict()
+        running = self.meters["train"].state_dict() if "train" in self.meters else {}
         checkpoint["classifier"] = {"metrics": self.metrics, "confusion": self.confusion, "running": running}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -220,10 +220,10 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # rank 0's statistics of batch norm, as checkpoints have them
             broadcast_tensors(self.network.buffers())
-        self._eval_meter = self._new_meter(self.trainer.val_dataloaders)
+        self.meters["eval"] = self._new_meter(self.trainer.val_dataloaders)
 
     def on_test_epoch_start(self) -> None:
-        self._eval_meter = self._new_meter(self.trainer.test_dataloaders)
+        self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders)
 
     def _new_meter(self, loader: Any) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
@@ -233,7 +233,9 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()
         if self.quirks.dropout_in_evaluation:
-            keep_dropout_on(self.network)
+            for module in self.network.modules():
+                if isinstance(module, nn.Dropout):
+                    module.train()
 
     on_test_model_eval = on_validation_model_eval
 
@@ -241,39 +243,29 @@ class ImageClassifier(pl.LightningModule):
         """Evaluate every batch of a chunk."""
         for images, labels in batches:
             logits = self.network(images)
-            self._eval_meter.update(logits, labels, self.eval_loss(logits, labels))
+            self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        self._finish("val")
+        self._finish("val", self.meters["eval"])
         if self.quirks.train_in_eval_mode:  # here, for the network is in eval mode, and gradients are off
             loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
-            self._eval_meter = self._new_meter(loader)
+            self.meters["eval"] = self._new_meter(loader)
             for batches in loader:
                 self.validation_step(batches, 0)
-            self._finish("train_eval")
+            self._finish("train_eval", self.meters["eval"])
 
     def on_test_epoch_end(self) -> None:
-        self._finish("test")
-        self.test_predictions = self._eval_meter.seen_by_all()[0].cpu()  # class indices (N,), in the order of the set
+        self._finish("test", self.meters["eval"])
+        self.test_predictions = (
+            self.meters["eval"].seen_by_all()[0].cpu()
+        )  # class indices (N,), in the order of the set
 
-    def _finish(self, split: str) -> None:
-        """Turn the epoch's predictions into metrics, and tell Lightning (for early stopping and schedules)."""
-        meter = self._meter if split == "train" else self._eval_meter
-        assert meter is not None
+    def _finish(self, split: str, meter: EpochMeter) -> None:
+        """Turn the epoch's predictions into metrics, and log them in Lightning, for early stopping."""
         values, confusion = meter.compute()
         named = {f"{split}/{name}": value for name, value in values.items()}
         self.metrics.update(named)
         self.confusion[split] = confusion
         self.log_dict(named, logger=False)
-
-    def training_loss(self) -> float:
-        """Mean training loss of this epoch so far; NaN or infinite once the run has diverged (waits for the device)."""
-        assert self._meter is not None
-        return self._meter.loss()
-
-    def training_accuracy(self) -> float:
-        """Likewise the accuracy."""
-        assert self._meter is not None
-        return self._meter.accuracy()

@@ -1,7 +1,5 @@
 """Parameter groups, and the one optimizer that torch lacks; all others are named in their YAML."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Before anything runs: build everything that a configuration names, at no cost, and say what is wrong in one line."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable
@@ -38,7 +36,7 @@ _checked: set[str] = set()
 
 
 def check(config: Config) -> None:
-    """Build everything that this configuration names, at no cost, so that what is wrong is told before a run starts.
+    """Build everything that this configuration names, at no cost.
 
     Raises:
         RequestError: something cannot be built; the message says what.
@@ -71,7 +69,9 @@ def check(config: Config) -> None:
     environment = LightningEnvironment() if count_ranks(config) > 1 else None
     checkpoint = BestAndLast(Path(), config["objective"])
     building("trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [checkpoint], environment=environment))
-    check_fine_tuning(network, config["fine_tune"])
+    if config["fine_tune"]["frozen_epochs"]:
+        classifier_of(network)
+    parameter_groups(network, backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"])
     _checked.add(key)
 
 
@@ -102,13 +102,6 @@ def check_devices(config: Config, devices: int) -> None:
             )
     if trainer.get("sync_batchnorm") and not there:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
-
-
-def check_fine_tuning(network: nn.Module, asked: Config) -> None:
-    """Raises RequestError where this network cannot be trained as ``fine_tune`` asks."""
-    if asked["frozen_epochs"]:
-        classifier_of(network)
-    parameter_groups(network, backbone_lr_factor=asked["backbone_lr_factor"])
 
 
 def building(group: str, make: Callable[[], T]) -> T:

@@ -4,8 +4,6 @@ All were found in the public notebook behind the report eq2425. Of them the repo
 network, but not that its loss has another, and an average recall, but not of what; the rest it does not mention.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -39,10 +37,3 @@ class CrossEntropy(nn.CrossEntropyLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Logits (N, num_classes) and class indices (N,) to the mean loss, a scalar."""
         return super().forward(input.softmax(dim=1) if self.softmax_before_loss else input, target)
-
-
-def keep_dropout_on(network: nn.Module) -> None:
-    """Put the dropout layers, and only those, back into training mode."""
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.train()

@@ -1,42 +1,24 @@
-"""What surrounds every run: its folder's lock, signals that ask for a stop, its record, and errors that go into that."""
+"""What a record says of how its run ended, of its network and of its weights."""
 
-from __future__ import annotations
-
+import hashlib
 import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import torch
 from hydra.errors import InstantiationException
+from torch import nn
 
-from cnnbench.config.compose import fingerprint
+from cnnbench.data import ImageDataModule
+from cnnbench.models.profile import flops_per_image, size_in_bits
 from cnnbench.training.callbacks import Diverged
 from cnnbench.training.distributed import RankFailed
-from cnnbench.utils import run_dir
-from cnnbench.utils.record import Record, write_record
-from cnnbench.utils.signals import Stopped, handle_stop_signals
+from cnnbench.training.module import ImageClassifier
+from cnnbench.utils.record import Record
+from cnnbench.utils.signals import Stopped
 
-Run = Callable[[dict[str, Any], Path, Record], None]
-
-
-def recorded(
-    config: dict[str, Any], folder: Path, overrides: Sequence[str], choices: dict[str, str] | None, run: Run
-) -> Record:
-    """Do ``run(config, folder, record)`` and write the record, however it ends; one that has completed is not repeated.
-
-    Raises:
-        RequestError: the folder holds another configuration's run, or another process is running in it.
-    """
-    digest = fingerprint(config)
-    with run_dir.locked(folder), handle_stop_signals():
-        completed = run_dir.completed_record(folder, digest)
-        if completed is not None:
-            return completed
-        run_dir.archive_attempt(folder)
-        record = run_dir.new_record(config, digest, overrides, choices, run_dir.attempts(folder))
-        record_end(record, lambda: run(config, folder, record))
-        write_record(folder, record)
-    return record
+COMPARED = 1024  # test images evaluated on the CPU too, where the run was on another device
 
 
 def record_end(record: Record, run: Callable[[], None]) -> Exception | None:
@@ -65,4 +47,39 @@ def _describe(error: BaseException) -> dict[str, str]:
         "type": type(error).__name__,
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def weights_sha256(classifier: ImageClassifier) -> str:
+    """The SHA-256 of all weights and buffers, in the order of their names."""
+    total = hashlib.sha256()
+    for name, value in sorted(classifier.state_dict().items()):
+        total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
+    """The record's ``model``; ``bits`` is the size of what a prediction needs."""
+    return {
+        "name": name,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "bits": size_in_bits(network),
+        "flops_per_image": flops_per_image(network, data.prepared.channels, data.prepared.image_size),
+    }
+
+
+def agreement_with_cpu(
+    classifier: ImageClassifier, data: ImageDataModule, device: torch.device
+) -> dict[str, float | int] | None:
+    """How far the evaluation on the CPU differs from that on ``device``, on which the run was; None for the CPU."""
+    if device.type == "cpu":
+        return None
+    images = data.batch("test", np.arange(min(COMPARED, data.count("test"))))
+    there = classifier.to(device).predict_logits(images).cpu()
+    here = classifier.to("cpu").predict_logits(images)
+    return {
+        "images": len(images),
+        "largest_logit_difference": float((here - there).abs().max()),
+        "different_predictions": int((here.argmax(dim=1) != there.argmax(dim=1)).sum()),
     }

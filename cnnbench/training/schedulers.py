@@ -1,7 +1,5 @@
 """Learning-rate schedules that torch does not have in the form needed; all others are named in their YAML."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

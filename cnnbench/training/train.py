@@ -1,19 +1,15 @@
 """``train``: from a configuration to the record of one run."""
 
-from __future__ import annotations
-
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 import yaml
 
+from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
-from cnnbench.training.batch_size_advice import suggest_batch_size
 from cnnbench.training.build import (
     Config,
     build_classifier,
@@ -22,7 +18,6 @@ from cnnbench.training.build import (
     build_trainer,
     count_devices,
     count_ranks,
-    describe_network,
 )
 from cnnbench.training.callbacks import (
     BestAndLast,
@@ -33,7 +28,7 @@ from cnnbench.training.callbacks import (
     StopWhenDiverged,
     TensorBoardCallback,
 )
-from cnnbench.training.callbacks.resume import resumable, session
+from cnnbench.training.callbacks.resume import resumable
 from cnnbench.training.callbacks.tensorboard import log_hparams
 from cnnbench.training.distributed import (
     broadcast_json,
@@ -42,13 +37,14 @@ from cnnbench.training.distributed import (
     launch_ranks,
     mute,
 )
+from cnnbench.training.estimate import suggest_batch_size
 from cnnbench.training.event_files import delete_event_files
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.predictions import agreement_with_cpu
 from cnnbench.training.preflight import silence_libraries
-from cnnbench.training.recording import record_end, recorded
+from cnnbench.training.recording import agreement_with_cpu, describe_network, record_end, weights_sha256
+from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.environment import available_cores, environment
 from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
@@ -75,7 +71,16 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         RequestError: the folder holds another configuration's run, or another process is running in it.
         SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
     """
-    return recorded(config, Path(folder), overrides, choices, _on_all_devices)
+    folder, digest = Path(folder), fingerprint(config)
+    with run_dir.locked(folder), handle_stop_signals():
+        completed = run_dir.completed_record(folder, digest)
+        if completed is not None:
+            return completed
+        run_dir.archive_attempt(folder)
+        record = run_dir.new_record(folder, config, digest, overrides, choices)
+        record_end(record, lambda: _on_all_devices(config, folder, record))
+        write_record(folder, record)
+    return record
 
 
 def _on_all_devices(config: Config, folder: Path, record: Record) -> None:
@@ -169,7 +174,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
     figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
     shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
-    resume = Resume(checkpoint, session(record, ranks), **config["checkpoint"])
+    resume = Resume(checkpoint, record["fingerprint"], ranks, **config["checkpoint"])
     callbacks: list[pl.Callback] = [
         TensorBoardCallback(data.classes, shape),
         figures,
@@ -195,7 +200,12 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         record["history"] = history.columns()
         record["metrics"] = dict(classifier.metrics)
         record["best"] = checkpoint.best
-        record["time"] = times(history, data, resume.seconds())
+        seconds = history.epoch_seconds
+        record["time"] = {
+            "fit_seconds": resume.seconds(),
+            "epoch_seconds": seconds,
+            "images_per_second": data.count("train") * len(seconds) / sum(seconds) if any(seconds) else None,
+        }
         record["resumed"] = resume.sessions
     record["model"]["sha256"] = weights_sha256(classifier)
 
@@ -241,22 +251,3 @@ def test(
     classifier.metrics = {**final, **{k: v for k, v in classifier.metrics.items() if k.startswith("test/")}}
     matrices["test"] = classifier.confusion["test"]
     return {split: matrices[split] for split in ("val", "test") if split in matrices}
-
-
-def times(history: History, data: ImageDataModule, fit_seconds: float) -> dict[str, Any]:
-    """The record's ``time``, in seconds and images of the train set a second of training."""
-    spent = sum(history.epoch_seconds)
-    return {
-        "fit_seconds": fit_seconds,
-        "epoch_seconds": history.epoch_seconds,
-        "images_per_second": data.count("train") * len(history.epoch_seconds) / spent if spent else None,
-    }
-
-
-def weights_sha256(classifier: ImageClassifier) -> str:
-    """The SHA-256 of all weights and buffers, in the order of their names."""
-    total = hashlib.sha256()
-    for name, value in sorted(classifier.state_dict().items()):
-        total.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()

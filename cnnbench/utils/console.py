@@ -1,7 +1,5 @@
 """What a command prints: how much of it, when, and in which style."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator
@@ -24,16 +22,12 @@ def is_verbose() -> bool:
 @contextmanager
 def verbosity(level: str | None) -> Iterator[None]:
     """Set the level, ``quiet`` or ``verbose``, within this and for the processes that it starts; None changes nothing."""
-    before = os.environ.get(VERBOSITY)
-    if level is not None:
-        os.environ[VERBOSITY] = level
+    before = os.environ.get(VERBOSITY, "")
+    os.environ[VERBOSITY] = before if level is None else level
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(VERBOSITY, None)
-        else:
-            os.environ[VERBOSITY] = before
+        os.environ[VERBOSITY] = before
 
 
 def print_info(text: str, end: str = "\n") -> None:
@@ -50,21 +44,15 @@ def print_result(text: str, end: str = "\n") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def use_colour() -> bool:
-    """Whether standard output is a terminal, and colours are not turned off (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
 def bold(text: str) -> str:
-    """``text``, bold on a terminal."""
-    return f"\033[1m{text}\033[0m" if use_colour() else text
+    """``text``, bold where standard output is a terminal, and colours are not turned off (no-color.org)."""
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\033[1m{text}\033[0m" if coloured else text
 
 
 def duration(seconds: float) -> str:
     """``"42 s"``, ``"3 min 5 s"`` or ``"2 h 10 min"``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,11 +1,10 @@
 """What a run ran on: versions, code and hardware, for its record."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -25,8 +24,7 @@ def code_version() -> tuple[str | None, bool | None]:
         lines = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return None, None
-    commit = next(line.split()[-1] for line in lines if line.startswith("# branch.oid"))
-    return commit, any(not line.startswith("#") for line in lines)
+    return lines[0].removeprefix("# branch.oid "), not all(line.startswith("#") for line in lines)
 
 
 @lru_cache(maxsize=1)
@@ -76,42 +74,35 @@ def is_one_of_several_ranks() -> bool:
 @lru_cache(maxsize=1)
 def packages() -> dict[str, str]:
     """The installed version of cnnbench and of each package that it depends on."""
-    try:
-        asked = [re.split(r"[^\w.-]", text)[0] for text in requires("cnnbench") or () if "extra ==" not in text]
-    except PackageNotFoundError:
-        asked = []
-    versions = {}
-    for package in sorted({"cnnbench", "torch", "torchvision", "lightning", "numpy", *asked}):
-        try:
+    names = {"cnnbench", "torch", "torchvision", "lightning", "numpy"}
+    with suppress(PackageNotFoundError):
+        names |= {re.split(r"[^\w.-]", text)[0] for text in requires("cnnbench") or () if "extra ==" not in text}
+    versions = dict.fromkeys(sorted(names), "unknown")
+    for package in versions:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
     return versions
 
 
 def environment(device: str | None = None) -> dict[str, Any]:
-    """The record's ``environment``.
-
-    Args:
-        device: torch's name of the device trained on; None where that is not known, and torch is not imported.
-    """
+    """The record's ``environment``; ``device`` is torch's name of the one trained on. Without it torch is not imported."""
     commit, dirty = code_version()
-    found = {
+    gpu = threads = None
+    if device is not None:
+        import torch
+
+        gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
+        threads = torch.get_num_threads()
+    return {
         "python": platform.python_version(),
         **{package: packages()[package] for package in ("torch", "torchvision", "lightning", "cnnbench")},
         "packages": packages(),
         "device": device,
-        "gpu": None,
+        "gpu": gpu,
         "cpu": processor(),
         "cores": available_cores(),
-        "threads": None,
+        "threads": threads,
         "system": platform.platform(),
         "git": commit,
         "git_dirty": dirty,
     }
-    if device is not None:
-        import torch
-
-        found["gpu"] = torch.cuda.get_device_name() if device.startswith("cuda") else None
-        found["threads"] = torch.get_num_threads()
-    return found

@@ -1,7 +1,5 @@
 """The exception for a wrong request, and the nearest right name."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

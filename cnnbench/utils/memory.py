@@ -5,8 +5,6 @@ gives freed memory back, so that the kernel zeroes every page at the next touch.
 largest step needs anyway (figures in benchmarks/README.md).
 """
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import gc
@@ -15,23 +13,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# from <malloc.h>
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-MMAP_THRESHOLD = 32 * 2**20  # the most that glibc takes on 64 bits; larger blocks are mapped as before
-TRIM_THRESHOLD = 512 * 2**20  # free memory at the top of the heap that is kept
-TOP_PAD = 64 * 2**20  # how much the heap grows at a time
+MALLOC_OPTIONS = {  # by their numbers in <malloc.h>, in bytes
+    -3: 32 * 2**20,  # M_MMAP_THRESHOLD: the most that glibc takes on 64 bits; larger blocks are mapped as before
+    -1: 512 * 2**20,  # M_TRIM_THRESHOLD: free memory at the top of the heap that is kept
+    -2: 64 * 2**20,  # M_TOP_PAD: how much the heap grows at a time
+}
 
 
-def keep_freed_memory() -> bool:
-    """Set the thresholds for this process; False where the C library is not glibc, or refuses."""
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    wanted = ((M_MMAP_THRESHOLD, MMAP_THRESHOLD), (M_TRIM_THRESHOLD, TRIM_THRESHOLD), (M_TOP_PAD, TOP_PAD))
-    return all(mallopt(parameter, value) == 1 for parameter, value in wanted)
+def keep_freed_memory() -> None:
+    """Set the thresholds for this process, where the C library is glibc."""
+    if platform.libc_ver()[0] == "glibc":
+        for parameter, value in MALLOC_OPTIONS.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """``result.json``: what one run leaves behind, written so that a reader sees a whole record or none."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -42,19 +40,17 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException as error:
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
 
 
 def write_record(folder: Path, record: Record) -> Path:
     """Write ``record`` as ``folder/result.json`` and return its path; non-finite numbers become null."""
     path = Path(folder) / RECORD_FILE
-    write_atomically(
-        path, json.dumps(finite_or_none({"schema": SCHEMA, **record}), ensure_ascii=False, indent=1) + "\n"
-    )
+    text = json.dumps(finite_or_none({"schema": SCHEMA, **record}), ensure_ascii=False, indent=1)
+    write_atomically(path, text + "\n")
     return path
 
 
@@ -68,9 +64,7 @@ def read_record(path: Path) -> Record:
         RecordError: it is truncated, not a record, or its schema is newer than this program's.
         FileNotFoundError: there is none.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / RECORD_FILE
+    path = path / RECORD_FILE if path.is_dir() else path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -78,7 +72,6 @@ def read_record(path: Path) -> Record:
     if not isinstance(record, dict) or "status" not in record:
         raise RecordError(f"{path}: not a record of a run (no 'status' in it)")
     if not isinstance(record.get("schema"), int) or record["schema"] > SCHEMA:
-        raise RecordError(
-            f"{path}: schema {record.get('schema')!r} is newer than {SCHEMA}; read it with a newer cnnbench"
-        )
+        newer = f"schema {record.get('schema')!r} is newer than {SCHEMA}; read it with a newer cnnbench"
+        raise RecordError(f"{path}: {newer}")
     return record

@@ -1,11 +1,9 @@
 """A run's folder belongs to one process at a time, and a finished record in it is never overwritten."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +19,7 @@ class LockedError(RequestError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, which is made where it is missing. It is released when the process ends, however.
+    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends.
 
     Raises:
         LockedError: another process holds it.
@@ -36,19 +34,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 def started_at(folder: Path) -> float | None:
     """When a process last locked this folder, in seconds since the epoch; None where none has."""
-    try:
+    with suppress(FileNotFoundError):
         return (folder / LOCK_FILE).stat().st_mtime
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def is_locked(folder: Path) -> bool:
     """Whether another process is running in this folder now; not for a folder that this process has locked."""
-    try:
-        with (folder / LOCK_FILE).open("r+") as file:
-            return not _lock(file)
-    except FileNotFoundError:
-        return False
+    with suppress(FileNotFoundError), (folder / LOCK_FILE).open("r+") as file:
+        return not _lock(file)
+    return False
 
 
 def _lock(file: IO[str]) -> bool:
@@ -66,7 +61,7 @@ def _lock(file: IO[str]) -> bool:
 
 
 def completed_record(folder: Path, fingerprint: str) -> Record | None:
-    """The completed record in ``folder``, if it is of the configuration with this fingerprint; None where there is none.
+    """The completed record in ``folder``; None where there is none.
 
     Raises:
         RequestError: the record is of another configuration, or cannot be read.
@@ -88,11 +83,11 @@ def archive_attempt(folder: Path) -> None:
         record = read_record(folder)
     except FileNotFoundError:
         return
-    environment, error = record.get("environment") or {}, record.get("error") or {}
+    environment, error, history = (record.get(key) or {} for key in ("environment", "error", "history"))
     end = {
         "status": record["status"],
         "error": {key: error.get(key) for key in ("type", "message")},
-        "epochs": len((record.get("history") or {}).get("epoch", ())),
+        "epochs": len(history.get("epoch", ())),
         **{key: environment.get(key) for key in ("git", "git_dirty")},
     }
     write_atomically(folder / ATTEMPTS, json.dumps([*attempts(folder), end], indent=1) + "\n")
@@ -101,20 +96,15 @@ def archive_attempt(folder: Path) -> None:
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """The earlier ends of this run, oldest first."""
-    try:
+    with suppress(FileNotFoundError, json.JSONDecodeError):
         return json.loads((folder / ATTEMPTS).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return []
+    return []
 
 
 def new_record(
-    config: Mapping[str, Any],
-    fingerprint: str,
-    overrides: Sequence[str],
-    choices: Mapping[str, str] | None,
-    attempts: Sequence[dict[str, Any]] = (),
+    folder: Path, config: dict[str, Any], fingerprint: str, overrides: Sequence[str], choices: Mapping[str, str] | None
 ) -> Record:
-    """What is known of a run before it starts; ``attempts`` are its earlier ends."""
+    """What is known of a run before it starts."""
     return {
         "status": "failed",
         "name": config["name"],
@@ -125,5 +115,5 @@ def new_record(
         "seed": config["seed"],
         "protocol": {"objective": config["objective"], "weights": config["test_with"]},
         "error": None,
-        "attempts": list(attempts),
+        "attempts": attempts(folder),
     }

@@ -4,8 +4,6 @@ the time is up; or a file in the sweep's folder, for workers on other machines.
 The first signal asks for an end at the next good moment; a second one ends the process at once.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
@@ -21,8 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION_SIGNALS)
 
 _asked: str | None = None
 _file: Path | None = None
-_writes = False
-_patient = False
+_writes = _patient = False
 
 
 class Stopped(Exception):
@@ -50,11 +47,8 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
             started it tell to stop, and that the latter ends if need be.
     """
     global _asked, _file, _writes, _patient
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    if _hear in before.values():  # an outer one listens already
+    if threading.current_thread() is not threading.main_thread() or _hear in before.values():  # an outer one listens
         yield
         return
     _asked, _file, _writes, _patient = None, file, write, patient
@@ -74,10 +68,9 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
 
 def restore_stop_signals() -> None:
     """Within ``handle_stop_signals``: put its handlers back where a library has put its own, as Lightning's trainer does."""
-    handled = {number for number in SIGNALS if signal.getsignal(number) is _hear}
-    if handled and threading.current_thread() is threading.main_thread():
-        for number in {*SIGNALS} - handled:
-            signal.signal(number, _hear)
+    is_within = _hear in map(signal.getsignal, SIGNALS)
+    for number in SIGNALS if is_within and threading.current_thread() is threading.main_thread() else ():
+        signal.signal(number, _hear)
 
 
 def _hear(number: int, frame: FrameType | None) -> Any:
@@ -96,11 +89,8 @@ def _hear(number: int, frame: FrameType | None) -> Any:
 
 
 def block_signals() -> None:
-    """Let no request to stop end this process; those forked from it get it once they handle signals.
-
-    A cluster signals all processes of a job, and a terminal all of a command: also the server that runs are forked from,
-    which has to report how they end.
-    """
+    """Let no request to stop end this process, as that of the server that runs are forked from, which has to report how
+    they end; those forked from it get the request once they handle signals."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
@@ -112,8 +102,7 @@ def unblock_signals() -> None:
 
 def exit_reason(code: int) -> str:
     """What a process's exit code says of its end, in words."""
-    if code == -signal.SIGKILL:
-        return "killed by SIGKILL (often: the system had run out of memory)"
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"the process ended itself with status {code}"
+    if code >= 0:
+        return f"the process ended itself with status {code}"
+    often = " (often: the system had run out of memory)" if code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{often}"

@@ -1,7 +1,5 @@
 """Files of ``torch.save``, read without executing code and with their checksums checked, as torch alone does not."""
 
-from __future__ import annotations
-
 import errno
 import pickle
 import warnings
@@ -13,7 +11,7 @@ from cnnbench.utils.memory import is_out_of_memory
 
 
 class DamagedFileError(ValueError):
-    """The file is not what was written, or never was one of torch's."""
+    """The file is not what was written, or is not a file of torch."""
 
 
 class UnsafeFileError(ValueError):
@@ -30,7 +28,10 @@ def read_torch_file(path: Path) -> Any:
     import torch
 
     try:
-        _check_parts(path)
+        if is_torch_zip(path) or zipfile.is_zipfile(path):  # zipfile looks for its end only
+            with zipfile.ZipFile(path) as parts:
+                if (wrong := parts.testzip()) is not None:
+                    raise ValueError(f"{wrong} in it has changed")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch warns of, it fails at
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -50,10 +51,3 @@ def is_torch_zip(path: Path) -> bool:
     """Whether the file begins as torch's format of today, in which all parts have checksums."""
     with path.open("rb") as file:
         return file.read(2) == b"PK"
-
-
-def _check_parts(path: Path) -> None:
-    if is_torch_zip(path) or zipfile.is_zipfile(path):  # zipfile looks for its end only
-        with zipfile.ZipFile(path) as parts:
-            if (wrong := parts.testzip()) is not None:
-                raise ValueError(f"{wrong} in it has changed")

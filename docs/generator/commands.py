@@ -21,7 +21,7 @@ def page() -> str:
         "could not be read, or a repeated run was not the same), and 2 when the request was wrong; then one line says "
         "what would be right.",
     ]
-    for name, (_, summary) in COMMANDS.items():
+    for name, summary in COMMANDS.items():
         parts += [f"## {name}", summary, block(printed(main, [name, "--help"]))]
     return document("Commands", *parts)
 

@@ -102,9 +102,9 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
         (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be"),
         (
             ["-m", "seed=0,1", "hydra/launcher=paralel"],
-            "joblib, parallel, ray, submitit_slurm; did you mean 'parallel'?",
+            "joblib, local, parallel, ray, submitit_slurm; did you mean 'parallel'?",
         ),
-        (["hydra/sweeper=optun"], "basic, optuna; did you mean 'optuna'?"),
+        (["hydra/sweeper=optun"], "grid, optuna; did you mean 'optuna'?"),
         (["hydra.sweeper.n_trials=5"], "add hydra/sweeper=optuna"),
         (["-m", "seed=0,1", "hydra.launcher.gres=2"], "add hydra/launcher=submitit_slurm"),
         (["-m", "seed=0,1", "hydra/sweeper=basic"], "grid, optuna"),

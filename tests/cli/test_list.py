@@ -72,7 +72,8 @@ def test_launchers_and_sweepers_are_listed_as_other_groups(listing: Callable[...
     for choice in plugins()["hydra/launcher"]:
         assert re.search(rf"^  {choice} +\w.*\.", text, re.MULTILINE)
     assert re.search(r"^n_trials: 50 +# runs in all", text, re.MULTILINE)
-    assert "A grid: every combination" in listing("hydra/sweeper=basic") and "hydra/sweeper\n" in listing()
+    assert "Every combination" in listing("hydra/sweeper=grid") and "hydra/sweeper\n" in listing()
+    assert "all in this process" in listing("hydra/launcher=basic")
 
 
 def test_there_are_colours_on_a_terminal_only(listing: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

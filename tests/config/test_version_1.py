@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 
 from cnnbench.cli.main import main
 from cnnbench.config.compose import compose, fingerprint, resolved
-from cnnbench.config.resolvers import register_resolvers
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import VERSION_1_TARGETS, with_current_targets
 from cnnbench.config.trusted_targets import check_targets
@@ -34,7 +33,6 @@ def targets(node: Any) -> set[str]:
 
 def test_the_fingerprint_is_that_of_the_same_overrides_now() -> None:
     record = read_record(RUN)
-    register_resolvers()
     written = resolved(OmegaConf.load(RUN / ".hydra" / "config.yaml"))
     now = resolved(compose(record["overrides"]))
     assert fingerprint(now) == fingerprint(written) == fingerprint(record["config"]) == record["fingerprint"]

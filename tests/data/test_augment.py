@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnnbench.config.schema import check_values
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 from cnnbench.utils.errors import RequestError
 
@@ -91,7 +92,7 @@ def test_normalisation_is_one_product_and_one_sum_and_leaves_its_input_alone() -
 @pytest.mark.parametrize("options", [{"flip": 1.5}, {"flip": "x"}, {"crop_padding": -1}, {"cutout": 2.5}])
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(RequestError, match=f"augment.{next(iter(options))}"):
-        Augment(**options)
+        check_values({"augment": options})
 
 
 def test_nothing_asked_is_nothing_done() -> None:

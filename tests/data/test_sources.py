@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnbench.config.schema import check_values
 from cnnbench.data.cache import prepare
 from cnnbench.data.sources import Digits, ImageFolder
 from cnnbench.utils.errors import RequestError
@@ -153,7 +154,7 @@ def test_many_files_are_decoded_by_processes_with_the_same_result(
         prepare(ImageFolder(), folder, None, tmp_path / "several")
 
 
-def killed_at_a_dog(target: Path, start: int, paths: list[Path], channels: int, resize: bool) -> dict[int, str]:
+def killed_at_a_dog(target: Path, start: int, paths: list[Path], resize: bool) -> dict[int, str]:
     """As ``decode_chunk``, in a process that the system kills, for example because there is no memory left."""
     if any(path.parent.name == "dog" for path in paths):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -207,4 +208,4 @@ def test_one_source_can_read_two_folders(folder: Path) -> None:
 )
 def test_options_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(RequestError, match=f"data.source.{next(iter(wrong))}"):
-        ImageFolder(**wrong)
+        check_values({"data": {"source": wrong}})

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnnbench.data import ImageDataModule
+from cnnbench.data.imageset import stratified
 from cnnbench.data.sources import Digits
-from cnnbench.data.split import stratified
 from cnnbench.utils.errors import RequestError
 
 

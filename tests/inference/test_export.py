@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,12 @@ from cnnbench.utils.record import read_record, write_record
 
 MEAN, STD = [0.2, 0.4, 0.6], [0.3, 0.5, 0.7]
 TEXTS = ("model", "fingerprint", "weights", "weights_sha256")  # of the description; the others are JSON in ONNX
+
+
+@pytest.fixture(autouse=True)
+def _without_handlers_of_earlier_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra's handler of a run in an earlier test writes to an output that pytest has closed."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from torch import nn
 from cnnbench import models
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import groups
+from cnnbench.config.schema import check_values
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.models.layers import ACTIVATIONS
 from cnnbench.training.build import flops_per_image
@@ -22,7 +23,9 @@ MODELS = groups()["model"]
 
 
 def build(name: str, channels: int, size: int, classes: int = 10, *overrides: str) -> nn.Module:
-    node = resolved(compose([f"model={name}", *overrides]))["model"]
+    config = resolved(compose([f"model={name}", *overrides]))
+    check_values(config)
+    node = config["model"]
     return building("model", lambda: instantiate(node, in_channels=channels, num_classes=classes, image_size=size))
 
 

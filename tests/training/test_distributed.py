@@ -23,7 +23,8 @@ from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
 
 # eight batches of 25 in each of two epochs, the last of 1; the validation set of 144 ends in a batch of 1 too
-BASE = [*SMALL, "data.batch_size=25", "data.limit_train=176", "data.eval_batch_size=13", "steps_per_execution=3"]
+BASE = [text for text in SMALL if "limit_train" not in text]
+BASE += ["data.batch_size=25", "data.limit_train=176", "data.eval_batch_size=13", "steps_per_execution=3"]
 DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
 DROPOUT = ["model.hidden=[16]", "model.dropout=0.3"]
 

@@ -232,7 +232,7 @@ def test_rerun_says_whether_the_result_is_the_same(
     (tmp_path / "run" / "result.json").write_text(json.dumps(record))
     assert main(["rerun", "run", "other"]) == 1
     told = capsys.readouterr().out
-    assert "history val/loss differs from entry 1" in told and "not the same" in told and "torch was 1.0" in told
+    assert "history.val/loss differs from entry 1" in told and "not the same" in told and "torch was 1.0" in told
 
 
 @pytest.mark.parametrize(

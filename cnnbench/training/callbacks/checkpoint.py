@@ -1,10 +1,8 @@
 """``checkpoints/last.ckpt`` after every epoch, and ``best.ckpt`` where the objective was best."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
@@ -12,10 +10,8 @@ from torch import Tensor
 
 from cnnbench.training.checkpoint_io import BEST, LAST, AtomicCheckpointIO, link, read
 from cnnbench.training.metrics import metric_mode
+from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.torch_files import DamagedFileError
-
-if TYPE_CHECKING:
-    from cnnbench.training.module import ImageClassifier
 
 
 class BestAndLast(Checkpoint):
@@ -38,12 +34,12 @@ class BestAndLast(Checkpoint):
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics: dict[str, float] = cast("ImageClassifier", pl_module).metrics
+        metrics: dict[str, float] = cast(ImageClassifier, pl_module).metrics
         better = not self.best or self._score(metrics) > self._score(self.best)
         if better:
             shown = {name: number for name, number in metrics.items() if not name.startswith("test/")}
             self.best = {"epoch": trainer.current_epoch, **shown}
-            self.best_confusion = dict(cast("ImageClassifier", pl_module).confusion)
+            self.best_confusion = dict(cast(ImageClassifier, pl_module).confusion)
         self.save(trainer)
         if better and trainer.is_global_zero:
             link(self.folder / LAST, self.folder / BEST)

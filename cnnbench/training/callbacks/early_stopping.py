@@ -1,18 +1,16 @@
-"""What ends a run before its last epoch: no more improvement, or a loss that has diverged."""
-
-from __future__ import annotations
+"""What ends a run before its last epoch: no more improvement, a loss that has diverged, or a search that prunes it."""
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from cnnbench.training.metrics import metric_mode
-
-if TYPE_CHECKING:
-    from cnnbench.training.module import ImageClassifier
+from cnnbench.training.module import ImageClassifier
+from cnnbench.training.pruner import load_trial
+from cnnbench.utils.signals import Stopped
 
 AT_CHANCE = 0.02  # relative distance from the loss of guessing that counts as being there
 
@@ -32,12 +30,7 @@ class EarlyStopping(LightningEarlyStopping):
 
 
 class Diverged(RuntimeError):
-    """The training loss is such that more training cannot help.
-
-    Args:
-        reason: what is wrong with the loss.
-        epoch: counted from 0; step: optimizer steps done.
-    """
+    """The loss is such that more training cannot help; ``epoch`` counts from 0, ``step`` is optimizer steps done."""
 
     def __init__(self, reason: str, epoch: int, step: int) -> None:
         super().__init__(f"{reason} in epoch {epoch + 1}, step {step}")
@@ -62,11 +55,11 @@ class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when th
         # reading a number makes a GPU wait, so there it is done once an epoch
         if pl_module.device.type != "cpu" and not trainer.is_last_batch:
             return
-        if not math.isfinite(cast("ImageClassifier", pl_module).training_loss()):
+        if not math.isfinite(cast(ImageClassifier, pl_module).meters["train"].loss()):
             raise Diverged("the training loss is not finite", trainer.current_epoch, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        classifier = cast("ImageClassifier", pl_module)
+        classifier = cast(ImageClassifier, pl_module)
         at = trainer.current_epoch, trainer.global_step
         if not math.isfinite(classifier.metrics.get("val/loss", 0.0)):
             raise Diverged("the validation loss is not finite", *at)
@@ -83,3 +76,34 @@ class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when th
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.lost = state_dict["lost"]
+
+
+class Pruned(Stopped):
+    """The search ended the run. The record's error has this class's name, by which reports know such runs."""
+
+
+class Pruning(Checkpoint):
+    """Reports the objective after each epoch to the run's Optuna trial, and ends the run where the trial should be pruned.
+
+    Args:
+        objective: the metric of the search.
+        epochs: that the run trains; after the last it is not ended.
+        number, storage, pruner, startup_trials: of the trial and its study, as ``load_trial`` has them.
+    """
+
+    def __init__(self, objective: str, epochs: int, **trial: Any) -> None:
+        self.objective, self.epochs = objective, epochs
+        self.trial = load_trial(epochs=epochs, **trial)
+        self.is_behind = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        if trainer.is_global_zero and self.trial is not None:
+            self.trial.report(cast(ImageClassifier, pl_module).metrics[self.objective], epoch)
+            self.is_behind = epoch + 1 < self.epochs and self.trial.should_prune()
+        if trainer.world_size > 1:
+            self.is_behind = trainer.strategy.broadcast(self.is_behind)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.is_behind:
+            raise Pruned(f"ended by the search in epoch {trainer.current_epoch}: it had fallen behind")

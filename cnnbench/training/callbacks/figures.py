@@ -1,25 +1,21 @@
 """The figures of a run: which are drawn when, and where they go (``figures/`` and TensorBoard)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Checkpoint
 from PIL import Image
 from torch import Tensor, nn
 
+from cnnbench.data import ImageDataModule
 from cnnbench.training.callbacks.tensorboard import summary_writer
-from cnnbench.training.figures import confusion_picture, kernel_sheet, prediction_sheet, recall_bars
+from cnnbench.training.figures import Predictions, confusion_picture, kernel_sheet, prediction_sheet, recall_bars
 from cnnbench.training.metrics import recall_per_class
-from cnnbench.training.predictions import predict
-
-if TYPE_CHECKING:
-    from cnnbench.data import ImageDataModule
-    from cnnbench.training.module import ImageClassifier
+from cnnbench.training.module import ImageClassifier
 
 AUTO = "auto"
 TAGS = {"kernels": "first-layer kernels", "per_class": "recall by class"}  # in TensorBoard, below the split
@@ -60,18 +56,12 @@ class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         to_tensorboard = auto and (power_of_two or epoch == trainer.max_epochs) and summary_writer(trainer) is not None
         if not trainer.is_global_zero or not (to_file or to_tensorboard):
             return
-        for name, picture in self._of_epoch(cast("ImageClassifier", pl_module), epoch).items():
+        for name, picture in self._of_epoch(cast(ImageClassifier, pl_module), epoch).items():
             file = f"{name}_val_epoch{epoch:04d}.png" if to_file else None
             self._show(trainer, picture, file, f"validation/{TAGS.get(name, name)}", epoch)
 
     def finish(self, trainer: pl.Trainer, classifier: ImageClassifier, matrices: dict[str, Tensor]) -> None:
-        """Draw the final figures, right after the test set was evaluated.
-
-        Args:
-            matrices: the final confusion matrices by split (val, test).
-        """
-        if not trainer.is_global_zero:
-            return
+        """Draw the final figures, after the test; rank 0 alone calls it, with the confusion matrices by split."""
         epoch, classes = trainer.current_epoch, self.data.classes
         for split, title in (("val", "Validation set"), ("test", "Test set")):
             if split in matrices:
@@ -121,6 +111,14 @@ class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         writer = summary_writer(trainer)
         if writer is not None and tag is not None:
             writer.add_image(tag, picture, epoch, dataformats="HWC")
+
+
+def predict(classifier: ImageClassifier, data: ImageDataModule, split: str, rows: np.ndarray) -> Predictions:
+    """Predictions of the images of ``split`` in ``rows``."""
+    parts = np.array_split(rows, max(-(-len(rows) // data.eval_batch_size), 1))
+    logits = torch.cat([classifier.predict_logits(data.batch(split, part)) for part in parts])
+    best = logits.softmax(dim=1).cpu().max(dim=1)
+    return Predictions(data.raw(split, rows), data.labels(split)[rows], best.indices.numpy(), best.values.numpy())
 
 
 def _kernels(classifier: ImageClassifier) -> Pictures:

@@ -1,34 +1,25 @@
 """One row of metrics an epoch: kept for the record, written to metrics.csv, and sent to the logger."""
 
-from __future__ import annotations
-
 import csv
 import io
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.record import write_atomically
-
-if TYPE_CHECKING:
-    from cnnbench.training.module import ImageClassifier
-
-FILE = "metrics.csv"
 
 
 class History(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
-    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch).
-
-    Args:
-        folder: of the run; metrics.csv is written there after each epoch.
-    """
+    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and writes
+    ``metrics.csv`` into the run's folder after each epoch."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = Path(folder) / FILE
+        self.path = Path(folder) / "metrics.csv"
         self.rows: list[dict[str, float]] = []
         self.epoch_seconds: list[float] = []
         self._started = self._trained = 0.0
@@ -51,24 +42,21 @@ class History(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         self.epoch_seconds.append(self._before + self._trained - self._started)
         self._before = self._started = self._trained = 0.0
         group = trainer.optimizers[0].param_groups[0]
-        momentum = group.get("momentum", group.get("betas", (None,))[0])
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(group["lr"])}
-        row.update({k: v for k, v in cast("ImageClassifier", pl_module).metrics.items() if not k.startswith("test/")})
+        row.update({k: v for k, v in cast(ImageClassifier, pl_module).metrics.items() if not k.startswith("test/")})
         self.rows.append(row)
-        if trainer.is_global_zero:
-            self._write()
-            if trainer.logger is not None:
-                logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
-                if momentum is not None:
-                    logged["optimizer/momentum"] = float(momentum)
-                trainer.logger.log_metrics(logged, step=trainer.current_epoch + 1)
-
-    def _write(self) -> None:
+        if not trainer.is_global_zero:
+            return
         text = io.StringIO()
         writer = csv.DictWriter(text, self.rows[0], lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue())
+        if trainer.logger is not None:
+            logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
+            if (momentum := group.get("momentum", group.get("betas", (None,))[0])) is not None:
+                logged["optimizer/momentum"] = float(momentum)
+            trainer.logger.log_metrics(logged, step=trainer.current_epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         running = self._before + self._trained - self._started

@@ -1,20 +1,16 @@
 """Progress for people: a line an epoch, and within it a tqdm bar on a terminal, or a line now and then elsewhere."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from tqdm import tqdm
 
+from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.console import duration, is_quiet, is_verbose, print_info
-
-if TYPE_CHECKING:
-    from cnnbench.training.module import ImageClassifier
 
 BAR_SECONDS = 0.2  # between two updates of the bar
 LOSS_SECONDS = 5.0  # between two looks at the loss on a GPU: a look waits until all that it has to do is done
@@ -77,11 +73,11 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         if now - max(self._shown, self._epoch_start) < self._interval:
             return
         self._shown = now
-        classifier = cast("ImageClassifier", pl_module)
         # a loss on several devices would have to be asked for by all of them together
-        if trainer.world_size == 1 and (classifier.device.type == "cpu" or now - self._loss_read >= LOSS_SECONDS):
+        if trainer.world_size == 1 and (pl_module.device.type == "cpu" or now - self._loss_read >= LOSS_SECONDS):
             self._loss_read = now
-            quality = f"loss {classifier.training_loss():.4f} acc {classifier.training_accuracy():6.2%}"
+            meter = cast(ImageClassifier, pl_module).meters["train"]
+            quality = f"loss {meter.loss():.4f} acc {meter.accuracy():6.2%}"
             bar.set_postfix_str(quality, refresh=False)
         bar.update(round((batch_idx + 1) * images) - bar.n)
         if not self._terminal:
@@ -96,8 +92,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         done = trainer.current_epoch + 1 - self._first_epoch
         left = (now - self._start) / done * ((trainer.max_epochs or 0) - trainer.current_epoch - 1)
         images = trainer.train_dataloader.images  # type: ignore[union-attr]
-        metrics = cast("ImageClassifier", pl_module).metrics
-        parts = [f"  epoch {self._epoch(trainer)}"]
+        metrics, parts = cast(ImageClassifier, pl_module).metrics, [f"  epoch {self._epoch(trainer)}"]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 loss, accuracy, recall = (metrics[f"{split}/{name}"] for name in ("loss", "accuracy", "recall"))

@@ -4,30 +4,25 @@ A checkpoint stands before batch b of epoch e (b is 0 after an epoch's end). Ord
 (seed, epoch), so besides Lightning's state only the random state, which dropout uses, has to be kept.
 """
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from cnnbench.data import ImageDataModule
 from cnnbench.training import checkpoint_io
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import gather
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import code_version
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import Record
 from cnnbench.utils.signals import Stopped, restore_stop_signals, stop_requested
-
-if TYPE_CHECKING:
-    from cnnbench.data import ImageDataModule
 
 
 def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
@@ -49,33 +44,30 @@ def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, d
     return newest
 
 
-def session(record: Record, devices: int) -> dict[str, Any]:
-    """What each checkpoint says of the process that wrote it."""
-    commit, dirty = code_version()
-    return {
-        "fingerprint": record["fingerprint"],
-        "threads": torch.get_num_threads(),
-        "devices": devices,
-        "torch": str(torch.__version__),
-        "git": commit,
-        "git_dirty": dirty,
-    }
-
-
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     """Saves within an epoch when it is time, or when a stop is asked for; and restores what Lightning does not.
 
     Args:
         checkpoint: writes the files.
-        session: what this run is and runs on, kept in each checkpoint; JSON-like.
+        fingerprint, devices: of the run; each checkpoint keeps them, and what else its process ran on.
         minutes: between two checkpoints within an epoch; None is none.
         steps: likewise in optimizer steps.
     """
 
     def __init__(
-        self, checkpoint: BestAndLast, session: Mapping[str, Any], minutes: float | None = 5, steps: int | None = None
+        self,
+        checkpoint: BestAndLast,
+        fingerprint: str,
+        devices: int,
+        minutes: float | None = 5,
+        steps: int | None = None,
     ) -> None:
-        self.checkpoint, self.session, self.minutes, self.steps = checkpoint, dict(session), minutes, steps
+        self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps
+        commit, dirty = code_version()
+        self.session = {
+            "fingerprint": fingerprint, "threads": torch.get_num_threads(), "devices": devices,
+            "torch": str(torch.__version__), "git": commit, "git_dirty": dirty,
+        }  # fmt: skip
         self.sessions: list[dict[str, Any]] = []  # those before this one, each with where it had come to
         self.earlier_seconds = 0.0
         self._started = self._saved = time.perf_counter()
@@ -122,11 +114,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         given = trainer.train_dataloader.state_dict()["given"]  # type: ignore[union-attr]
-        position = {
-            "epoch": trainer.current_epoch + (given == 0),
-            "batch": given,
-            "step": trainer.global_step,
-        }
+        position = {"epoch": trainer.current_epoch + (given == 0), "batch": given, "step": trainer.global_step}
         state, *others = gather(random_state())  # by rank
         checkpoint["resume"] = {
             "position": position,

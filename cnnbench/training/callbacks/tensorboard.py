@@ -1,31 +1,26 @@
 """What only TensorBoard shows: charts of several tags, the network's graph, recall by class, hparams. Its steps are
 epochs, counted from 1, so that runs with other batch sizes can be compared."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging
 import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
 from cnnbench.config.overrides import parse_override
 from cnnbench.config.settings import SEED, ignored, settings_of, show
 from cnnbench.training.callbacks.history import tag
 from cnnbench.training.metrics import recall_per_class
+from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.record import Record
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-    from cnnbench.training.module import ImageClassifier
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +52,7 @@ class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when
             return
         group = trainer.optimizers[0].param_groups[0]
         writer.add_custom_scalars(layout(self.classes, "momentum" in group or "betas" in group))
-        network = cast("ImageClassifier", pl_module).network
+        network = cast(ImageClassifier, pl_module).network
         weight = next(network.parameters())
         image = torch.zeros(1, *self.image, dtype=weight.dtype, device=weight.device)
         try:  # the writer prints what fails, and traces with TorchScript, which torch has deprecated
@@ -69,7 +64,7 @@ class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         writer = summary_writer(trainer)
-        matrix = cast("ImageClassifier", pl_module).confusion.get("val")
+        matrix = cast(ImageClassifier, pl_module).confusion.get("val")
         if writer is None or matrix is None or len(self.classes) > MAX_CLASSES:
             return
         for name, recall in zip(self.classes, recall_per_class(matrix).tolist(), strict=True):
