@@ -264,7 +264,7 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     if interrupted:
         print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         raise KeyboardInterrupt
-    for path in report.make([folder]) if found else ():
+    for path in report.build([folder]).write(folder) if found else ():
         print_result(f"  {path.suffix[1:]:<12} {path}")
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
     asked = [read_run(folder / run.folder) for run in runs]
