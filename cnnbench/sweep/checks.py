@@ -1,7 +1,5 @@
 """What is checked of a command before anything starts: its plugins, and that all that its runs name can be built."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module

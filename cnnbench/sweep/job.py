@@ -1,7 +1,5 @@
 """A run as it is handed to a process: what it needs to know, and what that process does."""
 
-from __future__ import annotations
-
 import logging.config
 import os
 import sys

@@ -1,7 +1,5 @@
 """One run or a sweep through Hydra: what ``cnnbench [overrides]`` and ``cnnbench -m [overrides]`` do."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Sequence

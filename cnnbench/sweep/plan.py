@@ -4,8 +4,6 @@
 configuration that each run's folder belongs to. So a folder that was begun is gone on with, whatever a kill left in it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

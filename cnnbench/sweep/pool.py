@@ -1,7 +1,5 @@
 """Runs on this machine, each in a process of its own, so that its end, whatever it is, is only its own."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

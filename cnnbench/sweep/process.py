@@ -4,8 +4,6 @@ A run then starts in a fraction of a second, no thread or CUDA context is copied
 not import torch.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

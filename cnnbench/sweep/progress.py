@@ -3,8 +3,6 @@
 On a terminal it is tqdm's, and changes; in a log file it is a line now and then.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import threading

@@ -1,7 +1,5 @@
 """What is told of one run: what it is when it starts, and what came of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

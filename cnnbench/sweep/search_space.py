@@ -4,8 +4,6 @@
 number, ``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 Everything that a sweep prints or writes at its end comes from the records on disk, whatever launched its runs.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

@@ -4,8 +4,6 @@
 its runs; the local launcher takes a ``Job`` instead, and trains in processes of its own (``cnnbench.sweep.pool``).
 """
 
-from __future__ import annotations
-
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace

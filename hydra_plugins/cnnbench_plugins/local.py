@@ -1,7 +1,5 @@
 """The launcher ``local``: runs in processes of their own on this machine (``cnnbench.sweep.pool``)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn

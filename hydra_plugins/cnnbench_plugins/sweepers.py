@@ -3,8 +3,6 @@
 Hydra imports this at every start, so what they need is imported when they sweep.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
