@@ -6,6 +6,7 @@ configuration that each run's folder belongs to. So a folder that was begun is g
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -173,12 +174,10 @@ def describe(runs: Sequence[PlannedRun], repeat_failed: bool) -> str:
 
 
 def ended_since(folder: Path, since: float) -> Record | None:
-    """The record of a run that has ended since then, but for one that was interrupted, which goes on."""
-    try:
-        record = read_record(folder) if (folder / RECORD_FILE).stat().st_mtime > since else None
-    except (FileNotFoundError, RecordError):
-        return None
-    return None if record is None or record["status"] == "interrupted" else record
+    """The record that was written into a run's folder since then; None where there is none or it cannot be read."""
+    with suppress(OSError, RecordError):
+        return read_record(folder) if (folder / RECORD_FILE).stat().st_mtime >= since else None
+    return None
 
 
 def own_folder(folder: Path) -> Path:

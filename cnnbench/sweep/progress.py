@@ -1,7 +1,4 @@
-"""One line for a sweep whose runs go on beside each other: done, running, failed, time left, best so far.
-
-On a terminal it is tqdm's, and changes; in a log file it is a line now and then.
-"""
+"""One line for a sweep of parallel runs: tqdm's on a terminal, in a log file a new one now and then."""
 
 import shutil
 import sys
@@ -15,23 +12,19 @@ from tqdm import tqdm
 
 from cnnbench.analysis.metric_names import higher_is_better, number, title, unit
 from cnnbench.analysis.runs import PRUNED
+from cnnbench.sweep.plan import ended_since
 from cnnbench.utils.console import duration, is_quiet, print_info, print_result
-from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
+from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import started_at
 
-LOOK, REST = 0.5, 20  # between two looks at folders: seconds, and how often the last look's time
+POLL, POLL_FACTOR = 0.5, 20  # between two looks at folders: seconds, and how often the last look's time
 # In a file: seconds between two lines where a run has begun or ended since, and where none has, which grows with time.
 CHANGED, UNCHANGED, SHARE = 5.0, 30.0, 0.05
 TICK = 0.02  # seconds that a file's time may be behind the clock
 
 
 class Progress:
-    """Counts the runs of a sweep and shows how it goes.
-
-    Args:
-        total: how many runs there will be.
-        objective: the metric that tells the best.
-    """
+    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far."""
 
     def __init__(self, total: int, objective: str) -> None:
         self.total, self.objective = total, objective
@@ -49,15 +42,14 @@ class Progress:
         self.show()
 
     def end(self, folder: Path, record: Record) -> None:
-        """A run has ended; one that has not completed is told at once."""
+        """A run has ended; one that has not completed is printed at once."""
         self.running.discard(folder)
         error = record.get("error") or {}
         self.statuses.append("ended early" if error.get("type") == PRUNED else record["status"])
         value = (record.get("best") or {}).get(self.objective)
         if record["status"] != "completed":
-            text = f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}"
             self._bar.clear()
-            print_result(text)
+            print_result(f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}")
         elif value is not None:
             choose = max if higher_is_better(self.objective) else min
             self.best = choose(filter(None, (self.best, (value, folder.name))), key=lambda item: item[0])
@@ -73,7 +65,7 @@ class Progress:
             "ended early": count("ended early"),
             "interrupted": count("interrupted"),
         }
-        parts = [", ".join([f"{done}/{self.total} done", *(f"{n} {what}" for what, n in counts.items() if n)])]
+        parts = [", ".join([f"{done}/{self.total} done", *(f"{n} {name}" for name, n in counts.items() if n)])]
         if 0 < done < self.total:
             parts.append(f"{duration((time.time() - self.began) * (self.total - done) / done)} left")
         if self.best is not None:
@@ -104,30 +96,23 @@ class Progress:
 
 @contextmanager
 def follow_folders(progress: Progress, folders: Sequence[Path]) -> Iterator[None]:
-    """Within this, tell ``progress`` what the folders of runs say that another launcher runs, maybe elsewhere."""
+    """Within this, ``progress`` follows the folders of runs that another launcher runs, maybe on other machines."""
     done = threading.Event()
     since = time.time() - TICK
 
-    def look(left: set[Path]) -> None:
-        for folder in sorted(left):
-            try:
-                record = read_record(folder) if (folder / RECORD_FILE).stat().st_mtime >= since else None
-            except (OSError, RecordError):
-                record = None
-            if record is not None:
-                left.discard(folder)
-                progress.end(folder, record)
-            elif folder not in progress.running and (started_at(folder) or 0) >= since:
-                progress.start(folder)
-
     def watch() -> None:
-        left, took = set(folders), 0.0
-        while not done.wait(max(LOOK, REST * took)):  # long looks leave the disk to the runs
+        left, took, last = set(folders), 0.0, False
+        while not last:  # the last look is after the end
+            last = done.wait(max(POLL, POLL_FACTOR * took))  # long looks leave the disk to the runs
             began = time.monotonic()
-            look(left)
+            for folder in sorted(left):
+                if (record := ended_since(folder, since)) is not None:
+                    left.discard(folder)
+                    progress.end(folder, record)
+                elif folder not in progress.running and (started_at(folder) or 0) >= since:
+                    progress.start(folder)
             took = time.monotonic() - began
             progress.show()
-        look(left)
 
     thread = threading.Thread(target=watch, daemon=True, name="progress")
     thread.start()

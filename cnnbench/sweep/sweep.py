@@ -150,7 +150,8 @@ class Sweep:
         """Each run, its folder made, when it is about to be started."""
         for run in runs:
             folder = (self.folder / run.folder).absolute()
-            if (record := ended_since(folder, self.began)) is not None:  # by another process, meanwhile
+            record = ended_since(folder, self.began)  # by another process, meanwhile
+            if record is not None and record["status"] != "interrupted":
                 self._ended(folder, record)
             elif is_locked(folder):
                 print_result(f"  {run.folder}: another process is running this")
