@@ -1,7 +1,6 @@
-"""The plan of a sweep: its runs, which of them lie in its folder already, and what has been written down of it.
+"""The plan of a sweep: its runs, their folders, and ``sweep.json`` with its commands and each folder's fingerprint.
 
-``sweep.json`` in the folder has the commands of the sweep and, before anything is started, the fingerprint of the
-configuration that each run's folder belongs to. So a folder that was begun is gone on with, whatever a kill left in it.
+The file is written before anything is started: so a run is resumed in its folder, whatever a kill left there.
 """
 
 import json
@@ -17,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
+from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import find_runs, read_run
 from cnnbench.config.compose import fingerprint, resolved
 from cnnbench.config.overrides import quoted
@@ -31,45 +31,28 @@ NOT_KEPT = ("hydra.sweep.dir=", "sweep.repeat_failed=", "sweep.earlier=")  # eac
 
 @dataclass
 class PlannedRun:
-    """One run that a sweep asks for.
-
-    Attributes:
-        cfg: composed, with Hydra's own node; config: the same without it, resolved.
-        folder: below the sweep's.
-        label: what varies, for the terminal.
-        state: new, or as ``Run.status``; ``running`` where a process is at it.
-        number: of the sweep's runs, from 1, in the order in which they are run.
-    """
+    """One run of a sweep, composed."""
 
     overrides: list[str]
-    cfg: DictConfig = field(repr=False)
-    config: dict[str, Any] = field(repr=False)
-    folder: str
-    label: str = ""
-    state: str = "new"
-    number: int = 0
+    cfg: DictConfig = field(repr=False)  # with Hydra's own node
+    config: dict[str, Any] = field(repr=False)  # without it, resolved
+    folder: str  # below the sweep's
+    label: str = ""  # what varies, for the terminal
+    state: str = "new"  # or as Run.status; "running" where another process runs it
+    number: int = 0  # from 1, in the order in which they are run
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of its configuration."""
+        """The fingerprint of its configuration."""
         return fingerprint(self.config)
 
     def left(self, repeat_failed: bool) -> bool:
-        """Whether there is something to do."""
+        """Whether it is still to be run."""
         return self.state not in (*FINISHED, "running") and (repeat_failed or self.state not in FAILED)
 
     def command(self) -> list[str]:
         """Its overrides with its folder, for a launcher that composes by itself."""
         return [*self.overrides, f"hydra.sweep.subdir={quoted(self.folder)}"]
-
-
-def shared_keys(runs: Sequence[Sequence[str]]) -> set[str]:
-    """The keys that have the same value in all of several runs, which folder names leave out."""
-    values: dict[str, set[str]] = {}
-    for text in (text for run in runs for text in run):
-        key, _, value = text.partition("=")
-        values.setdefault(key.lstrip("+~"), set()).add(value)
-    return {key for key, seen in values.items() if len(seen) == 1} if len(runs) > 1 else set()
 
 
 def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str, str]) -> None:
@@ -95,18 +78,15 @@ def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str,
 
 
 def existing(sweep: Path, owners: Mapping[str, str] = MappingProxyType({})) -> dict[str, dict[str, str]]:
-    """The folders below a sweep's by the fingerprint that they belong to, each with its state; completed ones first.
-
-    Args:
-        owners: fingerprints by folder, as ``sweep.json`` has them.
-    """
-    states = {name: ("new", mark) for name, mark in owners.items()}
+    """The folders below a sweep's by fingerprint, each with its state, completed ones first; ``owners`` has the
+    fingerprints by folder, as in ``sweep.json``."""
+    states = {name: ("new", owner) for name, owner in owners.items()}
     for path in find_runs(sweep) if sweep.is_dir() else ():
         run, name = read_run(path), str(path.relative_to(sweep))
         states[name] = run.status, str(run.record.get("fingerprint") or owners.get(name) or hydra_fingerprint(run.path))
     found: dict[str, dict[str, str]] = {}
-    for name, (state, mark) in sorted(states.items(), key=lambda item: item[1][0] not in FINISHED):
-        found.setdefault(mark, {})[name] = state
+    for name, (state, owner) in sorted(states.items(), key=lambda item: item[1][0] not in FINISHED):
+        found.setdefault(owner, {})[name] = state
     return found
 
 
@@ -120,9 +100,7 @@ def hydra_fingerprint(folder: Path) -> str | None:
 
 
 def write_plan(sweep: Path, command: Sequence[str], runs: Sequence[PlannedRun], owners: Mapping[str, str]) -> None:
-    """Add the runs and the command to ``sweep.json``; the newest command is the last.
-
-    Another process that sweeps into the same folder at the same moment waits, and then finds what this one has settled.
+    """Add the runs and the command to ``sweep.json``, the newest last, while other sweeps into this folder wait.
 
     Args:
         owners: by which the runs' folders have been assigned; where it has changed, they are assigned anew.
@@ -152,25 +130,23 @@ def read_plan(sweep: Path) -> dict[str, Any]:
         if isinstance(plan, list):  # of version 1
             plan = {"commands": [command["overrides"] for command in plan], "runs": {}}
         commands = [[str(text) for text in command] for command in plan["commands"]]
-        inside = {str(name): str(mark) for name, mark in plan["runs"].items() if ".." not in Path(name).parts}
-        return {"commands": commands, "runs": {name: mark for name, mark in inside.items() if name[:1] != "/"}}
+        inside = [name for name in plan["runs"] if name[:1] != "/" and ".." not in Path(name).parts]
+        return {"commands": commands, "runs": {name: str(plan["runs"][name]) for name in inside}}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} cannot be read ({error}); delete it and give the command again") from error
 
 
 def describe(runs: Sequence[PlannedRun], repeat_failed: bool) -> str:
     """``"6 runs: 2 finished, 1 failed or diverged (sweep.repeat_failed=true repeats), 3 to do"``."""
-    counts = {
-        "finished": sum(run.state in FINISHED for run in runs),
-        "failed or diverged (sweep.repeat_failed=true repeats)": sum(
-            run.state in FAILED for run in runs if not repeat_failed
-        ),
-        "being run by another process": sum(run.state == "running" for run in runs),
+    states = {
+        "finished": FINISHED,
+        "failed or diverged (sweep.repeat_failed=true repeats)": () if repeat_failed else FAILED,
+        "being run by another process": ("running",),
     }
-    parts = [f"{count} {what}" for what, count in counts.items() if count]
-    many = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    counts = {name: sum(run.state in values for run in runs) for name, values in states.items()}
+    parts = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     left = sum(run.left(repeat_failed) for run in runs)
-    return f"{many}: {', '.join(parts)}, {left} to do" if parts else many
+    return plural(len(runs), "run") + (f": {parts}, {left} to do" if parts else "")
 
 
 def ended_since(folder: Path, since: float) -> Record | None:

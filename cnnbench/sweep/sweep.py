@@ -228,15 +228,18 @@ def _compose_all(sweep: Sweep, arguments: Sequence[str]) -> dict[tuple[str, int]
     """The runs of one command, whose folders are named by what varies, each by its fingerprint and how many runs before
     it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs."""
     commands = expand(arguments)
-    shared = plan.shared_keys(commands)
+    values: dict[str, set[str]] = {}
+    for key, _, value in (text.partition("=") for overrides in commands for text in overrides):
+        values.setdefault(key.lstrip("+~"), set()).add(value)
+    shared = {key for key, seen in values.items() if len(seen) == 1} if len(commands) > 1 else set()
     names = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
-    seen: Counter[str] = Counter()
+    count: Counter[str] = Counter()
     runs = {}
     for number, overrides in enumerate(commands):
         varied = [text for text in overrides if text.partition("=")[0].lstrip("+~") not in shared]
         run = sweep.compose([*overrides, *names], " ".join(varied), number)
-        runs[run.fingerprint, seen[run.fingerprint]] = run
-        seen[run.fingerprint] += 1
+        runs[run.fingerprint, count[run.fingerprint]] = run
+        count[run.fingerprint] += 1
     return runs
 
 
