@@ -30,21 +30,17 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
 
 MULTIRUN, RUN = ("-m", "--multirun"), ("-r", "--run")
-SWEEPER = "hydra/sweeper="
 
 
 def launch(arguments: Sequence[str]) -> int:
-    """Run what the command line asks for, and of that what has not been done.
+    """Run what the command line asks for, and of that what has not been done; returns 0 when every run completed, else 1.
 
     Args:
         arguments: overrides, and -m for a sweep.
 
-    Returns:
-        0 when every run completed, 1 when one did not.
-
     Raises:
         RequestError: before anything ran.
-        KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been told.
+        KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been printed.
     """
     flags = [text for text in arguments if text.startswith("-")]
     overrides = without_shorthand([text for text in arguments if not text.startswith("-")])
@@ -53,14 +49,16 @@ def launch(arguments: Sequence[str]) -> int:
             raise RequestError(
                 f"{flag} is no flag of a run: there are -m for a sweep, and those that --hydra-help lists"
             )
-    if set(MULTIRUN) & set(flags) and set(RUN) & set(flags):
+    multirun = bool(set(MULTIRUN) & set(flags))
+    if multirun and set(RUN) & set(flags):
         raise RequestError("--run and --multirun exclude each other")
     sweepers = plugins()["hydra/sweeper"]
     for text in overrides:
-        if text.startswith(SWEEPER) and (name := text.removeprefix(SWEEPER)) not in sweepers:  # such as Hydra's basic
+        key, _, name = text.partition("=")
+        if key == "hydra/sweeper" and name not in sweepers:  # such as Hydra's basic
             choices = f"{', '.join(sweepers)}{did_you_mean(name, sweepers)}"
             raise RequestError(f"{text} is not a choice of hydra/sweeper: {choices}")
-    if set(MULTIRUN) & set(flags) or "hydra.mode=MULTIRUN" in overrides:
+    if multirun or "hydra.mode=MULTIRUN" in overrides:
         if not any(text.startswith("sweep.isolate=") for text in overrides):
             warm_up()  # imports torch while this process composes and imports what the end needs
         return int(call_hydra("multirun", task_function=run_task, overrides=_composable(overrides)))
@@ -86,9 +84,14 @@ def _run_once(overrides: list[str]) -> int:
     check_values(config)
     if needs_process(config["sweep"]) and not config["sweep"]["isolate"]:
         raise RequestError(NEEDS_PROCESS)
-    if _finished(folder, config):
-        print_result(f"{folder} has finished already\n{ending(read_record(folder), folder)}")
+    own = fingerprint(config)
+    if (record := run_dir.completed_record(folder, own)) is not None:
+        print_result(f"{folder} has finished already\n{ending(record, folder)}")
         return 0
+    if not (folder / RECORD_FILE).exists() and hydra_fingerprint(folder) not in (None, own):
+        raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
+    if run_dir.is_locked(folder):
+        raise run_dir.LockedError(f"{folder}: another process is running this")
     check_runs([config])
     if not any(text.startswith("hydra.run.dir=") for text in overrides):
         folder = own_folder(folder)
@@ -97,18 +100,6 @@ def _run_once(overrides: list[str]) -> int:
     with suppress(RecordError, FileNotFoundError):
         return 0 if read_record(folder)["status"] == "completed" else 1
     return 1
-
-
-def _finished(folder: Path, config: dict[str, Any]) -> bool:
-    """Whether a single run has been done; raises RequestError where the folder belongs to another."""
-    mark = fingerprint(config)
-    if run_dir.completed_record(folder, mark) is not None:
-        return True
-    if not (folder / RECORD_FILE).exists() and hydra_fingerprint(folder) not in (None, mark):
-        raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
-    if run_dir.is_locked(folder):
-        raise run_dir.LockedError(f"{folder}: another process is running this")
-    return False
 
 
 def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:

@@ -1,7 +1,7 @@
-"""One run: what it is given, and how it is trained in this process or in one of its own.
+"""One run, trained in this process or in one of its own.
 
-``run_task`` is the task function that Hydra calls for a single run and that every launcher of a sweep calls for each of
-its runs; the local launcher takes a ``Job`` instead, and trains in processes of its own (``cnnbench.sweep.pool``).
+``run_task`` is the task function of Hydra, for a single run and for each run of all launchers but the local one, which
+takes a ``Job`` and trains in processes of its own (``cnnbench.sweep.pool``).
 """
 
 import shutil
@@ -46,7 +46,7 @@ def run_task(cfg: DictConfig) -> float | None:
     alone = OmegaConf.is_missing(hydra.job, "num")
     try:
         with handle_stop_signals(file=None if alone else job.folder.parent / STOP_FILE):
-            record = _run_alone(job) if alone else _run_of_a_sweep(job, hydra)
+            record = _train_and_print(job, hydra, alone)
     except LockedError:
         print_result("  another process is running this")
         return None
@@ -56,28 +56,20 @@ def run_task(cfg: DictConfig) -> float | None:
     return None if record is None else record.get("best", {}).get(record["protocol"]["objective"])
 
 
-def _run_alone(job: Job) -> Record | None:
-    print_info(beginning(job.config, job.choices, job.folder))
-    record = train_job(job)
-    if record is not None:
-        print_result(ending(record, job.folder))
-    return record
-
-
-def _run_of_a_sweep(job: Job, hydra: Any) -> Record | None:
-    """A run of a launcher that is not ours, which may be on another machine."""
-    if stop_requested() is not None:
+def _train_and_print(job: Job, hydra: Any, alone: bool) -> Record | None:
+    """Train a single run, or one of a launcher that is not ours, which may be on another machine."""
+    if not alone and stop_requested() is not None:
         if {path.name for path in job.folder.iterdir()} <= {".hydra"}:  # never begun
             shutil.rmtree(job.folder)
         return None
-    if "BasicLauncher" not in hydra.launcher["_target_"]:
+    if not alone and "BasicLauncher" not in hydra.launcher["_target_"]:
         threads = job.config["threads"] or share_of_cores(hydra.launcher.get("n_jobs"))
         with (job.folder / OUTPUT).open("a") as file, redirect_stdout(file), redirect_stderr(file):
             return train_job(replace(job, config={**job.config, "threads": threads}), to_file=True)
-    print_info(f"\n{hydra.job.override_dirname}")
+    print_info(beginning(job.config, job.choices, job.folder) if alone else f"\n{hydra.job.override_dirname}")
     record = train_job(job)
     if record is not None:
-        print_result(ending(record, job.folder, short=True))
+        print_result(ending(record, job.folder, short=not alone))
     return record
 
 
