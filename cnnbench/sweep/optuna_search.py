@@ -1,8 +1,7 @@
 """A search: Optuna draws the configurations, the launcher runs them, a few at a time.
 
-The study lies in the sweep's folder, and each run reports its epochs to it and asks whether it has fallen behind
-(``cnnbench.training.callbacks.Pruning``). A search that was killed goes on: the runs that it had begun are gone on with,
-in their folders, before new ones are drawn.
+The study lies in the sweep's folder; each run reports its epochs to it (``cnnbench.training.callbacks.Pruning``). A search
+that was killed first resumes the runs that it had begun.
 """
 
 from __future__ import annotations
@@ -35,10 +34,9 @@ JOURNAL, DATABASE = "search.log", "search.db"  # the latter of version 1
 
 
 class Search:
-    """A study in a sweep's folder: draws trials, and hears how their runs have ended.
+    """A study in a sweep's folder: draws trials, and reads how their runs have ended.
 
     Args:
-        folder: of the sweep.
         arguments: the sweep's overrides, fixed ones and axes.
         objective: the metric to be best at; epochs: that a run trains.
         n_trials: runs in all; at_a_time: runs that are drawn and launched together.
@@ -80,10 +78,10 @@ class Search:
             "qmc": lambda: optuna.samplers.QMCSampler(seed=seed),
         }
         self.study.sampler = samplers[sampler]()
-        asked = json.loads(json.dumps({"objective": objective, "axes": [vars(axis) for axis in self.axes]}))
-        if self.study.user_attrs.get("asked", asked) != asked:
+        space = json.loads(json.dumps({"objective": objective, "axes": [vars(axis) for axis in self.axes]}))
+        if self.study.user_attrs.get("asked", space) != space:
             raise RequestError(f"{folder} holds a search over something else; choose another folder")
-        self.study.set_user_attr("asked", asked)
+        self.study.set_user_attr("asked", space)
 
     def count_left(self) -> int:
         """How many trials have not ended, or not been drawn."""
@@ -116,12 +114,11 @@ class Search:
 
     def overrides(self, trial: optuna.Trial) -> list[str]:
         """The overrides of the trial's run."""
-        own = f"number:{trial.number},storage:{quoted(self.path)},{self.pruning}"
-        folder = f"hydra.sweep.subdir={quoted(self.run_name(trial))}"
-        return [*self.fixed, *self.varied(trial), f"sweep.trial={{{own}}}", folder]
+        own = f"sweep.trial={{number:{trial.number},storage:{quoted(self.path)},{self.pruning}}}"
+        return [*self.fixed, *self.varied(trial), own, f"hydra.sweep.subdir={quoted(self.run_name(trial))}"]
 
     def tell(self, trial: optuna.Trial) -> bool:
-        """Tell the study how a run has ended; of one that has not (False) nothing, so that it is gone on with."""
+        """Tell the study how a run has ended; False where it has not, so that it is resumed."""
         from optuna.trial import TrialState
 
         try:
@@ -151,12 +148,10 @@ class Search:
             }
             for one in self.study.get_trials(deepcopy=False)
         ]
-        importance: dict[str, float] = {}
+        result = {"objective": self.objective, "asked": self.n_trials, "trials": trials, "importance": {}}
         with suppress(RuntimeError, ValueError):  # fewer than two have completed, or all alike
-            evaluator = FanovaImportanceEvaluator(seed=0)
-            importance = get_param_importances(self.study, evaluator=evaluator)
-        found = {"objective": self.objective, "asked": self.n_trials, "trials": trials, "importance": importance}
-        write_atomically(self.folder / SEARCH_FILE, json.dumps(found, indent=1) + "\n")
+            result["importance"] = get_param_importances(self.study, evaluator=FanovaImportanceEvaluator(seed=0))
+        write_atomically(self.folder / SEARCH_FILE, json.dumps(result, indent=1) + "\n")
 
 
 def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str, Any]) -> int:
@@ -176,11 +171,7 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
     runs: list[plan.PlannedRun] = []
     with sweep.running(search.count_left(), search.n_trials, search.objective):
         while stop_requested() is None and (batch := search.next_batch()):
-            drawn = [
-                sweep.compose(search.overrides(trial), " ".join(search.varied(trial)), trial.number) for trial in batch
-            ]
-            for trial, run in zip(batch, drawn, strict=True):
-                run.number = trial.number + 1
+            drawn = [sweep.compose(search.overrides(one), " ".join(search.varied(one)), one.number) for one in batch]
             sweep.launch(drawn)
             runs += drawn
             ended = [search.tell(trial) for trial in batch]

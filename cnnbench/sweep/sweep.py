@@ -1,6 +1,6 @@
-"""A sweep as Hydra's sweepers here run it: check every run, run what is left by the launcher, compare what came out.
+"""A sweep: check every run, run what is left by the launcher, compare the results.
 
-Everything that a sweep prints or writes at its end comes from the records on disk, whatever launched its runs.
+What a sweep prints or writes at its end comes from the records on disk, whatever launched its runs.
 """
 
 import threading
@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
@@ -40,10 +39,7 @@ ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # whose runs are on other machines
 
 
 class Sweep:
-    """What a sweeper needs to compose runs, to run them by the chosen launcher, and to finish.
-
-    Args:
-        config: as Hydra composed it for the sweep; context, task: what Hydra gave the sweeper.
+    """Composes and checks runs, and runs them by the chosen launcher; made of what Hydra gives a sweeper.
 
     Raises:
         RequestError: a launcher is not installed, or one of its values or the sweeper's is wrong.
@@ -62,7 +58,6 @@ class Sweep:
         self.folder = Path(str(config.hydra.sweep.dir))
         self.total, self.began = 0, 0.0
         self.progress: Progress | None = None
-        self._foreign: Any = None
 
     def compose(self, overrides: Sequence[str], label: str = "", number: int = 0) -> PlannedRun:
         """Compose a run and check its values.
@@ -75,7 +70,7 @@ class Sweep:
             with open_dict(cfg):
                 cfg.hydra.job.id = cfg.hydra.job.num = number
             folder = str(OmegaConf.select(cfg, "hydra.sweep.subdir"))
-            run = PlannedRun(list(overrides), cfg, resolved(cfg), folder, label)
+            run = PlannedRun(list(overrides), cfg, resolved(cfg), folder, label, number=number + 1)
         except (HydraException, OmegaConfBaseException) as error:
             raise RequestError(explain(error, overrides)) from error
         check_values(run.config)
@@ -113,11 +108,7 @@ class Sweep:
 
     @contextmanager
     def running(self, left: int, total: int, objective: str) -> Iterator[None]:
-        """Within this, runs may be launched, signals ask for a stop, and how it goes is shown.
-
-        Args:
-            left: runs that are to come; total: with those that have been done.
-        """
+        """Within this, ``left`` of ``total`` runs may be launched, signals ask for a stop, and the progress is shown."""
         self.total, self.began = total, time.time()
         stop = self.folder.absolute() / STOP_FILE
         stop.unlink(missing_ok=True)
@@ -174,38 +165,33 @@ class Sweep:
 
     def _launch_by_another(self, runs: Sequence[PlannedRun]) -> None:
         """By a launcher of Hydra's or of a plugin, which composes and makes folders itself."""
-        if self._foreign is None:
-            self._foreign = Plugins.instance().instantiate_launcher(
-                hydra_context=self.context, task_function=self.task, config=self.config
-            )
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self.context, task_function=self.task, config=self.config
+        )
         folders = [self.folder.absolute() / run.folder for run in runs]
         with nullcontext() if self.progress is None else follow_folders(self.progress, folders):
             try:
-                self._foreign.launch([run.command() for run in runs], initial_job_idx=runs[0].number - 1)
+                launcher.launch([run.command() for run in runs], initial_job_idx=runs[0].number - 1)
             except Exception as error:  # what launchers raise has no common kind
                 print_result(f"the launcher gave up: {type(error).__name__}: {error}")
 
 
 def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
-    """Run what is left of a grid; returns 0 when every run has completed, else 1.
-
-    Args:
-        arguments: the overrides of the command, some of which have several values.
-        dry_run: whether everything is only checked.
+    """Run what is left of a grid, or only check it; returns 0 when every run has completed, else 1.
 
     Raises:
         RequestError: before anything was started.
-        KeyboardInterrupt: it was asked to stop; what it had done is kept, and its end has been told.
+        KeyboardInterrupt: a signal asked for a stop; what had been done is kept, and the end has been printed.
     """
-    found = _compose_all(sweep, arguments)
-    first = next(iter(found.values()))
+    by_fingerprint = _compose_all(sweep, arguments)
+    first = next(iter(by_fingerprint.values()))
     options = first.config["sweep"]
     sweep.folder = Path(str(OmegaConf.select(first.cfg, "hydra.sweep.dir")))
     known = plan.read_plan(sweep.folder)
     for command in known["commands"] if options["earlier"] else ():
         more = _compose_all(sweep, [text for text in command if not text.startswith("hydra")])
-        found |= {key: run for key, run in more.items() if key not in found}
-    runs = list(found.values())
+        by_fingerprint |= {key: run for key, run in more.items() if key not in by_fingerprint}
+    runs = list(by_fingerprint.values())
     plan.assign_folders(runs, sweep.folder, known["runs"])
     sweep.check([run for run in runs if run.left(options["repeat_failed"])])
     if dry_run:
@@ -244,10 +230,7 @@ def _compose_all(sweep: Sweep, arguments: Sequence[str]) -> dict[tuple[str, int]
 
 
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
-    """Print the leaderboard of a sweep and write it and the report; 0 when every run completed, else 1.
-
-    Args:
-        runs: that were planned, each of which has to have a record.
+    """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
 
     Raises:
         KeyboardInterrupt: the sweep was interrupted, so that whoever sweeps more than once, as reproduce does, stops.
@@ -258,19 +241,18 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     from cnnbench.analysis.runs import collect, read_run
 
     try:
-        found = collect([folder])
+        collected = collect([folder])
+        print_result(f"\n{leaderboard_text(build(collected))}\n")
     except RequestError:  # stopped before the first began
-        found = []
-    else:
-        print_result(f"\n{leaderboard_text(build(found))}\n")
+        collected = []
     if interrupted:
         print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         raise KeyboardInterrupt
-    for path in report.build([folder]).write(folder) if found else ():
+    for path in report.build([folder]).write(folder) if collected else ():
         print_result(f"  {path.suffix[1:]:<12} {path}")
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
-    asked = [read_run(folder / run.folder) for run in runs]
-    if found and all(run.completed or run.pruned for run in (*found, *asked)):
+    planned = [read_run(folder / run.folder) for run in runs]
+    if collected and all(run.completed or run.pruned for run in (*collected, *planned)):
         return 0
     print_result(
         f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
