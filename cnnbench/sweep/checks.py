@@ -1,4 +1,4 @@
-"""What is checked of a command before anything starts: its plugins, and that all that its runs name can be built."""
+"""The checks before anything starts: that plugins are installed, and that all that the runs name can be built."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -41,14 +41,14 @@ def check_runs(configs: Sequence[dict[str, Any]]) -> None:
 
 
 def on_any_machine(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without what only the machine that runs it can tell: which devices it has."""
-    asked = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
-    trainer = {key: asked.get(key, value) for key, value in config["trainer"].items()}
+    """The configuration on one CPU: which devices another machine has, only that can tell."""
+    portable = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
+    trainer = {key: portable.get(key, value) for key, value in config["trainer"].items()}
     return {**config, "trainer": trainer}
 
 
 def import_for_the_end() -> None:
-    """What the report of a sweep needs; where it is missing, the report says so."""
+    """Import what the report of a sweep needs; where it is missing, the report says so."""
     with suppress(ImportError):
         for name in ("matplotlib.backends.backend_svg", "pandas", "scipy.stats"):
             import_module(name)

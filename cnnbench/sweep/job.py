@@ -1,4 +1,4 @@
-"""A run as it is handed to a process: what it needs to know, and what that process does."""
+"""A run as it is handed to a process, and the main function of that process."""
 
 import logging.config
 import os
@@ -14,15 +14,14 @@ from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import LockedError
 from cnnbench.utils.signals import handle_stop_signals
 
-OUTPUT = "output.log"  # what a run prints that goes on beside others
+OUTPUT = "output.log"  # what a parallel run prints
 NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
 LOCKED = 75  # exit status: another process is running this
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run needs to know: the arguments of ``train``, how its messages are logged (a dictConfig), and environment
-    variables of its process."""
+    """The arguments of ``train``, how messages are logged (a dictConfig), and environment variables of the process."""
 
     config: dict[str, Any]
     folder: Path
@@ -53,12 +52,8 @@ def is_isolated(options: Mapping[str, Any]) -> bool:
 
 
 def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
-    """What the process of a run does; a stop is heard from its first moment on.
-
-    Args:
-        environ: the whole environment of the process.
-        output: the file that what it prints goes to; None is the terminal.
-    """
+    """The main function of a run's process, with the whole ``environ``; prints to ``output``, where None is the terminal.
+    Signals are handled from the first moment on."""
     with handle_stop_signals(patient=True):
         own_session()
         os.environ.clear()

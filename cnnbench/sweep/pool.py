@@ -1,4 +1,4 @@
-"""Runs on this machine, each in a process of its own, so that its end, whatever it is, is only its own."""
+"""Runs on this machine, each in a process of its own, so that no crash of one ends the others."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from cnnbench.utils.environment import GPU_ACCELERATORS, environment, gpus
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
 from cnnbench.utils.signals import PREEMPTION_SIGNALS, exit_reason, stop_requested
 
-POLL = 0.1  # seconds between two looks at the clock and at what was asked
+POLL = 0.1  # seconds between two looks at the clock and at stop requests
 SERVER_DIED = 255  # multiprocessing's exit code of a process whose server was killed
 SERVERS = 3  # that a run may lose
 
@@ -38,7 +38,7 @@ class Waiting:
 
 @dataclass
 class Running:
-    """A run that goes on: when it is to be ended, and whether it has been told to stop or was ended as too late."""
+    """A run that goes on: its deadline, and whether it was signalled to stop or was killed as too late."""
 
     started: Waiting
     process: ForkServerProcess
@@ -74,13 +74,11 @@ class GpuPlaces:
 
 
 class Pool:
-    """Runs ``size`` jobs at a time, in their order.
+    """Runs ``size`` jobs at a time, in their order, and calls ``ended`` with the folder and the record of each.
 
     Args:
-        runs_per_gpu: that share a GPU.
-        ended: called with the folder and the record of each run that has ended.
-        to_files: whether what runs print goes to a file in their folders.
-        poll: called while runs go on, every ``POLL`` seconds.
+        to_files: whether the output of runs goes to a file in their folders.
+        poll: called every ``POLL`` seconds.
     """
 
     def __init__(
@@ -167,7 +165,7 @@ class Pool:
 
 
 def failed_record(job: Job, why: str) -> Record:
-    """Write the record that a process could not; one that it did write before its end counts."""
+    """Write the record that a process could not write; one that it wrote before its end counts."""
     with run_dir.locked(job.folder):
         with suppress(FileNotFoundError, RecordError):
             return read_record(job.folder)

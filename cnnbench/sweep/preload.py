@@ -1,4 +1,4 @@
-"""What a run imports sooner or later, for the server that runs are forked from (``cnnbench.sweep.process``)."""
+"""Imports all that a run needs, for the server that runs are forked from (``cnnbench.sweep.process``)."""
 
 import atexit
 import os
