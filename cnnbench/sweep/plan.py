@@ -130,8 +130,10 @@ def read_plan(sweep: Path) -> dict[str, Any]:
         if isinstance(plan, list):  # of version 1
             plan = {"commands": [command["overrides"] for command in plan], "runs": {}}
         commands = [[str(text) for text in command] for command in plan["commands"]]
-        inside = [name for name in plan["runs"] if name[:1] != "/" and ".." not in Path(name).parts]
-        return {"commands": commands, "runs": {name: str(plan["runs"][name]) for name in inside}}
+        runs = {
+            name: str(owner) for name, owner in plan["runs"].items() if name[:1] != "/" and ".." not in Path(name).parts
+        }
+        return {"commands": commands, "runs": runs}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} cannot be read ({error}); delete it and give the command again") from error
 
