@@ -1,50 +1,83 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from cnnbench.analysis.comparison import Comparison, compare_with_reference
+from cnnbench.analysis import metric_names as names
+from cnnbench.analysis import statistics
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
-from cnnbench.analysis.metric_names import (
-    COSTS,
-    check_metric,
-    corrected_p,
-    difference,
-    interval,
-    leaf,
-    plural,
-    plus_minus,
-    title,
-    unit,
-)  # fmt: skip
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import ALPHA
+from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 from cnnbench.utils.errors import RequestError, did_you_mean
+
+
+class Comparison(NamedTuple):
+    """A configuration against the reference."""
+
+    configuration: Configuration
+    difference: Difference
+    p: float | None  # Holm's, over all comparisons with the reference that have a p-value
+    verdict: Verdict
+    size: float
+    seeds_needed: int | None  # runs a side that would show a true difference of this size; None where it is unknown
+
+    def describe_seeds_needed(self, metric: str) -> str:
+        """How many seeds would show a difference of ``size``, in words."""
+        size = names.difference(self.size, metric).lstrip("+").replace("1.00 points", "1 point")
+        if self.seeds_needed is None:
+            return "one run a side: no test" if self.difference.n < 2 else "no spread between seeds to reckon with"
+        if self.seeds_needed > MOST_SEEDS:
+            return f"more than {MOST_SEEDS} seeds for {size}"
+        return f"{names.plural(self.seeds_needed, 'seed')} for {size}"
+
+
+def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
+    """{seed: value}; where seeds are unknown or repeated nothing can be paired, and every run has a key of its own."""
+    seeds = [run.seed for run in runs]
+    distinct = None not in seeds and len(set(seeds)) == len(seeds)
+    return {run.seed if distinct else run.path: run.value(metric) for run in runs}
+
+
+def compare_with_reference(
+    reference: Configuration, others: Sequence[Configuration], metric: str, size: float | None = None
+) -> list[Comparison]:
+    """Compare each of ``others`` with ``reference``, in their order.
+
+    Args:
+        metric: of the weights that each run stands for (``Run.value``).
+        size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
+            a twentieth of the reference's mean of anything else.
+    """
+    base = _values_by_seed(reference.runs, metric)
+    if size is None:
+        size = 0.01 if names.is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
+    differences = [statistics.compare(_values_by_seed(other.runs, metric), base) for other in others]
+    adjusted = statistics.holm([d.p for d in differences])
+    level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
+    comparisons = []
+    for other, d, p in zip(others, differences, adjusted, strict=True):
+        needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
+        word = statistics.verdict(d.value, p, names.higher_is_better(metric))
+        comparisons.append(Comparison(other, d, p, word, size, needed))
+    return comparisons
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a report says.
-
-    Attributes:
-        metric: what differences and effects are measured on: the objective's test metric, which chose nothing.
-        reference: what the others are compared with: the baseline, if one was given, or else the first of the board;
-            None where nothing is finished.
-        effects: None where nothing varies or nothing is finished.
-        run, versus: whose confusion matrices are shown.
-    """
+    """What a report says."""
 
     board: Leaderboard
-    metric: str
-    reference: Configuration | None
+    metric: str  # of differences and effects: the objective's test metric, which chose nothing
+    reference: Configuration | None  # the baseline, or else the first of the board; None where nothing is finished
     baseline_given: bool
-    comparisons: list[Comparison]
-    effects: Effects | None
-    run: Run | None
-    versus: Run | None
+    comparisons: list[Comparison]  # of the others with the reference
+    effects: Effects | None  # None where nothing varies or nothing is finished
+    run: Run | None  # whose confusion matrix is shown
+    versus: Run | None  # and the difference from this one's
 
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
@@ -63,33 +96,33 @@ class Analysis:
             clear = [effect.sentence for effect in mains if effect.anova.p is not None and effect.anova.p < ALPHA][:3]
             clear += [pair.sentence for pair in pairs if pair.anova.p is not None and pair.anova.p < ALPHA][:1]
             if not clear and len(mains) > 1 and any(effect.anova.p is not None for effect in mains):
-                clear = [f"No factor was shown to change {title(self.metric)} on average."]
+                clear = [f"No factor was shown to change {names.title(self.metric)} on average."]
             sentences += clear
         if once := sum(row.n == 1 for row in self.board.rows):
-            which = "Every configuration" if once == len(self.board.rows) else plural(once, "configuration")
+            which = "Every configuration" if once == len(self.board.rows) else names.plural(once, "configuration")
             sentences.append(f"{which} ran once only: nothing can be said about chance there. Add seeds (seed=0,1,2).")
         return sentences
 
     def _first(self) -> str:
         board, row = self.board, self.board.rows[0]
-        beside = [self.metric] if self.metric not in (board.objective, *COSTS) else []
+        beside = [self.metric] if self.metric not in (board.objective, *names.COSTS) else []
         values = " and ".join(_value(row, metric) for metric in (board.objective, *beside))
         name = row.configuration.short if board.grid.factors else "The only configuration"
         best = f"Best of {len(board.rows)}: {name}" if len(board.rows) > 1 else name
         spread = ", ± one standard deviation" if row.n > 1 else ""
-        return f"{best}, with {values} ({plural(row.n, 'seed')}{spread})."
+        return f"{best}, with {values} ({names.plural(row.n, 'seed')}{spread})."
 
     def _against_first(self) -> str:
         count = len(self.comparisons)
         equal = sum(c.verdict == "no difference shown" for c in self.comparisons)
         is_chosen = self.metric == self.board.objective
         chosen = ", though it was chosen by this very metric, which flatters it" if is_chosen else ""
-        others = plural(count, "other")
+        others = names.plural(count, "other")
         if not equal:
             subject = "The other differs" if count == 1 else f"All {others} differ"
-            return f"{subject} from it in {title(self.metric)}{chosen}."
+            return f"{subject} from it in {names.title(self.metric)}{chosen}."
         return (f"{'The other' if count == 1 else f'{equal} of the {others}'} cannot be told from it in "
-                f"{title(self.metric)} with these seeds (corrected for {plural(count, 'comparison')}){chosen}.")  # fmt: skip
+                f"{names.title(self.metric)} with these seeds (corrected for {names.plural(count, 'comparison')}){chosen}.")  # fmt: skip
 
     def _against_baseline(self, baseline: Configuration) -> str:
         count = Counter(c.verdict for c in self.comparisons)
@@ -101,17 +134,17 @@ class Analysis:
         d = first.difference
         if d.value is None:
             return counts
-        span = f", 95% interval {interval(d.low, d.high, self.metric, sign=True)}" if d.low is not None else ""
-        p = "" if first.p is None else f" ({corrected_p(first.p)})"
-        return (f"{counts} The first place is {difference(d.value, self.metric)} from it in {title(self.metric)}{span}: "
+        span = f", 95% interval {names.interval(d.low, d.high, self.metric, sign=True)}" if d.low is not None else ""
+        p = "" if first.p is None else f" ({names.corrected_p(first.p)})"
+        return (f"{counts} The first place is {names.difference(d.value, self.metric)} from it in {names.title(self.metric)}{span}: "
                 f"{first.verdict}{p}.")  # fmt: skip
 
 
 def _value(row: LeaderboardRow, metric: str) -> str:
     summary = row.value(metric)
     if summary.mean is None:
-        return f"no {title(metric)}"
-    return f"{title(metric)} {plus_minus(summary.mean, summary.std, metric)}{unit(metric)}"
+        return f"no {names.title(metric)}"
+    return f"{names.title(metric)} {names.plus_minus(summary.mean, summary.std, metric)}{names.unit(metric)}"
 
 
 def analyse(
@@ -141,10 +174,10 @@ def analyse(
     board = build(runs, objective, ignore)
     grid = board.grid
     if metric is None:
-        tested = f"test/{leaf(board.objective)}"
+        tested = f"test/{names.leaf(board.objective)}"
         metric = tested if tested in board.known else board.objective
     else:
-        check_metric(metric, board.known)
+        names.check_metric(metric, board.known)
     ranked = [row.configuration for row in board.rows]
     reference = grid.find(baseline) if baseline else ranked[0] if ranked else None
     if reference is not None and not reference.runs:

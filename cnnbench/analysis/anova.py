@@ -26,34 +26,22 @@ RCOND = 1e-10  # singular values below this share of the largest are zero: the d
 
 @dataclass(frozen=True)
 class AnovaRow:
-    """A term of the table.
-
-    Attributes:
-        f, p_raw: None where the term or the residual has no degrees of freedom, or the residual no spread.
-        partial_eta_squared: share that the term explains of what the other terms leave; None where they leave nothing.
-        p: Holm's over the table's terms.
-    """
+    """A term of the table."""
 
     term: Term
     sum_of_squares: float
     df: int
-    f: float | None
+    f: float | None  # None where the term or the residual has no degrees of freedom, or the residual no spread
     p_raw: float | None
-    partial_eta_squared: float | None
-    p: float | None
+    partial_eta_squared: float | None  # share explained of what the other terms leave; None where they leave nothing
+    p: float | None  # Holm's over the table's terms
 
 
 class LinearModel:
-    """Treatment-coded factors, fitted to ``y`` by ordinary least squares.
+    """Treatment-coded factors, the reference level first, fitted to ``y`` by ordinary least squares.
 
-    Args:
-        levels: of each factor, the reference first.
-        observations: a column a factor, a row a value of ``y``.
-        terms: main effects and interactions.
-
-    Attributes:
-        residual, df: sum of squares and degrees of freedom of the residual.
-        variance: the residual mean square; None where there are no residual degrees of freedom, or no spread.
+    ``residual``, ``df`` and ``variance`` are the residual's sum of squares, degrees of freedom and mean square, which is
+    None without degrees of freedom or spread.
     """
 
     def __init__(self, levels: Levels, observations: pd.DataFrame, y: NDArray, terms: Sequence[Term]) -> None:
@@ -86,7 +74,7 @@ class LinearModel:
         })[0]  # fmt: skip
 
     def estimate(self, contrast: NDArray) -> float | None:
-        """Of a point or a difference of two; None where the data cannot tell it (its cells are missing)."""
+        """Of a point or a difference of two; None where it cannot be estimated (its cells are missing)."""
         if not np.allclose(contrast @ self.inverse @ self.matrix, contrast, atol=1e-6):
             return None
         return float(contrast @ self.coefficients + contrast[0] * self.centre)
@@ -108,11 +96,9 @@ class AnovaTable(NamedTuple):
 def fit_anova(
     levels: Levels, observations: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()
 ) -> AnovaTable:
-    """The table for the values ``y`` at the factor levels of ``observations``.
+    """The table for ``y`` at the levels of ``observations`` (a column a factor), two or more of each factor.
 
-    Args:
-        levels: two or more of each factor.
-        alone: factors that enter as a main effect only.
+    Factors in ``alone`` enter as a main effect only.
     """
 
     def fit(terms: Sequence[Term]) -> LinearModel:

@@ -18,17 +18,12 @@ from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, finite_values
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
-OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # what stands first among a factor's levels
+OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # first among a factor's levels
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest.
-
-    Attributes:
-        low, high: 95% interval by Tukey's range, which allows for having picked the extremes; None without a residual.
-        means: {level: estimated mean, or None where it cannot be told}, adjusted to the same mix of the other factors.
-    """
+    """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest."""
 
     factor: str
     short: str
@@ -37,9 +32,9 @@ class Effect:
     before: str
     after: str
     value: float | None
-    low: float | None
+    low: float | None  # 95% by Tukey's range, which allows for having picked the extremes; None without a residual
     high: float | None
-    means: Mapping[str, float | None]
+    means: Mapping[str, float | None]  # by level, adjusted to the same mix of the other factors; None where unknown
 
     @property
     def sentence(self) -> str:
@@ -66,12 +61,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Interaction:
-    """How the effect of one factor, from ``before`` to ``after``, depends on the level of another.
-
-    Attributes:
-        effects: {level of other: effect}, from the model; None where the cells it needs are missing.
-        cells: {(level of factor, level of other): mean of the runs there}; a cell without runs is missing.
-    """
+    """How the effect of one factor, from ``before`` to ``after``, depends on the level of another."""
 
     factor: str
     other: str
@@ -81,8 +71,8 @@ class Interaction:
     anova: AnovaRow
     before: str
     after: str
-    effects: Mapping[str, float | None]
-    cells: Mapping[Any, float]
+    effects: Mapping[str, float | None]  # by level of other, from the model; None where the cells it needs are missing
+    cells: Mapping[Any, float]  # mean of the runs by (level of factor, level of other), where there are any
 
     @property
     def sentence(self) -> str:
@@ -98,17 +88,14 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Effects:
-    """Main effects (the largest first), interactions (the clearest first), the table behind them, and what to know.
-
-    ``short`` has the factors' short names, ``levels`` each factor's in the order in which they are shown.
-    """
+    """What the factors do to ``metric``."""
 
     metric: str
     table: AnovaTable
-    mains: list[Effect]
-    interactions: list[Interaction]
-    short: Mapping[str, str]
-    levels: Levels
+    mains: list[Effect]  # the largest first
+    interactions: list[Interaction]  # the clearest first
+    short: Mapping[str, str]  # the factors' short names
+    levels: Levels  # of each factor, in the order in which they are shown
     notes: list[str]
 
 
@@ -145,16 +132,16 @@ def find_effects(
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     joint = [_interaction(row, table, by_level, short, metric) for row in pairs]
-    found = [interaction for interaction in joint if interaction is not None]
-    return Effects(metric, table, mains, found, short, levels, _notes(table, too_many, short, len(y)))
+    interactions = [interaction for interaction in joint if interaction is not None]
+    return Effects(metric, table, mains, interactions, short, levels, _notes(table, too_many, short, len(y)))
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left.
 
-    With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be told
-    apart: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values lead
-    from any choice to any other, a linear model tells them apart, and both stay factors.
+    With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be
+    separated: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values
+    lead from any choice to any other, a linear model separates them, and both stay factors.
     """
     left = list(factors)
     for key in factors:
@@ -203,8 +190,8 @@ def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: st
     (factor,), model, variance = row.term, table.additive, table.full.variance
     points = {level: model.point({factor: level}) for level in model.levels[factor]}
     pairs = permutations(points, 2) if len(points) > 2 else [tuple(points)]
-    found = {pair: model.estimate(points[pair[1]] - points[pair[0]]) for pair in pairs}
-    known = {pair: value for pair, value in found.items() if value is not None}
+    estimates = {pair: model.estimate(points[pair[1]] - points[pair[0]]) for pair in pairs}
+    known = {pair: value for pair, value in estimates.items() if value is not None}
     before, after = max(known, key=known.__getitem__) if known else tuple(points)[:2]
     value, low, high = known.get((before, after)), None, None
     if value is not None and variance is not None:

@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed make one configuration; what tells configurations apart is their name."""
+"""Runs that differ only in their seed make one configuration, named by the settings that vary."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from cnnbench.config.overrides import parse_override, parse_value
 from cnnbench.config.settings import BUNDLES, canonical, find_factors, ignored, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
-CODE, DATA = "code", "data version"  # what runs should share; told apart like a factor where they do not
+CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
 CONTEXT = (CODE, DATA)
 EPOCHS, VALIDATION = "trainer.max_epochs", "data.validation"
 ALWAYS_SHOWN = ("model", "data", "optimizer", "scheduler", "augment", EPOCHS, VALIDATION)
@@ -26,19 +26,12 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Configuration:
-    """What varies, at one setting, and the runs that have it.
+    """What varies, at one setting, and the runs that have it."""
 
-    Attributes:
-        values: of the factors; one that this configuration does not have at all is missing.
-        runs: the completed ones, one a seed, in the order of their seeds.
-        incomplete: the failed, diverged, interrupted, unfinished and unreadable ones.
-        names: of the factors in short.
-    """
-
-    values: Settings
-    runs: tuple[Run, ...] = field(repr=False)
-    incomplete: tuple[Run, ...] = field(repr=False)
-    names: Mapping[str, str] = field(repr=False, default_factory=dict)
+    values: Settings  # of the factors; one that this configuration does not have at all is missing
+    runs: tuple[Run, ...] = field(repr=False)  # the completed ones, one a seed, in the order of their seeds
+    incomplete: tuple[Run, ...] = field(repr=False)  # failed, diverged, interrupted, unfinished and unreadable ones
+    names: Mapping[str, str] = field(repr=False, default_factory=dict)  # of the factors in short
 
     @property
     def label(self) -> str:
@@ -54,19 +47,12 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs by configuration.
+    """Runs by configuration."""
 
-    Attributes:
-        factors: names of what varies, those that were asked for first.
-        configurations: in the order in which their first run was found.
-        notes: what a reader must know before comparing them.
-        shared: the settings that all runs have in common and that were asked for, or that say what was trained.
-    """
-
-    factors: tuple[str, ...]
-    configurations: tuple[Configuration, ...]
-    notes: tuple[str, ...]
-    shared: Settings
+    factors: tuple[str, ...]  # names of what varies, those that overrides name first
+    configurations: tuple[Configuration, ...]  # in the order of their first runs
+    notes: tuple[str, ...]  # what a reader must know before comparing them
+    shared: Settings  # what all runs have in common of what overrides name or what says what was trained
 
     @property
     def runs(self) -> list[Run]:
@@ -105,11 +91,7 @@ class Grid:
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
-    """Group ``runs`` by what varies.
-
-    Args:
-        runs: of any status.
-        ignore: factors to average over all the same (``code``, ``data version``, or a setting's key).
+    """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over.
 
     Raises:
         RequestError: nothing of the name of one of ``ignore`` varies.
@@ -119,13 +101,13 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     overridden = list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
     groups = {name for run in runs for name in run.part("choices")}
     groups |= {name for run in runs for name, node in run.part("config").items() if isinstance(node, Mapping)}
-    found = find_factors(informed, groups, overridden)
-    if DATA in found and _explains_data_version([f for f in found if f.split(".")[0] == "data"], informed):
-        found = tuple(name for name in found if name != DATA)
+    varying = find_factors(informed, groups, overridden)
+    if DATA in varying and _explains_data_version([f for f in varying if f.split(".")[0] == "data"], informed):
+        varying = tuple(name for name in varying if name != DATA)
     for name in ignore:
-        if name not in found:
-            raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, found)}")
-    factors = tuple(name for name in found if name not in ignore)
+        if name not in varying:
+            raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
+    factors = tuple(name for name in varying if name not in ignore)
     notes = [*_notes(factors, runs), *(f"{name} varies and is averaged over, as asked." for name in ignore)]
     cells: dict[tuple[str | None, ...], list[Run]] = {}
     for run in runs:
@@ -141,7 +123,7 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
 
 
 def _context(run: Run) -> dict[str, str]:
-    """Code and data version, where the record tells them."""
+    """Code and data version, where the record has them."""
     git, version = (run.part("environment").get(key) for key in ("git", "cnnbench"))
     context = {CODE: str(git)[:10] if git else version and f"v{version}", DATA: run.part("data").get("fingerprint")}
     return {key: str(value) for key, value in context.items() if value}

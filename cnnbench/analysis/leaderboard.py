@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
-from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import Summary, finite_values, summarise
 
@@ -45,38 +45,46 @@ class LeaderboardRow:
         return summarise(run.final(metric) for run in self.configuration.runs)
 
     def cost(self, name: str) -> float | None:
-        """Mean of one of ``COSTS``; None where no run tells."""
+        """Mean of one of ``COSTS``; None where no record has it."""
         return _mean(run.cost(name) for run in self.configuration.runs)
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The rows, best first, and what to know about them.
-
-    Attributes:
-        metrics: the objective, which orders the rows, then the test metrics that are shown beside it.
-        rows: of the configurations with a completed run.
-        known: every metric and cost that a completed run has.
-    """
+    """The configurations with a completed run, best first, and what to know about them."""
 
     grid: Grid
-    metrics: list[str]
+    metrics: list[str]  # the objective, which orders the rows, then the test metrics that are shown beside it
     rows: list[LeaderboardRow]
     notes: list[str]
-    known: set[str]
+    known: set[str]  # every metric and cost that a completed run has
 
     @property
     def objective(self) -> str:
         return self.metrics[0]
 
+    @property
+    def caption(self) -> str:
+        """What orders the rows and what ± is."""
+        way = "highest" if higher_is_better(self.objective) else "lowest"
+        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over seeds, "
+                "95% Student-t interval of the mean.")  # fmt: skip
+
+    @property
+    def trouble(self) -> list[str]:
+        """A line for each run that did not complete: how it ended, what it was, why."""
+        return [
+            f"{run.status}: {c.short}{'' if run.seed is None else f', seed {run.seed}'}: {run.reason} ({run.path.name})"
+            for c, run in self.grid.incomplete
+        ]
+
 
 def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = ()) -> Leaderboard:
-    """The leaderboard of ``runs``.
+    """The leaderboard of ``runs``, of any status.
 
     Args:
-        runs: of any status (``collect``).
         objective: a metric or a cost (``val/loss``, ``test/accuracy``, ``parameters``); by default the runs' own.
-        ignore: factors to average over (``grouping.group``).
+        ignore: factors to average over.
 
     Raises:
         RequestError: no finished run has that metric.
@@ -91,9 +99,7 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
     if len(own) > 1:
         notes.append(f"The runs chose their best epochs by different objectives ({', '.join(own)}).")
     if chosen.startswith("test/"):
-        notes.append(
-            "Ordered by a test metric: the first place was chosen on the test set, so its value is optimistic."
-        )
+        notes.append("Ordered by a test metric: the first was chosen on the test set, so its value is optimistic.")
     if unfinished := sum(not c.runs for c in grid.configurations):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
     tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))

@@ -49,6 +49,11 @@ def unit(metric: str) -> str:
     return " %" if is_share(metric) else ""
 
 
+def label(metric: str) -> str:
+    """``validation accuracy, %``: the heading of a column or an axis."""
+    return f"{title(metric)}, %" if is_share(metric) else title(metric)
+
+
 def scale(metric: str) -> float:
     """What a value is multiplied by before it is shown: 100 for a share."""
     return 100.0 if is_share(metric) else 1.0

@@ -22,18 +22,12 @@ INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures", ".hydra"}  # folders th
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder.
-
-    Attributes:
-        status: completed, failed, diverged, interrupted, unfinished (no record yet) or unreadable.
-        record: ``result.json``, or as much of it as .hydra tells of an unfinished run; may lack any key.
-        settings: what it was set to, flat (``cnnbench.config.settings``).
-    """
+    """One run's folder."""
 
     path: Path
-    status: str
-    record: Record = field(repr=False)
-    settings: Mapping[str, Any] = field(repr=False)
+    status: str  # completed, failed, diverged, interrupted, unfinished (no record yet) or unreadable
+    record: Record = field(repr=False)  # or as much of it as .hydra has of an unfinished run; may lack any key
+    settings: Mapping[str, Any] = field(repr=False)  # flat (cnnbench.config.settings)
 
     @property
     def completed(self) -> bool:
@@ -130,7 +124,7 @@ def collect(folders: Sequence[Path]) -> list[Run]:
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
-    """The folders of runs below ``folder`` and itself: with a record, or begun by Hydra."""
+    """The folders of runs below ``folder`` and itself: with a record, or started by Hydra."""
     for here, below, files in os.walk(folder):
         if RECORD_FILE in files or (".hydra" in below and (Path(here) / ".hydra" / "overrides.yaml").exists()):
             yield Path(here)
@@ -156,10 +150,11 @@ def read_run(folder: Path) -> Run:
 
 def _read_hydra(folder: Path) -> Record:
     """What Hydra wrote when an unfinished run began: as much of a record as there is."""
-    found: Record = {}
+    record: Record = {}
     for name in ("config", "overrides", "hydra"):
         try:
-            found[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
+            record[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
-    return {**found, "choices": _select(found.pop("hydra", None), "hydra", "runtime", "choices")}
+    record["choices"] = _select(record.pop("hydra", None), "hydra", "runtime", "choices")
+    return record

@@ -12,18 +12,12 @@ SEARCH_FILE = "search.json"
 
 
 class SearchResult(NamedTuple):
-    """A search.
-
-    Attributes:
-        folder: of the sweep; objective: the metric that it went by.
-        trials: each {"number", "state", "value", "epochs", "folder", "parameters"}, in their order.
-        importance: share of the variance that a parameter explains, the largest first.
-    """
+    """A search, as ``search.json`` in its sweep's folder has it."""
 
     folder: Path
     objective: str
-    trials: list[dict[str, Any]]
-    importance: dict[str, float]
+    trials: list[dict[str, Any]]  # "number", "state", "value", "epochs", "folder" and "parameters", in their order
+    importance: dict[str, float]  # share of the variance that a parameter explains, the largest first
 
     def best_so_far(self) -> list[float | None]:
         """After each trial; None before the first that completed."""

@@ -33,26 +33,16 @@ class Summary(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """A sample against another.
+    """A sample against another."""
 
-    Attributes:
-        value: mean of the one minus mean of the other, over the pairs where they are paired.
-        low, high: 95% interval, not corrected for the number of comparisons; None where there is no spread or n < 2.
-        effect: Hedges' g; None where it cannot be estimated.
-        p: two-sided, not corrected.
-        method: of ``p`` and the interval.
-        n: pairs, or runs of the smaller sample.
-        sd: standard deviation of the pairs' differences, or of a run (root of the mean of both variances).
-    """
-
-    value: float | None = None
-    low: float | None = None
+    value: float | None = None  # difference of the means, over the pairs where they are paired
+    low: float | None = None  # 95% interval, not corrected for several comparisons; None without spread or where n < 2
     high: float | None = None
-    effect: float | None = None
-    p: float | None = None
-    method: Method = "none"
-    n: int = 0
-    sd: float | None = None
+    effect: float | None = None  # Hedges' g; None where it cannot be estimated
+    p: float | None = None  # two-sided, not corrected
+    method: Method = "none"  # of p and the interval
+    n: int = 0  # pairs, or runs of the smaller sample
+    sd: float | None = None  # of the pairs' differences, or of a run (root of the mean of both variances)
 
 
 def to_number(value: Any) -> float | None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.analysis.report.text import leaderboard_text
-from cnnbench.analysis.report.write import FORMATS, build, check_out
+from cnnbench.analysis.report.write import FORMATS, build
 from cnnbench.cli.parser import Parser
+from cnnbench.utils.errors import RequestError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     add("--ignore", action="append", default=[], metavar="KEY", help="average over this, e.g. code")
     options = vars(parser.parse_args(arguments))
     folders, out, fmt = options.pop("folders"), options.pop("out"), options.pop("format")
-    check_out(out)
+    if out is not None and out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out} is a file; give a folder")
     report = build(folders, fmt, shlex.join(["cnnbench", "report", *arguments]), **options)
     if fmt != "html" and out is None:
         print(report.text, end="")

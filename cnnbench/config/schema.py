@@ -50,8 +50,8 @@ POSITIVE = _number("a number above 0", lambda v: v > 0)
 NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
 SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 
-# Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network, the
-# ways to validate and the objective have checks that need more than the value (where they are used).
+# Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network and
+# the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
     (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache logger.name logger.version "
@@ -81,8 +81,9 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
     (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma"),
-    (_number("a number between 0 and 1", lambda v: 0 < v < 1), "data.source.test_share optimizer.switch_at "
-                                                                "scheduler.factor scheduler.pct_start"),
+    (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none")), "data.validation"),
+    (_number("a number between 0 and 1", lambda v: 0 < v < 1), "data.source.test_share optimizer.switch_at scheduler.factor "
+                                                             "scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),

@@ -58,7 +58,7 @@ class Page(html.parser.HTMLParser):
 
 
 def made(runs, **options):
-    paths = report.make([runs.root], **options)
+    paths = report.build([runs.root], **options).write(runs.root)
     return paths[0].read_text(encoding="utf-8")
 
 
@@ -85,7 +85,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(runs):
 
 def test_what_was_written_is_told(runs, tmp_path):
     optimizers(runs)
-    paths = report.make([runs.root], tmp_path / "out")
+    paths = report.build([runs.root]).write(tmp_path / "out")
     assert [path.name for path in paths] == ["report.html", "leaderboard.csv", "leaderboard.md"]
     assert all(path.parent == tmp_path / "out" for path in paths)
 
@@ -285,7 +285,7 @@ def test_two_hundred_runs_take_seconds(runs):
     runs.grid(lambda **_: 0.9, seeds=5, noise=0.01, optimizer=["sgd", "adam"], model__norm=["none", "batch"],
               model__dropout=[0.0, 0.1, 0.2, 0.3, 0.5], scheduler=["cosine", "exp"])  # fmt: skip
     start = time.perf_counter()
-    paths = report.make([runs.root])
+    paths = report.build([runs.root]).write(runs.root)
     took = time.perf_counter() - start
     print(f"\n200 runs, 40 configurations: report in {took:.1f} s, {paths[0].stat().st_size / 1e6:.1f} MB")
     assert "The first 24 of 40" in paths[0].read_text()

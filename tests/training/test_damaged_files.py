@@ -172,7 +172,7 @@ def in_a_report(run: Path, folder: Path, name: str) -> Kind:
         runs = collect([folder])
         assert len(runs) == 2
         leaderboard_text(build(runs))
-        report.make([folder], fmt="md")
+        report.build([folder], fmt="md").write(folder)
         existing(folder)
 
     return Kind(mine / name, use, checked=False)

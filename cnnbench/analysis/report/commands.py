@@ -1,55 +1,41 @@
-"""The command that made some runs, told from their overrides."""
-
-from __future__ import annotations
+"""The command that made some runs, from their overrides."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cnnbench.analysis.runs import Run
 from cnnbench.config.settings import SEED
 
 MOST = 12  # commands listed
-Box = frozenset[tuple[str, tuple[str, ...]]]  # {key: values}: every combination of the values
 
 
 def run_commands(runs: Sequence[Run]) -> list[str]:
-    """The fewest sweeps found that together give exactly these runs; a single command where nothing is swept."""
-    boxes: dict[Box, None] = {}
+    """Sweeps, as few as possible, that together give exactly these runs; a single command where nothing is swept."""
+    # A box is {key: values}, and stands for every combination of the values: first one for each run
+    boxes: list[dict[str, tuple[str, ...]]] = []
     for run in runs:
         if run.overrides or run.record:
-            boxes[frozenset((key, (value,)) for key, value in _keys(run).items())] = None
-    order = list(dict.fromkeys(key for run in runs for key in _keys(run)))
+            written = dict(text.partition("=")[::2] for text in run.overrides)
+            if run.seed is not None:
+                written.setdefault(SEED, str(run.seed))
+            boxes.append({key: (value,) for key, value in written.items()})
+
+    # Join those that differ in one key alone, key by key
+    order = list(dict.fromkeys(key for box in boxes for key in box))
     for key in reversed(order):
-        boxes = _merge(boxes, key)
-    commands = [_command(sorted(box, key=lambda item: order.index(item[0]))) for box in boxes]
+        joined: dict[tuple[frozenset, bool], dict[str, None]] = {}
+        for box in boxes:
+            values = box.get(key, ())
+            joins = key in box and not any("," in value and not value.startswith("[") for value in values)
+            rest = frozenset((name, of) for name, of in box.items() if name != key or not joins)
+            joined.setdefault((rest, joins), {}).update(dict.fromkeys(values))
+        boxes = [dict(rest) | ({key: tuple(values)} if joins else {}) for (rest, joins), values in joined.items()]
+
+    commands = []
+    for box in boxes:
+        texts = [f"{key}={','.join(box[key])}" for key in order if key in box]
+        sweep = ["-m"] if any(len(values) > 1 for values in box.values()) else []
+        commands.append(shlex.join(["cnnbench", *sweep, *texts]))
     if len(commands) > MOST:
         commands[MOST:] = [f"# and {len(commands) - MOST} more: each run's result.json has its overrides"]
     return commands
-
-
-def _merge(boxes: Iterable[Box], key: str) -> dict[Box, None]:
-    """Join the boxes that differ in ``key`` alone."""
-    joined: dict[Box, dict[str, None]] = {}
-    whole: dict[Box, None] = {}
-    for box in boxes:
-        values = dict(box).get(key)
-        if values is None or any("," in value and not value.startswith("[") for value in values):
-            whole[box] = None
-            continue
-        rest = frozenset(item for item in box if item[0] != key)
-        joined.setdefault(rest, {}).update(dict.fromkeys(values))
-    return {**whole, **{rest | {(key, tuple(values))}: None for rest, values in joined.items()}}
-
-
-def _keys(run: Run) -> dict[str, str]:
-    """{key as written: value as written}."""
-    keys = dict(text.partition("=")[::2] for text in run.overrides)
-    if run.seed is not None and SEED not in keys:
-        keys[SEED] = str(run.seed)
-    return keys
-
-
-def _command(box: Sequence[tuple[str, tuple[str, ...]]]) -> str:
-    texts = [f"{key}={','.join(values)}" for key, values in box]
-    sweep = ["-m"] if any(len(values) > 1 for _, values in box) else []
-    return shlex.join(["cnnbench", *sweep, *texts])

@@ -10,16 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.report.tables import (
-    EMPTY_ROW,
-    Table,
-    leaderboard_entry,
-    leaderboard_table,
-    report_tables,
-    trouble,
-)
+from cnnbench.analysis.report import tables
 from cnnbench.config.settings import show
 from cnnbench.utils.record import finite_or_none, write_atomically
 
@@ -29,29 +21,26 @@ if TYPE_CHECKING:
 
 def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
     """Write leaderboard.csv and leaderboard.md into ``folder`` and return their paths."""
-    texts = {"leaderboard.csv": leaderboard_csv(board), "leaderboard.md": leaderboard_markdown(board)}
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def _comparison(analysis: Analysis | None, configuration: Configuration) -> dict[str, Any]:
-    """A configuration's difference from the reference, in full; empty for the reference itself."""
-    if analysis is None:
-        return {}
-    keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
-            "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
-    found = analysis.comparison(configuration)
-    if found is None or analysis.reference is None:
-        return dict.fromkeys(keys)
-    d = found.difference
-    values = (analysis.reference.label, d.value, d.low, d.high, d.effect, d.p, found.p, found.verdict, d.method,
-              found.seeds_needed, found.size)  # fmt: skip
-    return dict(zip(keys, values, strict=True))
+    paths = [folder / "leaderboard.csv", folder / "leaderboard.md"]
+    for path, text in zip(paths, (leaderboard_csv(board), leaderboard_markdown(board)), strict=True):
+        write_atomically(path, text)
+    return paths
 
 
 def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[str, Any]]:
-    return [{**leaderboard_entry(board, row), **_comparison(analysis, row.configuration)} for row in board.rows]
+    """A mapping a row with every number in full; of ``analysis`` with its difference from the reference too."""
+    entries = [tables.leaderboard_entry(board, row) for row in board.rows]
+    if analysis is None or analysis.reference is None:
+        return entries
+    keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
+            "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
+    for entry, row in zip(entries, board.rows, strict=True):
+        entry.update(dict.fromkeys(keys))
+        if c := analysis.comparison(row.configuration):
+            d = c.difference
+            entry.update(zip(keys, (analysis.reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
+                                    d.method, c.seeds_needed, c.size), strict=True))  # fmt: skip
+    return entries
 
 
 def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
@@ -61,7 +50,7 @@ def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str
     """
     entries = _entries(board, analysis)
     text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
-    keys = entries[0] if entries else leaderboard_entry(board, EMPTY_ROW)
+    keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")
     writer.writeheader()
     writer.writerows(entries)
@@ -70,11 +59,11 @@ def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str
 
 def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
     """The leaderboard, its notes, and the runs that did not complete."""
-    parts = [f"{heading} Leaderboard\n", _markdown(leaderboard_table(board))]
+    parts = [f"{heading} Leaderboard\n", _markdown(tables.leaderboard_table(board))]
     if shared := board.grid.shared:
         parts.append(f"The same in all: {', '.join(f'`{key}={show(value)}`' for key, value in shared.items())}.\n")
     parts += [f"{_markdown_text(note)}\n" for note in board.notes]
-    if lines := trouble(board):
+    if lines := board.trouble:
         parts += [f"{heading}# Not completed\n", _bullets(lines)]
     return "\n".join(parts)
 
@@ -82,13 +71,13 @@ def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
 def to_markdown(analysis: Analysis) -> str:
     """The answer, the leaderboard, the comparisons and the effects."""
     parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
-    tables = report_tables(analysis)
-    if "comparison" in tables:
+    shown = tables.report_tables(analysis)
+    if "comparison" in shown:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
-        parts += [title, _markdown(tables["comparison"])]
+        parts += [title, _markdown(shown["comparison"])]
     if effects := analysis.effects:
         sentences = [effect.sentence for effect in effects.mains] + [pair.sentence for pair in effects.interactions]
-        parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(tables["anova"])]
+        parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(shown["anova"])]
         parts += [f"{note}\n" for note in effects.notes]
     return "\n".join(parts)
 
@@ -97,7 +86,7 @@ def _bullets(sentences: Sequence[str]) -> str:
     return "".join(f"- {_markdown_text(sentence)}\n" for sentence in sentences)
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: tables.Table) -> str:
     """A table with its caption."""
     lines = [_markdown_text(table.caption), ""]
     if table.rows:
@@ -128,7 +117,7 @@ def to_latex(analysis: Analysis) -> str:
         return LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
 
     parts = ["% \\usepackage{booktabs}"]
-    for name, table in report_tables(analysis).items():
+    for name, table in tables.report_tables(analysis).items():
         rows = [[escaped(cell.text) for cell in row] for row in table.rows]
         frame = pd.DataFrame(rows, columns=list(map(escaped, table.headers)), dtype=object)
         parts.append(frame.style.hide(axis="index").to_latex(

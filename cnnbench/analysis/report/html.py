@@ -18,7 +18,7 @@ from cnnbench.analysis.report import sections
 from cnnbench.analysis.report.commands import run_commands
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
-from cnnbench.analysis.report.tables import report_tables, trouble
+from cnnbench.analysis.report.tables import report_tables
 from cnnbench.analysis.runs import Run
 from cnnbench.config.settings import show
 
@@ -26,13 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) -> str:
-    """The page.
-
-    Args:
-        runs: all of them, in the order of collection; their commands are listed.
-        command: remakes this report.
-        version: of cnnbench.
-    """
+    """The page on all ``runs``, by this ``version`` of cnnbench; ``command`` remakes it."""
     numbers = count()
 
     def draw(figure: Figure | None, description: str) -> str:
@@ -65,7 +59,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "cost": sections.cost(board, analysis.metric, draw),
         "protocol": sections.protocol(done),
         "environment": sections.environment(done or runs),
-        "trouble": trouble(board),
+        "trouble": board.trouble,
         "run_commands": run_commands(runs),
         "report_command": command,
         "version": version,

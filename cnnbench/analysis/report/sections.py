@@ -15,15 +15,15 @@ from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, title
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures import curves as curve_figures
-from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, ORANGE
+from cnnbench.analysis.report.figures.style import BLUE, LINES, ORANGE
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
 from cnnbench.analysis.statistics import pareto_front, to_number
 from cnnbench.config.settings import show
 
-Draw = Callable[[Figure | None, str], str]  # a figure and what it shows; empty where there is none
+Draw = Callable[[Figure | None, str], str]  # a figure and its description; empty where there is none
 Section = dict[str, Any]
-MOST_COMPARED = len(COLOURS)  # configurations in one set of axes
+MOST_COMPARED = len(LINES)  # configurations in one set of axes
 MOST_EACH = 4  # configurations with train against validation
 MOST_FACTORS = 8
 MOST_INTERACTIONS = 6  # drawn; the table has all
@@ -44,11 +44,13 @@ def searches(runs: Sequence[Run], draw: Draw) -> list[Section]:
     return parts
 
 
-def effects(found: Effects, draw: Draw) -> dict[str, list[str]]:
+def effects(results: Effects, draw: Draw) -> dict[str, list[str]]:
     """Figures of the main effects and of the clearest interactions."""
-    mains = [draw(charts.main_effect(effect, found), effect.sentence) for effect in found.mains[:MOST_FACTORS]]
-    pairs = [draw(charts.interaction(pair, found), pair.sentence) for pair in found.interactions[:MOST_INTERACTIONS]]
-    return {"mains": mains, "interactions": pairs}
+    mains, pairs = results.mains[:MOST_FACTORS], results.interactions[:MOST_INTERACTIONS]
+    return {
+        "mains": [draw(charts.main_effect(effect, results), effect.sentence) for effect in mains],
+        "interactions": [draw(charts.interaction(pair, results), pair.sentence) for pair in pairs],
+    }
 
 
 def _top(board: Leaderboard, reference: Configuration | None, most: int) -> list[Configuration]:
@@ -72,23 +74,20 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> S
     if not each:
         return None
     compared = _top(board, reference, MOST_COMPARED)
-    against = [
-        draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs")
-        for leaf in leaves
-        if len(compared) > 1
-    ]
+    against = [] if len(compared) < 2 else [
+        draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs") for leaf in leaves
+    ]  # fmt: skip
     legend = [
         # matplotlib's dashes are in line widths
         {"colour": colour, "dashes": "" if dash == "-" else " ".join(str(2 * length) for length in dash[1]), "label": c.short}
-        for c, colour, dash in zip(compared, COLOURS, DASHES, strict=False)
+        for c, (colour, dash, _) in zip(compared, LINES, strict=False)
     ]  # fmt: skip
     long = any(len(run.series("val/loss")) >= curve_figures.LONG for run in board.grid.runs)
-    return {"legend": legend, "against": against, "each": each, "long": long, "reference": reference,
-            "left_out": len(board.rows) > MOST_COMPARED, "blue": BLUE, "orange": ORANGE}  # fmt: skip
+    return {"legend": legend, "against": against, "each": each, "long": long, "blue": BLUE, "orange": ORANGE}  # fmt: skip
 
 
 def classes(analysis: Analysis) -> Section | None:
-    """Recall by class, and the confusion matrices of two runs; None where no run tells its classes."""
+    """Recall by class, and the confusion matrices of two runs; None where no record has them."""
     known = any(run.part("per_class").get("test/recall") for run in analysis.board.grid.runs)
     split = "test" if known else "val"
     recall, confusion = _recall(analysis.board, split), _confusion(analysis, split)
@@ -180,7 +179,7 @@ def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
 
 
 def protocol(runs: Sequence[Run]) -> Section:
-    """How validation and test were done, as the records tell it; None where they differ or do not tell."""
+    """How validation and test were done, as the records say; None where they differ or do not say."""
     validation = {str(run.part("data").get("validation", run.settings.get("data.validation"))) for run in runs}
     weights = {str(run.part("protocol").get("weights")) for run in runs}
     return {

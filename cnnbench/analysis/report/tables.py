@@ -8,29 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnnbench.analysis.comparison import Comparison
+from cnnbench.analysis import metric_names as names
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
-from cnnbench.analysis.metric_names import (
-    COSTS,
-    MISSING,
-    compact,
-    difference,
-    higher_is_better,
-    interval,
-    leaf,
-    number,
-    p_value,
-    plural,
-    plus_minus,
-    title,
-    unit,
-)  # fmt: skip
-from cnnbench.analysis.statistics import MOST_SEEDS, Summary
+from cnnbench.analysis.statistics import Summary
 from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.analyse import Analysis
+    from cnnbench.analysis.analyse import Analysis, Comparison
     from cnnbench.analysis.effects import Effects
 
 # Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of the others that fits: 2 leaves out the
@@ -39,7 +24,7 @@ TERMINAL = range(1, 6)
 SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
                "images_per_second": "images/s"}  # fmt: skip
 EMPTY_ROW = LeaderboardRow(0, Configuration({}, (), ()), Summary(0))  # has the columns of a leaderboard without rows
-METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": MISSING}
+METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": names.MISSING}
 
 
 class Cell(NamedTuple):
@@ -71,20 +56,20 @@ def leaderboard_entry(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]
         "n": row.n,
         "not completed": len(row.configuration.incomplete),
     }
-    for metric in dict.fromkeys((*board.metrics, *sorted(board.known.difference(COSTS)))):
+    for metric in dict.fromkeys((*board.metrics, *sorted(board.known.difference(names.COSTS)))):
         summaries = {f"{metric} best": row.best(metric), f"{metric} final": row.final(metric)}
         if metric.startswith("test/"):
             summaries = {metric: row.final(metric)}
-        for key, summary in summaries.items() if metric not in COSTS else ():
+        for key, summary in summaries.items() if metric not in names.COSTS else ():
             entry |= {f"{key} {part}": getattr(summary, part) for part in ("mean", "std", "low", "high")}
-    return {**entry, "best epoch": row.best_epoch, **{name: row.cost(name) for name in COSTS}}
+    return {**entry, "best epoch": row.best_epoch, **{name: row.cost(name) for name in names.COSTS}}
 
 
 def leaderboard_table(board: Leaderboard, layout: int = 0, most: int | None = None) -> Table:
     """The first ``most`` rows in one of the layouts above."""
     rows = [_leaderboard_cells(board, row, layout) for row in board.rows[:most]]
     headers = [header for header, _ in _leaderboard_cells(board, EMPTY_ROW, layout)]
-    return Table(caption(board), headers, [[cell for _, cell in row] for row in rows])
+    return Table(board.caption, headers, [[cell for _, cell in row] for row in rows])
 
 
 def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> list[tuple[str, Cell]]:
@@ -92,7 +77,7 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
     cells = [("#", Cell(str(row.rank), row.rank))]
     for factor, name in short_names(board.grid.factors).items() if layout < 5 else ():
         setting = _setting(row, factor)
-        cells.append((name, Cell(MISSING if setting is None else show(setting), setting)))
+        cells.append((name, Cell(names.MISSING if setting is None else show(setting), setting)))
     if layout == 5:
         cells.append(("configuration", _words(row.configuration.short)))
     others = len(row.configuration.incomplete)
@@ -100,19 +85,18 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
     for metric in board.metrics:
         summary, chosen = row.value(metric), metric == board.objective
         if layout < 2 or chosen or metric != "test/recall":
-            heading = f"{title(metric)}{',' * bool(unit(metric))}{unit(metric)}"
-            cells.append((heading, Cell(plus_minus(summary.mean, summary.std, metric), summary.mean)))
-        if layout < (4 if chosen else 1) and leaf(metric) == leaf(board.objective):
-            span = "none: n = 1" if summary.n == 1 else interval(summary.low, summary.high, metric)
+            cells.append((names.label(metric), Cell(names.plus_minus(summary.mean, summary.std, metric), summary.mean)))
+        if layout < (4 if chosen else 1) and names.leaf(metric) == names.leaf(board.objective):
+            span = "none: n = 1" if summary.n == 1 else names.interval(summary.low, summary.high, metric)
             cells.append(("95% interval", Cell(span, summary.low)))
-        if layout == 0 and chosen and not metric.startswith("test/") and metric not in COSTS:
+        if layout == 0 and chosen and not metric.startswith("test/") and metric not in names.COSTS:
             final = row.final(metric)
-            cells.append(("at the last epoch", Cell(plus_minus(final.mean, final.std, metric), final.mean)))
+            cells.append(("at the last epoch", Cell(names.plus_minus(final.mean, final.std, metric), final.mean)))
     if layout == 0:
         cells.append(("best epoch", _number(row.best_epoch, ".3g")))
     for name, heading in SHORT_COSTS.items():
         if layout < (3 if name in ("parameters", "seconds_per_epoch") else 1):
-            cells.append((heading, Cell(compact(row.cost(name)), row.cost(name))))
+            cells.append((heading, Cell(names.compact(row.cost(name)), row.cost(name))))
     return cells
 
 
@@ -127,23 +111,7 @@ def _words(text: str) -> Cell:
 
 
 def _number(value: float | None, form: str) -> Cell:
-    return Cell(MISSING if value is None else format(value, form), value)
-
-
-def caption(board: Leaderboard) -> str:
-    """What orders the rows and what ± is."""
-    way = "highest" if higher_is_better(board.objective) else "lowest"
-    return (f"Ordered by {title(board.objective)}, {way} first; mean ± standard deviation over seeds, "
-            "95% Student-t interval of the mean.")  # fmt: skip
-
-
-def trouble(board: Leaderboard) -> list[str]:
-    """A line for each run that did not complete: how it ended, what it was, why."""
-    lines = []
-    for configuration, run in board.grid.incomplete:
-        seed = "" if run.seed is None else f", seed {run.seed}"
-        lines.append(f"{run.status}: {configuration.short}{seed}: {run.reason} ({run.path.name})")
-    return lines
+    return Cell(names.MISSING if value is None else format(value, form), value)
 
 
 def report_tables(analysis: Analysis) -> dict[str, Table]:
@@ -162,37 +130,26 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
     for c in comparisons:
         d = c.difference
         rows.append([
-            _words(c.configuration.short), Cell(number(d.value, metric, sign=True), d.value),
-            Cell(interval(d.low, d.high, metric, sign=True), d.low), _number(d.effect, "+.2f"),
-            Cell(p_value(d.p), d.p), Cell(p_value(c.p), c.p), _words(c.verdict),
-            _words(METHODS[d.method].format(d.n)), Cell(describe_seeds_needed(c, metric), c.seeds_needed),
+            _words(c.configuration.short), Cell(names.number(d.value, metric, sign=True), d.value),
+            Cell(names.interval(d.low, d.high, metric, sign=True), d.low), _number(d.effect, "+.2f"),
+            Cell(names.p_value(d.p), d.p), Cell(names.p_value(c.p), c.p), _words(c.verdict),
+            _words(METHODS[d.method].format(d.n)), Cell(c.describe_seeds_needed(metric), c.seeds_needed),
         ])  # fmt: skip
-    points = ", points" if unit(metric) else ""
+    points = ", points" if names.is_share(metric) else ""
     headers = ["configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
                "test", "seeds needed to show"]  # fmt: skip
-    return Table(f"Difference in {title(metric)} from {reference.short}.", headers, rows)
-
-
-def describe_seeds_needed(comparison: Comparison, metric: str) -> str:
-    """How many seeds would show a difference of the given size, in words."""
-    size = difference(comparison.size, metric).lstrip("+").replace("1.00 points", "1 point")
-    if comparison.seeds_needed is None:
-        alone = comparison.difference.n < 2
-        return "one run a side: no test" if alone else "no spread between seeds to reckon with"
-    if comparison.seeds_needed > MOST_SEEDS:
-        return f"more than {MOST_SEEDS} seeds for {size}"
-    return f"{plural(comparison.seeds_needed, 'seed')} for {size}"
+    return Table(f"Difference in {names.title(metric)} from {reference.short}.", headers, rows)
 
 
 def anova_table(effects: Effects) -> Table:
     """Analysis of variance, type 2."""
     rows = [
         [_words(" × ".join(effects.short[factor] for factor in line.term)), _number(line.sum_of_squares, ".3e"),  # noqa: RUF001
-         _number(line.df, "d"), _number(line.f, ".2f"), Cell(p_value(line.p_raw), line.p_raw), Cell(p_value(line.p), line.p),
+         _number(line.df, "d"), _number(line.f, ".2f"), Cell(names.p_value(line.p_raw), line.p_raw), Cell(names.p_value(line.p), line.p),
          _number(line.partial_eta_squared, ".3f")]
         for line in effects.table.rows
     ]  # fmt: skip
     rest = effects.table.full
     rows.append([_words("residual"), _number(rest.residual, ".3e"), _number(rest.df, "d"), *[Cell("", None)] * 4])
     headers = ["term", "sum of squares", "df", "F", "p", "p, Holm", "partial η²"]
-    return Table(f"Analysis of variance of {title(effects.metric)}, type 2.", headers, rows)
+    return Table(f"Analysis of variance of {names.title(effects.metric)}, type 2.", headers, rows)

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import plural
-from cnnbench.analysis.report.tables import TERMINAL, caption, leaderboard_table, trouble
+from cnnbench.analysis.report.tables import TERMINAL, leaderboard_table
 
 MOST_ROWS = 40
 
 
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool] = ()) -> str:
-    """A table of aligned columns with a rule below the headers.
-
-    Args:
-        numeric: which columns stand to the right; by default none.
-    """
+    """A table of aligned columns, the ``numeric`` ones to the right, with a rule below the headers."""
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     right = numeric or [False] * len(widths)
     lines = [
@@ -31,13 +27,13 @@ def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
     def wrapped(text: str, indent: str = "") -> str:
         return textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
 
-    parts = [wrapped(caption(board))]
+    parts = [wrapped(board.caption)]
     if board.rows:
         parts.append(_table(board, width))
     if len(board.rows) > MOST_ROWS:
         parts.append(f"... and {plural(len(board.rows) - MOST_ROWS, 'more configuration')} in the files")
     parts += [wrapped(f"note: {note}") for note in board.notes]
-    if lines := trouble(board):
+    if lines := board.trouble:
         shown = [textwrap.shorten(line, 3 * width, placeholder=" ...") for line in lines[:MOST_ROWS]]
         parts += ["not completed:", *(wrapped(line, "  ") for line in shown)]
         if len(lines) > MOST_ROWS:

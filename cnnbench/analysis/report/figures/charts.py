@@ -1,4 +1,4 @@
-"""The leaderboard, cost against quality, what factors do, and what a search found, each as a figure."""
+"""The leaderboard, cost against quality, effects of factors and results of a search, each as a figure."""
 
 import math
 from collections.abc import Sequence
@@ -10,25 +10,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from cnnbench.analysis.effects import Effect, Effects, Interaction
 from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, scale, title, unit
-from cnnbench.analysis.report.figures.style import (
-    BLUE,
-    COLOURS,
-    DASHES,
-    INK,
-    MARKERS,
-    MOST_LINES,
-    ORANGE,
-    STYLE,
-    panel,
-    plain,
-    whole_epochs,
-)  # fmt: skip
+from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
+from cnnbench.analysis.report.figures.style import BLUE, INK, LINES, ORANGE, STYLE, panel, plain, whole_epochs
 from cnnbench.analysis.search import SearchResult
 from cnnbench.analysis.statistics import pareto_front
 
 MOST_ROWS = 24  # of the leaderboard
-MOST_NAMED = 6  # points of a Pareto front that carry their place
+MOST_NAMED = 6  # points of a Pareto front that carry their rank
 LONGEST = 14  # characters of a level on an axis
 MOST_PARAMETERS = 12  # of a search
 
@@ -64,11 +52,7 @@ def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
 
 @rc_context(STYLE)
 def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
-    """Quality against one cost, the Pareto front joined and its points numbered by their rank.
-
-    Returns:
-        None where fewer than two costs are known, or all are the same.
-    """
+    """Quality against one cost, the Pareto front joined and numbered by rank; None where all costs are the same."""
     by = scale(metric)
     points = [(row.rank, row.cost(name), row.value(metric)) for row in board.rows]
     known = [(c, by * s.mean, by * (s.std or 0)) for _, c, s in points if c and s.mean is not None]
@@ -76,7 +60,7 @@ def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
         return None
     front = [points[i] for i in pareto_front([(c, s.mean) for _, c, s in points], higher_is_better(metric))]
     best = [(c, by * (s.mean or 0)) for _, c, s in front]
-    figure, axes = panel(title=COSTS[name], x=COSTS[name], y=f"{title(metric)}{unit(metric)}")
+    figure, axes = panel(title=COSTS[name], x=COSTS[name], y=label(metric))
     xs, ys, spreads = zip(*known, strict=True)
     if max(xs) > 3 * min(xs):  # plain numbers at 1, 2 and 5 times the powers of ten
         axes.set_xscale("log")
@@ -99,7 +83,7 @@ def main_effect(effect: Effect, effects: Effects) -> Figure | None:
     points = {level: by * mean for level, mean in effect.means.items() if mean is not None}
     if len(points) < 2:
         return None
-    figure, axes = panel((2.9, 2.5), effect.short, y=f"{title(effects.metric)}{unit(effects.metric)}")
+    figure, axes = panel((2.9, 2.5), effect.short, y=label(effects.metric))
     axes.plot(range(len(points)), list(points.values()), "o-", color=BLUE, markersize=6)
     axes.axhline(sum(points.values()) / len(points), color=INK, alpha=0.4, linewidth=0.8, linestyle=":")
     means = [by * mean for other in effects.mains for mean in other.means.values() if mean is not None]
@@ -112,17 +96,16 @@ def interaction(pair: Interaction, effects: Effects) -> Figure:
     """Cell means: a line a level of the one factor over the levels of the other; parallel lines are no interaction."""
     by = scale(effects.metric)
     across, lines = effects.levels[pair.factor], effects.levels[pair.other]
-    shown = lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], lines[-1]]
-    labels = [f"{pair.other_short}={level}" for level in shown]
-    y = f"{title(effects.metric)}{unit(effects.metric)}"
-    figure, axes = panel((3.9, 2.8), f"{pair.short} by {pair.other_short}", pair.short, y)
-    for level, label, marker, colour, dash in zip(shown, labels, MARKERS, COLOURS, DASHES, strict=False):
+    shown = lines if len(lines) <= len(LINES) else [*lines[: len(LINES) - 1], lines[-1]]
+    names = [f"{pair.other_short}={level}" for level in shown]
+    figure, axes = panel((3.9, 2.8), f"{pair.short} by {pair.other_short}", pair.short, label(effects.metric))
+    for level, name, (colour, dash, marker) in zip(shown, names, LINES, strict=False):
         values = [by * pair.cells.get((at, level), math.nan) for at in across]
         axes.plot(range(len(across)), values, marker=marker, color=colour, linestyle=dash, markersize=5.5,
-                  label=plain(label, 26))  # fmt: skip
+                  label=plain(name, 26))  # fmt: skip
     means = [by * mean for other in effects.interactions for mean in other.cells.values()]
     _set_axes(axes, across, means, 0.1)
-    columns = 2 if max(map(len, labels)) < 22 else 1
+    columns = 2 if max(map(len, names)) < 22 else 1
     figure.legend(frameon=False, fontsize=7.5, loc="outside lower left", handlelength=2.6, ncols=columns)
     return figure
 
@@ -134,8 +117,8 @@ def _set_axes(axes: Axes, levels: Sequence[str], means: Sequence[float], margin:
                     ha="right" if crowded else "center")  # fmt: skip
     axes.set_xlim(-0.35, len(levels) - 0.65)
     axes.grid(visible=False, axis="x")
-    room = margin * (max(means) - min(means)) or 0.5
-    axes.set_ylim(min(means) - room, max(means) + room)
+    gap = margin * (max(means) - min(means)) or 0.5
+    axes.set_ylim(min(means) - gap, max(means) + gap)
 
 
 # Not by optuna.visualization.matplotlib: with a metric in per cent it leaves out the best so far, it paints on grey
@@ -149,7 +132,7 @@ def search_history(search: SearchResult) -> Figure | None:
         return None
     ended = [t["number"] for t in search.trials if t["value"] is None]
     best = [(n, by * value) for n, value in enumerate(search.best_so_far()) if value is not None]
-    figure, axes = panel(title="Best so far", x="trial", y=f"{title(search.objective)}{unit(search.objective)}")
+    figure, axes = panel(title="Best so far", x="trial", y=label(search.objective))
     axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.6, markersize=4, label="a trial")
     axes.plot(*zip(*best, strict=True), "-", color=ORANGE, drawstyle="steps-post", label="best so far")
     if ended:
@@ -169,7 +152,7 @@ def search_parameters(search: SearchResult) -> dict[str, Figure]:
     for name in [name for name, value in first.items() if isinstance(value, (int, float))][:MOST_PARAMETERS]:
         known = [t for t in done if t["parameters"].get(name) is not None]
         values = [t["parameters"][name] for t in known]
-        figures[name], axes = panel(title=name, x=name, y=f"{title(search.objective)}{unit(search.objective)}")
+        figures[name], axes = panel(title=name, x=name, y=label(search.objective))
         axes.plot(values, [scale(search.objective) * t["value"] for t in known], "o", color=BLUE, alpha=0.6,
                   markersize=4)  # fmt: skip
         if min(values) > 0 and max(values) > 100 * min(values):

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.metric_names import higher_is_better, is_share, scale, title, unit
-from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, INK, ORANGE, STYLE, panel, whole_epochs
+from cnnbench.analysis.metric_names import higher_is_better, is_share, label, scale, unit
+from cnnbench.analysis.report.figures.style import BLUE, DASHES, INK, LINES, ORANGE, STYLE, panel, whole_epochs
 from cnnbench.analysis.statistics import finite_values
 
 LEAVES = ("loss", "accuracy", "recall")
@@ -74,8 +74,8 @@ def against_each_other(configurations: Sequence[Configuration], leaf: str) -> Fi
     """Validation curves of several configurations, each with a dot at its best epoch."""
     metric = f"val/{leaf}"
     lines = [curve(configuration, metric) for configuration in configurations]
-    figure, axes = panel(title=f"{title(metric)}{unit(metric)}", x="epoch")
-    for line, colour, dash in zip(lines, COLOURS, DASHES, strict=False):
+    figure, axes = panel(title=label(metric), x="epoch")
+    for line, (colour, dash, _) in zip(lines, LINES, strict=False):
         if line is not None:
             _draw(axes, line, metric, colour, dash)
     _finish(axes, metric, [line for line in lines if line is not None])

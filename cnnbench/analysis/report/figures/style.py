@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito (2008)
-BLUE, ORANGE, GREEN = COLOURS[:3]
+BLUE, ORANGE = COLOURS[:2]
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), "-", (0, (5, 2)))
-MARKERS = ("o", "s", "^", "D", "v", "P")
+LINES = list(zip(COLOURS, DASHES, "os^DvP", strict=True))  # colour, dashes and marker of each
 MOST_LINES = len(COLOURS)
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 SMALL = (4.3, 2.9)  # inches; three of these stand side by side on a desk, one below the other on a phone
