@@ -25,9 +25,9 @@ from helpers import config
 from same import differences
 
 from cnnbench.config.groups import groups
+from cnnbench.sweep.job import Job, work
 from cnnbench.sweep.process import start as start_process
 from cnnbench.sweep.process import warm_up
-from cnnbench.sweep.worker import Job, work
 from cnnbench.utils.record import read_record
 
 BASE = [

@@ -17,7 +17,7 @@ IMAGES = ("channels", "image_size", "classes")  # of images that are not on this
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print every group with its choices, those that are asked for, or the YAML of a choice; returns 0."""
+    """Print every group with its choices, the named groups, or the YAML of a choice; returns 0."""
     parser = Parser(
         "list",
         "Every group and its choices, a line each; those of one group; or the commented YAML of one choice.",
@@ -27,15 +27,15 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("groups", nargs="*", metavar="GROUP | GROUP=CHOICE", help="all groups, if none is given")
     known = {**groups(), **plugins()}
-    asked = parser.parse_args(arguments).groups or list(known)
-    chosen = dict(text.split("=", 1) for text in asked if "=" in text)
+    requested = parser.parse_args(arguments).groups or list(known)
+    chosen = dict(text.split("=", 1) for text in requested if "=" in text)
     images = {key: int(chosen[key]) if chosen[key].isdigit() else 0 for key in IMAGES if key in chosen}
     for key in images:
         if images[key] < 1:
             raise RequestError(f"{key} must be a whole number of at least 1, got {chosen[key]!r}")
         del chosen[key]
     sections = []
-    for text in asked:
+    for text in requested:
         group, _, choice = text.partition("=")
         if group in images:
             continue

@@ -40,9 +40,9 @@ def _show_configuration(arguments: Sequence[str]) -> None:
     parser.add_argument("-p", "--package")
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("overrides", nargs="*")
-    asked = parser.parse_intermixed_args(arguments)
-    first = corners(without_shorthand(asked.overrides))[0]
-    call_hydra("show_cfg", overrides=first, cfg_type=asked.cfg, package=asked.package, resolve=asked.resolve)
+    options = parser.parse_intermixed_args(arguments)
+    first = corners(without_shorthand(options.overrides))[0]
+    call_hydra("show_cfg", overrides=first, cfg_type=options.cfg, package=options.package, resolve=options.resolve)
 
 
 def _complete(arguments: Sequence[str]) -> None:

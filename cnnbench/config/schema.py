@@ -50,23 +50,23 @@ POSITIVE = _number("a number above 0", lambda v: v > 0)
 NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
 SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 
-# Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network, the
-# ways to validate and the objective have checks that need more than the value (where they are used).
+# Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network and
+# the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
     (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache logger.name logger.version "
                                                   "sweep.trial.storage"),
     (_whole(0), "seed data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
-                "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding "
-                "augment.cutout"),
+                "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches scheduler.T_max data.batch_size "
                 "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu hydra.sweeper.n_trials"),
     (_or(_whole(1), AUTO), "steps_per_execution"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
     (TRUTH, "decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
-            "data.shuffle data.source.skip_damaged trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run"),
+            "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
+            "data.source.skip_damaged"),
     (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
                    "callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
@@ -81,6 +81,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
     (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma"),
+    (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none")), "data.validation"),
     (_number("a number between 0 and 1", lambda v: 0 < v < 1), "data.source.test_share optimizer.switch_at scheduler.factor "
                                                              "scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from cnnbench.config.overrides import parse_override
 
+Settings = Mapping[str, Any]
 SEED = "seed"  # the replicate, never a factor
 
 # Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
@@ -67,7 +68,7 @@ def with_current_targets(node: Any) -> Any:
     return [with_current_targets(value) for value in node] if isinstance(node, (list, tuple)) else node
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(config: Settings, prefix: str = "") -> dict[str, Any]:
     """Every leaf of a nested mapping under its dotted key; lists are leaves, unresolved interpolations are left out."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
@@ -102,7 +103,7 @@ def show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settings_of(config: Mapping[str, Any], choices: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def settings_of(config: Settings, choices: Settings, overrides: Iterable[str]) -> dict[str, Any]:
     """One flat mapping of a run's settings. Where there is no configuration, what the overrides say."""
     settings = flatten(config)
     settings.update({group: choice for group, choice in choices.items() if not group.startswith("hydra")})
@@ -113,52 +114,42 @@ def settings_of(config: Mapping[str, Any], choices: Mapping[str, Any], overrides
     return settings
 
 
-def find_factors(settings: Sequence[Mapping[str, Any]], groups: Iterable[str], asked: Sequence[str]) -> tuple[str, ...]:
+def find_factors(settings: Sequence[Settings], groups: Iterable[str], overridden: Sequence[str]) -> tuple[str, ...]:
     """The keys that tell these runs apart.
 
     A key below a group whose choice varies (``optimizer.lr`` where ``optimizer`` does) is a factor only if it varies
-    within one choice. A key that nobody asked for and that always equals another (``scheduler.T_max`` and
+    within one choice. A key that no override names and that always equals another (``scheduler.T_max`` and
     ``trainer.max_epochs``) follows from it and is none.
 
     Args:
         settings: of every run.
         groups: names of config groups among the keys.
-        asked: keys that the runs' overrides name, in their order; factors are returned in it, others after them.
+        overridden: keys that the runs' overrides name, in their order; factors are returned in it, others after them.
     """
-    order = {key: place for place, key in enumerate(dict.fromkeys(asked))}
+    order = {key: rank for rank, key in enumerate(dict.fromkeys(overridden))}
     candidates = [key for key in {k: None for s in settings for k in s} if not ignored(key) and key not in BUNDLES]
     varying = [key for key in candidates if _varies(key, settings, key in order)]
     varying.sort(key=lambda key: (order.get(key, len(order)), key.count("."), key))
-
-    chosen_groups = [key for key in varying if key in set(groups)]
-    free = [key for key in varying if _varies_within(key, _governors(key, chosen_groups), settings, key in order)]
+    prefixes = {key: f"{key.replace('/', '.')}." for key in varying if key in set(groups)}
     factors: list[str] = []
-    for key in free:
+    for key in varying:
+        governors = [g for g, prefix in prefixes.items() if g != key and (g == GLOBAL or key.startswith(prefix))]
+        cells: dict[tuple[str, ...], list[Settings]] = {}  # of runs in which the same governs the key
+        for run in settings:
+            cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
         follows = key not in order and any(_always_equal(key, other, settings) for other in (SEED, *factors))
-        if not follows:
+        if not follows and any(_varies(key, cell, key in order) for cell in cells.values()):
             factors.append(key)
     return tuple(factors)
 
 
-def _varies(key: str, settings: Iterable[Mapping[str, Any]], asked: bool) -> bool:
-    """Whether ``key`` has two values; being absent is one only for a key that was asked for (``+key=value``)."""
+def _varies(key: str, settings: Iterable[Settings], overridden: bool) -> bool:
+    """Whether ``key`` has two values; being absent is one only for a key that overrides name (``+key=value``)."""
     values = {canonical(s[key]) if key in s else None for s in settings}
-    return len(values if asked else values - {None}) > 1
+    return len(values if overridden else values - {None}) > 1
 
 
-def _governors(key: str, groups: Iterable[str]) -> list[str]:
-    """The varying groups whose choice may decide ``key``."""
-    return [g for g in groups if g != key and (key.startswith(g.replace("/", ".") + ".") or g == GLOBAL)]
-
-
-def _varies_within(key: str, governors: Sequence[str], settings: Sequence[Mapping[str, Any]], asked: bool) -> bool:
-    cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for run in settings:
-        cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
-    return any(_varies(key, cell, asked) for cell in cells.values())
-
-
-def _always_equal(key: str, other: str, settings: Iterable[Mapping[str, Any]]) -> bool:
+def _always_equal(key: str, other: str, settings: Iterable[Settings]) -> bool:
     return all(other in s and canonical(s[key]) == canonical(s[other]) for s in settings if key in s)
 
 

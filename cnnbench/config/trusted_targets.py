@@ -46,7 +46,7 @@ def check_overrides(overrides: Iterable[str], where: str) -> None:
     for text in overrides:
         targets = [target for target in TARGET.findall(text) if target]
         if text.count("_target_") > len(targets):
-            raise RequestError(f"{where} has {text!r}, and what that would build cannot be told")
+            raise RequestError(f"{where} has {text!r}, and what that would build is not known")
         for target in targets:
             if target != "null":
                 _check(target, where)

@@ -73,11 +73,8 @@ class Augment:
 
 
 class Normalize:
-    """(pixel / 255 - mean) / std per channel, as one multiplication and one addition on a whole batch.
-
-    Args:
-        mean, std: one value a channel, in the unit of pixels scaled to [0, 1].
-    """
+    """(pixel / 255 - mean) / std per channel, as one multiplication and one addition on a whole batch; ``mean`` and
+    ``std`` have one value a channel."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = list(mean), list(std)

@@ -191,11 +191,8 @@ def _make(images: ImageSet, image_size: int | None, folder: Path, report: Report
 
 
 def _common_size(images: ImageSet) -> int:
-    """The side of the images: of arrays all are looked at, of files the first, which the others are held to later.
-
-    Raises:
-        RequestError: they are not square, or differ.
-    """
+    """The side of the images: of arrays all are looked at, of files the first, which the others are held to later. Raises
+    RequestError where they are not square, or differ."""
     parts = [split.images for split in images.splits.values()]
     sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {image_dimensions(parts[0][0])}
     if len(sizes) > 1 or len(set(next(iter(sizes)))) > 1:
@@ -223,13 +220,8 @@ def _fill(
 
 @contextmanager
 def show_progress(title: str, total: int, report: Report, bar: bool) -> Iterator[Callable[[int], None]]:
-    """Give a function to call with the number of images done, which shows how far a long preparation is.
-
-    Args:
-        title: of what is prepared; total: how many images it has.
-        report: gets a line every few seconds, and one at the end if it took longer than that.
-        bar: show a progress bar on the terminal instead, which is removed at the end.
-    """
+    """Give a function to call with the number of images done, which shows how far a long preparation of ``total`` images
+    is: in lines to ``report`` every few seconds, or in a ``bar`` on the terminal, which is removed at the end."""
     start = last = time.monotonic()
     options = {"desc": f"preparing {title}", "total": total, "unit": " images", "delay": BAR_SECONDS, "leave": False}
     with tqdm(**options) if bar else nullcontext() as shown:  # tqdm starts a thread, even where it is disabled

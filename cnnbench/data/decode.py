@@ -42,11 +42,8 @@ def decode_image(path: Path, size: int, channels: int, resize: bool) -> np.ndarr
     """One image file as uint8 (size, size, channels).
 
     It is turned upright (EXIF); transparency is laid over black; of an animation the first frame is taken; 16-bit grey
-    is scaled to 8 bits; the middle square is cut out and resized (bilinear, antialiased).
-
-    Raises:
-        UndecodableImage: the file does not decode.
-        RequestError: it has another size, without ``resize``.
+    is scaled to 8 bits; the middle square is cut out and resized (bilinear, antialiased). Raises UndecodableImage where
+    the file does not decode, and RequestError where it has another size, without ``resize``.
     """
     with _open_image(path) as file:
         image = ImageOps.exif_transpose(file)
@@ -80,16 +77,11 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
 def decode_files(
     paths: Sequence[Path], target: np.memmap, resize: bool, progress: Callable[[int], None]
 ) -> dict[int, str]:
-    """Decode ``paths`` into a mapped .npy file, uint8 (N, size, size, channels), in as many processes as cores.
+    """Decode ``paths`` into a mapped .npy file, uint8 (N, size, size, channels), in as many processes as cores, and call
+    ``progress`` with the number of images done now and then.
 
-    Args:
-        progress: called with the number of images done, now and then.
-
-    Returns:
-        The row of each image that does not decode, with its error message; these rows are black.
-
-    Raises:
-        RequestError: an image has the wrong size, or a process died.
+    Returns the row of each image that does not decode, with its error message; these rows are black. Raises RequestError
+    where an image has the wrong size, or a process died.
     """
     workers = 1 if len(paths) <= SERIAL else -1
     parallel = Parallel(workers, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS)
@@ -110,8 +102,7 @@ def decode_files(
 
 
 def decode_chunk(target: Path, start: int, paths: Sequence[Path], resize: bool) -> dict[int, str]:
-    """Decode ``paths`` into the rows of ``target`` from ``start`` on; returns those that do not decode, as
-    ``decode_files`` does."""
+    """Decode ``paths`` into the rows of ``target`` from ``start`` on; returns what ``decode_files`` does."""
     array = np.load(target, mmap_mode="r+", allow_pickle=False)
     undecodable = {}
     for row, path in enumerate(paths, start):

@@ -4,11 +4,10 @@ A ``BatchLoader`` yields one ``BatchGroup`` a Lightning step, and iterating that
 epoch's order and draws come from (seed, epoch) alone.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -30,15 +29,10 @@ class ImageTensors:
     file: str | None = None  # the .npy file that the images are mapped from, where they are
 
     @classmethod
-    def from_arrays(cls, images: np.ndarray, labels: np.ndarray) -> ImageTensors:
-        """Wrap arrays; the images are not copied, so that processes share the pages of mapped ones."""
-        file = str(images.filename) if isinstance(images, np.memmap) else None
-        return cls(_without_copy(images), torch.from_numpy(np.array(labels)), file)
-
-    def to(self, device: torch.device) -> ImageTensors:
-        """The same split on ``device`` (itself where it is there already)."""
-        file = self.file if device.type == "cpu" else None
-        return ImageTensors(self.images.to(device), self.labels.to(device), file)
+    def from_arrays(cls, images: np.ndarray, labels: np.ndarray, device: torch.device) -> "ImageTensors":
+        """Arrays moved to ``device``; on a CPU images are not copied, so that processes share the pages of mapped ones."""
+        file = str(images.filename) if isinstance(images, np.memmap) and device.type == "cpu" else None
+        return cls(_without_copy(images).to(device), torch.from_numpy(np.array(labels)).to(device), file)
 
 
 def _without_copy(array: np.ndarray) -> Tensor:
@@ -69,8 +63,7 @@ class BatchGroup:
         return self.count
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for _ in range(self.count):
-            yield next(self._batches)
+        return islice(self._batches, self.count)
 
 
 class BatchLoader:
@@ -107,19 +100,27 @@ class BatchLoader:
         world: int = 1,
     ) -> None:
         self.data, self.batch_size, self.seed, self.shuffle = data, batch_size, seed, shuffle
-        self.augment, self.device, self.workers = augment or None, torch.device(device), workers
+        self.augment, self.device, self.workers = augment, torch.device(device), workers
         self.normalize = normalize.to(self.device)
         self.rows, self.images = rows, len(data.labels) if rows is None else len(rows)
         self.batches = -(-self.images // batch_size)
         self.batches_per_step = batches_per_step or self.batches
-        self.local = local_rows(self.images, batch_size, rank, world) if world > 1 else None
-        self.count = self.images if self.local is None else len(self.local)  # images that this process is given
-        self.size = len(range(rank, batch_size, world))  # and those of a whole batch
+        self.local = local_rows(self.images, batch_size, rank, world)
+        self.size = len(range(rank, batch_size, world))  # images of a whole batch that this process is given
+        self.block = max(1, BLOCK_BYTES // (4 * data.images[0].numel() * self.size)) * self.size
         self.epoch = self.first = self.given = 0
         self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
         self._reader: DataLoader | None = None
-        pixels = data.images[0].numel()
-        self.block = max(1, BLOCK_BYTES // (4 * pixels * self.size)) * self.size
+        if workers is not None:
+            self._reader = DataLoader(
+                _Rows(data),
+                batch_size=None,
+                sampler=self._parts,
+                num_workers=workers,
+                generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
+                persistent_workers=workers > 0,
+                pin_memory=self.device.type == "cuda",
+            )
 
     def __len__(self) -> int:
         return -(-self.batches // self.batches_per_step)
@@ -144,76 +145,40 @@ class BatchLoader:
             self.given = stop
             yield BatchGroup(stop - start, batches, last=stop == self.batches)
 
-    def _order(self, epoch: int) -> Tensor | None:
-        """Row numbers in the order of this epoch, those of this process; None is all rows as they are stored."""
+    def _batches(self, epoch: int, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches from number ``begin`` on, each at the same place in its block's memory as in a whole epoch."""
         order = self.local
         if self.shuffle:
-            order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
-            order = order if self.local is None else order[self.local]
-        if order is None:
-            return self.rows
-        return order if self.rows is None else self.rows[order]
-
-    def _batches(self, epoch: int, begin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches from number ``begin`` on, each at the same place in its block's memory as in a whole epoch."""
-        draws = None
-        if self.augment is not None:
-            size = self.data.images.shape[1]
-            draws = self.augment.draw(self.images, size, epoch_generator(self.seed, epoch, "draws"))
-            draws = (draws if self.local is None else draws[self.local]).to(self.device)
+            order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))[order]
+        order = order if self.rows is None else self.rows[order]
+        if self.augment:
+            generator = epoch_generator(self.seed, epoch, "draws")
+            draws = self.augment.draw(self.images, self.data.images.shape[1], generator)[self.local].to(self.device)
         skipped, start = begin * self.size, begin * self.size // self.block * self.block
-        for raw, labels in self._blocks(self._order(epoch), start):
-            if self.augment is not None and draws is not None:
-                raw = self.augment(raw, draws[start : start + len(raw)])
-            images = self.normalize(raw)
+        for raw, labels in self._blocks(order[start:]):
+            images = self.normalize(self.augment(raw, draws[start : start + len(raw)]) if self.augment else raw)
             before = max(skipped - start, 0)
             start += len(raw)
             for first in range(before, len(labels), self.size):
                 yield images[first : first + self.size], labels[first : first + self.size]
 
-    def _blocks(self, order: Tensor | None, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Raw images and labels, a block at a time, on the device, in the order of the epoch, from position ``begin``
-        of it on."""
-        if self.workers is not None:
-            yield from self._streamed((order if order is not None else torch.arange(self.images))[begin:])
-            return
-        if order is not None:
-            order = order.to(self.device)
-        for start in range(begin, self.count, self.block):
-            if order is None:
-                yield self.data.images[start : start + self.block], self.data.labels[start : start + self.block]
-            else:
-                rows = order[start : start + self.block]
-                yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
-
-    def _streamed(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, with the images read by worker processes, which stay for the next epoch."""
+    def _blocks(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raw images and labels of these rows, a block at a time, on the device."""
         if self._reader is None:
-            self._reader = DataLoader(
-                _Rows(self.data),
-                batch_size=None,
-                sampler=self._parts,
-                num_workers=self.workers or 0,
-                generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
-                persistent_workers=bool(self.workers),
-                pin_memory=self.device.type == "cuda",
-            )
-        self._parts[:] = [part.numpy() for part in order.split(self.block)]
-        labels = self.data.labels.index_select(0, order).to(self.device)
-        start = 0
-        for images in self._reader:
-            yield images.to(self.device, non_blocking=True), labels[start : start + len(images)]
-            start += len(images)
+            for rows in order.to(self.device).split(self.block):
+                yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
+            return
+        self._parts[:] = [rows.numpy() for rows in order.split(self.block)]
+        labels = self.data.labels.index_select(0, order).to(self.device).split(self.block)
+        for images, of_images in zip(self._reader, labels, strict=True):  # its processes stay for the next epoch
+            yield images.to(self.device, non_blocking=True), of_images
 
 
 def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:
     """Which images of an epoch a process takes: rows rank, rank + world, ... of every batch.
 
     Where the last batch has fewer images than there are processes, those without one take its first, so that all go
-    through the same steps; its weight in the gradient and the metrics is 0.
-
-    Returns:
-        Positions in the epoch, int64, ascending.
+    through the same steps; its weight in the gradient and the metrics is 0. Returns positions in the epoch, ascending.
     """
     positions = torch.arange(images)
     local = positions[(positions % batch_size) % world == rank]

@@ -12,8 +12,6 @@ import numpy as np
 from cnnbench.data.imageset import ImageSet, Split, one_line
 from cnnbench.utils.errors import RequestError, one_of
 
-__all__ = ["Digits", "ImageFolder", "Npz", "Torchvision"]
-
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FileState = tuple[str, int, int]  # path, bytes, and when it was modified in nanoseconds
 
@@ -38,14 +36,8 @@ class Digits:
 
 
 class Torchvision:
-    """MNIST, FashionMNIST, CIFAR10 or CIFAR100 through torchvision, which downloads them and checks their md5 sums.
-
-    Args:
-        dataset: the name of the class in torchvision.datasets.
-
-    Raises:
-        RequestError: there is no such dataset among these.
-    """
+    """MNIST, FashionMNIST, CIFAR10 or CIFAR100, the class ``dataset`` of torchvision.datasets, which downloads it and
+    checks its md5 sums."""
 
     SETS: ClassVar[dict[str, tuple[str, int, int, int]]] = {  # folder, channels, image size, classes
         "MNIST": ("MNIST/raw", 1, 28, 10),
@@ -158,9 +150,8 @@ class Npz:
 
 
 class ImageFolder:
-    """Image files in a folder a class: below ``train/`` and ``test/`` (and perhaps ``val/``), or in one tree.
-
-    Their order is fixed and mixes the classes.
+    """Image files in a folder a class: below ``train/`` and ``test/`` (and perhaps ``val/``), or in one tree. Their order
+    is fixed and mixes the classes.
 
     Args:
         channels: 3 for colour, 1 for grey.
@@ -219,22 +210,17 @@ class ImageFolder:
 
 
 def _list_classes(folder: Path) -> dict[str, list[FileState]]:
-    """The image files below each folder in ``folder``, by the folder's name, sorted; folders without any are left out.
-
-    Raises:
-        RequestError: something below ``folder`` cannot be read, such as a link to nothing.
-    """
+    """The image files below each folder in ``folder``, by the folder's name; folders without any are left out. Raises
+    RequestError where something in there cannot be read, such as a link to nothing."""
+    listed = {}
     try:
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        listed = {
-            name: sorted(
-                (entry.path, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in image_files(folder / name)
-            )
-            for name in names
-        }
+        for path in folder.iterdir():
+            if path.is_dir() and not path.name.startswith("."):
+                states = [(entry.path, entry.stat()) for entry in image_files(path)]
+                listed[path.name] = sorted((file, state.st_size, state.st_mtime_ns) for file, state in states)
     except OSError as error:
         raise RequestError(f"{error.filename or folder} cannot be read ({error.strerror})") from error
-    return {name: files for name, files in listed.items() if files}
+    return {name: listed[name] for name in sorted(listed) if listed[name]}
 
 
 def image_files(folder: str | Path) -> Iterator[os.DirEntry[str]]:

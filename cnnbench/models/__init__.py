@@ -1,6 +1,7 @@
 """Network architectures, one family a file. Each takes ``in_channels``, ``num_classes`` and ``image_size`` from the
-data, the rest from its YAML in ``conf/model``, and maps images (N, C, H, W) to logits (N, num_classes). Its method
-``get_classifier`` returns the layer that gives the logits, for fine-tuning."""
+data, the rest from a YAML in ``conf/model``, which explains it, and raises RequestError where a value is out of range or
+the images are too small. It maps float images (N, in_channels, image_size, image_size) to logits (N, num_classes); its
+method ``get_classifier`` returns the layer that gives the logits, for fine-tuning."""
 
 from cnnbench.models.convnet import ConvNet
 from cnnbench.models.mlp import MLP

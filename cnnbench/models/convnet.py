@@ -4,8 +4,6 @@ Most networks of the five studies are this with other numbers, so each of them i
 ``model.filters=[64,128,256] model.norm=batch model.activation=leaky_relu``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -23,21 +21,12 @@ from cnnbench.models.layers import (
 )
 from cnnbench.utils.errors import RequestError, one_of
 
-__all__ = ["ConvNet"]
-
-SEPARABLE = "separable"
-GROUPS = f"whole numbers of at least 1 or {SEPARABLE}"
-NORM_PLACES = ("before_activation", "after_activation")
-
 
 def convolution(
     inputs: int, outputs: int, kernel: int, stride: int, padding: int, groups: int | str, index: int
 ) -> nn.Module:
-    """Convolution ``index`` of a network, of so many channel groups; depthwise and then 1x1 if these are ``separable``.
-
-    Raises:
-        RequestError: the groups do not divide the channels before and after.
-    """
+    """Convolution ``index`` of a network, of so many channel groups; depthwise and then 1x1 if these are ``separable``;
+    raises RequestError where the groups do not divide the channels before and after."""
     if isinstance(groups, str):
         depthwise = nn.Conv2d(inputs, inputs, kernel, stride, padding, groups=inputs, bias=False)
         return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
@@ -52,24 +41,9 @@ def convolution(
 class ConvNet(nn.Module):
     """Blocks of convolution, norm, activation and max-pooling, then fully connected layers.
 
-    Args:
-        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
-        filters: feature maps of each convolution; its length is the number of blocks.
-        kernels, strides, paddings: of each convolution, in pixels; one number stands for all.
-        groups: of channels in each convolution: 1 is a full convolution, n one whose filters each see one of n groups
-            (n divides the channels before and after), ``separable`` a depthwise one, each filter on a channel of its
-            own, and a 1x1 convolution across the channels (Howard et al. 2017); one for all, or a list.
-        pools: side of the max-pooling window after each block, also its stride; 0 or 1 is none.
-        activation: after each block whose ``activate`` is true, and after each hidden layer.
-        activate: one truth value a block, or one for all (eq2425 has none after its third convolution).
-        norm: none, batch, group (of at most 8 groups) or instance.
-        norm_place: before_activation (Ioffe & Szegedy 2015) or after_activation (as section 3.1E of report eq2425 says).
-        feature_dropout: dropout probability on the features, between the last block and the head.
-        hidden: widths of the hidden fully connected layers; may be empty.
-        dropout: dropout probability after each hidden layer's activation.
-
-    Raises:
-        RequestError: a value is out of range, a list has the wrong length, or the image is too small for a layer.
+    Grouped filters each see one of ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on
+    a channel of its own, and a 1x1 convolution across the channels (Howard et al. 2017). The norm is before the activation
+    (Ioffe & Szegedy 2015) or after it (as section 3.1E of report eq2425 says).
     """
 
     def __init__(
@@ -93,18 +67,18 @@ class ConvNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        one_of("model.norm_place", norm_place, NORM_PLACES)
+        one_of("model.norm_place", norm_place, ("before_activation", "after_activation"))
         filters = widths("filters", filters)
         depth = len(filters)
-        channels, size = in_channels, image_size
-        blocks = []
+        channels, size, blocks = in_channels, image_size, []
+        group_words = "whole numbers of at least 1 or separable"
         for index, (width, kernel, stride, padding, group, pool, active) in enumerate(
             zip(
                 filters,
                 whole_per_layer("kernels", kernels, depth, 1),
                 whole_per_layer("strides", strides, depth, 1),
                 whole_per_layer("paddings", paddings, depth, 0),
-                per_layer("groups", groups, depth, lambda one: one == SEPARABLE or is_whole(one, 1), GROUPS),
+                per_layer("groups", groups, depth, lambda one: one == "separable" or is_whole(one, 1), group_words),
                 whole_per_layer("pools", pools, depth, 0),
                 per_layer("activate", activate, depth, lambda one: isinstance(one, bool), "true or false"),
                 strict=True,
@@ -123,13 +97,11 @@ class ConvNet(nn.Module):
             blocks.append(nn.Sequential(*block))
             channels = width
         self.features = nn.Sequential(*blocks)
-        self.feature_dropout = dropout_layer("feature_dropout", feature_dropout)
+        self.feature_dropout = dropout_layer(feature_dropout)
         self.head = fully_connected(channels * size * size, hidden, num_classes, activation, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.head(self.feature_dropout(self.features(images).flatten(1)))
 
     def get_classifier(self) -> nn.Module:
-        """The layer that gives the logits."""
         return self.head[-1]

@@ -1,7 +1,5 @@
 """Fine-tuning: which layer is the classifier, and a backbone that stays as it is for some epochs."""
 
-from __future__ import annotations
-
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -9,11 +7,8 @@ from cnnbench.utils.errors import RequestError
 
 
 def classifier_of(network: nn.Module) -> nn.Module:
-    """The layer that gives the logits; all other layers are the backbone.
-
-    Raises:
-        RequestError: the network has no method ``get_classifier`` (the name is timm's).
-    """
+    """The layer that gives the logits; all other layers are the backbone. Raises RequestError where the network has no
+    method ``get_classifier`` (the name is timm's)."""
     if not hasattr(network, "get_classifier"):
         raise RequestError(
             f"{type(network).__name__} does not say which layer gives its logits, so it cannot be fine-tuned: "

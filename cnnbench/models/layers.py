@@ -1,7 +1,5 @@
 """What the architectures share: layers by name, and checks of their arguments whose errors state the fix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +23,6 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": lambda channels: nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels),
     "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
 }
-STEMS = ("auto", "small", "imagenet")
 SMALL_IMAGE = 64  # pixels; up to here an ImageNet stem, which divides the side by four, leaves too little
 
 
@@ -39,16 +36,9 @@ def norm_layer(name: str, channels: int) -> nn.Module:
     return NORMS[one_of("model.norm", name, NORMS)](channels)
 
 
-def dropout_layer(name: str, rate: float) -> nn.Module:
-    """Dropout, or Identity where the rate is 0; raises RequestError if it is no probability below one."""
-    return nn.Dropout(rate) if dropout_rate(name, rate) else nn.Identity()
-
-
-def dropout_rate(name: str, value: float) -> float:
-    """``value`` if it is a probability below one; raises RequestError if not."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise RequestError(f"model.{name} must be in [0, 1), got {value!r}")
-    return float(value)
+def dropout_layer(rate: float) -> nn.Module:
+    """Dropout, or Identity where the rate is 0."""
+    return nn.Dropout(rate) if rate else nn.Identity()
 
 
 def fully_connected(
@@ -56,22 +46,18 @@ def fully_connected(
 ) -> nn.Sequential:
     """(Linear, activation[, Dropout]) for each of ``hidden``, then the linear layer that gives the logits."""
     layers: list[nn.Module] = []
-    rate = dropout_rate("dropout", dropout)
     for width in widths("hidden", hidden):
         layers += [nn.Linear(features, width), activation_layer(activation)]
-        if rate:
-            layers.append(nn.Dropout(rate))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
         features = width
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
 
 
 def small_stem(stem: str, image_size: int, weights: str | None) -> bool:
     """Whether the first layers keep the image's size; ``auto`` does so for small images, but not under given weights.
-
-    Raises:
-        RequestError: ``stem`` is not one of STEMS.
-    """
-    one_of("model.stem", stem, STEMS)
+    Raises RequestError where ``stem`` is no stem."""
+    one_of("model.stem", stem, ("auto", "small", "imagenet"))
     return stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE and weights is None)
 
 
@@ -95,14 +81,8 @@ def output_size(size: int, layer: str, window: int, stride: int, padding: int, i
 
 
 def per_layer(name: str, value: Any, layers: int, valid: Callable[[Any], bool], expected: str) -> list[Any]:
-    """One value a layer, from one for all of them or a list of them.
-
-    Args:
-        valid, expected: what each value has to be, as a function and in words.
-
-    Raises:
-        RequestError: the list has another length, or a value is not valid.
-    """
+    """One value a layer, from one for all of them or a list of them; raises RequestError where the list has another
+    length, or a value is not ``valid``, in words ``expected``."""
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * layers
     if len(values) != layers:
         raise RequestError(f"model.{name} has {len(values)} values for {layers} layers; give {layers}, or one for all")

@@ -1,25 +1,14 @@
 """The multi-layer perceptron: what a network without convolutions reaches (report cifar100_hw3, section II)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from cnnbench.models.layers import fully_connected
 
-__all__ = ["MLP"]
-
 
 class MLP(nn.Module):
-    """Fully connected layers over the flattened pixels.
-
-    Args:
-        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
-        hidden: widths of the hidden layers.
-        activation: after each hidden layer.
-        dropout: dropout probability after each hidden layer's activation.
-    """
+    """Fully connected layers over the flattened pixels."""
 
     def __init__(
         self,
@@ -35,9 +24,7 @@ class MLP(nn.Module):
         self.head = fully_connected(in_channels * image_size**2, hidden, num_classes, activation, dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.head(images.flatten(1))
 
     def get_classifier(self) -> nn.Module:
-        """The layer that gives the logits."""
         return self.head[-1]

@@ -1,35 +1,20 @@
 """MobileNetV2 (Sandler et al. 2018): inverted residuals of depthwise-separable convolutions, torchvision's."""
 
-from __future__ import annotations
-
 from torch import nn
 from torchvision.models.mobilenetv2 import MobileNet_V2_Weights
 from torchvision.models.mobilenetv2 import MobileNetV2 as TorchvisionMobileNetV2
 
-from cnnbench.models.layers import dropout_rate, small_stem, stem_convolution
+from cnnbench.models.layers import small_stem, stem_convolution
 from cnnbench.models.weights import load_weights
 from cnnbench.utils.errors import RequestError
-
-__all__ = ["MobileNetV2"]
 
 # expansion, filters, blocks, stride of the first block (the paper's table 2)
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 class MobileNetV2(TorchvisionMobileNetV2):
-    """torchvision's MobileNetV2, its parameters under torchvision's names, for images of any size and channels.
-
-    Args:
-        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
-        width: of every layer, times the paper's (its width multiplier).
-        stem: ``imagenet`` divides the side by 32 in all, ``small`` by 8, for the first two strides of 2 become 1;
-            ``auto`` is small up to 64 pixels without weights. Any weights fit either.
-        dropout: dropout probability before the last layer.
-        weights: None, ``imagenet`` (of width 1), or a file with a checkpoint or a state dict.
-
-    Raises:
-        RequestError: a value is out of range, or ``weights`` cannot be had or do not fit.
-    """
+    """torchvision's MobileNetV2, its parameters under torchvision's names, for images of any size and channels. In the
+    small stem the first two strides of 2 become 1; any weights fit either stem."""
 
     def __init__(
         self,
@@ -47,12 +32,10 @@ class MobileNetV2(TorchvisionMobileNetV2):
         small = small_stem(stem, image_size, weights)
         stages = [list(stage) for stage in STAGES]
         stages[1][3] = 1 if small else 2
-        super().__init__(num_classes, width, stages, dropout=dropout_rate("dropout", dropout))
+        super().__init__(num_classes, width, stages, dropout=dropout)
         first = self.features[0][0]
         self.features[0][0] = stem_convolution(in_channels, first.out_channels, 3, 1 if small else 2)
-        if weights is not None:
-            load_weights(self, weights, "model.weights", MobileNet_V2_Weights.IMAGENET1K_V2)
+        load_weights(self, weights, "model.weights", MobileNet_V2_Weights.IMAGENET1K_V2)
 
     def get_classifier(self) -> nn.Module:
-        """The layer that gives the logits."""
         return self.classifier[-1]

@@ -1,7 +1,5 @@
 """A network as it is evaluated, and what a prediction costs: floating-point operations and bits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

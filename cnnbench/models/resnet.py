@@ -1,28 +1,15 @@
 """ResNet-18 (He et al. 2016, "Deep Residual Learning for Image Recognition", table 1), torchvision's."""
 
-from __future__ import annotations
-
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet, ResNet18_Weights
 
 from cnnbench.models.layers import small_stem, stem_convolution
 from cnnbench.models.weights import load_weights
 
-__all__ = ["ResNet18"]
-
 
 class ResNet18(ResNet):
-    """torchvision's ResNet-18, its parameters under torchvision's names, for images of any size and channels.
-
-    Args:
-        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
-        stem: ``imagenet`` begins with a 7x7 convolution of stride 2 and max-pooling, ``small`` with a 3x3 convolution
-            of stride 1 (as He et al. do for CIFAR-10, section 4.2); ``auto`` is small up to 64 pixels without weights.
-        weights: None, ``imagenet``, or a file with a checkpoint or a state dict.
-
-    Raises:
-        RequestError: ``stem`` is unknown, or ``weights`` cannot be had or do not fit.
-    """
+    """torchvision's ResNet-18, its parameters under torchvision's names, for images of any size and channels; the small
+    stem is that of He et al. for CIFAR-10 (section 4.2)."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *, stem: str = "auto", weights: str | None = None
@@ -33,9 +20,7 @@ class ResNet18(ResNet):
             self.maxpool = nn.Identity()
         elif in_channels != 3:
             self.conv1 = stem_convolution(in_channels, 64, 7, 2)
-        if weights is not None:
-            load_weights(self, weights, "model.weights", ResNet18_Weights.IMAGENET1K_V1)
+        load_weights(self, weights, "model.weights", ResNet18_Weights.IMAGENET1K_V1)
 
     def get_classifier(self) -> nn.Module:
-        """The layer that gives the logits."""
         return self.fc

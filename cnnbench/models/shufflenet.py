@@ -1,7 +1,5 @@
 """ShuffleNet: V1 (Zhang et al. 2018), of pointwise group convolutions, and torchvision's V2 (Ma et al. 2018)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torchvision.models import shufflenetv2
@@ -10,8 +8,6 @@ from torchvision.models.shufflenetv2 import ShuffleNetV2 as TorchvisionShuffleNe
 from cnnbench.models.layers import small_stem, stem_convolution
 from cnnbench.models.weights import load_weights
 from cnnbench.utils.errors import RequestError
-
-__all__ = ["ShuffleNetV1", "ShuffleNetV2"]
 
 # width: filters of each stage (the paper's table 5), and torchvision's weights
 WIDTHS = {
@@ -56,18 +52,8 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """ShuffleNet V1 for images of any size and channels.
-
-    Args:
-        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
-        width: of the stages, times the paper's, above 0.
-        groups: of the pointwise convolutions: 1, 2, 3, 4 or 8.
-        stem: ``imagenet`` divides the side by 32 in all, ``small`` by 8, without the first stride of 2 and the
-            max-pooling; ``auto`` is small up to 64 pixels.
-
-    Raises:
-        RequestError: a value is not one of the choices, or the channels of this width do not divide by the groups.
-    """
+    """ShuffleNet V1 for images of any size and channels; the small stem is without the first stride of 2 and the
+    max-pooling."""
 
     def __init__(
         self,
@@ -105,27 +91,15 @@ class ShuffleNetV1(nn.Module):
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.head(self.features(images).flatten(1))
 
     def get_classifier(self) -> nn.Module:
-        """The layer that gives the logits."""
         return self.head
 
 
 class ShuffleNetV2(TorchvisionShuffleNetV2):
-    """torchvision's ShuffleNetV2, its parameters under torchvision's names, for images of any size and channels.
-
-    Args:
-        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
-        width: of the stages, times the paper's: 0.5, 1.0, 1.5 or 2.0.
-        stem: ``imagenet`` divides the side by 32 in all, ``small`` by 8, without the first stride of 2 and the
-            max-pooling; ``auto`` is small up to 64 pixels without weights. Any weights fit either.
-        weights: None, ``imagenet``, or a file with a checkpoint or a state dict.
-
-    Raises:
-        RequestError: a value is not one of the choices, or ``weights`` cannot be had or do not fit.
-    """
+    """torchvision's ShuffleNetV2, its parameters under torchvision's names, for images of any size and channels. The small
+    stem is without the first stride of 2 and the max-pooling; any weights fit either stem."""
 
     def __init__(
         self,
@@ -145,9 +119,7 @@ class ShuffleNetV2(TorchvisionShuffleNetV2):
         self.conv1[0] = stem_convolution(in_channels, filters[0], 3, 1 if small else 2)
         if small:
             self.maxpool = nn.Identity()
-        if weights is not None:
-            load_weights(self, weights, "model.weights", published)
+        load_weights(self, weights, "model.weights", published)
 
     def get_classifier(self) -> nn.Module:
-        """The layer that gives the logits."""
         return self.fc

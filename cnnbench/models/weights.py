@@ -1,7 +1,5 @@
 """Weights to start from: of an earlier run, of a state dict in a file, or those that torchvision publishes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,21 +28,21 @@ def skip_weight_loading() -> Iterator[None]:
         _skip_loading.reset(token)
 
 
-def load_weights(network: nn.Module, source: str, key: str, published: Any = None) -> None:
+def load_weights(network: nn.Module, source: str | None, key: str, published: Any = None) -> None:
     """Load weights into the network, and log one line that says which.
 
     The last layer keeps its own where the numbers of classes differ. Filters for three colours are summed for images
     of one. On the meta device everything is checked and nothing loaded.
 
     Args:
-        source: a file with a Lightning checkpoint of ours or a state dict; ``imagenet`` for the ``published`` ones.
+        source: a file with a Lightning checkpoint of ours or a state dict, ``imagenet``, or None for none.
         key: of the configuration that asks for it, for messages.
-        published: torchvision's entry (a WeightsEnum) for ``imagenet``; None where there is none.
+        published: what ``imagenet`` stands for: torchvision's WeightsEnum.
 
     Raises:
         RequestError: the file is not there, holds something else than weights, or weights of another network.
     """
-    if _skip_loading.get():
+    if source is None or _skip_loading.get():
         return
     with torch.device("cpu"):
         imagenet = source == "imagenet" and published is not None
@@ -73,11 +71,8 @@ def load_weights(network: nn.Module, source: str, key: str, published: Any = Non
 
 
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
-    """The state dict in a file, with the names that the network has alone; no code in it is executed.
-
-    Raises:
-        RequestError: there is no such file, or no state dict in it.
-    """
+    """The state dict in a file, with the names that the network has alone; no code in it is executed. Raises RequestError
+    where there is no such file, or no state dict in it."""
     if path.is_dir():
         raise RequestError(f"{key}={path} is a folder; give a file, such as {path / 'checkpoints' / 'best.ckpt'}")
     if not path.is_file():
@@ -103,11 +98,9 @@ def _published(weights: Any, key: str) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
-        name = Path(weights.url).name
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise RequestError(
-            f"{key}=imagenet: {weights.url} could not be had ({' '.join(str(error).split())}); put {name} into {folder}, "
-            f"or give its path as {key}"
+            f"{key}=imagenet: {weights.url} could not be had ({' '.join(str(error).split())}); put "
+            f"{Path(weights.url).name} into {torch.hub.get_dir()}/checkpoints, or give its path as {key}"
         ) from error
 
 

@@ -1,7 +1,5 @@
 """XNOR-Net (Rastegari et al. 2016): convolutions of binary weights with binary activations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +9,6 @@ from torch import Tensor, nn
 
 from cnnbench.models.layers import dropout_layer, output_size, whole_per_layer, widths
 from cnnbench.utils.errors import RequestError
-
-__all__ = ["BinaryConv2d", "XnorNet"]
 
 
 def plus_or_minus(values: Tensor) -> Tensor:
@@ -76,16 +72,6 @@ class XnorNet(nn.Module):
 
     The first and the last layer keep float weights, and each binary block is batch norm, sign, convolution, pooling
     (section 3.2, figure 3): the norm puts the threshold of the sign at the channel's mean.
-
-    Args:
-        in_channels, num_classes, image_size: of the data; images are (N, in_channels, image_size, image_size).
-        filters: feature maps of each convolution, the first one included.
-        kernels, paddings: of each convolution, in pixels; one number stands for all.
-        pools: side of the max-pooling window after each convolution, also its stride; 0 or 1 is none.
-        dropout: dropout probability before the last layer.
-
-    Raises:
-        RequestError: a value is out of range, a list has the wrong length, or the image is too small for a layer.
     """
 
     def __init__(
@@ -121,13 +107,11 @@ class XnorNet(nn.Module):
                 layers.append(nn.MaxPool2d(pool))
             channels = width
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        self.dropout = dropout_layer("dropout", dropout)
+        self.dropout = dropout_layer(dropout)
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W), float, to logits (N, num_classes)."""
         return self.head(self.dropout(self.features(images).flatten(1)))
 
     def get_classifier(self) -> nn.Module:
-        """The layer that gives the logits."""
         return self.head

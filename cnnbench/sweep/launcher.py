@@ -21,10 +21,11 @@ from cnnbench.config.groups import CONFIG_DIR, plugins
 from cnnbench.config.overrides import parse, quoted, without_shorthand
 from cnnbench.config.schema import check_values
 from cnnbench.sweep.checks import NEEDS_PROCESS, check_runs
+from cnnbench.sweep.job import needs_process
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
 from cnnbench.sweep.process import warm_up
 from cnnbench.sweep.run_summary import ending
-from cnnbench.sweep.worker import needs_process, run_task
+from cnnbench.sweep.worker import run_task
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, did_you_mean

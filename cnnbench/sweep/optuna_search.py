@@ -19,9 +19,9 @@ from cnnbench.analysis.search import SEARCH_FILE
 from cnnbench.config.compose import run_folder
 from cnnbench.config.overrides import quoted
 from cnnbench.sweep import plan
+from cnnbench.sweep.job import count_jobs
 from cnnbench.sweep.search_space import corners, parse
 from cnnbench.sweep.sweep import Sweep, finish
-from cnnbench.sweep.worker import count_jobs
 from cnnbench.training.pruner import STUDY, find_trial, make_pruner, open_storage
 from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.compose import fingerprint
+from cnnbench.sweep.job import LOCKED, NO_RECORD, OUTPUT, Job, work
 from cnnbench.sweep.process import kill, start
 from cnnbench.sweep.run_summary import ending
-from cnnbench.sweep.worker import LOCKED, NO_RECORD, OUTPUT, Job, work
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import GPU_ACCELERATORS, environment, gpus

@@ -25,12 +25,13 @@ from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_values
 from cnnbench.sweep import plan
 from cnnbench.sweep.checks import NEEDS_PROCESS, check_plugins, check_runs, import_for_the_end, on_any_machine
+from cnnbench.sweep.job import Job, count_jobs, is_isolated, needs_process, share_of_cores
 from cnnbench.sweep.plan import PlannedRun, ended_since
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
 from cnnbench.sweep.progress import Progress, follow_folders
 from cnnbench.sweep.run_summary import ending
-from cnnbench.sweep.worker import Job, count_jobs, is_isolated, make_job, needs_process, share_of_cores
+from cnnbench.sweep.worker import make_job
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import Record

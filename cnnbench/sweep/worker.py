@@ -1,57 +1,27 @@
 """One run: what it is given, and how it is trained in this process or in one of its own.
 
 ``run_task`` is the task function that Hydra calls for a single run and that every launcher of a sweep calls for each of
-its runs; the local launcher takes ``Job`` from it instead, and trains in processes of its own (``cnnbench.sweep.pool``).
+its runs; the local launcher takes a ``Job`` instead, and trains in processes of its own (``cnnbench.sweep.pool``).
 """
 
 from __future__ import annotations
 
-import logging.config
-import os
 import shutil
-import sys
-from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench.config.compose import resolved
-from cnnbench.sweep.process import own_session
+from cnnbench.sweep.job import NO_RECORD, OUTPUT, Job, is_isolated, needs_process, share_of_cores
+from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.run_summary import beginning, ending
 from cnnbench.utils.console import print_info, print_result
-from cnnbench.utils.environment import available_cores, is_one_of_several_ranks
 from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import LockedError
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
-
-OUTPUT = "output.log"  # what a run prints that goes on beside others
-NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
-LOCKED = 75  # exit status: another process is running this
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run needs to know: the arguments of ``train``, how its messages are logged (a dictConfig), and environment
-    variables of its process."""
-
-    config: dict[str, Any]
-    folder: Path
-    overrides: list[str]
-    choices: dict[str, str]
-    logging: Mapping[str, Any] | None = None
-    environ: Mapping[str, str] = field(default_factory=dict)
-
-    def run(self) -> Record:
-        """Train in this process."""
-        from cnnbench.training.train import train
-
-        os.environ.update(self.environ)
-        if self.logging is not None:
-            logging.config.dictConfig(dict(self.logging))
-        return train(self.config, self.folder, self.overrides, self.choices)
 
 
 def make_job(cfg: DictConfig) -> Job:
@@ -116,57 +86,9 @@ def _run_of_a_sweep(job: Job, hydra: Any) -> Record | None:
 def train_job(job: Job, to_file: bool = False) -> Record | None:
     """Train in this process, or in one of its own where that may have to be ended from outside or tried again; None where
     that leaves no record."""
-    from cnnbench.sweep.pool import Pool
-
     options = job.config["sweep"]
     if not needs_process(options) or not is_isolated(options):
         return job.run()
     records: list[Record] = []
     Pool(1, 1, lambda folder, record: records.append(record), to_file).run([job])
     return records[0] if records else None
-
-
-def needs_process(options: Mapping[str, Any]) -> bool:
-    """Whether a run may have to be ended from outside or tried again."""
-    return options["timeout"] is not None or options["retries"] > 0
-
-
-def is_isolated(options: Mapping[str, Any]) -> bool:
-    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, and unless torchrun or srun has
-    started every rank of them, this process being one."""
-    return options["isolate"] and not is_one_of_several_ranks()
-
-
-def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
-    """What the process of a run does; a stop is heard from its first moment on.
-
-    Args:
-        environ: the whole environment of the process.
-        output: the file that what it prints goes to; None is the terminal.
-    """
-    with handle_stop_signals(patient=True):
-        own_session()
-        os.environ.clear()
-        os.environ.update(environ)
-        if output is not None:
-            with output.open("a") as file:
-                for stream in (1, 2):
-                    os.dup2(file.fileno(), stream)
-        try:
-            job.run()
-        except LockedError:
-            sys.exit(LOCKED)
-
-
-def count_jobs(jobs: int) -> int:
-    """How many runs go on at a time: ``jobs``, or where that is negative, counted back from all cores as joblib does."""
-    return jobs if jobs > 0 else max(available_cores() + 1 + jobs, 1)
-
-
-def share_of_cores(jobs: int | None, runs: int | None = None) -> int | None:
-    """CPU threads of each of ``jobs`` parallel runs (as ``count_jobs``) of which there are ``runs``; None where runs go
-    one after the other, or on other machines."""
-    if jobs is None or jobs == 1:
-        return None
-    at_once = count_jobs(jobs) if runs is None else min(count_jobs(jobs), runs)
-    return max(available_cores() // max(at_once, 1), 1)

@@ -1,4 +1,4 @@
-"""From nodes of the configuration to the things they name: data, network, classifier, trainer."""
+"""From nodes of the configuration to the things they name: data, network, optimizer, trainer."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ from torch import nn
 from cnnbench.data import ImageDataModule
 from cnnbench.models.weights import load_weights
 from cnnbench.training.distributed import FixedOrderDDP
-from cnnbench.training.module import ImageClassifier
-from cnnbench.training.quirks import Quirks
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
@@ -65,24 +63,6 @@ def build_optimization(config: Config) -> dict[str, Any]:
         optimizer["lr"] = 1.0
     # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
     return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, "interval": interval}
-
-
-def build_classifier(config: Config, network: nn.Module, data: ImageDataModule) -> ImageClassifier:
-    """The LightningModule around the network."""
-    return ImageClassifier(
-        network,
-        len(data.classes),
-        **build_optimization(config),
-        objective=config["objective"],
-        label_smoothing=config["label_smoothing"],
-        decay_norm_and_bias=config["decay_norm_and_bias"],
-        gradient_clip_val=config["trainer"]["gradient_clip_val"],
-        accumulate=config["trainer"]["accumulate_grad_batches"],
-        frozen_epochs=config["fine_tune"]["frozen_epochs"],
-        backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"],
-        cuda_graph=config["cuda_graph"],
-        quirks=Quirks(**config["quirks"]),
-    )
 
 
 def count_devices(config: Config) -> int:

@@ -15,10 +15,8 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a kill leaves the old file or the new one, never a part.
-
-    What ``last.ckpt`` was is kept as ``previous.ckpt``.
-    """
+    """Writes beside the target and renames, so that a kill leaves the old file or the new one, never a part; what
+    ``last.ckpt`` was is kept as ``previous.ckpt``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         """Replace ``path``.
@@ -58,13 +56,11 @@ def read(path: Path) -> dict[str, Any]:
     return read_torch_file(path)
 
 
-def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint of a run, and what it holds; None where the run has to start at its beginning.
+def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint in the folder, and what it holds; None where the run has to start at its beginning.
 
-    Args:
-        folder: ``checkpoints/`` of the run. What is damaged is renamed, to ``last.ckpt.damaged``; where nothing can be
-            used, so is ``best.ckpt``, which a new start would take for its own.
-        tell: is given a line for each damaged file.
+    What is damaged is renamed, to ``last.ckpt.damaged``, and ``notify`` gets a line for it; where nothing can be used, so is
+    ``best.ckpt``, which a new start would take for its own.
 
     Raises:
         OSError, MemoryError: a checkpoint cannot be read now; nothing is renamed.
@@ -75,10 +71,10 @@ def newest(folder: Path, tell: Callable[[str], None]) -> tuple[Path, dict[str, A
         except FileNotFoundError:
             continue
         except DamagedFileError as error:
-            tell(f"{error}; kept as {_set_aside(path).name}")
+            notify(f"{error}; kept as {_set_aside(path).name}")
             continue
         if path.name == PREVIOUS:
-            tell(f"going on from {path}, the checkpoint before")
+            notify(f"going on from {path}, the checkpoint before")
         return found
     for path in folder.glob("*"):
         if path.suffix in (".new", ".link"):

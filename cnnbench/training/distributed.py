@@ -7,8 +7,6 @@ is taken once an optimizer step and always over the same layout, so that a resum
 not stopped.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import multiprocessing

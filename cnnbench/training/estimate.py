@@ -9,7 +9,7 @@ import torch
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.profile import eval_mode
-from cnnbench.training.build import Config, build_classifier, build_data, build_network
+from cnnbench.training.build import Config, build_data, build_network
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.memory import is_out_of_memory
@@ -31,7 +31,7 @@ def run_seconds(config: Config) -> float:
     data = build_data(config)
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
     device = torch.device("cuda" if gpu else "cpu")
-    classifier = build_classifier(config, build_network(config, data), data).to(device)
+    classifier = ImageClassifier(config, build_network(config, data), len(data.classes)).to(device)
     classifier.build_optimizer(steps=1000)
     images, labels = (tensor.to(device) for tensor in next(iter(next(iter(data.train_dataloader())))))
 

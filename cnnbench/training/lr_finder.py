@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from cnnbench.data import ImageDataModule
-from cnnbench.training.build import AUTO, build_classifier, build_data, build_network
+from cnnbench.training.build import AUTO, build_data, build_network
+from cnnbench.training.module import ImageClassifier
 from cnnbench.training.optimizers import inner_optimizers
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
@@ -95,7 +96,7 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     data = build_data(config)
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
     device = torch.device("cuda" if gpu else "cpu")
-    classifier = build_classifier(config, build_network(config, data), data).to(device)
+    classifier = ImageClassifier(config, build_network(config, data), len(data.classes)).to(device)
     classifier.accumulate = 1
     classifier.optimizer = optimizer = inner_optimizers(classifier.build_optimizer(steps))[0]  # the one that begins
     base = float(optimizer.param_groups[0]["lr"])

@@ -75,11 +75,8 @@ class EpochMeter:
 
     Args:
         count: images in the epoch, over all ranks.
-        num_classes: columns of the logits.
-        device: where the logits are.
         recall_batch: also compute ``batch_recall`` over batches of this size.
         batch_size: images in a batch, over all ranks; only several need it.
-        rank, world_size: this rank, and how many there are.
     """
 
     def __init__(

@@ -7,18 +7,17 @@ that the results do not depend on how many of them share a Lightning step.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.models.profile import eval_mode
+from cnnbench.training.build import Config, build_optimization
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
@@ -30,50 +29,28 @@ log = logging.getLogger(__name__)
 
 
 class ImageClassifier(pl.LightningModule):
-    """A network with its loss, optimizer, schedule and metrics.
+    """A network (images (N, C, H, W) to logits (N, num_classes)) with its loss, optimizer, schedule and metrics, as the
+    configuration has them; ``conf/config.yaml`` explains each key.
 
-    Args:
-        network: images (N, C, H, W) to logits (N, num_classes).
-        optimizer: makes the optimizer from parameter groups; ``total_steps`` is passed where its signature asks for it.
-        scheduler: makes the schedule from the optimizer, likewise; None keeps the learning rate.
-        interval: when the schedule advances: every ``epoch`` or every ``step``.
-        objective: the metric that a ReduceLROnPlateau watches.
-        label_smoothing: share of the target probability spread over all classes (Szegedy et al. 2016).
-        accumulate: batches whose gradients are averaged into one optimizer step.
-        frozen_epochs: in the first so many only the classifier learns.
-        cuda_graph: capture the step on a GPU where that is possible.
+    Raises:
+        RequestError: the optimizer or the schedule cannot be built.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        num_classes: int,
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., LRScheduler] | None = None,
-        *,
-        interval: Literal["epoch", "step"] = "epoch",
-        objective: str = "val/accuracy",
-        label_smoothing: float = 0.0,
-        decay_norm_and_bias: bool = True,
-        gradient_clip_val: float | None = None,
-        accumulate: int = 1,
-        frozen_epochs: int = 0,
-        backbone_lr_factor: float = 1.0,
-        cuda_graph: bool = True,
-        quirks: Quirks = Quirks(),  # noqa: B008 it is frozen
-    ) -> None:
+    def __init__(self, config: Config, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network = network
-        self.num_classes = num_classes
-        self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.interval, self.objective = interval, objective
-        self.quirks = quirks
-        self.train_loss = CrossEntropy(label_smoothing, quirks.softmax_before_loss)
-        self.eval_loss = CrossEntropy(0.0, quirks.softmax_before_loss)
-        self.decay_norm_and_bias = decay_norm_and_bias
-        self.frozen_epochs, self.backbone_lr_factor = frozen_epochs, backbone_lr_factor
-        self.gradient_clip_val, self.accumulate, self.cuda_graph = gradient_clip_val, accumulate, cuda_graph
+        self.network, self.num_classes = network, num_classes
+        optimization = build_optimization(config)
+        self.make_optimizer, self.make_scheduler = optimization["optimizer"], optimization["scheduler"]
+        self.interval: str = optimization["interval"]
+        self.objective, self.decay_norm_and_bias = config["objective"], config["decay_norm_and_bias"]
+        self.frozen_epochs: int = config["fine_tune"]["frozen_epochs"]
+        self.backbone_lr_factor: float = config["fine_tune"]["backbone_lr_factor"]
+        self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
+        self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
+        self.cuda_graph, self.quirks = config["cuda_graph"], Quirks(**config["quirks"])
+        self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks.softmax_before_loss)
+        self.eval_loss = CrossEntropy(0.0, self.quirks.softmax_before_loss)
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
         self.meters: dict[str, EpochMeter] = {}  # "train" while an epoch runs, and "eval"
@@ -113,12 +90,9 @@ class ImageClassifier(pl.LightningModule):
     def _step_scheduler(self, interval: str) -> None:
         """Step the schedule if it advances at this interval."""
         scheduler: Any = self.lr_schedulers()
-        if scheduler is None or self.interval != interval:
-            return
-        if watches_a_metric(scheduler):
-            scheduler.step(self.metrics[self.objective])
-        else:
-            scheduler.step()
+        if scheduler is not None and self.interval == interval:
+            watched = (self.metrics[self.objective],) if watches_a_metric(scheduler) else ()
+            scheduler.step(*watched)
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 

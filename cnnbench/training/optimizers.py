@@ -21,9 +21,8 @@ class SwitchOptimizer(Optimizer):
     the two has a schedule of its own (``SwitchScheduler``), from its own learning rate and with its own momentum.
 
     Args:
-        params: parameters, or groups of them; both optimizers get the same.
         total_steps: optimizer steps of the whole run.
-        first, then: make the two optimizers from groups of parameters.
+        first, then: make the two optimizers, both from all parameters.
         switch_at: share of the run, in (0, 1), after which ``then`` takes over.
     """
 
@@ -81,12 +80,8 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
 
 
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0) -> Groups:
-    """The parameters of a network, in a group, two, or four.
-
-    Args:
-        decay_norm_and_bias: if false, biases and norm parameters are in groups without weight decay.
-        backbone_lr_factor: if not 1, all layers but the classifier are in groups of their own, after it, whose
-            ``lr_factor`` (of the learning rate) is this.
+    """The parameters of a network, in a group, two (the classifier and, with ``lr_factor``, all other layers), or twice as
+    many, where biases and norm parameters are in groups without weight decay.
 
     Raises:
         RequestError: the factor is not 1 and the network does not say which layer is its classifier.

@@ -13,16 +13,9 @@ from torch import nn
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.models.fine_tune import classifier_of
-from cnnbench.training.build import (
-    Config,
-    build_data,
-    build_network,
-    build_optimization,
-    build_trainer,
-    count_devices,
-    count_ranks,
-)
-from cnnbench.training.callbacks import BestAndLast
+from cnnbench.training import build
+from cnnbench.training.build import Config
+from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
@@ -47,7 +40,7 @@ def check(config: Config) -> None:
         return
     silence_libraries()
     metric_mode(config["objective"])
-    data = building("data", lambda: build_data(config))
+    data = building("data", lambda: build.build_data(config))
     building("data", data.statistics)
     if config["objective"].startswith("val/") and not data.count("val"):
         raise RequestError(
@@ -58,17 +51,19 @@ def check(config: Config) -> None:
             "objective=test/... would select on the test set; to do as published, say data.validation=test"
         )
     with torch.device("meta"):
-        network = building("model", lambda: build_network(config, data))
-    parts = building("optimizer", lambda: build_optimization(config))
+        network = building("model", lambda: build.build_network(config, data))
+    parts = building("optimizer", lambda: build.build_optimization(config))
     weight = [nn.Parameter(torch.zeros(1))]
     optimizer = building("optimizer", lambda: build_optimizer(parts["optimizer"], weight, 2))
     if parts["scheduler"] is not None:
         building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
-    devices = building("trainer", lambda: count_devices(config))
+    devices = building("trainer", lambda: build.count_devices(config))
     check_devices(config, devices)
-    environment = LightningEnvironment() if count_ranks(config) > 1 else None
+    environment = LightningEnvironment() if build.count_ranks(config) > 1 else None
     checkpoint = BestAndLast(Path(), config["objective"])
-    building("trainer", lambda: build_trainer({**config, "logger": {}}, Path(), [checkpoint], environment=environment))
+    building(
+        "trainer", lambda: build.build_trainer({**config, "logger": {}}, Path(), [checkpoint], environment=environment)
+    )
     if config["fine_tune"]["frozen_epochs"]:
         classifier_of(network)
     parameter_groups(network, backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"])
@@ -108,15 +103,11 @@ def building(group: str, make: Callable[[], T]) -> T:
     """``make()``, with whatever it raises as a RequestError that names the config group."""
     try:
         return make()
-    except RequestError:
-        raise
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RequestError):
-            raise error.__cause__ from None
-        cause = error.__cause__ or error
-        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
     except Exception as error:
-        raise RequestError(f"{group}: {' '.join(str(error).split())}") from error
+        cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+        if isinstance(cause, RequestError):
+            raise cause from None
+        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
 
 
 def silence_libraries() -> None:

@@ -11,14 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Quirks:
-    """Deviations of a training protocol.
-
-    Attributes:
-        softmax_before_loss: the cross-entropy, which has a softmax in it, is given the softmax of the logits.
-        dropout_in_evaluation: dropout stays on when the network is evaluated.
-        batch_recall: each epoch also has ``batch_recall``: the mean over batches of a batch's own macro recall.
-        train_in_eval_mode: each epoch also has ``train_eval/...``: a second pass over the train set, in eval mode.
-    """
+    """Deviations of a training protocol; ``conf/config.yaml`` says what each does."""
 
     softmax_before_loss: bool = False
     dropout_in_evaluation: bool = False

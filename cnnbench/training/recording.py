@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.profile import flops_per_image, size_in_bits
-from cnnbench.training.callbacks import Diverged
+from cnnbench.training.callbacks.early_stopping import Diverged
 from cnnbench.training.distributed import RankFailed
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.record import Record

@@ -10,27 +10,15 @@ from cnnbench.training.optimizers import inner_optimizers, total_steps_argument
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
-    """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks.
-
-    Args:
-        optimizer: its momentum (or first beta) is cycled too where it has one.
-        total_steps: optimizer steps of the whole run.
-        options: of OneCycleLR (pct_start, div_factor, final_div_factor, anneal_strategy ...).
-
-    Source: Smith & Topin 2017, "Super-convergence", section 3.
-    """
+    """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum (or
+    first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
     momentum = any("betas" in group or group.get("momentum", 0) for group in optimizer.param_groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **{"cycle_momentum": momentum, **options})
 
 
 class SwitchScheduler(LRScheduler):
-    """A schedule for each optimizer of a SwitchOptimizer; all advance at once, whichever optimizer is active.
-
-    Args:
-        optimizer: the SwitchOptimizer.
-        schedulers: of its optimizers.
-    """
+    """A schedule for each optimizer of a SwitchOptimizer; all advance at once, whichever optimizer is active."""
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
         # not LRScheduler's own: there is nothing here to schedule but what the schedulers do

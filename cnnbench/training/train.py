@@ -10,35 +10,15 @@ import yaml
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
-from cnnbench.training.build import (
-    Config,
-    build_classifier,
-    build_data,
-    build_network,
-    build_trainer,
-    count_devices,
-    count_ranks,
-)
-from cnnbench.training.callbacks import (
-    BestAndLast,
-    Figures,
-    History,
-    Pruning,
-    Resume,
-    StopWhenDiverged,
-    TensorBoardCallback,
-)
-from cnnbench.training.callbacks.resume import resumable
-from cnnbench.training.callbacks.tensorboard import log_hparams
-from cnnbench.training.distributed import (
-    broadcast_json,
-    external_launch,
-    has_lost_a_rank,
-    launch_ranks,
-    mute,
-)
+from cnnbench.training import build, distributed
+from cnnbench.training.build import Config
+from cnnbench.training.callbacks.checkpoint import BestAndLast
+from cnnbench.training.callbacks.early_stopping import Pruning, StopWhenDiverged
+from cnnbench.training.callbacks.figures import Figures
+from cnnbench.training.callbacks.history import History
+from cnnbench.training.callbacks.resume import Resume, resumable
+from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, delete_event_files, log_hparams
 from cnnbench.training.estimate import suggest_batch_size
-from cnnbench.training.event_files import delete_event_files
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
@@ -86,11 +66,11 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 def _on_all_devices(config: Config, folder: Path, record: Record) -> None:
     """Settle what the run begins with, and train in this process or on ranks, one a device."""
     silence_libraries()
-    ranks = count_ranks(config)
+    ranks = build.count_ranks(config)
     checkpoint = resumable(folder, record["fingerprint"], ranks)
     resumed = (str(checkpoint[0]), checkpoint[1]["resume"]["sessions"][-1]["epoch"]) if checkpoint else None
     # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
-    threads = config["threads"] or max(available_cores() // count_devices(config), 1)
+    threads = config["threads"] or max(available_cores() // build.count_devices(config), 1)
     threads = checkpoint[1]["resume"]["sessions"][0]["threads"] if checkpoint else threads
     torch.set_num_threads(threads)
     config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
@@ -99,16 +79,16 @@ def _on_all_devices(config: Config, folder: Path, record: Record) -> None:
     if ranks == 1:
         fit_and_test(config, folder, record, resumed)
         return
-    build_data(config)  # which prepares the images before all ranks ask for them
+    build.build_data(config)  # which prepares the images before all ranks ask for them
     arguments = str(folder), record, resumed, threads, yaml.safe_dump(config)
-    if external_launch() is None:
+    if distributed.external_launch() is None:
         try:
-            launch_ranks(ranks, train_rank, *arguments)
+            distributed.launch_ranks(ranks, train_rank, *arguments)
         finally:
             with suppress(FileNotFoundError, RecordError):  # rank 0's
                 record.update(read_record(folder))
         return
-    broadcast_json(arguments)
+    distributed.broadcast_json(arguments)
     try:
         train_rank(*arguments)
     except Exception as error:  # torchrun or srun ends the other ranks, if they have not ended by themselves
@@ -128,9 +108,9 @@ def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: in
     silence_libraries()
     torch.set_num_threads(threads)
     failure = record_end(record, lambda: fit_and_test(yaml.safe_load(config), Path(folder), record, resumed))
-    if failure is not None and has_lost_a_rank(failure):
+    if failure is not None and distributed.has_lost_a_rank(failure):
         record["error"]["message"] = f"another rank has ended, and its launcher says why: {failure}"
-    if external_launch().global_rank() == 0:  # type: ignore[union-attr]
+    if distributed.external_launch().global_rank() == 0:  # type: ignore[union-attr]
         write_record(Path(folder), record)
     if failure is not None:
         raise failure
@@ -139,7 +119,7 @@ def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: in
 def on_every_rank(command: Callable[[], int]) -> int:
     """Do a command that torchrun or srun may have started once a rank: rank 0 does it, and the others take part in each
     run that it trains. Returns the exit status."""
-    launched = external_launch()
+    launched = distributed.external_launch()
     if launched is None:
         return command()
     if launched.global_rank() == 0:
@@ -147,11 +127,11 @@ def on_every_rank(command: Callable[[], int]) -> int:
         try:
             status = command()
         finally:
-            broadcast_json(status)
+            distributed.broadcast_json(status)
         return status
-    mute()
+    distributed.mute()
     with handle_stop_signals():
-        while isinstance(run := broadcast_json(None), list):
+        while isinstance(run := distributed.broadcast_json(None), list):
             train_rank(*run)
     return run
 
@@ -161,22 +141,21 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     keep_freed_memory()
     pl.seed_everything(config["seed"], verbose=False)
 
-    data = build_data(config)
+    data = build.build_data(config)
     record["data"] = data.description()
-    network = build_network(config, data)
+    network = build.build_network(config, data)
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
-    classifier = build_classifier(config, network, data)
+    classifier = ImageClassifier(config, network, len(data.classes))
 
-    launched, ranks = external_launch(), count_ranks(config)
+    launched, ranks = distributed.external_launch(), build.count_ranks(config)
     history = History(folder)
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
     figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
-    shape = (data.prepared.channels, data.prepared.image_size, data.prepared.image_size)
     resume = Resume(checkpoint, record["fingerprint"], ranks, **config["checkpoint"])
     callbacks: list[pl.Callback] = [
-        TensorBoardCallback(data.classes, shape),
+        TensorBoardCallback(data),
         figures,
         history,
         StopWhenDiverged(**config["divergence"]),
@@ -187,7 +166,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
     if resumed is None and (launched is None or launched.global_rank() == 0):
         delete_event_files(folder)
-    trainer = build_trainer(config, folder, callbacks, resumed[1] if resumed else None, launched)
+    trainer = build.build_trainer(config, folder, callbacks, resumed[1] if resumed else None, launched)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": ranks}
 
     try:

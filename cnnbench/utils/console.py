@@ -30,16 +30,16 @@ def verbosity(level: str | None) -> Iterator[None]:
         os.environ[VERBOSITY] = before
 
 
-def print_info(text: str, end: str = "\n") -> None:
+def print_info(text: str) -> None:
     """Print and flush what a quiet command leaves out."""
     if not is_quiet():
-        print_result(text, end)
+        print_result(text)
 
 
-def print_result(text: str, end: str = "\n") -> None:
+def print_result(text: str) -> None:
     """Print and flush a result or an error; where the reader of a pipe is gone, the work goes on in silence."""
     try:
-        print(text, end=end, flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -39,8 +39,8 @@ def processor() -> str:
 
 def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; does not import torch."""
-    if (asked := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in asked.split(",") if name and name != "-1"]
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name and name != "-1"]
     return [str(number) for number, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))]
 
 
@@ -58,9 +58,9 @@ def runs_at_once(accelerator: str, runs_per_gpu: int) -> int:
 def available_cores() -> int:
     """CPU threads that a run takes by default: OMP_NUM_THREADS, in a job of Slurm the cores of its task, or all cores."""
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
-        asked = os.environ.get(name, "")
-        if asked.isdecimal() and int(asked) > 0:
-            return int(asked)
+        threads = os.environ.get(name, "")
+        if threads.isdecimal() and int(threads) > 0:
+            return int(threads)
     return cores()
 
 

@@ -6,11 +6,10 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 SCHEMA = 1
 RECORD_FILE = "result.json"
-Status = Literal["completed", "failed", "diverged", "interrupted"]
 Record = dict[str, Any]
 
 

@@ -17,7 +17,7 @@ STOP_FILE = ".stop"  # in a sweep's folder: stops its runs in the workers of any
 PREEMPTION_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION_SIGNALS)
 
-_asked: str | None = None
+_requested: str | None = None
 _file: Path | None = None
 _writes = _patient = False
 
@@ -28,8 +28,8 @@ class Stopped(Exception):
 
 def stop_requested() -> str | None:
     """Who asked for a stop: the signal's name, or the sweep; None where nobody has."""
-    if _asked is not None:
-        return _asked
+    if _requested is not None:
+        return _requested
     return "the sweep" if _file is not None and not _writes and _file.exists() else None
 
 
@@ -44,22 +44,22 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
         file: asks for a stop where it exists; with ``write`` a signal makes it instead, as in the process of a sweep. A
             worker that gets a signal, as one whose job a cluster preempts, stops alone.
         patient: whether further signals change nothing, as in a process that both a terminal or cluster and the one that
-            started it tell to stop, and that the latter ends if need be.
+            started it signal, and that the latter ends if need be.
     """
-    global _asked, _file, _writes, _patient
+    global _requested, _file, _writes, _patient
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    if threading.current_thread() is not threading.main_thread() or _hear in before.values():  # an outer one listens
+    if threading.current_thread() is not threading.main_thread() or _handle in before.values():  # an outer one handles
         yield
         return
-    _asked, _file, _writes, _patient = None, file, write, patient
+    _requested, _file, _writes, _patient = None, file, write, patient
     for number in SIGNALS:
-        signal.signal(number, _hear)
+        signal.signal(number, _handle)
     unblock_signals()
     try:
         yield
     finally:
-        preempted = [number for number in PREEMPTION_SIGNALS if number.name == _asked and callable(before[number])]
-        _asked, _file, _writes, _patient = None, None, False, False
+        preempted = [number for number in PREEMPTION_SIGNALS if number.name == _requested and callable(before[number])]
+        _requested, _file, _writes, _patient = None, None, False, False
         for number, handler in before.items():
             signal.signal(number, handler)
         for number in preempted:
@@ -68,20 +68,20 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
 
 def restore_stop_signals() -> None:
     """Within ``handle_stop_signals``: put its handlers back where a library has put its own, as Lightning's trainer does."""
-    is_within = _hear in map(signal.getsignal, SIGNALS)
+    is_within = _handle in map(signal.getsignal, SIGNALS)
     for number in SIGNALS if is_within and threading.current_thread() is threading.main_thread() else ():
-        signal.signal(number, _hear)
+        signal.signal(number, _handle)
 
 
-def _hear(number: int, frame: FrameType | None) -> Any:
-    global _asked
-    if _asked is not None:
-        if _patient or number in PREEMPTION_SIGNALS:  # a cluster tells every process of a job, and more than once
+def _handle(number: int, frame: FrameType | None) -> Any:
+    global _requested
+    if _requested is not None:
+        if _patient or number in PREEMPTION_SIGNALS:  # a cluster signals every process of a job, and repeats it
             return
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
-    _asked = signal.Signals(number).name
+    _requested = signal.Signals(number).name
     if _writes and _file is not None:
         _file.touch()
     if number == signal.SIGINT and not _patient:

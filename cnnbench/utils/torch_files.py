@@ -41,7 +41,7 @@ def read_torch_file(path: Path) -> Any:
         raise
     except Exception as error:  # whatever a damaged file makes them raise
         if is_out_of_memory(error):
-            raise MemoryError(f"no room in memory to read {path}") from error
+            raise MemoryError(f"not enough memory to read {path}") from error
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a wrong offset in it gives
             raise
         raise DamagedFileError(f"{path} is damaged ({' '.join(str(error).split())})") from error

@@ -10,7 +10,7 @@ import pytest
 from helpers import SMALL, cnnbench
 
 from cnnbench.cli.main import main
-from cnnbench.sweep.worker import share_of_cores
+from cnnbench.sweep.job import share_of_cores
 
 BOMB = """
 import lightning.pytorch as pl
@@ -169,5 +169,5 @@ def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
 def test_parallel_runs_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, jobs: int | None, runs: int | None, expected: int | None
 ) -> None:
-    monkeypatch.setattr("cnnbench.sweep.worker.available_cores", lambda: 8)
+    monkeypatch.setattr("cnnbench.sweep.job.available_cores", lambda: 8)
     assert share_of_cores(jobs, runs) == expected

@@ -17,7 +17,6 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cnnbench.cli import tensorboard as browse
-from cnnbench.training import event_files
 from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
@@ -175,7 +174,7 @@ def test_a_hundred_epochs_stay_small(tmp_path: Path, classes: int, most: int) ->
     ],
 )
 def test_runs_are_called_by_what_varies(folder: str, name: str) -> None:
-    assert event_files.short_name(folder) == name
+    assert browse.short_name(folder) == name
 
 
 def test_each_run_has_a_link_and_later_ones_get_theirs(tmp_path: Path) -> None:
@@ -185,16 +184,16 @@ def test_each_run_has_a_link_and_later_ones_get_theirs(tmp_path: Path) -> None:
 
     links = tmp_path / "links"
     begin("sweep/optimizer=sgd,seed=0")
-    event_files.link_runs(links, [tmp_path / "outputs"])
+    browse.link_runs(links, [tmp_path / "outputs"])
     begin("sweep/optimizer=sgd,seed=1")
     begin("alone")
-    event_files.link_runs(links, [tmp_path / "outputs"])
+    browse.link_runs(links, [tmp_path / "outputs"])
     found = {str(path.parent.relative_to(links)) for path in links.glob("**/*/events*")} | {
         str(path.relative_to(links)) for path in links.rglob("*") if path.is_symlink()
     }
     assert found == {"sweep/sgd seed=0", "sweep/sgd seed=1", "alone"}
     assert (links / "sweep" / "sgd seed=1").resolve() == tmp_path / "outputs/sweep/optimizer=sgd,seed=1/tensorboard"
-    assert list(event_files.name_runs([tmp_path / "outputs/sweep/optimizer=sgd,seed=0"])) == ["sgd seed=0"]
+    assert list(browse.name_runs([tmp_path / "outputs/sweep/optimizer=sgd,seed=0"])) == ["sgd seed=0"]
 
 
 @pytest.mark.parametrize(

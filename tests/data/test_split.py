@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnbench.config.schema import check_values
 from cnnbench.data import ImageDataModule
 from cnnbench.data.imageset import stratified
 from cnnbench.data.sources import Digits
@@ -54,7 +55,7 @@ def test_the_other_ways_to_validate(cache: Path) -> None:
         data(cache, validation="own")
     for wrong in (0.0, 1.0, 1.5, "tset"):
         with pytest.raises(RequestError, match=r"data\.validation"):
-            data(cache, validation=wrong)
+            check_values({"data": {"validation": wrong}})
 
 
 def test_limit_train_takes_a_stratified_part_of_what_is_left_for_training(cache: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from helpers import config
 
+from cnnbench.sweep.job import Job, work
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated, start
-from cnnbench.sweep.worker import Job, work
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested

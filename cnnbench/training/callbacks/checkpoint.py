@@ -1,6 +1,7 @@
 """``checkpoints/last.ckpt`` after every epoch, and ``best.ckpt`` where the objective was best."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,18 +16,11 @@ from cnnbench.utils.torch_files import DamagedFileError
 
 
 class BestAndLast(Checkpoint):
-    """Keeps the newest checkpoint, the one before it, and the one with the best objective.
-
-    A small validation set gives equal accuracies often; of those the one with the lowest loss is the best.
-
-    Args:
-        folder: for ``best.ckpt`` and ``last.ckpt``.
-        objective: a metric's name, such as val/accuracy.
-    """
+    """Keeps the newest checkpoint, the one before it, and the one with the best objective. A small validation set gives
+    equal accuracies often; of those the one with the lowest loss is the best."""
 
     def __init__(self, folder: Path, objective: str) -> None:
         self.folder, self.objective = Path(folder), objective
-        self.mode = metric_mode(objective)
         self.best: dict[str, float] = {}  # epoch and metrics where the objective was best
         self.best_confusion: dict[str, Tensor] = {}  # by split, of that epoch
 
@@ -72,7 +66,7 @@ class BestAndLast(Checkpoint):
     def _score(self, metrics: dict[str, float]) -> tuple[float, float]:
         """Higher is better: by the objective, then by the loss on the same split; a NaN is worse than any number."""
         split = self.objective.split("/")[0]
-        value = metrics[self.objective] * (1 if self.mode == "max" else -1)
+        value = metrics[self.objective] * (1 if metric_mode(self.objective) == "max" else -1)
         return (-math.inf if math.isnan(value) else value), -metrics[f"{split}/loss"]
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,10 +74,8 @@ class BestAndLast(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # a run that goes on from an older checkpoint may have been further, and best.ckpt is from there
-        try:
+        with suppress(FileNotFoundError, DamagedFileError):
             newer = read(self.folder / BEST)
-        except (FileNotFoundError, DamagedFileError):
-            newer = None
-        if newer is not None and newer["epoch"] > state_dict["best"].get("epoch", -1):
-            state_dict = newer["callbacks"][self.state_key]
+            if newer["epoch"] > state_dict["best"].get("epoch", -1):
+                state_dict = newer["callbacks"][self.state_key]
         self.best, self.best_confusion = dict(state_dict["best"]), dict(state_dict["best_confusion"])

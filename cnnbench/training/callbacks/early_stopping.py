@@ -16,13 +16,8 @@ AT_CHANCE = 0.02  # relative distance from the loss of guessing that counts as b
 
 
 class EarlyStopping(LightningEarlyStopping):
-    """Ends training once the objective has not improved for ``patience`` epochs.
-
-    Args:
-        objective: a metric's name, such as val/accuracy; its direction is known.
-        patience: epochs.
-        min_delta: an improvement must be larger than this, in the unit of the metric.
-    """
+    """Ends training once the objective, whose direction is known, has not improved by more than ``min_delta`` for
+    ``patience`` epochs."""
 
     def __init__(self, objective: str, patience: int = 10, min_delta: float = 0.0) -> None:
         mode = metric_mode(objective)
@@ -39,13 +34,8 @@ class Diverged(RuntimeError):
 
 class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
     """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
-    epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss that is far too high.
-
-    Args:
-        above: how many times the loss of guessing, ln(classes), is far too high; None never ends a run for that.
-        epochs: in a row.
-        at_chance: whether epochs that stay at the loss of guessing, within 2 %, count too.
-    """
+    epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
+    that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""
 
     def __init__(self, above: float | None = None, epochs: int = 5, at_chance: bool = False) -> None:
         self.above, self.epochs, self.at_chance = above, epochs, at_chance
@@ -83,13 +73,8 @@ class Pruned(Stopped):
 
 
 class Pruning(Checkpoint):
-    """Reports the objective after each epoch to the run's Optuna trial, and ends the run where the trial should be pruned.
-
-    Args:
-        objective: the metric of the search.
-        epochs: that the run trains; after the last it is not ended.
-        number, storage, pruner, startup_trials: of the trial and its study, as ``load_trial`` has them.
-    """
+    """Reports the objective after each epoch to the run's Optuna trial (see ``load_trial``), and ends the run where the
+    trial should be pruned, but not after the last of its ``epochs``."""
 
     def __init__(self, objective: str, epochs: int, **trial: Any) -> None:
         self.objective, self.epochs = objective, epochs
@@ -101,8 +86,7 @@ class Pruning(Checkpoint):
         if trainer.is_global_zero and self.trial is not None:
             self.trial.report(cast(ImageClassifier, pl_module).metrics[self.objective], epoch)
             self.is_behind = epoch + 1 < self.epochs and self.trial.should_prune()
-        if trainer.world_size > 1:
-            self.is_behind = trainer.strategy.broadcast(self.is_behind)
+        self.is_behind = trainer.strategy.broadcast(self.is_behind)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.is_behind:

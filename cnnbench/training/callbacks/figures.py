@@ -26,16 +26,8 @@ Pictures = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
 
 
 class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
-    """Draws the confusion matrices of validation and test, predictions, mistakes, recall by class and kernels.
-
-    Args:
-        folder: for the PNG files.
-        data: whose images are shown.
-        every_n_epochs: also draw those of the validation set every so many epochs; 0 only at the end.
-        at_epochs: and after these, counted from 1. ``auto`` is the first, each power of two and the last, in
-            TensorBoard alone, where a slider goes through them.
-        pictures: whether there is more than confusion matrices.
-    """
+    """Draws the confusion matrices of validation and test, predictions, mistakes, recall by class and kernels: at the end,
+    and after epochs that ``conf/callbacks/default.yaml`` explains; TensorBoard has a slider that goes through them."""
 
     def __init__(
         self,

@@ -23,12 +23,8 @@ class _Bar(tqdm):
 
 
 class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
-    """Prints loss, accuracy, recall, speed and the time left.
-
-    Args:
-        seconds: at most one line in this time, and always one for the last epoch; 0 prints every epoch.
-        minutes: between two lines within an epoch, where there is no bar; None prints none.
-    """
+    """Prints loss, accuracy, recall, speed and the time left: at most one line an epoch in so many seconds, and always
+    one for the last; within an epoch a line in so many minutes, or none, where there is no bar."""
 
     def __init__(self, seconds: float = 2.0, minutes: float | None = 1.0) -> None:
         self.seconds = 0.0 if is_verbose() else seconds

@@ -55,12 +55,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     """
 
     def __init__(
-        self,
-        checkpoint: BestAndLast,
-        fingerprint: str,
-        devices: int,
-        minutes: float | None = 5,
-        steps: int | None = None,
+        self, checkpoint: BestAndLast, fingerprint: str, devices: int, minutes: float | None, steps: int | None
     ) -> None:
         self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps
         commit, dirty = code_version()
@@ -96,7 +91,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         due = stop_requested() is not None
         due |= self.minutes is not None and time.perf_counter() - self._saved >= 60 * self.minutes
         due |= self.steps is not None and trainer.global_step - self._saved_step >= self.steps
-        if any_rank(trainer, due):  # all save, or none
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # all ranks save, or none
             self.checkpoint.save(trainer)
             self._restart_intervals(trainer)
             raise_if_stopped(trainer)
@@ -138,15 +133,10 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         set_position(checkpoint["loops"]["fit_loop"], saved["position"], trainer.datamodule)  # type: ignore[attr-defined]
 
 
-def any_rank(trainer: pl.Trainer, value: bool) -> bool:
-    """Whether ``value`` is true in any rank."""
-    return trainer.strategy.reduce_boolean_decision(value, all=False) if trainer.world_size > 1 else value
-
-
 def raise_if_stopped(trainer: pl.Trainer) -> None:
     """Raise Stopped in all ranks where one of them was asked to stop."""
     by = stop_requested()
-    if any_rank(trainer, by is not None):
+    if trainer.strategy.reduce_boolean_decision(by is not None, all=False):
         raise Stopped(f"stopped by {by or 'another process of this run'}")
 
 
@@ -160,13 +150,12 @@ def set_position(fit_loop: dict[str, Any], position: Mapping[str, int], data: Im
     left = -(-(batches - position["batch"]) // batches_per_step)
     steps = -(-batches // batches_per_step) - left
 
-    def progress(count: int, ready: int | None = None) -> dict[str, Any]:
-        tracker = dict.fromkeys(("ready", "started", "processed", "completed"), count)
-        tracker["ready"] = count if ready is None else ready
+    def progress(count: int, begun: bool = False) -> dict[str, Any]:
+        tracker = {"ready": count + begun, "started": count, "processed": count, "completed": count}
         return {"total": tracker, "current": dict(tracker)}
 
     # by an epoch that is ready and has not started Lightning knows that the rest is to be taken as it stands
-    fit_loop["epoch_progress"] = progress(position["epoch"], position["epoch"] + (position["batch"] > 0))
+    fit_loop["epoch_progress"] = progress(position["epoch"], position["batch"] > 0)
     fit_loop["epoch_loop.batch_progress"] = {**progress(steps), "is_last_batch": False}
     fit_loop["epoch_loop.val_loop.batch_progress"] = {**progress(0), "is_last_batch": False}
 

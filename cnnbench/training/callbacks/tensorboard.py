@@ -7,6 +7,7 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as pl
@@ -17,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cnnbench.config.overrides import parse_override
 from cnnbench.config.settings import SEED, ignored, settings_of, show
+from cnnbench.data import ImageDataModule
 from cnnbench.training.callbacks.history import tag
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
@@ -25,7 +27,7 @@ from cnnbench.utils.record import Record
 log = logging.getLogger(__name__)
 
 BY_CLASS = "recall by class"
-MAX_CLASSES = 20  # up to which each has a curve of its own: more are no help to anybody, and take room
+MAX_CLASSES = 20  # up to which each has a curve of its own: more are no help to anybody
 
 
 def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
@@ -35,16 +37,17 @@ def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     return trainer.logger.experiment
 
 
+def delete_event_files(folder: Path) -> None:
+    """Delete those of an attempt that left no checkpoint: the run begins anew, and so do its curves."""
+    for path in folder.rglob("events.out.tfevents.*"):
+        path.unlink()
+
+
 class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
-    """Sends the charts' layout and the graph once, and the validation recall of each class after each epoch.
+    """Sends the charts' layout and the graph once, and the validation recall of each class after each epoch."""
 
-    Args:
-        classes: names in the order of the labels.
-        image: shape (C, H, W) of what the network reads.
-    """
-
-    def __init__(self, classes: Sequence[str], image: tuple[int, int, int]) -> None:
-        self.classes, self.image = classes, image
+    def __init__(self, data: ImageDataModule) -> None:
+        self.data, self.classes = data.prepared, data.classes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         writer = summary_writer(trainer)
@@ -53,12 +56,11 @@ class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when
         group = trainer.optimizers[0].param_groups[0]
         writer.add_custom_scalars(layout(self.classes, "momentum" in group or "betas" in group))
         network = cast(ImageClassifier, pl_module).network
-        weight = next(network.parameters())
-        image = torch.zeros(1, *self.image, dtype=weight.dtype, device=weight.device)
+        image = torch.zeros(1, self.data.channels, self.data.image_size, self.data.image_size)
         try:  # the writer prints what fails, and traces with TorchScript, which torch has deprecated
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
-                writer.add_graph(network, image)
+                writer.add_graph(network, image.to(next(network.parameters())))
         except Exception as error:  # a network need not be traceable to be trained
             log.info("TensorBoard shows no graph: %s", error)
 
