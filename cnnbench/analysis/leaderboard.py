@@ -1,4 +1,4 @@
-"""The leaderboard: a row for each configuration, best first. ``report.columns`` says how it is written."""
+"""The leaderboard: a row for each configuration, best first. ``report.tables`` says how it is written."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -134,7 +134,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
 def read_run(folder: Path) -> Run:
     """The run in ``folder``, whatever its state; nothing is raised for a record that cannot be read."""
     try:
-        record = read_record(folder / RECORD_FILE)
+        record = read_record(folder)
         status = str(record["status"])
     except FileNotFoundError:
         record, status = _read_hydra(folder), "unfinished"

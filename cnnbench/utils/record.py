@@ -45,25 +45,20 @@ def write_atomically(path: Path, text: str) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def write_record(folder: Path, record: Record) -> Path:
-    """Write ``record`` as ``folder/result.json`` and return its path; non-finite numbers become null."""
-    path = Path(folder) / RECORD_FILE
+def write_record(folder: Path, record: Record) -> None:
+    """Write ``record`` as ``folder/result.json``; non-finite numbers become null."""
     text = json.dumps(finite_or_none({"schema": SCHEMA, **record}), ensure_ascii=False, indent=1)
-    write_atomically(path, text + "\n")
-    return path
+    write_atomically(folder / RECORD_FILE, text + "\n")
 
 
-def read_record(path: Path) -> Record:
-    """Read one record.
-
-    Args:
-        path: the file, or the run's folder.
+def read_record(folder: Path) -> Record:
+    """The record of the run in ``folder``.
 
     Raises:
         RecordError: it is truncated, not a record, or its schema is newer than this program's.
         FileNotFoundError: there is none.
     """
-    path = path / RECORD_FILE if path.is_dir() else path
+    path = folder / RECORD_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

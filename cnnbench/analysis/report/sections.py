@@ -12,13 +12,13 @@ from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.effects import Effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, title
+from cnnbench.analysis.metric_names import COSTS, compact, title
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures import curves as curve_figures
 from cnnbench.analysis.report.figures.style import BLUE, LINES, ORANGE
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
-from cnnbench.analysis.statistics import pareto_front, to_number
+from cnnbench.analysis.statistics import to_number
 from cnnbench.config.settings import show
 
 Draw = Callable[[Figure | None, str], str]  # a figure and its description; empty where there is none
@@ -167,13 +167,10 @@ def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
     """Quality against parameters, FLOPs and seconds, and the Pareto fronts: the ranks and costs of their rows."""
     figures, constant, fronts = [], [], {}
     for name in ("parameters", "flops_per_image", "seconds_per_epoch"):
-        costs = [row.cost(name) for row in board.rows]
-        if picture := draw(charts.cost(board, name, metric), f"{title(metric)} against {COSTS[name]}"):
-            figures.append(picture)
-            values = [row.value(metric).mean for row in board.rows]
-            front = pareto_front(list(zip(costs, values, strict=True)), higher_is_better(metric))
-            fronts[COSTS[name]] = [(board.rows[at].rank, compact(costs[at])) for at in front[:8]]
-        elif len(board.rows) > 1 and any(value is not None for value in costs):
+        if drawn := charts.cost(board, name, metric):
+            figures.append(draw(drawn[0], f"{title(metric)} against {COSTS[name]}"))
+            fronts[COSTS[name]] = [(row.rank, compact(row.cost(name))) for row in drawn[1][:8]]
+        elif len(board.rows) > 1 and any(row.cost(name) is not None for row in board.rows):
             constant.append(COSTS[name])
     return {"figures": figures, "fronts": fronts, "constant": ", ".join(constant)} if figures else None
 

@@ -7,7 +7,7 @@ import torch
 from hydra.utils import instantiate
 
 from cnnbench.analysis.studies.study import load_row, load_study, studies
-from cnnbench.training.build import flops_per_image
+from cnnbench.models.profile import flops_per_image
 
 SHAPES = {"MNIST": (1, 28, 10), "CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100)}  # channels, side, classes
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from cnnbench.analysis.effects import Effect, Effects, Interaction
-from cnnbench.analysis.leaderboard import Leaderboard
+from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, LINES, ORANGE, STYLE, panel, plain, whole_epochs
 from cnnbench.analysis.search import SearchResult
@@ -51,15 +51,16 @@ def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
 
 
 @rc_context(STYLE)
-def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
-    """Quality against one cost, the Pareto front joined and numbered by rank; None where all costs are the same."""
+def cost(board: Leaderboard, name: str, metric: str) -> tuple[Figure, list[LeaderboardRow]] | None:
+    """Quality against one cost, and the rows of the Pareto front, which is joined; None where all costs are the same."""
     by = scale(metric)
-    points = [(row.rank, row.cost(name), row.value(metric)) for row in board.rows]
-    known = [(c, by * s.mean, by * (s.std or 0)) for _, c, s in points if c and s.mean is not None]
+    points = [(row.cost(name), row.value(metric)) for row in board.rows]
+    known = [(c, by * s.mean, by * (s.std or 0)) for c, s in points if c and s.mean is not None]
     if len({c for c, _, _ in known}) < 2:
         return None
-    front = [points[i] for i in pareto_front([(c, s.mean) for _, c, s in points], higher_is_better(metric))]
-    best = [(c, by * (s.mean or 0)) for _, c, s in front]
+    front = pareto_front([(c, s.mean) for c, s in points], higher_is_better(metric))
+    best = [(points[i][0], by * (points[i][1].mean or 0)) for i in front]
+    rows = [board.rows[i] for i in front]
     figure, axes = panel(title=COSTS[name], x=COSTS[name], y=label(metric))
     xs, ys, spreads = zip(*known, strict=True)
     if max(xs) > 3 * min(xs):  # plain numbers at 1, 2 and 5 times the powers of ten
@@ -71,9 +72,9 @@ def cost(board: Leaderboard, name: str, metric: str) -> Figure | None:
     axes.plot(xs, ys, "o", color=BLUE, alpha=0.75, markersize=5)
     axes.plot(*zip(*best, strict=True), color=ORANGE, linewidth=1.4, drawstyle="steps-post", marker="o",
               markerfacecolor="none", markersize=9, markeredgewidth=1.6, zorder=1)  # fmt: skip
-    for (rank, _, _), point in list(zip(front, best, strict=True))[-MOST_NAMED:]:
-        axes.annotate(str(rank), point, (5, 6), textcoords="offset points", fontsize=8, color=INK)
-    return figure
+    for row, point in list(zip(rows, best, strict=True))[-MOST_NAMED:]:
+        axes.annotate(str(row.rank), point, (5, 6), textcoords="offset points", fontsize=8, color=INK)
+    return figure, rows
 
 
 @rc_context(STYLE)
