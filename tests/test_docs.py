@@ -33,7 +33,7 @@ NOT_RUN = {
 PARALLEL = "needs processes of its own, which tests/sweep starts"
 NOT_RUN |= dict.fromkeys((
     "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=parallel",
-    "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=parallel hydra.launcher.n_jobs=2 sweep.timeout=30",
+    "cnnbench -m optimizer=sgd,adam seed=0,1 hydra.launcher.n_jobs=2",
     "cnnbench -m optimizer=sgd,adam seed=0,1,2 hydra/launcher=submitit_slurm hydra.launcher.partition=gpu "
     "hydra.launcher.gpus_per_node=1",
     "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=ray",

@@ -84,16 +84,18 @@ def _run_once(overrides: list[str]) -> int:
     check_values(config)
     if needs_process(config["sweep"]) and not config["sweep"]["isolate"]:
         raise RequestError(NEEDS_PROCESS)
-    own = fingerprint(config)
-    if (record := run_dir.completed_record(folder, own)) is not None:
-        print_result(f"{folder} has finished already\n{ending(record, folder)}")
-        return 0
-    if not (folder / RECORD_FILE).exists() and hydra_fingerprint(folder) not in (None, own):
-        raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
-    if run_dir.is_locked(folder):
-        raise run_dir.LockedError(f"{folder}: another process is running this")
+    is_named = any(text.startswith("hydra.run.dir=") for text in overrides)
+    if is_named:
+        own = fingerprint(config)
+        if (record := run_dir.completed_record(folder, own)) is not None:
+            print_result(f"{folder} has finished already\n{ending(record, folder)}")
+            return 0
+        if not (folder / RECORD_FILE).exists() and hydra_fingerprint(folder) not in (None, own):
+            raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
+        if run_dir.is_locked(folder):
+            raise run_dir.LockedError(f"{folder}: another process is running this")
     check_runs([config])
-    if not any(text.startswith("hydra.run.dir=") for text in overrides):
+    if not is_named:  # another command of the same second may have the folder
         folder = own_folder(folder)
         overrides = [*overrides, f"hydra.run.dir={quoted(folder)}"]
     call_hydra("run", task_function=run_task, overrides=overrides)

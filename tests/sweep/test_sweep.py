@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT, SMALL, cnnbench, config
@@ -218,6 +220,15 @@ def test_control_c_twice_ends_at_once_even_a_run_that_hangs(tmp_path: Path) -> N
 
 def test_two_sweeps_of_the_same_second_have_a_folder_each(tmp_path: Path) -> None:
     assert [own_folder(tmp_path / "now").name for _ in range(3)] == ["now", "now_2", "now_3"]
+
+
+def test_two_runs_of_the_same_second_have_a_folder_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hydra.core.utils.datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2)))
+    for seed in range(2):
+        assert launch([*QUIET, f"seed={seed}"]) == 0
+    folders = sorted((tmp_path / "outputs" / "cnnbench").iterdir())
+    assert [read_record(folder)["seed"] for folder in folders] == [0, 1]
 
 
 @pytest.mark.parametrize("more", [["-m", "seed=0,1"], []])
