@@ -60,6 +60,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for key in [key for key in sys.modules if key.split(".")[0] == "cnnbench"]:
         del sys.modules[key]
     sys.modules.update(kept)
+    kept["cnnbench.config.compose"].register_resolvers()  # the copy has registered its own
 
 
 @pytest.fixture

@@ -145,6 +145,11 @@ def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
     return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
 
 
-OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
-for function in (run_folder, by_form, choices, runs_at_once, drawn_together):
-    OmegaConf.register_new_resolver(function.__name__, function, replace=True)
+def register_resolvers() -> None:
+    """Register what the YAMLs call, such as ``${better:METRIC}``; done on import."""
+    OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
+    for function in (run_folder, by_form, choices, runs_at_once, drawn_together):
+        OmegaConf.register_new_resolver(function.__name__, function, replace=True)
+
+
+register_resolvers()

@@ -15,7 +15,7 @@ from cnnbench.config.groups import groups
 from cnnbench.config.schema import check_values
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.models.layers import ACTIVATIONS
-from cnnbench.training.build import flops_per_image
+from cnnbench.models.profile import flops_per_image
 from cnnbench.training.preflight import building
 from cnnbench.utils.errors import RequestError
 
