@@ -38,6 +38,7 @@ from cnnbench.utils.signals import block_signals, exit_reason, handle_stop_signa
 
 LOCALHOST = "127.0.0.1"
 POLL = 0.1  # seconds between two looks at the ranks
+LAST_READ = 10.0  # seconds for the other ranks to read the last value
 LOST_RANK_DELAY = 3.0  # seconds for which a rank that has lost another one leaves its launcher to see that one first
 PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked from imports
 
@@ -74,20 +75,26 @@ def _store() -> dist.Store:
 _numbers = itertools.count()
 
 
-def broadcast_json(value: Any) -> Any:
+def broadcast_json(value: Any, is_last: bool = False) -> Any:
     """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end.
 
-    It goes through the store and not through the process group, which Lightning opens for the first run.
+    It goes through the store and not through the process group, which Lightning opens for the first run. Of the last
+    value rank 0, in which the store may be, waits until the others have read it, or some seconds where one is lost.
     """
     environment = external_launch()
     assert environment is not None
     key = str(next(_numbers))
     if environment.global_rank() == 0:
         _store().set(key, json.dumps(value))
+        deadline = time.monotonic() + LAST_READ if is_last else 0.0
+        while time.monotonic() < deadline and _store().add(f"{key} read", 0) < environment.world_size() - 1:
+            time.sleep(POLL)
         return value
     while not _store().check([key]):
         time.sleep(POLL)
-    return json.loads(_store().get(key))
+    received = json.loads(_store().get(key))
+    _store().add(f"{key} read", 1)
+    return received
 
 
 # The ranks of one machine

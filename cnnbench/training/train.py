@@ -127,7 +127,7 @@ def on_every_rank(command: Callable[[], int]) -> int:
         try:
             status = command()
         finally:
-            distributed.broadcast_json(status)
+            distributed.broadcast_json(status, is_last=True)
         return status
     distributed.mute()
     with handle_stop_signals():
