@@ -56,7 +56,8 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 KEYS: tuple[tuple[Check, str], ...] = (
     (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache logger.name logger.version "
                                                   "sweep.trial.storage"),
-    (_whole(0), "seed data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
+    (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
+    (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
                 "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches data.batch_size "
