@@ -5,13 +5,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.weights import load_weights
-from cnnbench.training.distributed import FixedOrderDDP
+from cnnbench.training.distributed import FixedOrderDDP, external_launch
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
@@ -78,26 +79,25 @@ def count_ranks(config: Config) -> int:
     return count_devices(config) * int(config["trainer"].get("num_nodes", 1))
 
 
-def build_trainer(
-    config: Config,
-    folder: Path,
-    callbacks: list[pl.Callback],
-    resumed: int | None = None,
-    environment: ClusterEnvironment | None = None,
-) -> pl.Trainer:
-    """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
+def cause_of(error: BaseException) -> BaseException:
+    """What ``instantiate`` has failed with, or else the error itself."""
+    return (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+
+
+def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
+    """Lightning's trainer, of one process or of the ranks that there are. Clipping and accumulation are the classifier's,
+    for it steps the optimizer itself.
 
     Args:
         resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
-        environment: of the ranks of a run on several devices, which are there already.
     """
     options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
-    if environment is not None:
-        processes: dict[str, Any] = {"strategy": FixedOrderDDP(environment, config["seed"])}
+    if (ranks := external_launch()) is not None:
+        processes: dict[str, Any] = {"strategy": FixedOrderDDP(ranks, config["seed"])}
     else:  # one process, whatever cluster it may run on
         processes = {"strategy": AUTO, "plugins": [LightningEnvironment()]}
     return instantiate(

@@ -22,7 +22,7 @@ from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_n
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
-from cnnbench.training.quirks import CrossEntropy, Quirks
+from cnnbench.training.quirks import CrossEntropy
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,16 @@ class ImageClassifier(pl.LightningModule):
         self.backbone_lr_factor: float = config["fine_tune"]["backbone_lr_factor"]
         self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
-        self.cuda_graph, self.quirks = config["cuda_graph"], Quirks(**config["quirks"])
-        self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks.softmax_before_loss)
-        self.eval_loss = CrossEntropy(0.0, self.quirks.softmax_before_loss)
+        self.cuda_graph: bool = config["cuda_graph"]
+        self.quirks: dict[str, bool] = config["quirks"]
+        self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
+        self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
         self.meters: dict[str, EpochMeter] = {}  # "train" while an epoch runs, and "eval"
         self.optimizer: Optimizer  # that a step uses
-        self._scaler, self._several = torch.amp.GradScaler(enabled=False), False  # such a scaler changes nothing
+        self._scaler: torch.amp.GradScaler | None = None  # of trainer.precision=16-mixed
+        self._several_ranks = False
         self._captured_step: CapturedStep | None = None
         self._resumed: dict[str, Tensor] = {}  # what the epoch had seen that a checkpoint goes on with
 
@@ -87,31 +89,26 @@ class ImageClassifier(pl.LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.make_scheduler, optimizer, steps)}
 
-    def _step_scheduler(self, interval: str) -> None:
-        """Step the schedule if it advances at this interval."""
+    def _step_scheduler(self) -> None:
         scheduler: Any = self.lr_schedulers()
-        if scheduler is not None and self.interval == interval:
-            watched = (self.metrics[self.objective],) if watches_a_metric(scheduler) else ()
-            scheduler.step(*watched)
+        if scheduler is not None:
+            scheduler.step(*((self.metrics[self.objective],) if watches_a_metric(scheduler) else ()))
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
-    def on_fit_start(self) -> None:
-        self._several = self.trainer.world_size > 1
-        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None) or self._scaler
+    def on_train_start(self) -> None:
+        self._several_ranks = self.trainer.world_size > 1
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if self.cuda_graph and self.device.type == "cuda":
-            plain = not self._scaler.is_enabled() and not self._several
+            plain = self._scaler is None and not self._several_ranks
             reason = reason_not_capturable(
-                self.optimizer, self.lr_schedulers(), self.device, plain=plain, accumulate=self.accumulate
+                self.optimizer, self.lr_schedulers(), plain=plain, accumulate=self.accumulate
             )
             if reason is None:
+                make_capturable(self.optimizer, self.device)  # a checkpoint has brought its learning rates, on the CPU
                 self._captured_step = CapturedStep(self.train_step, self.optimizer)
             else:
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
-
-    def on_train_start(self) -> None:
-        if self._captured_step is not None:  # a checkpoint has brought its learning rates, on the CPU
-            make_capturable(self.optimizer, self.device)
 
     def on_train_epoch_start(self) -> None:
         loader = self.trainer.train_dataloader
@@ -123,20 +120,25 @@ class ImageClassifier(pl.LightningModule):
         if self.frozen_epochs:
             freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
             if self._captured_step is not None and self.current_epoch == self.frozen_epochs:
-                self._captured_step.reset()
+                self._captured_step = CapturedStep(self.train_step, self.optimizer)
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
-        meter = self.meters["train"]
+        meter, step = self.meters["train"], self._captured_step or self.train_step
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
+        autocast, steps_scheduler = torch.is_autocast_enabled(self.device.type), self.interval == "step"
         for number, (images, labels) in enumerate(batches, start=1):
             update = number % self.accumulate == 0 or number == len(batches)
-            if self._captured_step is not None:
-                loss, logits = self._captured_step(images, labels)
-            else:
-                loss, logits = self.train_step(images, labels, update)
+            loss, logits = step(images, labels, update)
             meter.update(logits, labels, loss)
-            if update:
-                self._after_update()
+            if not update:
+                continue
+            progress.increment_ready()
+            progress.increment_completed()
+            if autocast:  # it keeps cast weights for a whole Lightning step, and these just changed
+                torch.clear_autocast_cache()
+            if steps_scheduler:
+                self._step_scheduler()
 
     def train_step(self, images: Tensor, labels: Tensor, update: bool = True) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch and, with ``update``, move the weights by them; what a CUDA graph captures.
@@ -147,36 +149,33 @@ class ImageClassifier(pl.LightningModule):
         logits = self.network(images)
         loss = self.train_loss(logits, labels)
         weighted = loss / self.accumulate if self.accumulate > 1 else loss
-        if self._several:
+        if self._several_ranks:
             weighted = weighted * self.meters["train"].share
-        self._scaler.scale(weighted).backward()
+        (weighted if self._scaler is None else self._scaler.scale(weighted)).backward()
         if update:
             self._update_weights()
         return loss.detach(), logits.detach()
 
     def _update_weights(self) -> None:
         """Sum the gradients over the ranks, clip them, step the optimizer and forget them."""
-        if self._several:
+        scaler = self._scaler
+        if self._several_ranks:
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
-            self._scaler.unscale_(self.optimizer)
+            if scaler is not None:
+                scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
         self.optimizer.zero_grad()
-
-    def _after_update(self) -> None:
-        """Count an optimizer step where Lightning counts (``trainer.global_step``), and advance the schedule."""
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        progress.increment_ready()
-        progress.increment_completed()
-        if torch.is_autocast_enabled(self.device.type):
-            torch.clear_autocast_cache()  # it keeps cast weights for a whole Lightning step, and these just changed
-        self._step_scheduler("step")
 
     def on_train_epoch_end(self) -> None:
         self._finish("train", self.meters.pop("train"))
-        self._step_scheduler("epoch")
+        if self.interval == "epoch":
+            self._step_scheduler()
 
     # What a checkpoint needs besides weights, optimizer and schedule
 
@@ -200,16 +199,15 @@ class ImageClassifier(pl.LightningModule):
         self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders)
 
     def _new_meter(self, loader: Any) -> EpochMeter:
-        recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
+        recall_batch = self.trainer.datamodule.batch_size if self.quirks["batch_recall"] else None  # type: ignore[attr-defined]
         ranks = loader.batch_size, self.trainer.global_rank, self.trainer.world_size
         return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, *ranks)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()
-        if self.quirks.dropout_in_evaluation:
-            for module in self.network.modules():
-                if isinstance(module, nn.Dropout):
-                    module.train()
+        for module in self.network.modules() if self.quirks["dropout_in_evaluation"] else ():
+            if isinstance(module, nn.Dropout):
+                module.train()
 
     on_test_model_eval = on_validation_model_eval
 
@@ -223,7 +221,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val", self.meters["eval"])
-        if self.quirks.train_in_eval_mode:  # here, for the network is in eval mode, and gradients are off
+        if self.quirks["train_in_eval_mode"]:  # here, for the network is in eval mode, and gradients are off
             loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
             self.meters["eval"] = self._new_meter(loader)
             for batches in loader:
@@ -232,9 +230,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._finish("test", self.meters["eval"])
-        self.test_predictions = (
-            self.meters["eval"].seen_by_all()[0].cpu()
-        )  # class indices (N,), in the order of the set
+        self.test_predictions = self.meters["eval"].seen_by_all()[0].cpu()  # classes (N,), in the order of the set
 
     def _finish(self, split: str, meter: EpochMeter) -> None:
         """Turn the epoch's predictions into metrics, and log them in Lightning, for early stopping."""

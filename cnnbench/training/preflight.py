@@ -2,13 +2,11 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from hydra.errors import InstantiationException
-from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.config.compose import fingerprint
@@ -22,8 +20,6 @@ from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.schedulers import build_scheduler
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
-
-T = TypeVar("T")
 
 _checked: set[str] = set()
 
@@ -40,8 +36,9 @@ def check(config: Config) -> None:
         return
     silence_libraries()
     metric_mode(config["objective"])
-    data = building("data", lambda: build.build_data(config))
-    building("data", data.statistics)
+    with building("data"):
+        data = build.build_data(config)
+        data.statistics()
     if config["objective"].startswith("val/") and not data.count("val"):
         raise RequestError(
             "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"
@@ -50,20 +47,20 @@ def check(config: Config) -> None:
         raise RequestError(
             "objective=test/... would select on the test set; to do as published, say data.validation=test"
         )
-    with torch.device("meta"):
-        network = building("model", lambda: build.build_network(config, data))
-    parts = building("optimizer", lambda: build.build_optimization(config))
-    weight = [nn.Parameter(torch.zeros(1))]
-    optimizer = building("optimizer", lambda: build_optimizer(parts["optimizer"], weight, 2))
+    with building("model"), torch.device("meta"):
+        network = build.build_network(config, data)
+    with building("optimizer"):
+        parts = build.build_optimization(config)
+        optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], 2)
     if parts["scheduler"] is not None:
-        building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
-    devices = building("trainer", lambda: build.count_devices(config))
+        with building("scheduler"):
+            build_scheduler(parts["scheduler"], optimizer, 2)
+    with building("trainer"):
+        devices = build.count_devices(config)
     check_devices(config, devices)
-    environment = LightningEnvironment() if build.count_ranks(config) > 1 else None
-    checkpoint = BestAndLast(Path(), config["objective"])
-    building(
-        "trainer", lambda: build.build_trainer({**config, "logger": {}}, Path(), [checkpoint], environment=environment)
-    )
+    with building("trainer"):
+        checkpoint = BestAndLast(Path(), config["objective"])
+        build.build_trainer({**config, "logger": {}}, Path(), [checkpoint])
     if config["fine_tune"]["frozen_epochs"]:
         classifier_of(network)
     parameter_groups(network, backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"])
@@ -99,12 +96,13 @@ def check_devices(config: Config, devices: int) -> None:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
 
 
-def building(group: str, make: Callable[[], T]) -> T:
-    """``make()``, with whatever it raises as a RequestError that names the config group."""
+@contextmanager
+def building(group: str) -> Iterator[None]:
+    """Whatever is raised within this becomes a RequestError that names the config group."""
     try:
-        return make()
+        yield
     except Exception as error:
-        cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+        cause = build.cause_of(error)
         if isinstance(cause, RequestError):
             raise cause from None
         raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error

@@ -35,7 +35,7 @@ class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         data: ImageDataModule,
         every_n_epochs: int = 0,
         at_epochs: Sequence[int] | str = (),
-        pictures: bool = True,
+        pictures: bool = False,
     ) -> None:
         self.folder, self.data = Path(folder), data
         self.every_n_epochs, self.at_epochs, self.pictures = every_n_epochs, at_epochs, pictures

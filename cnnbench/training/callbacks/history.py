@@ -30,6 +30,12 @@ class History(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         names = self.rows[0] if self.rows else {}
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
+    def times(self, images: int, fit_seconds: float) -> dict[str, Any]:
+        """The record's ``time``, of a run that has trained for so long with so many images in an epoch."""
+        seconds = sum(self.epoch_seconds)
+        speed = images * len(self.epoch_seconds) / seconds if seconds else None
+        return {"fit_seconds": fit_seconds, "epoch_seconds": self.epoch_seconds, "images_per_second": speed}
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._trained = time.perf_counter()
 

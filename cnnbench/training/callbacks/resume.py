@@ -25,23 +25,27 @@ from cnnbench.utils.errors import RequestError
 from cnnbench.utils.signals import Stopped, restore_stop_signals, stop_requested
 
 
-def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint in the run's folder and what it holds, if there is one.
+def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, list[dict[str, Any]]] | None:
+    """The newest whole checkpoint in the run's folder, if there is one, and the sessions that led to it. Without one the
+    run begins anew, and so do its curves in TensorBoard.
 
     Raises:
         RequestError: it is of another configuration, or of another number of devices in all.
     """
     newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
     if newest is None:
+        for events in folder.rglob("events.out.tfevents.*"):
+            events.unlink()
         return None
     path, saved = newest
-    last = saved["resume"]["sessions"][-1]
+    sessions = saved["resume"]["sessions"]
+    last = sessions[-1]
     if last["fingerprint"] != fingerprint:
         raise RequestError(f"{path} is of another configuration; choose another folder")
     if (began := last.get("devices", 1)) != devices:
         raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
     print_info(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
-    return newest
+    return path, sessions
 
 
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
@@ -49,18 +53,15 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
 
     Args:
         checkpoint: writes the files.
-        fingerprint, devices: of the run; each checkpoint keeps them, and what else its process ran on.
-        minutes: between two checkpoints within an epoch; None is none.
-        steps: likewise in optimizer steps.
+        fingerprint: of the run; each checkpoint keeps it, and what else its process ran on.
+        minutes, steps: between two checkpoints within an epoch, the latter in optimizer steps; None is none.
     """
 
-    def __init__(
-        self, checkpoint: BestAndLast, fingerprint: str, devices: int, minutes: float | None, steps: int | None
-    ) -> None:
+    def __init__(self, checkpoint: BestAndLast, fingerprint: str, minutes: float | None, steps: int | None) -> None:
         self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps
         commit, dirty = code_version()
         self.session = {
-            "fingerprint": fingerprint, "threads": torch.get_num_threads(), "devices": devices,
+            "fingerprint": fingerprint, "threads": torch.get_num_threads(),
             "torch": str(torch.__version__), "git": commit, "git_dirty": dirty,
         }  # fmt: skip
         self.sessions: list[dict[str, Any]] = []  # those before this one, each with where it had come to
@@ -117,7 +118,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
             "seconds": self.seconds(),
             "random": state,
             "random_of_others": others,
-            "sessions": [*self.sessions, {**self.session, **position}],
+            "sessions": [*self.sessions, {**self.session, "devices": trainer.world_size, **position}],
         }
 
     # Going on

@@ -7,7 +7,6 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as pl
@@ -35,12 +34,6 @@ def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     if not isinstance(trainer.logger, TensorBoardLogger) or not trainer.is_global_zero:
         return None
     return trainer.logger.experiment
-
-
-def delete_event_files(folder: Path) -> None:
-    """Delete those of an attempt that left no checkpoint: the run begins anew, and so do its curves."""
-    for path in folder.rglob("events.out.tfevents.*"):
-        path.unlink()
 
 
 class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
