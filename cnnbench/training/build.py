@@ -36,8 +36,8 @@ def build_data(config: Config) -> ImageDataModule:
 
 
 def build_network(config: Config, data: ImageDataModule) -> nn.Module:
-    """The network, fitted to the data's channels, classes and image size, in channels_last memory; with the weights of
-    ``init_from`` where that is given."""
+    """The network for the data's channels, classes and image size, in channels_last memory and with any weights asked for
+    by ``init_from``."""
     if config["init_from"] is not None and config["model"].get("weights") is not None:
         raise RequestError("model.weights and init_from both say where the weights come from; give one of them")
     store = data.prepared
@@ -50,19 +50,18 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of optimizer and schedule, and when the schedule advances.
+    """The makers of ``optimizer`` and ``scheduler``, and the ``interval`` at which the latter advances.
 
     ``optimizer.lr=auto`` builds here as 1.0, for checks and for the range test; a run has its rate before it builds.
     """
-    schedule = dict(config["scheduler"])
+    optimizer, schedule = dict(config["optimizer"]), dict(config["scheduler"])
     interval = schedule.pop("interval")
     if interval not in ("epoch", "step"):
         raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
-    make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
-    optimizer = dict(config["optimizer"])
     if optimizer.get("lr") == AUTO:
         optimizer["lr"] = 1.0
     # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
+    make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
     return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, "interval": interval}
 
 

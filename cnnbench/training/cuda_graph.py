@@ -17,7 +17,7 @@ from cnnbench.training.optimizers import SwitchOptimizer, inner_optimizers
 WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
 
 
-def reason_not_capturable(optimizer: Optimizer, scheduler: Any, *, plain: bool, accumulate: int) -> str | None:
+def reason_not_capturable(optimizer: Optimizer, scheduler: Any, plain: bool, accumulate: int) -> str | None:
     """Why a run's steps on a GPU cannot be captured, in words; None where they can. ``plain`` is whether neither a
     gradient scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
     if not plain:
@@ -82,7 +82,7 @@ class CapturedStep:
         return self.outputs
 
     def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on a stream of its own, as torch asks for before a capture."""
+        """One step on a stream of its own, as torch's documentation asks for before a capture."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -5,8 +5,6 @@ is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, s
 has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
 """
 
-import math
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -55,28 +53,23 @@ def macro_recall(confusion: Tensor) -> float:
 def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_size: int) -> float:
     """The mean over consecutive batches of each batch's macro recall, as scikit-learn's ``recall_score`` has it: the
     average is over the classes that occur in the batch's targets or predictions (report eq2425; its notebook)."""
-    batch = torch.arange(len(targets)) // batch_size
-    size = -(-len(targets) // batch_size), num_classes
-    offsets = batch * num_classes
-
-    def count(places: Tensor) -> Tensor:
-        return torch.bincount(places, minlength=math.prod(size)).reshape(size).double()
-
-    true, predicted = count(offsets + targets), count(offsets + predictions)
-    recall = count((offsets + targets)[predictions == targets]) / true.clamp(min=1)
-    return (recall.sum(dim=1) / (true + predicted > 0).sum(dim=1)).mean().item()
+    recalls, occurs = [], []
+    for guesses, truth in zip(predictions.split(batch_size), targets.split(batch_size), strict=True):
+        matrix = confusion_matrix(guesses, truth, num_classes)
+        images = matrix.sum(dim=1)
+        recalls.append(matrix.diagonal().double() / images.clamp(min=1))
+        occurs.append(images + matrix.sum(dim=0) > 0)
+    return (torch.stack(recalls).sum(dim=1) / torch.stack(occurs).sum(dim=1)).mean().item()
 
 
 class EpochMeter:
-    """Keeps an epoch's class predictions and losses where they were made, and turns them into metrics at its end.
+    """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
 
-    Nothing here waits for the device: ``update`` writes into tensors that were allocated for the whole epoch. Of several
-    ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to ask for it.
+    Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
+    take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter.
 
     Args:
-        count: images in the epoch, over all ranks.
         recall_batch: also compute ``batch_recall`` over batches of this size.
-        batch_size: images in a batch, over all ranks; only several need it.
     """
 
     def __init__(
@@ -134,8 +127,7 @@ class EpochMeter:
         return seen
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What all ranks have seen of an unfinished epoch, and each one's sum of losses (of their total the bits
-        would differ), on the CPU."""
+        """What all ranks have seen of an unfinished epoch, and each one's sum of losses (a total's bits would differ)."""
         predictions, targets = self.seen_by_all()
         sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
         sums[self.rank] = self.loss_sum

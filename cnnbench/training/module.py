@@ -30,25 +30,15 @@ log = logging.getLogger(__name__)
 
 class ImageClassifier(pl.LightningModule):
     """A network (images (N, C, H, W) to logits (N, num_classes)) with its loss, optimizer, schedule and metrics, as the
-    configuration has them; ``conf/config.yaml`` explains each key.
-
-    Raises:
-        RequestError: the optimizer or the schedule cannot be built.
-    """
+    configuration has them. Raises RequestError where the optimizer or the schedule cannot be built."""
 
     def __init__(self, config: Config, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.num_classes = network, num_classes
-        optimization = build_optimization(config)
-        self.make_optimizer, self.make_scheduler = optimization["optimizer"], optimization["scheduler"]
-        self.interval: str = optimization["interval"]
-        self.objective, self.decay_norm_and_bias = config["objective"], config["decay_norm_and_bias"]
-        self.frozen_epochs: int = config["fine_tune"]["frozen_epochs"]
-        self.backbone_lr_factor: float = config["fine_tune"]["backbone_lr_factor"]
+        self.network, self.num_classes, self.config = network, num_classes, config
+        self.optimization = build_optimization(config)
         self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
-        self.cuda_graph: bool = config["cuda_graph"]
         self.quirks: dict[str, bool] = config["quirks"]
         self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
         self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
@@ -75,35 +65,35 @@ class ImageClassifier(pl.LightningModule):
 
     def build_optimizer(self, steps: int) -> Optimizer:
         """The optimizer of a run of so many steps, which ``train_step`` uses from now on."""
-        groups = parameter_groups(self.network, self.decay_norm_and_bias, self.backbone_lr_factor)
-        self.optimizer = build_optimizer(self.make_optimizer, groups, steps)
+        factor = self.config["fine_tune"]["backbone_lr_factor"]
+        groups = parameter_groups(self.network, self.config["decay_norm_and_bias"], factor)
+        self.optimizer = build_optimizer(self.optimization["optimizer"], groups, steps)
         return self.optimizer
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule, which ``_step_scheduler`` steps."""
         steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
-        optimizer = self.build_optimizer(steps)
-        if self.cuda_graph and self.device.type == "cuda":
+        optimizer, make_scheduler = self.build_optimizer(steps), self.optimization["scheduler"]
+        if self.config["cuda_graph"] and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
-        if self.make_scheduler is None:
+        if make_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.make_scheduler, optimizer, steps)}
+        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(make_scheduler, optimizer, steps)}
 
     def _step_scheduler(self) -> None:
         scheduler: Any = self.lr_schedulers()
         if scheduler is not None:
-            scheduler.step(*((self.metrics[self.objective],) if watches_a_metric(scheduler) else ()))
+            watched = (self.metrics[self.config["objective"]],) if watches_a_metric(scheduler) else ()
+            scheduler.step(*watched)
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
     def on_train_start(self) -> None:
         self._several_ranks = self.trainer.world_size > 1
         self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if self.cuda_graph and self.device.type == "cuda":
+        if self.config["cuda_graph"] and self.device.type == "cuda":
             plain = self._scaler is None and not self._several_ranks
-            reason = reason_not_capturable(
-                self.optimizer, self.lr_schedulers(), plain=plain, accumulate=self.accumulate
-            )
+            reason = reason_not_capturable(self.optimizer, self.lr_schedulers(), plain, self.accumulate)
             if reason is None:
                 make_capturable(self.optimizer, self.device)  # a checkpoint has brought its learning rates, on the CPU
                 self._captured_step = CapturedStep(self.train_step, self.optimizer)
@@ -117,16 +107,16 @@ class ImageClassifier(pl.LightningModule):
         if self._resumed:
             self.meters["train"].load_state_dict(self._resumed)
             self._resumed = {}
-        if self.frozen_epochs:
-            freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
-            if self._captured_step is not None and self.current_epoch == self.frozen_epochs:
+        if frozen_epochs := self.config["fine_tune"]["frozen_epochs"]:
+            freeze_backbone(self.network, self.current_epoch < frozen_epochs)
+            if self._captured_step is not None and self.current_epoch == frozen_epochs:
                 self._captured_step = CapturedStep(self.train_step, self.optimizer)
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
         meter, step = self.meters["train"], self._captured_step or self.train_step
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
-        autocast, steps_scheduler = torch.is_autocast_enabled(self.device.type), self.interval == "step"
+        autocast, steps_scheduler = torch.is_autocast_enabled(self.device.type), self.optimization["interval"] == "step"
         for number, (images, labels) in enumerate(batches, start=1):
             update = number % self.accumulate == 0 or number == len(batches)
             loss, logits = step(images, labels, update)
@@ -174,7 +164,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._finish("train", self.meters.pop("train"))
-        if self.interval == "epoch":
+        if self.optimization["interval"] == "epoch":
             self._step_scheduler()
 
     # What a checkpoint needs besides weights, optimizer and schedule

@@ -28,21 +28,18 @@ class BestAndLast(Checkpoint):
         trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics: dict[str, float] = cast(ImageClassifier, pl_module).metrics
-        better = not self.best or self._score(metrics) > self._score(self.best)
+        classifier = cast(ImageClassifier, pl_module)
+        better = not self.best or self._score(classifier.metrics) > self._score(self.best)
         if better:
-            shown = {name: number for name, number in metrics.items() if not name.startswith("test/")}
-            self.best = {"epoch": trainer.current_epoch, **shown}
-            self.best_confusion = dict(cast(ImageClassifier, pl_module).confusion)
+            shown = {name: number for name, number in classifier.metrics.items() if not name.startswith("test/")}
+            self.best, self.best_confusion = {"epoch": trainer.current_epoch, **shown}, dict(classifier.confusion)
         self.save(trainer)
         if better and trainer.is_global_zero:
             link(self.folder / LAST, self.folder / BEST)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write ``last.ckpt``; all that was sent to the logger so far is on disk before it."""
-        flush = getattr(getattr(trainer.logger, "experiment", None), "flush", None)
-        if flush is not None:
-            flush()
+        getattr(getattr(trainer.logger, "experiment", None), "flush", lambda: None)()
         trainer.save_checkpoint(self.folder / LAST)
 
     def best_weights(self) -> dict[str, Tensor]:
@@ -56,10 +53,9 @@ class BestAndLast(Checkpoint):
             checkpoint = read(path)
         except (FileNotFoundError, DamagedFileError) as error:
             raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
-        if checkpoint["epoch"] != self.best["epoch"]:
+        if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
             raise RuntimeError(
-                f"{path} is of epoch {checkpoint['epoch']}, the best was {self.best['epoch']:.0f}: "
-                f"delete {self.folder} to start again"
+                f"{path} is of epoch {epoch}, the best was {best:.0f}: delete {self.folder} to start again"
             )
         return checkpoint["state_dict"]
 

@@ -49,8 +49,7 @@ class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when th
             raise Diverged("the training loss is not finite", trainer.current_epoch, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        classifier = cast(ImageClassifier, pl_module)
-        at = trainer.current_epoch, trainer.global_step
+        classifier, at = cast(ImageClassifier, pl_module), (trainer.current_epoch, trainer.global_step)
         if not math.isfinite(classifier.metrics.get("val/loss", 0.0)):
             raise Diverged("the validation loss is not finite", *at)
         loss, guessing = classifier.metrics["train/loss"], math.log(classifier.num_classes)
@@ -69,7 +68,7 @@ class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when th
 
 
 class Pruned(Stopped):
-    """The search ended the run. The record's error has this class's name, by which reports know such runs."""
+    """The search ended the run; reports know such runs by this name in their record's error."""
 
 
 class Pruning(Checkpoint):

@@ -51,8 +51,10 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start, self._epoch_began = time.perf_counter(), False
+        last = trainer.max_epochs
+        self._epoch = f"  epoch {trainer.current_epoch + 1:>{len(str(last))}}/{last}"
         if self._bar is not None:
-            self._bar.set_description_str(f"  epoch {self._epoch(trainer)}", refresh=False)
+            self._bar.set_description_str(self._epoch, refresh=False)
             self._bar.set_postfix_str("", refresh=False)
             self._bar.reset(trainer.train_dataloader.images)  # type: ignore[union-attr]
 
@@ -88,7 +90,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         done = trainer.current_epoch + 1 - self._first_epoch
         left = (now - self._start) / done * ((trainer.max_epochs or 0) - trainer.current_epoch - 1)
         images = trainer.train_dataloader.images  # type: ignore[union-attr]
-        metrics, parts = cast(ImageClassifier, pl_module).metrics, [f"  epoch {self._epoch(trainer)}"]
+        metrics, parts = cast(ImageClassifier, pl_module).metrics, [self._epoch]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 loss, accuracy, recall = (metrics[f"{split}/{name}"] for name in ("loss", "accuracy", "recall"))
@@ -104,7 +106,3 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
-
-    @staticmethod
-    def _epoch(trainer: pl.Trainer) -> str:
-        return f"{trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"

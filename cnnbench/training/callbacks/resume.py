@@ -18,7 +18,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from cnnbench.data import ImageDataModule
 from cnnbench.training import checkpoint_io
 from cnnbench.training.callbacks.checkpoint import BestAndLast
-from cnnbench.training.distributed import gather
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import code_version
 from cnnbench.utils.errors import RequestError
@@ -66,8 +65,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         }  # fmt: skip
         self.sessions: list[dict[str, Any]] = []  # those before this one, each with where it had come to
         self.earlier_seconds = 0.0
-        self._started = self._saved = time.perf_counter()
-        self._saved_step = 0
+        self._started = time.perf_counter()
         self._random_state: dict[str, Any] | None = None
 
     def seconds(self) -> float:
@@ -78,10 +76,10 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         restore_stop_signals()  # Lightning's handler of SIGTERM, set just before this, does not say what stopped a run
-        self._restart_intervals(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         raise_if_stopped(trainer)  # nothing to save: an epoch has just ended, or not begun
+        self._saved, self._saved_step = time.perf_counter(), trainer.global_step
         if self._random_state is not None:
             set_random_state(self._random_state)
             self._random_state = None
@@ -94,30 +92,27 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         due |= self.steps is not None and trainer.global_step - self._saved_step >= self.steps
         if trainer.strategy.reduce_boolean_decision(due, all=False):  # all ranks save, or none
             self.checkpoint.save(trainer)
-            self._restart_intervals(trainer)
+            self._saved, self._saved_step = time.perf_counter(), trainer.global_step
             raise_if_stopped(trainer)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restart_intervals(trainer)  # ``checkpoint`` has just saved
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         restore_stop_signals()
-
-    def _restart_intervals(self, trainer: pl.Trainer) -> None:
-        self._saved, self._saved_step = time.perf_counter(), trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         given = trainer.train_dataloader.state_dict()["given"]  # type: ignore[union-attr]
         position = {"epoch": trainer.current_epoch + (given == 0), "batch": given, "step": trainer.global_step}
-        state, *others = gather(random_state())  # by rank
+        state = random_state()
+        states = [state] * trainer.world_size  # by rank
+        if trainer.world_size > 1:
+            torch.distributed.all_gather_object(states, state)
         checkpoint["resume"] = {
             "position": position,
             "should_stop": bool(trainer.should_stop),
             "seconds": self.seconds(),
-            "random": state,
-            "random_of_others": others,
+            "random": states[0],
+            "random_of_others": states[1:],
             "sessions": [*self.sessions, {**self.session, "devices": trainer.world_size, **position}],
         }
 
@@ -142,10 +137,8 @@ def raise_if_stopped(trainer: pl.Trainer) -> None:
 
 
 def set_position(fit_loop: dict[str, Any], position: Mapping[str, int], data: ImageDataModule) -> None:
-    """Let the saved state of Lightning's fit loop stand at ``position``, in Lightning steps of today's length.
-
-    Lightning's own account of an interrupted epoch leaves out hooks and depends on the hook that saved.
-    """
+    """Let the saved state of Lightning's fit loop stand at ``position``, in Lightning steps of today's length; its own
+    account of an interrupted epoch leaves out hooks and depends on the hook that saved."""
     batches_per_step = data.steps_per_execution * data.accumulate
     batches = -(-data.count("train") // data.batch_size)
     left = -(-(batches - position["batch"]) // batches_per_step)

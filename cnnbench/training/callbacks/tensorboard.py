@@ -4,7 +4,6 @@ epochs, counted from 1, so that runs with other batch sizes can be compared."""
 import contextlib
 import io
 import logging
-import re
 import warnings
 from collections.abc import Sequence
 from typing import cast
@@ -69,18 +68,14 @@ class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when
 
 def layout(classes: Sequence[str], momentum: bool) -> dict[str, dict[str, list[object]]]:
     """The charts of the CUSTOM SCALARS tab; a chart names its tags by regular expressions."""
-
-    def chart(*tags: str) -> list[object]:
-        return ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
-
     metrics = ("accuracy", "loss", "recall")
-    charts = {"training and validation": {name: chart(f"{name}/train", f"{name}/val") for name in metrics}}
+    lines = {"training and validation": {name: [f"^{name}/train$", f"^{name}/val$"] for name in metrics}}
     if len(classes) <= MAX_CLASSES:
-        charts["classes"] = {f"{BY_CLASS}, validation": ["Multiline", [f"^{BY_CLASS}/"]]}
-    charts["optimizer"] = {"learning rate": chart("optimizer/lr")}
+        lines["classes"] = {f"{BY_CLASS}, validation": [f"^{BY_CLASS}/"]}
+    lines["optimizer"] = {"learning rate": ["^optimizer/lr$"]}
     if momentum:
-        charts["optimizer"]["momentum"] = chart("optimizer/momentum")
-    return charts
+        lines["optimizer"]["momentum"] = ["^optimizer/momentum$"]
+    return {title: {name: ["Multiline", tags] for name, tags in charts.items()} for title, charts in lines.items()}
 
 
 def log_hparams(trainer: pl.Trainer, record: Record) -> None:
