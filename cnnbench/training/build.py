@@ -84,11 +84,8 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
-    """Lightning's trainer, of one process or of the ranks that there are. Clipping and accumulation are the classifier's,
-    for it steps the optimizer itself.
-
-    Args:
-        resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
+    """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the classifier's.
+    ``resumed`` is how many whole epochs a killed run goes on from: TensorBoard then hides what it had sent of later ones.
     """
     options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]

@@ -33,10 +33,8 @@ def reason_not_capturable(optimizer: Optimizer, scheduler: Any, plain: bool, acc
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Let the optimizer read its learning rate from the device, where a schedule can change it between replays.
-
-    Call it before the schedule is made, for that remembers the learning rates as it finds them.
-    """
+    """Let the optimizer read its learning rate from the device, where a schedule can change it between replays. Call it
+    before the schedule is made, for that remembers the learning rates as it finds them."""
     for group in (group for inner in inner_optimizers(optimizer) for group in inner.param_groups):
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:

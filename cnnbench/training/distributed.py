@@ -47,11 +47,8 @@ PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked f
 
 
 def external_launch() -> ClusterEnvironment | None:
-    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone.
-
-    Raises:
-        RequestError: Lightning cannot read the ranks from how srun was started.
-    """
+    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone. Raises
+    RequestError where Lightning cannot read the ranks from how srun was started."""
     if not is_one_of_several_ranks():
         return None
     if TorchElasticEnvironment.detect():

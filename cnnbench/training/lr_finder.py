@@ -1,7 +1,6 @@
 """The learning-rate range test (Smith 2017, section 3.3): the loss while the learning rate rises exponentially.
 
-Lightning's own finder differentiates by the linear learning rate and writes one rate into every parameter group; here
-the slope is in log(lr), and groups keep their proportions.
+Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group.
 """
 
 import itertools
@@ -50,11 +49,8 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the rate with the lowest loss, or the steepest point where that is lower: two digits.
-
-        Raises:
-            RequestError: that is below the rates tried, for the loss never fell.
-        """
+        """A tenth of the rate with the lowest loss, or the steepest point where that is lower: two digits. Raises
+        RequestError where that is below the rates tried, for the loss never fell."""
         if self.lowest / 10 < self.lrs[0]:
             raise RequestError(
                 f"nothing to suggest: the loss was lowest at {self.lowest:.1e}, among the first rates tried, so it never "
@@ -119,11 +115,7 @@ def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int
 
 
 def plot(found: RangeTest, path: Path) -> None:
-    """Draw the learning rate, on a log axis, against the loss.
-
-    Raises:
-        RequestError: the file cannot be written.
-    """
+    """Draw the learning rate, on a log axis, against the loss; raises RequestError where the file cannot be written."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")

@@ -17,16 +17,11 @@ SPLITS = ("train", "val", "test")
 
 
 def metric_mode(name: str) -> str:
-    """``"min"`` or ``"max"``: the direction in which a metric such as ``val/accuracy`` is better.
-
-    Raises:
-        RequestError: there is no such metric.
-    """
+    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError where there is none such."""
     known = [f"{split}/{metric}" for split in SPLITS for metric in NAMES]
     if name not in known:
-        raise RequestError(
-            f"objective={name!r} is not a metric; choose from {', '.join(known)}{did_you_mean(name, known)}"
-        )
+        near = did_you_mean(name, known)
+        raise RequestError(f"objective={name!r} is not a metric; choose from {', '.join(known)}{near}")
     return "min" if name.endswith("loss") else "max"
 
 
@@ -66,24 +61,15 @@ class EpochMeter:
     """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
 
     Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
-    take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter.
-
-    Args:
-        recall_batch: also compute ``batch_recall`` over batches of this size.
+    take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter. With ``recall_batch``,
+    ``batch_recall`` over batches of this size is computed too.
     """
 
     def __init__(
-        self,
-        count: int,
-        num_classes: int,
-        device: torch.device,
-        recall_batch: int | None = None,
-        batch_size: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None, batch_size: int = 0
     ) -> None:
-        self.num_classes, self.recall_batch = num_classes, recall_batch
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
+        self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.predictions = torch.zeros(count, dtype=torch.int64, device=device)
         self.targets = torch.zeros(count, dtype=torch.int64, device=device)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of this rank

@@ -131,11 +131,8 @@ class ImageClassifier(pl.LightningModule):
                 self._step_scheduler()
 
     def train_step(self, images: Tensor, labels: Tensor, update: bool = True) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a batch and, with ``update``, move the weights by them; what a CUDA graph captures.
-
-        Returns:
-            The batch's loss and its logits (N, num_classes), both detached.
-        """
+        """Add the gradients of a batch and, with ``update``, move the weights by them; what a CUDA graph captures. Returns
+        the batch's loss and its logits (N, num_classes), both detached."""
         logits = self.network(images)
         loss = self.train_loss(logits, labels)
         weighted = loss / self.accumulate if self.accumulate > 1 else loss
@@ -190,8 +187,7 @@ class ImageClassifier(pl.LightningModule):
 
     def _new_meter(self, loader: Any) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks["batch_recall"] else None  # type: ignore[attr-defined]
-        ranks = loader.batch_size, self.trainer.global_rank, self.trainer.world_size
-        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, *ranks)
+        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, loader.batch_size)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()

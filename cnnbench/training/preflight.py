@@ -25,11 +25,7 @@ _checked: set[str] = set()
 
 
 def check(config: Config) -> None:
-    """Build everything that this configuration names, at no cost.
-
-    Raises:
-        RequestError: something cannot be built; the message says what.
-    """
+    """Build everything that this configuration names; raises RequestError, which says what cannot be built."""
     # paths in it may be relative
     key = f"{Path.cwd()} {fingerprint({**config, 'seed': 0, 'data': {**config['data'], 'seed': 0}})}"
     if key in _checked:
@@ -39,14 +35,13 @@ def check(config: Config) -> None:
     with building("data"):
         data = build.build_data(config)
         data.statistics()
-    if config["objective"].startswith("val/") and not data.count("val"):
-        raise RequestError(
-            "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"
-        )
-    if config["objective"].startswith("test/"):
-        raise RequestError(
-            "objective=test/... would select on the test set; to do as published, say data.validation=test"
-        )
+    split = config["objective"].partition("/")[0]
+    if split == "val" and not data.count("val"):
+        wrong = "needs a validation split; with data.validation=none use objective=train/loss"
+        raise RequestError(f"objective=val/... {wrong}")
+    if split == "test":
+        wrong = "would select on the test set; to do as published, say data.validation=test"
+        raise RequestError(f"objective=test/... {wrong}")
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
     with building("optimizer"):
@@ -71,27 +66,24 @@ def check_devices(config: Config, devices: int) -> None:
     """Raises RequestError where this run cannot be on so many devices."""
     trainer = config["trainer"]
     there = torch.cuda.device_count() if trainer["accelerator"] in GPU_ACCELERATORS else 0
+    nodes = int(trainer.get("num_nodes", 1))
+    ranks, launched = devices * nodes, external_launch()
     if there and devices > there:
         has = f"{there} GPU{'s' * (there > 1)}"
         raise RequestError(f"trainer.devices={trainer['devices']}, but this machine has {has}")
-    nodes = int(trainer.get("num_nodes", 1))
-    ranks = devices * nodes
-    launched = external_launch()
     if launched is None and nodes > 1:
         raise RequestError(
             f"trainer.num_nodes={nodes}, but this was started on 1: start it on each machine with "
             f"torchrun --nnodes={nodes} --nproc-per-node={devices} (docs/howto/devices.md)"
         )
-    if launched is not None and launched.world_size() != ranks:
+    if launched is not None and (started := launched.world_size()) != ranks:
         raise RequestError(
-            f"{launched.world_size()} processes of this were started, so trainer.devices times trainer.num_nodes must be "
-            f"{launched.world_size()}, and is {ranks}"
+            f"{started} processes of this were started, so trainer.devices times trainer.num_nodes must be {started}, "
+            f"and is {ranks}"
         )
     for key in ("batch_size", "eval_batch_size"):
-        if config["data"][key] < ranks:
-            raise RequestError(
-                f"data.{key}={config['data'][key]} is shared by {ranks} devices, so it must be at least {ranks}"
-            )
+        if (size := config["data"][key]) < ranks:
+            raise RequestError(f"data.{key}={size} is shared by {ranks} devices, so it must be at least {ranks}")
     if trainer.get("sync_batchnorm") and not there:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
 

@@ -100,13 +100,9 @@ def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
 
 
 def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
-    """What each rank of a run on several devices does; rank 0 writes the record.
+    """What each rank of a run on several devices does; rank 0 writes the record. Raises what the run has failed with.
 
-    Args:
-        config: as YAML, for JSON would turn keys that are numbers into text.
-
-    Raises:
-        Exception: what the run has failed with.
+    ``config`` is YAML, for JSON would turn keys that are numbers into text.
     """
     silence_libraries()
     torch.set_num_threads(threads)
@@ -213,12 +209,9 @@ def test(
     trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: BestAndLast, weights: str
 ) -> dict[str, torch.Tensor]:
     """Evaluate the test set once, with the best or the last weights; confusion matrices of val and test with those."""
-    final, matrices = dict(classifier.metrics), dict(classifier.confusion)
-    if weights == "best":
-        if trainer.is_global_zero:  # which has written them; the others get them from it
-            classifier.load_state_dict(checkpoint.best_weights())
-        matrices = dict(checkpoint.best_confusion)
+    if weights == "best" and trainer.is_global_zero:  # which has written them; the others get them from it
+        classifier.load_state_dict(checkpoint.best_weights())
     trainer.test(classifier, datamodule=data, verbose=False)
-    classifier.metrics = {**final, **{k: v for k, v in classifier.metrics.items() if k.startswith("test/")}}
-    matrices["test"] = classifier.confusion["test"]
+    confusion = checkpoint.best_confusion if weights == "best" else classifier.confusion
+    matrices = {**confusion, "test": classifier.confusion["test"]}
     return {split: matrices[split] for split in ("val", "test") if split in matrices}

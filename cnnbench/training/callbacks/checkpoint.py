@@ -43,11 +43,8 @@ class BestAndLast(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST)
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The state of the classifier where the objective was best.
-
-        Raises:
-            RuntimeError: ``best.ckpt`` is damaged, missing, or of another epoch than ``best`` says.
-        """
+        """The state of the classifier where the objective was best; raises RuntimeError where ``best.ckpt`` is damaged,
+        missing, or of another epoch than ``best`` says."""
         path = self.folder / BEST
         try:
             checkpoint = read(path)
