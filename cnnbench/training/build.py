@@ -12,6 +12,7 @@ from torch import nn
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.weights import load_weights
+from cnnbench.training.checkpoint_io import AtomicCheckpointIO
 from cnnbench.training.distributed import FixedOrderDDP, external_launch
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
@@ -92,13 +93,13 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
-    if (ranks := external_launch()) is not None:
-        processes: dict[str, Any] = {"strategy": FixedOrderDDP(ranks, config["seed"])}
-    else:  # one process, whatever cluster it may run on
-        processes = {"strategy": AUTO, "plugins": [LightningEnvironment()]}
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if (ranks := external_launch()) is None:  # one process, whatever cluster it may run on
+        plugins.append(LightningEnvironment())
     return instantiate(
         options,
-        **processes,
+        strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
+        plugins=plugins,
         callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
         logger=logger,
         default_root_dir=str(folder),

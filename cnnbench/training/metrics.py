@@ -70,14 +70,13 @@ class EpochMeter:
     ) -> None:
         self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
         self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.predictions = torch.zeros(count, dtype=torch.int64, device=device)
-        self.targets = torch.zeros(count, dtype=torch.int64, device=device)
+        self.classes = torch.zeros(2, count, dtype=torch.int64, device=device)  # predictions and targets
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of this rank
         self.seen = 0
 
     def _next_batch(self) -> tuple[int, int]:
         """Images of the next batch of several ranks: of this one, and of all."""
-        images = min(self.batch_size, len(self.targets) - self.seen)
+        images = min(self.batch_size, self.classes.shape[1] - self.seen)
         return len(range(self.rank, images, self.world_size)), images
 
     @property
@@ -93,9 +92,9 @@ class EpochMeter:
             own, images = self._next_batch()
             logits, targets = logits[:own], targets[:own]
         if own:
-            places = slice(self.seen + self.rank, self.seen + images, self.world_size)
-            torch.argmax(logits, dim=1, out=self.predictions[places])
-            self.targets[places] = targets
+            columns = slice(self.seen + self.rank, self.seen + images, self.world_size)
+            torch.argmax(logits, dim=1, out=self.classes[0, columns])
+            self.classes[1, columns] = targets
             self.loss_sum.add_(loss, alpha=own)
         self.seen += images
 
@@ -105,20 +104,16 @@ class EpochMeter:
             dist.all_reduce(values)
         return values
 
-    def seen_by_all(self) -> tuple[Tensor, Tensor]:
-        """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
-        seen = self.predictions[: self.seen], self.targets[: self.seen]
-        if self.world_size > 1:
-            seen = self._sum_over_ranks(torch.stack(seen)).unbind()  # type: ignore[assignment]
-        return seen
+    def seen_by_all(self) -> Tensor:
+        """Predictions and targets (2, N) of all images seen so far, in the epoch's order."""
+        return self._sum_over_ranks(self.classes[:, : self.seen])
 
     def state_dict(self) -> dict[str, Tensor]:
         """What all ranks have seen of an unfinished epoch, and each one's sum of losses (a total's bits would differ)."""
-        predictions, targets = self.seen_by_all()
         sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
         sums[self.rank] = self.loss_sum
-        sums = self._sum_over_ranks(sums)
-        state = {"predictions": predictions, "targets": targets, "loss_sum": sums}
+        predictions, targets = self.seen_by_all()
+        state = {"predictions": predictions, "targets": targets, "loss_sum": self._sum_over_ranks(sums)}
         return {name: value.cpu().clone() for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -126,8 +121,7 @@ class EpochMeter:
         self.seen = len(state["targets"])
         self.loss_sum.copy_(state["loss_sum"].reshape(-1)[self.rank])
         if self.rank == 0:  # which has them all
-            self.predictions[: self.seen] = state["predictions"]
-            self.targets[: self.seen] = state["targets"]
+            self.classes[:, : self.seen] = torch.stack([state["predictions"], state["targets"]])
 
     def loss(self) -> float:
         """Mean loss over the images seen so far (waits for the device)."""
@@ -140,7 +134,7 @@ class EpochMeter:
 
     def compute(self) -> tuple[dict[str, float], Tensor]:
         """The metrics by name (loss, accuracy, recall; batch_recall if asked) and the confusion matrix, on the CPU."""
-        predictions, targets = (values.cpu() for values in self.seen_by_all())
+        predictions, targets = self.seen_by_all().cpu()
         confusion = confusion_matrix(predictions, targets, self.num_classes)
         values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
         if self.recall_batch is not None:

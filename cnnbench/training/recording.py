@@ -28,10 +28,8 @@ def describe_end(error: BaseException) -> Record:
     described = {"type": type(cause).__name__, "message": str(cause), "traceback": trace}
     if isinstance(error, Diverged):
         return {"status": "diverged", "error": {**described, "epoch": error.epoch, "step": error.step}}
-    return {
-        "status": "interrupted" if isinstance(error, (KeyboardInterrupt, Stopped)) else "failed",
-        "error": described,
-    }
+    was_stopped = isinstance(error, (KeyboardInterrupt, Stopped))
+    return {"status": "interrupted" if was_stopped else "failed", "error": described}
 
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:

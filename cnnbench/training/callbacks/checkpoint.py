@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from cnnbench.training.checkpoint_io import BEST, LAST, AtomicCheckpointIO, link, read
+from cnnbench.training.checkpoint_io import BEST, LAST, link, read
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.torch_files import DamagedFileError
 
 
-class BestAndLast(Checkpoint):
+class BestAndLast(pl.callbacks.Checkpoint):
     """Keeps the newest checkpoint, the one before it, and the one with the best objective. A small validation set gives
     equal accuracies often; of those the one with the lowest loss is the best."""
 
@@ -23,9 +22,6 @@ class BestAndLast(Checkpoint):
         self.folder, self.objective = Path(folder), objective
         self.best: dict[str, float] = {}  # epoch and metrics where the objective was best
         self.best_confusion: dict[str, Tensor] = {}  # by split, of that epoch
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         classifier = cast(ImageClassifier, pl_module)

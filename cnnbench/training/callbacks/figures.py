@@ -7,7 +7,6 @@ from typing import cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ COLUMNS = 5  # of these: TensorBoard shows a picture small
 Pictures = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
 
 
-class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
+class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
     """Draws confusion matrices, predictions, mistakes, recall by class and kernels, at the end and after epochs that
     ``conf/callbacks/default.yaml`` explains; TensorBoard has a slider that goes through them."""
 

@@ -8,13 +8,12 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.record import write_atomically
 
 
-class History(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
+class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
     """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and writes
     ``metrics.csv`` into the run's folder after each epoch."""
 

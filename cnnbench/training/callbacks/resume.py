@@ -13,7 +13,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.data import ImageDataModule
 from cnnbench.training import checkpoint_io
@@ -47,7 +46,7 @@ def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, l
     return path, sessions
 
 
-class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
+class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls those last
     """Saves within an epoch when it is time, or when a stop is asked for; and restores what Lightning does not.
 
     Args:

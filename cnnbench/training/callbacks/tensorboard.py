@@ -10,7 +10,6 @@ from typing import cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
@@ -35,7 +34,9 @@ def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     return trainer.logger.experiment
 
 
-class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
+class TensorBoardCallback(
+    pl.callbacks.Checkpoint
+):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
     """Sends the charts' layout and the graph once, and the validation recall of each class after each epoch."""
 
     def __init__(self, data: ImageDataModule) -> None:
