@@ -57,8 +57,6 @@ def build_optimization(config: Config) -> dict[str, Any]:
     """
     optimizer, schedule = dict(config["optimizer"]), dict(config["scheduler"])
     interval = schedule.pop("interval")
-    if interval not in ("epoch", "step"):
-        raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
     if optimizer.get("lr") == AUTO:
         optimizer["lr"] = 1.0
     # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
@@ -88,7 +86,8 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the classifier's.
     ``resumed`` is how many whole epochs a killed run goes on from: TensorBoard then hides what it had sent of later ones.
     """
-    options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
+    own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+    options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}

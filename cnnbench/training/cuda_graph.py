@@ -61,8 +61,8 @@ class CapturedStep:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.switched = self.switch is not None and self.switch.switched
 
-    def __call__(self, images: Tensor, labels: Tensor, update: bool = True) -> tuple[Tensor, Tensor]:
-        """Train on a batch, which is always an optimizer step; the next call overwrites the returned (loss, logits)."""
+    def __call__(self, images: Tensor, labels: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        """Train on a batch, always an optimizer step of its own; the next call overwrites the returned (loss, logits)."""
         if self.switch is not None and self.switch.switched != self.switched:
             self._reset()
         if self.graph is None:

@@ -90,7 +90,6 @@ def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int
         raise RequestError(f"it takes at least {MIN_POINTS} steps, got {steps}")
     pl.seed_everything(config["seed"], verbose=False)
     classifier, data = build_classifier(config)
-    classifier.accumulate = 1
     classifier.optimizer = optimizer = inner_optimizers(classifier.build_optimizer(steps))[0]  # the one that begins
     base = float(optimizer.param_groups[0]["lr"])
     shares = [float(group["lr"]) / base for group in optimizer.param_groups]

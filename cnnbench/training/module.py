@@ -38,6 +38,7 @@ class ImageClassifier(pl.LightningModule):
         self.network, self.num_classes, self.config = network, num_classes, config
         self.optimization = build_optimization(config)
         self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
+        self.clip_by_value = config["trainer"].get("gradient_clip_algorithm") == "value"
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
         self.quirks: dict[str, bool] = config["quirks"]
         self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
@@ -71,20 +72,16 @@ class ImageClassifier(pl.LightningModule):
         return self.optimizer
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, where there is one, its schedule, which ``_step_scheduler`` steps."""
-        steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
+        """The optimizer and, where there is one, its schedule."""
+        epochs = self.trainer.max_epochs or 1
+        steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
         optimizer, make_scheduler = self.build_optimizer(steps), self.optimization["scheduler"]
         if self.config["cuda_graph"] and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
         if make_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(make_scheduler, optimizer, steps)}
-
-    def _step_scheduler(self) -> None:
-        scheduler: Any = self.lr_schedulers()
-        if scheduler is not None:
-            watched = (self.metrics[self.config["objective"]],) if watches_a_metric(scheduler) else ()
-            scheduler.step(*watched)
+        length = steps if self.optimization["interval"] == "step" else epochs
+        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(make_scheduler, optimizer, length)}
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
@@ -116,10 +113,13 @@ class ImageClassifier(pl.LightningModule):
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
         meter, step = self.meters["train"], self._captured_step or self.train_step
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
-        autocast, steps_scheduler = torch.is_autocast_enabled(self.device.type), self.optimization["interval"] == "step"
-        for number, (images, labels) in enumerate(batches, start=1):
-            update = number % self.accumulate == 0 or number == len(batches)
-            loss, logits = step(images, labels, update)
+        scheduler: Any = self.lr_schedulers() if self.optimization["interval"] == "step" else None
+        autocast, accumulate = torch.is_autocast_enabled(self.device.type), self.accumulate
+        for number, (images, labels) in enumerate(batches):
+            first = number - number % accumulate
+            summed = min(accumulate, len(batches) - first)
+            update = number + 1 == first + summed
+            loss, logits = step(images, labels, summed, update)
             meter.update(logits, labels, loss)
             if not update:
                 continue
@@ -127,15 +127,15 @@ class ImageClassifier(pl.LightningModule):
             progress.increment_completed()
             if autocast:  # it keeps cast weights for a whole Lightning step, and these just changed
                 torch.clear_autocast_cache()
-            if steps_scheduler:
-                self._step_scheduler()
+            if scheduler is not None:
+                scheduler.step()
 
-    def train_step(self, images: Tensor, labels: Tensor, update: bool = True) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a batch and, with ``update``, move the weights by them; what a CUDA graph captures. Returns
-        the batch's loss and its logits (N, num_classes), both detached."""
-        logits = self.network(images)
+    def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch, one of ``summed`` whose mean counts, and, with ``update``, move the weights by
+        them; what a CUDA graph captures. Returns the batch's loss and its logits (N, num_classes), both detached."""
+        logits = self.network(images.to(self.dtype))
         loss = self.train_loss(logits, labels)
-        weighted = loss / self.accumulate if self.accumulate > 1 else loss
+        weighted = loss / summed if summed > 1 else loss
         if self._several_ranks:
             weighted = weighted * self.meters["train"].share
         (weighted if self._scaler is None else self._scaler.scale(weighted)).backward()
@@ -151,7 +151,8 @@ class ImageClassifier(pl.LightningModule):
         if self.gradient_clip_val is not None:
             if scaler is not None:
                 scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
+            clip = nn.utils.clip_grad_value_ if self.clip_by_value else nn.utils.clip_grad_norm_
+            clip(self.network.parameters(), self.gradient_clip_val)
         if scaler is None:
             self.optimizer.step()
         else:
@@ -161,8 +162,9 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._finish("train", self.meters.pop("train"))
-        if self.optimization["interval"] == "epoch":
-            self._step_scheduler()
+        scheduler: Any = self.lr_schedulers()
+        if scheduler is not None and self.optimization["interval"] == "epoch":
+            scheduler.step(*((self.metrics[self.config["objective"]],) if watches_a_metric(scheduler) else ()))
 
     # What a checkpoint needs besides weights, optimizer and schedule
 
@@ -200,7 +202,7 @@ class ImageClassifier(pl.LightningModule):
     def validation_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Evaluate every batch of a chunk."""
         for images, labels in batches:
-            logits = self.network(images)
+            logits = self.network(images.to(self.dtype))
             self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     test_step = validation_step
