@@ -164,7 +164,8 @@ class ImageClassifier(pl.LightningModule):
         self._finish("train", self.meters.pop("train"))
         scheduler: Any = self.lr_schedulers()
         if scheduler is not None and self.optimization["interval"] == "epoch":
-            scheduler.step(*((self.metrics[self.config["objective"]],) if watches_a_metric(scheduler) else ()))
+            watched = (self.metrics[self.config["objective"]],) if watches_a_metric(scheduler) else ()
+            scheduler.step(*watched)
 
     # What a checkpoint needs besides weights, optimizer and schedule
 

@@ -35,7 +35,9 @@ class BestAndLast(pl.callbacks.Checkpoint):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write ``last.ckpt``; all that was sent to the logger so far is on disk before it."""
-        getattr(getattr(trainer.logger, "experiment", None), "flush", lambda: None)()
+        flush = getattr(getattr(trainer.logger, "experiment", None), "flush", None)
+        if flush is not None:
+            flush()
         trainer.save_checkpoint(self.folder / LAST)
 
     def best_weights(self) -> dict[str, Tensor]:

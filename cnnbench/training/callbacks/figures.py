@@ -41,7 +41,8 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch, auto = trainer.current_epoch + 1, self.at_epochs == AUTO
-        chosen = epoch & (epoch - 1) == 0 or epoch == trainer.max_epochs if auto else epoch in self.at_epochs
+        is_power_of_two = epoch & (epoch - 1) == 0
+        chosen = (is_power_of_two or epoch == trainer.max_epochs) if auto else epoch in self.at_epochs
         to_file = bool(self.every_n_epochs and epoch % self.every_n_epochs == 0) or (chosen and not auto)
         if trainer.is_global_zero and (to_file or (chosen and summary_writer(trainer) is not None)):
             pictures = self._of_epoch(cast(ImageClassifier, pl_module), epoch)
