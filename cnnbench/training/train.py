@@ -35,17 +35,16 @@ Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how man
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
-    """Train, evaluate once on the test set, and leave a record, whatever happens.
+    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from its
+    newest checkpoint, and one that has completed is not repeated.
 
     Args:
-        config: a resolved configuration, as ``conf/config.yaml`` composes it.
+        config: resolved, as ``conf/config.yaml`` composes it.
         folder: of the run; made where it is missing.
         overrides, choices: how the configuration was asked for; for the record.
 
     Returns:
-        The record, which is also ``folder/result.json``. Its ``status`` tells how the run ended; a failure is in
-        ``error`` and is not raised. A run that ended early goes on from its newest checkpoint, and one that has
-        completed is not repeated.
+        The record, which is also ``folder/result.json``; how the run ended is its ``status``, a failure its ``error``.
 
     Raises:
         RequestError: the folder holds another configuration's run, or another process is running in it.

@@ -76,6 +76,8 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         restore_stop_signals()  # Lightning's handler of SIGTERM, set just before this, does not say what stopped a run
 
+    on_test_start = on_train_start
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         raise_if_stopped(trainer)  # nothing to save: an epoch has just ended, or not begun
         self._saved, self._saved_step = time.perf_counter(), trainer.global_step
@@ -93,9 +95,6 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
             self.checkpoint.save(trainer)
             self._saved, self._saved_step = time.perf_counter(), trainer.global_step
             raise_if_stopped(trainer)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        restore_stop_signals()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
