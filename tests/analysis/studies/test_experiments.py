@@ -11,8 +11,7 @@ from helpers import config
 from cnnbench.analysis.metric_names import SPLITS
 from cnnbench.analysis.report.figures.style import MOST_LINES
 from cnnbench.analysis.studies.claims import PATTERNS, read
-from cnnbench.analysis.studies.measure import metric_of
-from cnnbench.analysis.studies.study import load_row, load_study, studies
+from cnnbench.analysis.studies.study import load_row, load_study, metric_of, studies
 from cnnbench.config.groups import groups
 from cnnbench.config.overrides import expand, without_shorthand
 from cnnbench.training import train as training
