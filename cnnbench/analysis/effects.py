@@ -13,8 +13,9 @@ from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, Configuration
-from cnnbench.analysis.metric_names import MISSING, corrected_p, difference, higher_is_better, interval, title
-from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, finite_values
+from cnnbench.analysis.metric_names import MISSING
+from cnnbench.analysis.statistics import CONFIDENCE, finite_values
+from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
@@ -39,24 +40,7 @@ class Effect:
     @property
     def sentence(self) -> str:
         """The effect, its interval and its p-value in words."""
-        if self.value is None:
-            return f"{self.short}: its effect cannot be told apart from that of the other settings."
-        metric, p = title(self.metric), self.anova.p
-        shown = p is not None and p < ALPHA
-        span = "" if p is None else f"95% interval {interval(self.low, self.high, self.metric, sign=True)}, "
-        evidence = f"({span}{corrected_p(p)})."
-        size = difference(abs(self.value), self.metric).lstrip("+")
-        if len(self.means) > 2:
-            doubt = "" if shown or p is None else "no effect shown; "
-            ends = f"{self.after} is highest and {self.before} lowest"
-            return f"{self.short} and {metric}: {doubt}{ends}, {size} apart on average {evidence}"
-        pair = f"{self.short}={self.after} instead of {self.short}={self.before}"
-        if not shown:
-            doubt, signed = "measured" if p is None else "no effect shown", difference(self.value, self.metric)
-            return f"{self.short}: {doubt} on {metric}; {pair} is {signed} on average {evidence}"
-        verb = "raises" if self.value > 0 else "lowers"
-        good = "better" if (self.value > 0) == higher_is_better(self.metric) else "worse"
-        return f"{pair} {verb} {metric} by {size} on average, which is {good} {evidence}"
+        return " ".join(sentences("main_effect", self))
 
 
 @dataclass(frozen=True)
@@ -76,14 +60,8 @@ class Interaction:
 
     @property
     def sentence(self) -> str:
-        """The effect at each level of the other factor; of more than three levels, the smallest and the largest."""
-        known = [(value, level) for level, value in self.effects.items() if value is not None]
-        shown = [min(known), max(known)] if len(known) > 3 else known
-        parts = ", ".join(f"{difference(value, self.metric)} at {self.other_short}={level}" for value, level in shown)
-        change = f"{self.short}={self.before} to {self.after} is {parts} ({corrected_p(self.anova.p)})."
-        if self.anova.p is None or self.anova.p >= ALPHA:
-            return f"{self.short} and {self.other_short}: no interaction shown; {change}"
-        return f"The effect of {self.short} depends on {self.other_short}: {change}"
+        """The effect at the levels of the other factor in words."""
+        return " ".join(sentences("interaction", self))
 
 
 @dataclass(frozen=True)
@@ -96,7 +74,13 @@ class Effects:
     interactions: list[Interaction]  # the clearest first
     short: Mapping[str, str]  # the factors' short names
     levels: Levels  # of each factor, in the order in which they are shown
-    notes: list[str]
+    too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
+    run_count: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be told, and why."""
+        return sentences("effects_notes", self)
 
 
 def find_effects(
@@ -133,7 +117,7 @@ def find_effects(
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     joint = [_interaction(row, table, by_level, short, metric) for row in pairs]
     interactions = [interaction for interaction in joint if interaction is not None]
-    return Effects(metric, table, mains, interactions, short, levels, _notes(table, too_many, short, len(y)))
+    return Effects(metric, table, mains, interactions, short, levels, too_many, len(y))
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -169,21 +153,6 @@ def _ordered(levels: Iterable[str], first: Collection[str]) -> list[str]:
             return 2, [], level
 
     return sorted(levels, key=key)
-
-
-def _notes(table: AnovaTable, too_many: Sequence[str], short: Mapping[str, str], runs: int) -> list[str]:
-    aliased = [" × ".join(short[f] for f in row.term) for row in table.rows if row.df < 1]  # noqa: RUF001
-    notes = {
-        f"Left out, for they have nearly as many values as there are runs: {', '.join(too_many)}.": too_many,
-        "Too few runs to tell interactions from noise (no residual degrees of freedom): left out. "
-        "More seeds would bring them in.": len(short) > 1 and table.full is table.additive,
-        f"{runs} runs leave nothing to judge the effects by: no interval and no p-value can be given.":
-            table.full.df < 1,
-        "The runs of a cell do not differ at all: no interval and no p-value can be given.":
-            table.full.df > 0 and table.full.variance is None,
-        f"Cannot be told apart from the other terms with these runs: {', '.join(aliased)}.": aliased,
-    }  # fmt: skip
-    return [note for note, holds in notes.items() if holds]
 
 
 def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: str) -> Effect:

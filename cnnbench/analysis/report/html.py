@@ -4,6 +4,7 @@ The words are in ``templates/report.html``. Jinja escapes every text that goes i
 figures is marked as safe.
 """
 
+import shlex
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -15,14 +16,14 @@ from matplotlib.figure import Figure
 from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.metric_names import COSTS, number, plural, title, unit
 from cnnbench.analysis.report import sections
-from cnnbench.analysis.report.commands import run_commands
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
 from cnnbench.analysis.report.tables import report_tables
 from cnnbench.analysis.runs import Run
-from cnnbench.config.settings import show
+from cnnbench.config.settings import SEED, show
 
 TEMPLATES = Path(__file__).parent / "templates"
+MOST_COMMANDS = 12
 
 
 def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) -> str:
@@ -66,3 +67,37 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         **{name: Markup((TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")},
     }  # fmt: skip
     return environment.get_template("report.html").render(context) + "\n"
+
+
+def run_commands(runs: Sequence[Run]) -> list[str]:
+    """Sweeps, as few as possible, that together give exactly these runs; a single command where nothing is swept."""
+    # A box is {key: values}, and stands for every combination of the values: first one for each run
+    boxes: list[dict[str, tuple[str, ...]]] = []
+    for run in runs:
+        if run.overrides or run.record:
+            written = dict(text.partition("=")[::2] for text in run.overrides)
+            if run.seed is not None:
+                written.setdefault(SEED, str(run.seed))
+            boxes.append({key: (value,) for key, value in written.items()})
+
+    # Join those that differ in one key alone, key by key
+    order = list(dict.fromkeys(key for box in boxes for key in box))
+    for key in reversed(order):
+        joined: dict[tuple[frozenset, bool], dict[str, None]] = {}
+        for box in boxes:
+            values = box.get(key, ())
+            joins = key in box and not any("," in value and not value.startswith("[") for value in values)
+            rest = frozenset((name, of) for name, of in box.items() if name != key or not joins)
+            joined.setdefault((rest, joins), {}).update(dict.fromkeys(values))
+        boxes = [dict(rest) | ({key: tuple(values)} if joins else {}) for (rest, joins), values in joined.items()]
+
+    commands = []
+    for box in boxes:
+        texts = [f"{key}={','.join(box[key])}" for key in order if key in box]
+        sweep = ["-m"] if any(len(values) > 1 for values in box.values()) else []
+        commands.append(shlex.join(["cnnbench", *sweep, *texts]))
+    if len(commands) > MOST_COMMANDS:
+        commands[MOST_COMMANDS:] = [
+            f"# and {len(commands) - MOST_COMMANDS} more: each run's result.json has its overrides"
+        ]
+    return commands

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnnbench.analysis.metric_names import difference, is_share, plural, title, unit
-from cnnbench.analysis.report.text import text_table
+from cnnbench.analysis.report.tables import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
 from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
