@@ -1,20 +1,10 @@
 """A report's conclusions, each judged on our runs: reproduced, contradicted or not shown.
 
-    A > B on COLUMN                    A is better in the plain sense of the number (A < B likewise)
-    A > B by about X on COLUMN         and by X, within the study's tolerance or with X in the interval
-    A < B by at most X on COLUMN       A is worse by no more than X; X is in points (1.5 points) where COLUMN is a share
-    A ~ B on COLUMN                    they differ by less than the study's tolerance
-    A - B > C - D on COLUMN            one gain is larger than another
-    A fails to learn on COLUMN         no more than twice the accuracy of guessing, or diverged
-    A spreads more at epoch N than at epoch M on METRIC  the standard deviation over seeds is larger
-    A levels off by epoch N on METRIC  later epochs bring less than a twentieth of all that was gained
-    A is still rising at epoch N on METRIC  at its pace, as many epochs again would bring more than a twentieth
-    A finds X, Y hardest               these classes have the lowest recall
-
-A to D are rows; COLUMN is one of the study's, or an expression (cnnbench.analysis.studies.study). Each claim comes to one
-number a seed and an interval for its mean: it is reproduced where the whole 95% interval lies on its side, contradicted
-where it lies on the other, and not shown otherwise, nor with one seed (but for weights and FLOPs, which have no spread).
-Where a seed diverged or failed, a mean of the others would be of a favourable selection, so nothing is shown.
+``KINDS`` has the forms of a claim, and docs/howto/study_row.md explains them: A to D are rows, COLUMN is one of the
+study's columns or an expression (cnnbench.analysis.studies.study). Each claim comes to one number a seed and an interval
+for its mean: it is reproduced where the whole 95% interval lies on its side, contradicted where it lies on the other, and
+not shown otherwise, nor with one seed (but for weights and FLOPs, which have no spread). Where a seed diverged or failed,
+a mean of the others would be of a favourable selection, so nothing is shown.
 
 With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and one
 that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*, *by at

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnbench.analysis.metric_names import difference, is_share, plural, title, unit
+from cnnbench.analysis.metric_names import difference, is_share, unit
 from cnnbench.analysis.report.tables import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
@@ -14,6 +14,7 @@ from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
 from cnnbench.analysis.studies.study import Row, Study, load_row, metric_of
 from cnnbench.analysis.studies.tables import TableRow, build_table
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
+from cnnbench.analysis.wording import environment
 from cnnbench.utils.record import write_atomically
 
 PAGE = "reproduction.md"
@@ -110,24 +111,14 @@ def terminal_text(part: Part) -> str:
 
 def render(parts: Sequence[Part], command: str, folder: Path, note: str | None = None) -> str:
     """The page; pictures are linked relative to ``folder``, and ``note`` stands under the title."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    templates = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(loader=templates, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(cell=_cell, plural=plural, metric=title, unit=unit)
     runs = [run for part in parts for of_row in part.runs.values() for run in of_row]
     environments = [known for run in runs if (known := run.part("environment"))] or [{}]
-    text = environment.get_template("reproduction.md").render(
+    text = environment().get_template("reproduction.md").render(
         study=parts[0].study, parts=parts, command=command, folder=folder, note=note, overrides=overrides, runs=runs,
         environment={name: environments[0][name] for name in ENVIRONMENT if environments[0].get(name) is not None},
         hours=sum(run.cost("fit_seconds") or 0.0 for run in runs) / 3600, NO_VERDICT=NO_VERDICT,
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
-
-
-def _cell(text: str) -> str:
-    """Text within a Markdown table."""
-    return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
 def write(parts: Sequence[Part], command: str, folder: Path, out: Path | None, note: str | None = None) -> list[Path]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import finite_values, to_number
+from cnnbench.analysis.statistics import finite_values
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.utils.errors import one_of
@@ -138,15 +138,8 @@ def measure(run: Run, expression: str) -> float | None:
         series, epoch = run.series(match[1]), int(match[2])
         return series[epoch - 1] if 0 < epoch <= len(series) else None
     if match := re.fullmatch(r"(\S+) of (.+)", expression):
-        return per_class(run, match[1]).get(match[2])
+        return run.per_class(match[1]).get(match[2])
     return run.cost(expression) if expression in SIZES else run.value(expression)
-
-
-def per_class(run: Run, metric: str) -> dict[str, float | None]:
-    """A metric by class name; empty where the run has none."""
-    part = run.part("per_class")
-    values = zip(part.get("classes") or (), part.get(metric) or (), strict=False)
-    return {str(name): to_number(value) for name, value in values}
 
 
 def class_count(runs: Sequence[Run]) -> int:

@@ -10,7 +10,7 @@ from scipy.special import fdtri
 from cnnbench.analysis.metric_names import compact, difference, higher_is_better, interval, is_share, number, scale
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, compare, finite_values, summarise
-from cnnbench.analysis.studies.study import SIZES, Study, class_count, measure, metric_of, per_class
+from cnnbench.analysis.studies.study import SIZES, Study, class_count, measure, metric_of
 
 NO_VERDICT: Final = "no verdict at this budget"
 Verdict = Literal["reproduced", "contradicted", "not shown", "no verdict at this budget"]
@@ -45,7 +45,7 @@ class Case(NamedTuple):
     def by_seed(self, key: str) -> dict[Hashable, float]:
         """The finite values of the row ``a`` to ``d`` by seed."""
         values = {run.seed: measure(run, self.expression) for run in self.runs(key)}
-        return {seed: value for seed, value in values.items() if value is not None and finite_values([value])}
+        return {seed: value for seed, value in values.items() if value is not None}
 
 
 def decide(reproduced: bool, contradicted: bool) -> Verdict:
@@ -154,7 +154,7 @@ def finds_hardest(case: Case) -> Finding:
     """``A finds X, Y hardest``: these classes have the lowest recall."""
     names = [name.strip() for name in case.match["classes"].split(",")]
     tables = [
-        {name: value for name, value in per_class(run, "test/recall").items() if value is not None}
+        {name: value for name, value in run.per_class("test/recall").items() if value is not None}
         for run in case.runs()
     ]
     tables = [table for table in tables if table and len(table) == max(map(len, tables))]
