@@ -27,8 +27,6 @@ class Effect:
     """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest."""
 
     factor: str
-    short: str
-    metric: str
     anova: AnovaRow
     before: str
     after: str
@@ -37,11 +35,6 @@ class Effect:
     high: float | None
     means: Mapping[str, float | None]  # by level, adjusted to the same mix of the other factors; None where unknown
 
-    @property
-    def sentence(self) -> str:
-        """The effect, its interval and its p-value in words."""
-        return " ".join(sentences("main_effect", self))
-
 
 @dataclass(frozen=True)
 class Interaction:
@@ -49,19 +42,11 @@ class Interaction:
 
     factor: str
     other: str
-    short: str
-    other_short: str
-    metric: str
     anova: AnovaRow
     before: str
     after: str
     effects: Mapping[str, float | None]  # by level of other, from the model; None where the cells it needs are missing
     cells: Mapping[Any, float]  # mean of the runs by (level of factor, level of other), where there are any
-
-    @property
-    def sentence(self) -> str:
-        """The effect at the levels of the other factor in words."""
-        return " ".join(sentences("interaction", self))
 
 
 @dataclass(frozen=True)
@@ -76,6 +61,11 @@ class Effects:
     levels: Levels  # of each factor, in the order in which they are shown
     too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
     run_count: int
+
+    def sentence(self, effect: Effect | Interaction) -> str:
+        """One of the effects with its evidence in words."""
+        macro = "main_effect" if isinstance(effect, Effect) else "interaction"
+        return " ".join(sentences(macro, effect, self))
 
     @property
     def notes(self) -> list[str]:
@@ -109,15 +99,13 @@ def find_effects(
 
     # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
-    short = short_names(list(levels))
-    mains = [_main(row, table, short, metric) for row in table.rows if len(row.term) == 1]
+    mains = [_main(row, table) for row in table.rows if len(row.term) == 1]
     mains.sort(key=lambda effect: -(effect.anova.partial_eta_squared or 0))
     pairs = [row for row in table.rows if len(row.term) == 2 and row.df > 0]
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
-    joint = [_interaction(row, table, by_level, short, metric) for row in pairs]
-    interactions = [interaction for interaction in joint if interaction is not None]
-    return Effects(metric, table, mains, interactions, short, levels, too_many, len(y))
+    interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
+    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y))
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -155,7 +143,7 @@ def _ordered(levels: Iterable[str], first: Collection[str]) -> list[str]:
     return sorted(levels, key=key)
 
 
-def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: str) -> Effect:
+def _main(row: AnovaRow, table: AnovaTable) -> Effect:
     (factor,), model, variance = row.term, table.additive, table.full.variance
     points = {level: model.point({factor: level}) for level in model.levels[factor]}
     pairs = permutations(points, 2) if len(points) > 2 else [tuple(points)]
@@ -168,7 +156,7 @@ def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: st
         half = _tukey_quantile(len(points), table.full.df) * error
         low, high = value - half, value + half
     means = {level: model.estimate(point) for level, point in points.items()}
-    return Effect(factor, short[factor], metric, row, before, after, value, low, high, means)
+    return Effect(factor, row, before, after, value, low, high, means)
 
 
 @lru_cache
@@ -180,9 +168,7 @@ def _tukey_quantile(levels: int, df: int) -> float:
     return float(studentized_range.ppf(CONFIDENCE, levels, df)) / math.sqrt(2)
 
 
-def _interaction(
-    row: AnovaRow, table: AnovaTable, y: pd.Series, short: Mapping[str, str], metric: str
-) -> Interaction | None:
+def _interaction(row: AnovaRow, table: AnovaTable, y: pd.Series) -> Interaction | None:
     """The pair of levels whose effect depends most on the other factor; None where it is not known at two levels."""
     strength = {main.term[0]: main.sum_of_squares for main in table.rows if len(main.term) == 1}
     factor, other = sorted(row.term, key=lambda f: strength[f])  # the stronger one is the circumstance
@@ -198,4 +184,4 @@ def _interaction(
         return None
     pair = max(spreads, key=spreads.__getitem__)
     cells = y.groupby(level=[factor, other]).mean().to_dict()
-    return Interaction(factor, other, short[factor], short[other], metric, row, *pair, effects[pair], cells)
+    return Interaction(factor, other, row, *pair, effects[pair], cells)

@@ -11,9 +11,9 @@ from cnnbench.analysis import metric_names as names
 from cnnbench.config.settings import show
 
 
-def sentences(macro: str, subject: Any) -> list[str]:
-    """What a macro of ``sentences.txt`` says about ``subject``; a paragraph is a sentence."""
-    paragraphs = re.split(r"\n\s*\n", getattr(_sentences(), macro)(subject))
+def sentences(macro: str, *about: Any) -> list[str]:
+    """What a macro of ``sentences.txt`` says of its arguments; a paragraph is a sentence."""
+    paragraphs = re.split(r"\n\s*\n", getattr(_sentences(), macro)(*about))
     return [" ".join(text.split()) for text in paragraphs if text.strip()]
 
 

@@ -46,8 +46,8 @@ def effects(results: Effects, draw: Draw) -> dict[str, list[str]]:
     """Figures of the main effects and of the clearest interactions."""
     mains, pairs = results.mains[:MOST_FACTORS], results.interactions[:MOST_INTERACTIONS]
     return {
-        "mains": [draw(charts.main_effect(effect, results), effect.sentence) for effect in mains],
-        "interactions": [draw(charts.interaction(pair, results), pair.sentence) for pair in pairs],
+        "mains": [draw(charts.main_effect(effect, results), results.sentence(effect)) for effect in mains],
+        "interactions": [draw(charts.interaction(pair, results), results.sentence(pair)) for pair in pairs],
     }
 
 

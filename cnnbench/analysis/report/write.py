@@ -21,8 +21,10 @@ from cnnbench.utils.record import finite_or_none, write_atomically
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
+    from cnnbench.analysis.effects import Effects
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
+NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": []}
 
 
 class Report(NamedTuple):
@@ -123,7 +125,7 @@ def to_markdown(analysis: Analysis) -> str:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
     if effects := analysis.effects:
-        sentences = [effect.sentence for effect in effects.mains] + [pair.sentence for pair in effects.interactions]
+        sentences = [*map(effects.sentence, effects.mains), *map(effects.sentence, effects.interactions)]
         parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(shown["anova"])]
         parts += [f"{note}\n" for note in effects.notes]
     return "\n".join(parts)
@@ -176,8 +178,8 @@ def to_latex(analysis: Analysis) -> str:
 
 def to_json(analysis: Analysis) -> str:
     """Everything as numbers in full; shares are in [0, 1], unknown is null."""
-    board, effects = analysis.board, analysis.effects
-    content: dict[str, Any] = {
+    board = analysis.board
+    content = {
         "answer": analysis.answer,
         "objective": board.objective,
         "metric": analysis.metric,
@@ -191,18 +193,24 @@ def to_json(analysis: Analysis) -> str:
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
             for c, run in board.grid.incomplete
         ],
+        **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
+    }  # fmt: skip
+    return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def _effects_entries(effects: Effects) -> dict[str, Any]:
+    return {
         "anova": [
-            {"term": line.term, "sum_of_squares": line.sum_of_squares, "df": line.df, "F": line.f, "p": line.p_raw,
-             "p_holm": line.p, "partial_eta_squared": line.partial_eta_squared} for line in (effects.table.rows if effects else ())
+            {"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
+             "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in effects.table.rows
         ],
-        "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df} if effects else None,
+        "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
         "main_effects": [
             {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
-             "means": dict(e.means), "sentence": e.sentence} for e in (effects.mains if effects else ())
+             "means": dict(e.means), "sentence": effects.sentence(e)} for e in effects.mains
         ],
         "interactions": [
             {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": dict(i.effects),
-             "sentence": i.sentence} for i in (effects.interactions if effects else ())
+             "sentence": effects.sentence(i)} for i in effects.interactions
         ],
     }  # fmt: skip
-    return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"

@@ -51,11 +51,7 @@ class Judgement(NamedTuple):
 
 
 def read(claim: Claim, study: Study) -> tuple[re.Match[str], Callable[[Case], Finding]]:
-    """The claim taken apart, and what judges it: ``a`` to ``d`` are its rows, ``on`` its column.
-
-    Raises:
-        RequestError: the claim cannot be read.
-    """
+    """The claim taken apart (``a`` to ``d`` are its rows, ``on`` its column) and what judges it, or RequestError."""
     for pattern, kind in PATTERNS.items():
         if match := pattern.fullmatch(claim.holds):
             return match, kind
@@ -71,11 +67,7 @@ def rows_of(claim: Claim, study: Study) -> list[str]:
 def judge(
     claim: Claim, study: Study, rows: Mapping[str, Sequence[Run]], form: str, short: Collection[str] = ()
 ) -> Judgement:
-    """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget.
-
-    Raises:
-        RequestError: the claim cannot be read.
-    """
+    """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget."""
     match, kind = read(claim, study)
     named = rows_of(claim, study)
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]

@@ -70,10 +70,9 @@ class Part(NamedTuple):
 
 
 def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refused: Mapping[str, str]) -> Part:
-    """Compare what is in ``folder`` with the report, and draw its pictures there; ``refused`` rows could not be run.
+    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
 
-    Raises:
-        RequestError: the folder is not there or has no runs.
+    Raises RequestError where the folder is not there or has no runs.
     """
     from cnnbench.analysis.studies.figures import draw
 

@@ -13,13 +13,12 @@ parameters                   or another cost: flops_per_image, bits, seconds_per
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any, NamedTuple
 
 import yaml
 
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import finite_values
+from cnnbench.analysis.statistics import finite_mean
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.utils.errors import one_of
@@ -83,8 +82,8 @@ class Study:
 
     def is_learned_by(self, runs: Sequence[Run]) -> bool:
         """Whether the completed runs of a row are above guessing, as ``learned`` says; no if there is none."""
-        values = finite_values(measure(run, self.learned.measure) for run in runs if run.completed)
-        return bool(values) and mean(values) >= self.learned.times_chance / class_count(runs)
+        value = finite_mean(measure(run, self.learned.measure) for run in runs if run.completed)
+        return value is not None and value >= self.learned.times_chance / class_count(runs)
 
 
 def studies() -> list[str]:
@@ -132,8 +131,7 @@ def measure(run: Run, expression: str) -> float | None:
         first, second = (measure(run, part) for part in expression.split(MINUS, 1))
         return None if first is None or second is None else first - second
     if expression.endswith(MEAN):
-        values = finite_values(run.series(expression.removesuffix(MEAN)))
-        return mean(values) if values else None
+        return finite_mean(run.series(expression.removesuffix(MEAN)))
     if match := re.fullmatch(r"(\S+) at epoch (\d+)", expression):
         series, epoch = run.series(match[1]), int(match[2])
         return series[epoch - 1] if 0 < epoch <= len(series) else None
