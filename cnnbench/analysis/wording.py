@@ -1,4 +1,4 @@
-"""What results are called in words: the pages and sentences in ``templates``."""
+"""Results in words: Jinja with the pages and sentences in ``templates``."""
 
 import re
 from functools import cache

@@ -31,6 +31,7 @@ class Part(NamedTuple):
     table: Sequence[TableRow]
     judgements: Sequence[Judgement]
     pictures: Sequence[tuple[Path, str]]  # files and what they show
+    refusals: Sequence[str] = ()  # which rows could not be run, and why
 
     @property
     def other_budget(self) -> str:
@@ -83,11 +84,13 @@ def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refuse
     runs = {row: of_row for row, of_row in by_row.items() if of_row}
     rows = [load_row(study.name, name, form) for name in names]
     short = [row for row in runs if is_short(load_row(study.name, row, form), runs[row])]
-    table = build_table(study, rows, runs, form, refused, short)
+    table = build_table(study, rows, runs, form, short)
     known = {*names, *runs}  # claims of other rows are left out
     claims = [claim for claim in study.claims if known.issuperset(rows_of(claim, study))]
     judgements = [judge(claim, study, runs, form, short) for claim in claims]
-    return Part(study, form, rows, runs, table, judgements, draw(study, table, runs, form, folder / "pictures"))
+    pictures = draw(study, table, runs, form, folder / "pictures")
+    refusals = [f"`{row}` ({' '.join(reason.split()).rstrip('.')})" for row, reason in refused.items()]
+    return Part(study, form, rows, runs, table, judgements, pictures, refusals)
 
 
 def terminal_text(part: Part) -> str:
@@ -104,7 +107,7 @@ def terminal_text(part: Part) -> str:
     keep = [i for i in range(len(heads)) if any(row[i].strip("–") for row in body)]  # noqa: RUF001
     table = text_table([heads[i] for i in keep], [[row[i] for i in keep] for row in body])
     verdicts = [f"{j.verdict:<{len(NO_VERDICT)}} {j.claim.says}  {j.evidence}" for j in part.judgements]
-    refused = [f"not run here: {row.refusal}" for row in part.table if row.refused]
+    refused = [f"not run here: {text}" for text in part.refusals]
     return "\n".join([part.title, "", table, "", *refused, *verdicts])
 
 

@@ -48,7 +48,6 @@ class TableRow(NamedTuple):
     cells: tuple[TableCell, ...]
     n: int
     lost: Mapping[str, int]  # runs that did not complete, by how they ended
-    refused: str = ""  # why the row could not be run
 
     @property
     def count_text(self) -> str:
@@ -57,19 +56,9 @@ class TableRow(NamedTuple):
             return "not run"
         return str(self.n) + "".join(f", and {count} {how}" for how, count in self.lost.items())
 
-    @property
-    def refusal(self) -> str:
-        """Which row could not be run, and why, in a line."""
-        return f"`{self.row.name}` ({' '.join(self.refused.split()).rstrip('.')})"
-
 
 def build_table(
-    study: Study,
-    rows: Sequence[Row],
-    runs: Mapping[str, Sequence[Run]],
-    form: str,
-    refused: Mapping[str, str] | None = None,
-    short: Collection[str] = (),
+    study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], form: str, short: Collection[str] = ()
 ) -> list[TableRow]:
     """The table of a study in one form; a row without runs has empty cells.
 
@@ -87,7 +76,7 @@ def build_table(
             cell = compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance)
             cells.append(cell._replace(fit=NO_VERDICT) if is_early and cell.fit else cell)
         lost = Counter(run.status for run in all_runs if not run.completed)
-        table.append(TableRow(row, tuple(cells), len(completed), lost, (refused or {}).get(row.name, "")))
+        table.append(TableRow(row, tuple(cells), len(completed), lost))
     return table
 
 
