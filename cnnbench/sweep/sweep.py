@@ -237,7 +237,7 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     """
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.text import leaderboard_text
+    from cnnbench.analysis.report.tables import leaderboard_text
     from cnnbench.analysis.runs import collect, read_run
 
     try:
