@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import find_runs, read_run
 from cnnbench.config.compose import fingerprint, resolved
-from cnnbench.config.overrides import quoted
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
 from cnnbench.utils.run_dir import is_locked
@@ -47,10 +46,6 @@ class PlannedRun:
     def left(self, repeat_failed: bool) -> bool:
         """Whether it is still to be run."""
         return self.state not in ("completed", "running") and (repeat_failed or self.state not in FAILED)
-
-    def command(self) -> list[str]:
-        """Its overrides with its folder, for a launcher that composes by itself."""
-        return [*self.overrides, f"hydra.sweep.subdir={quoted(self.folder)}"]
 
 
 def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str, str]) -> None:

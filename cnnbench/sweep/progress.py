@@ -1,4 +1,4 @@
-"""One line for a sweep of parallel runs: tqdm's on a terminal, in a log file a new one now and then."""
+"""What a sweep shows while it runs. Parallel runs share a line: tqdm's on a terminal, in a log file a new one now and then."""
 
 import shutil
 import sys
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from cnnbench.analysis.metric_names import higher_is_better, number, title, unit
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.sweep.plan import ended_since
+from cnnbench.sweep.run_summary import ending
 from cnnbench.utils.console import duration, is_quiet, print_info, print_result
 from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import started_at
@@ -24,24 +25,30 @@ TICK = 0.02  # seconds that a file's time may be behind the clock
 
 
 class Progress:
-    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far."""
+    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far; of
+    runs ``in_turn``, which print their own course, only how each ended."""
 
-    def __init__(self, total: int, objective: str) -> None:
-        self.total, self.objective, self.began = total, objective, time.time()
+    def __init__(self, total: int, objective: str, in_turn: bool = False) -> None:
+        self.total, self.objective, self.in_turn, self.began = total, objective, in_turn, time.time()
         self.running: set[Path] = set()
         self.statuses: list[str] = []
         self.values: list[tuple[float, str]] = []  # of the objective, with the names of their runs
-        is_terminal = sys.stdout.isatty() and not is_quiet()
-        self._bar = tqdm(total=total, bar_format="  {desc}", disable=not is_terminal, file=sys.stdout)
+        shows_bar = sys.stdout.isatty() and not is_quiet() and not in_turn
+        self._bar = tqdm(total=total, bar_format="  {desc}", disable=not shows_bar, file=sys.stdout)
         self._shown, self._shown_at = "", self.began
 
-    def start(self, folder: Path) -> None:
+    def start(self, folder: Path, title: str = "") -> None:
         """A run has begun."""
+        if self.in_turn:
+            print_info(f"\n{title}")
         self.running.add(folder)
         self.show()
 
     def end(self, folder: Path, record: Record) -> None:
-        """A run has ended; one that has not completed is printed at once."""
+        """A run has ended; of parallel ones, one that has not completed is printed at once."""
+        if self.in_turn:
+            print_result(ending(record, folder, short=True))
+            return
         self.running.discard(folder)
         error = record.get("error") or {}
         self.statuses.append("ended early" if error.get("type") == PRUNED else record["status"])
@@ -74,6 +81,8 @@ class Progress:
 
     def show(self, last: bool = False) -> None:
         """Bring the line up to date; in a file only where it has changed and some time has passed, or at the end."""
+        if self.in_turn:
+            return
         line, now = self.line(), time.time()
         if not self._bar.disable:
             if line != self._shown:

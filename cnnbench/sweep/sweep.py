@@ -4,7 +4,6 @@ What a sweep prints or writes at its end comes from the records on disk, whateve
 """
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -27,10 +26,9 @@ from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
 from cnnbench.sweep.progress import Progress, follow_folders
-from cnnbench.sweep.run_summary import ending, finish
+from cnnbench.sweep.run_summary import finish
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import is_locked
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
@@ -53,8 +51,6 @@ class Sweep:
         self.command = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         self.folder = Path(str(config.hydra.sweep.dir))
         self.is_named = any(text.startswith("hydra.sweep.dir=") for text in self.command)
-        self.total, self.began = 0, 0.0
-        self.progress: Progress | None = None
 
     def compose(self, overrides: Sequence[str], label: str = "", number: int = 0) -> PlannedRun:
         """Compose a run and check its values; raises RequestError."""
@@ -93,18 +89,15 @@ class Sweep:
     @contextmanager
     def running(self, left: int, total: int, objective: str) -> Iterator[None]:
         """Within this, ``left`` of ``total`` runs may be launched, signals ask for a stop, and the progress is shown."""
-        self.total, self.began = total, time.time()
+        self.total, self.progress = total, Progress(left, objective, self.in_turn)
         stop = self.folder.absolute() / STOP_FILE
         stop.unlink(missing_ok=True)
-        if not self.in_turn:
-            self.progress = Progress(left, objective)
         try:
             with handle_stop_signals(file=stop, write=True):
                 yield
         finally:
             stop.unlink(missing_ok=True)
-            if self.progress is not None:
-                self.progress.close()
+            self.progress.close()
 
     def launch(self, runs: Sequence[PlannedRun]) -> None:
         """Run these, and return when all have ended or a stop was asked for."""
@@ -113,12 +106,11 @@ class Sweep:
             self._launch_by_another(runs)
             return
         if is_isolated(options):
-            poll = self.progress.show if self.progress is not None else lambda: None
-            ended = Pool(self.jobs, options["runs_per_gpu"], not self.in_turn, poll).run(jobs)
+            ended = Pool(self.jobs, options["runs_per_gpu"], not self.in_turn, self.progress.show).run(jobs)
         else:
             ended = ((job.folder, job.run()) for job in jobs)
         for folder, record in ended:
-            self._ended(folder, record)
+            self.progress.end(folder, record)
 
     def _jobs(self, runs: Sequence[PlannedRun]) -> Iterator[Job]:
         """Each run, its folder made, when it is about to be started; none after a stop was asked for."""
@@ -126,9 +118,9 @@ class Sweep:
             if stop_requested() is not None:
                 return
             folder = (self.folder / run.folder).absolute()
-            record = plan.ended_since(folder, self.began)  # by another process, meanwhile
+            record = plan.ended_since(folder, self.progress.began)  # by another process, meanwhile
             if record is not None and record["status"] != "interrupted":
-                self._ended(folder, record)
+                self.progress.end(folder, record)
             elif is_locked(folder):
                 print_result(f"  {run.folder}: another process is running this")
             else:
@@ -136,17 +128,8 @@ class Sweep:
                     run.cfg.hydra.sweep.update(dir=self.config.hydra.sweep.dir, subdir=run.folder)
                     run.cfg.threads = run.cfg.threads or share_of_cores(self.jobs, len(runs))
                 made = run_job(make_job, run.cfg, "hydra.sweep.dir", "hydra.sweep.subdir", self.context, False)
-                if self.progress is not None:
-                    self.progress.start(folder)
-                else:
-                    print_info(f"\n[{run.number}/{self.total}] {run.label or 'the defaults'}")
+                self.progress.start(folder, f"[{run.number}/{self.total}] {run.label or 'the defaults'}")
                 yield made.return_value
-
-    def _ended(self, folder: Path, record: Record) -> None:
-        if self.progress is not None:
-            self.progress.end(folder, record)
-        else:
-            print_result(ending(record, folder, short=True))
 
     def _launch_by_another(self, runs: Sequence[PlannedRun]) -> None:
         """By a launcher of Hydra's or of a plugin, which composes and makes folders itself."""
@@ -154,9 +137,10 @@ class Sweep:
             hydra_context=self.context, task_function=self.task, config=self.config
         )
         folders = [self.folder.absolute() / run.folder for run in runs]
-        with nullcontext() if self.progress is None else follow_folders(self.progress, folders):
+        commands = [[*run.overrides, f"hydra.sweep.subdir={quoted(run.folder)}"] for run in runs]
+        with nullcontext() if self.in_turn else follow_folders(self.progress, folders):
             try:
-                launcher.launch([run.command() for run in runs], initial_job_idx=runs[0].number - 1)
+                launcher.launch(commands, initial_job_idx=runs[0].number - 1)
             except Exception as error:  # what launchers raise has no common kind
                 print_result(f"the launcher gave up: {type(error).__name__}: {error}")
 
