@@ -10,6 +10,7 @@ from cnnbench.config.compose import compose, resolved
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import canonical
 from cnnbench.sweep.plan import own_folder
+from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import Record
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ def train(*overrides: str, folder: str | Path | None = None) -> Record:
     return run(config, where, overrides, choices)
 
 
-def load_results(*folders: str | Path) -> pd.DataFrame:
+def load_results(*folders: str | Path, predictions: str | None = None) -> pd.DataFrame:
     """All runs in and below ``folders``, finished or not, a row each.
+
+    Args:
+        predictions: ``test`` or ``val``: a row for each image of that split instead, of the runs that have predictions,
+            with ``row`` (its number in the set), ``true``, ``predicted``, ``probability_true``, ``probability_predicted``.
 
     Returns:
         Columns ``folder``, ``status`` and ``seed``, the settings that are not the same in all runs (``optimizer``,
@@ -51,7 +56,7 @@ def load_results(*folders: str | Path) -> pd.DataFrame:
         ``parameters``, ``flops_per_image`` and ``seconds_per_epoch``; NaN where a run has no value.
 
     Raises:
-        RequestError: a folder is not there, or has no runs.
+        RequestError: a folder is not there, or has no runs, or none of them has predictions.
     """
     import pandas as pd
 
@@ -59,9 +64,20 @@ def load_results(*folders: str | Path) -> pd.DataFrame:
     keys = dict.fromkeys(key for run in runs for key in run.settings if key != "seed")
     vary = [key for key in keys if len({canonical(run.settings.get(key)) for run in runs}) > 1]
     metrics = sorted(set().union(*(run.metrics() for run in runs)))
-    return pd.DataFrame([
+    results = pd.DataFrame([
         {"folder": str(run.path), "status": run.status, "seed": run.seed}
         | {key: run.settings.get(key) for key in vary}
         | {metric: run.value(metric) for metric in metrics}
         for run in runs
     ])  # fmt: skip
+    if predictions is None:
+        return results
+    one_of("predictions", predictions, ("test", "val"))
+    images = [
+        pd.DataFrame({"folder": str(run.path), **{name: column for name, column in found.items() if column.ndim == 1}})
+        for run in runs
+        if (found := run.predictions(predictions))
+    ]
+    if not images:
+        raise RequestError(f"no run has predictions of the {predictions} set (keep_predictions=true keeps them)")
+    return results.merge(pd.concat(images), on="folder")

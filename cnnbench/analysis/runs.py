@@ -1,19 +1,21 @@
 """The runs below some folders: finished, failed, unfinished and unreadable ones alike."""
 
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import yaml
 
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.statistics import finite_values, to_number
 from cnnbench.config.settings import SEED, settings_of
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
+from cnnbench.utils.record import PREDICTIONS_FILE, RECORD_FILE, Record, RecordError, read_record
 
 COMPLETED = "completed"
 PRUNED = "Pruned"  # the type of its record's error
@@ -67,6 +69,15 @@ class Run:
     def part(self, *keys: str) -> dict[str, Any]:
         """A mapping in the record, empty where it is missing or null."""
         return _mapping(self.record, *keys)
+
+    def predictions(self, split: str = "test") -> dict[str, np.ndarray] | None:
+        """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, (N,)
+        each, and perhaps logits (N, classes); None where there is no such file or it is damaged."""
+        try:
+            with np.load(self.path / PREDICTIONS_FILE, allow_pickle=False) as file:
+                return {name.partition("_")[2]: file[name] for name in file.files if name.startswith(f"{split}_")}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
 
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""

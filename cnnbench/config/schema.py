@@ -64,7 +64,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
                 "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu hydra.sweeper.n_trials"),
     (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
-    (TRUTH, "decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
+    (TRUTH, "keep_predictions decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
             "data.source.skip_damaged"),

@@ -133,6 +133,11 @@ class ImageDataModule(LightningDataModule):
         images = self.prepared.arrays[f"{self._stored(split)}_images"]
         return np.asarray(images[np.arange(len(images))[self.rows[split]][rows]])
 
+    def row_numbers(self, split: str) -> np.ndarray:
+        """Where the images of a split are in the set's own train, validation or test part, int64 (N,)."""
+        stored = self.prepared.arrays[f"{self._stored(split)}_labels"]
+        return np.arange(len(stored))[self.rows[split]]
+
     def labels(self, split: str) -> np.ndarray:
         """The true classes of a split, int64 (N,)."""
         return np.asarray(self.prepared.arrays[f"{self._stored(split)}_labels"][self.rows[split]])

@@ -62,16 +62,23 @@ class EpochMeter:
 
     Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
     take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter. With ``recall_batch``,
-    ``batch_recall`` over batches of this size is computed too.
+    ``batch_recall`` over batches of this size is computed too; with ``keep_logits``, ``logits`` (N, num_classes) are kept.
     """
 
     def __init__(
-        self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None, batch_size: int = 0
+        self,
+        count: int,
+        num_classes: int,
+        device: torch.device,
+        recall_batch: int | None = None,
+        batch_size: int = 0,
+        keep_logits: bool = False,
     ) -> None:
         self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
         self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.classes = torch.zeros(2, count, dtype=torch.int64, device=device)  # predictions and targets
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of this rank
+        self._logits = torch.zeros(count if keep_logits else 0, num_classes, device=device)
         self.seen = 0
 
     def _next_batch(self) -> tuple[int, int]:
@@ -95,6 +102,8 @@ class EpochMeter:
             columns = slice(self.seen + self.rank, self.seen + images, self.world_size)
             torch.argmax(logits, dim=1, out=self.classes[0, columns])
             self.classes[1, columns] = targets
+            if len(self._logits):
+                self._logits[columns] = logits.float()
             self.loss_sum.add_(loss, alpha=own)
         self.seen += images
 
@@ -107,6 +116,10 @@ class EpochMeter:
     def seen_by_all(self) -> Tensor:
         """Predictions and targets (2, N) of all images seen so far, in the epoch's order."""
         return self._sum_over_ranks(self.classes[:, : self.seen])
+
+    def logits(self) -> Tensor:
+        """Likewise the logits (N, num_classes), float32, where they are kept."""
+        return self._sum_over_ranks(self._logits[: self.seen])
 
     def state_dict(self) -> dict[str, Tensor]:
         """What all ranks have seen of an unfinished epoch, and each one's sum of losses (a total's bits would differ)."""

@@ -44,6 +44,7 @@ class ImageClassifier(pl.LightningModule):
         self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
         self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
+        self.logits: dict[str, Tensor] = {}  # of test and val, after the test, where predictions are kept
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
         self.meters: dict[str, EpochMeter] = {}  # "train" while an epoch runs, and "eval"
         self.optimizer: Optimizer  # that a step uses
@@ -186,11 +187,11 @@ class ImageClassifier(pl.LightningModule):
         self.meters["eval"] = self._new_meter(self.trainer.val_dataloaders)
 
     def on_test_epoch_start(self) -> None:
-        self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders)
+        self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders, self.config.get("keep_predictions", False))
 
-    def _new_meter(self, loader: Any) -> EpochMeter:
+    def _new_meter(self, loader: Any, keep_logits: bool = False) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks["batch_recall"] else None  # type: ignore[attr-defined]
-        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, loader.batch_size)
+        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, loader.batch_size, keep_logits)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()
@@ -211,15 +212,21 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._finish("val", self.meters["eval"])
         if self.quirks["train_in_eval_mode"]:  # here, for the network is in eval mode, and gradients are off
-            loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
-            self.meters["eval"] = self._new_meter(loader)
-            for batches in loader:
-                self.validation_step(batches, 0)
-            self._finish("train_eval", self.meters["eval"])
+            self._finish("train_eval", self._evaluate(self.trainer.datamodule.train_evaluation_loader()))  # type: ignore[attr-defined]
+
+    def _evaluate(self, loader: Any, keep_logits: bool = False) -> EpochMeter:
+        self.meters["eval"] = self._new_meter(loader, keep_logits)
+        for batches in loader:
+            self.validation_step(batches, 0)
+        return self.meters["eval"]
 
     def on_test_epoch_end(self) -> None:
         self._finish("test", self.meters["eval"])
         self.test_predictions = self.meters["eval"].seen_by_all()[0].cpu()  # classes (N,), in the order of the set
+        if self.config.get("keep_predictions", False):
+            self.logits = {"test": self.meters["eval"].logits().cpu()}
+            if loader := self.trainer.datamodule.val_dataloader():  # type: ignore[attr-defined]
+                self.logits["val"] = self._evaluate(loader, keep_logits=True).logits().cpu()
 
     def _finish(self, split: str, meter: EpochMeter) -> None:
         """Turn the epoch's predictions into metrics, and log them in Lightning, for early stopping."""

@@ -22,6 +22,7 @@ from cnnbench.training.estimate import suggest_batch_size
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
+from cnnbench.training.predictions import save_predictions
 from cnnbench.training.preflight import silence_libraries
 from cnnbench.training.recording import agreement_with_cpu, describe_end, describe_network, weights_sha256
 from cnnbench.utils import run_dir
@@ -179,6 +180,8 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
         recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
         record["per_class"] = {"classes": data.classes, **recalls}
+        if classifier.logits:
+            save_predictions(folder, classifier.logits, data)
         figures.finish(trainer, classifier, matrices)
         record["agreement_with_cpu"] = agreement_with_cpu(classifier, data, trainer.strategy.root_device)
         log_hparams(trainer, record)

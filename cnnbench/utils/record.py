@@ -10,6 +10,7 @@ from typing import Any
 
 SCHEMA = 1
 RECORD_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.npz"  # beside it (cnnbench.training.predictions)
 Record = dict[str, Any]
 
 
