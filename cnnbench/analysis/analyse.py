@@ -8,6 +8,7 @@ from cnnbench.analysis import metric_names as names
 from cnnbench.analysis import statistics
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
+from cnnbench.analysis.images import ImageDifference, compare_runs
 from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
@@ -24,6 +25,8 @@ class Comparison(NamedTuple):
     verdict: Verdict
     size: float
     seeds_needed: int | None  # runs a side that would show a true difference of this size; None where it is unknown
+    images: ImageDifference | None  # of test accuracies; None of other metrics, and where no predictions are kept
+    p_both: float | None  # of other seeds and images together, by Holm's method over these comparisons
 
     def describe_seeds_needed(self, metric: str) -> str:
         """How many seeds would show a difference of ``size``, in words."""
@@ -58,11 +61,13 @@ def compare_with_reference(
     differences = [statistics.compare(_values_by_seed(other.runs, metric), base) for other in others]
     adjusted = statistics.holm([d.p for d in differences])
     level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
+    images = [compare_runs(other.runs, reference.runs) if metric == "test/accuracy" else None for other in others]
+    both = statistics.holm([found.p if found else None for found in images])
     comparisons = []
-    for other, d, p in zip(others, differences, adjusted, strict=True):
+    for other, d, p, found, p_both in zip(others, differences, adjusted, images, both, strict=True):
         needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
         word = statistics.verdict(d.value, p, names.higher_is_better(metric))
-        comparisons.append(Comparison(other, d, p, word, size, needed))
+        comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
     return comparisons
 
 
@@ -78,6 +83,15 @@ class Analysis:
     effects: Effects | None  # None where nothing varies or nothing is finished
     run: Run | None  # whose confusion matrix is shown
     versus: Run | None  # and the difference from this one's
+
+    @property
+    def survivors(self) -> tuple[int, int]:
+        """Of the comparisons that show a difference over seeds: how many have predictions, and of these how many show it
+        over other images too."""
+        shown = [
+            c for c in self.comparisons if c.verdict != "no difference shown" and c.images and c.images.p is not None
+        ]
+        return len(shown), sum((c.p_both or 0) < ALPHA for c in shown)
 
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""

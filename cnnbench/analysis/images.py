@@ -1,31 +1,32 @@
-"""What a test set's size does to a comparison: other images, and other seeds and images together.
+"""What a finite test set does to a comparison: other images, and other seeds and images together.
 
 Runs are given as which images they had right, bool (runs, images), all of the same images in the same order. A test over
-seeds says nothing about another test set of the same kind, and a test over images nothing about another training; the
-resampling of both at once covers the two.
+seeds says nothing about another test set of the same kind, and a test over images nothing about another training; drawing
+both anew covers the two.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, t_quantile
 
 Correct = NDArray[np.bool_]
-DRAWS = 10_000
-CHUNK = 500  # draws at a time, which bounds the memory
 
 
 class ImageDifference(NamedTuple):
-    """The difference of two accuracies, with what other images would make of it."""
+    """The difference of two accuracies, mean over the runs, with what other images would make of it."""
 
-    value: float  # mean over the runs
-    low: float  # 95% interval
+    value: float
+    p_images: float  # two-sided: over other images, of the networks as they are trained
+    p: float | None  # over other seeds and images together; None where a side has a single run
+    error: float  # standard error, of other seeds too where there is p
+    low: float  # 95% interval, likewise
     high: float
-    p: float  # two-sided
-    seeds_vary: bool  # whether it covers other seeds too, for which each side needs two
 
 
 class Spread(NamedTuple):
@@ -43,10 +44,11 @@ def wilson(correct: int, images: int) -> tuple[float, float]:
     >>> [round(limit, 4) for limit in wilson(95, 100)]
     [0.8882, 0.9785]
     """
-    from scipy.stats import binomtest
-
-    interval = binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+    z = t_quantile((1 + CONFIDENCE) / 2, 1e12)
+    share, shrink = correct / images, 1 + z**2 / images
+    half = z * math.sqrt(share * (1 - share) / images + (z / images) ** 2 / 4) / shrink
+    centre = (share + z**2 / images / 2) / shrink
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def mcnemar(first: Correct, second: Correct) -> float:
@@ -57,49 +59,60 @@ def mcnemar(first: Correct, second: Correct) -> float:
     return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
-def compare_on_images(first: Correct, second: Correct, paired: bool, seed: int = 0) -> ImageDifference:
-    """Compare two configurations over other images and, where each has two runs, other seeds at once.
+def compare_on_images(first: Correct, second: Correct, paired: bool) -> ImageDifference:
+    """Compare two configurations over other images and, where each has two runs, other seeds too.
 
-    A bootstrap that draws images and runs independently (Owen 2007, "The pigeonhole bootstrap"), of n runs n - 1, so that
-    few runs do not look alike (Rao and Wu 1988); the interval takes its standard error and Student's t, with the degrees of
-    freedom after Satterthwaite. Its error is at most the level (tests/analysis/test_images.py).
+    The standard error is that of the bootstrap which draws images and runs independently (Owen 2007, "The pigeonhole
+    bootstrap"), of n runs n - 1, so that few runs do not look alike (Rao and Wu 1988). Of a difference of means it has a
+    closed form, so that nothing is drawn. With Student's t and the degrees of freedom after Satterthwaite false
+    differences are at most 5 % (tests/analysis/test_images.py).
 
     Args:
         first, second: bool (runs, images).
-        paired: row i of both is of the same seed, and is drawn for both.
-        seed: of the draws.
+        paired: row i of both is of the same seed.
     """
     from scipy.special import stdtr
 
-    sizes, images = (len(first), len(second)), first.shape[1]
-    accuracies = [rows.mean(axis=1) for rows in (first, second)]
-    value = float(accuracies[0].mean() - accuracies[1].mean())
-    patterns, counts = np.unique(np.concatenate([first, second]), axis=1, return_counts=True)
-    seeds_vary = min(sizes) > 1
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(DRAWS // CHUNK):  # drawing images is drawing how many there are of each pattern of right and wrong
-        weights = random.multinomial(images, counts / images, size=CHUNK) / images
-        right = weights @ patterns.T.astype(float)  # (CHUNK, runs of both)
-        sides = np.split(right, [sizes[0]], axis=1)
-        if seeds_vary:
-            shares = [random.multinomial(n - 1, np.full(n, 1 / n), size=CHUNK) / (n - 1) for n in sizes]
-            shares[1] = shares[0] if paired else shares[1]
-        else:
-            shares = [np.full((CHUNK, n), 1 / n) for n in sizes]
-        drawn.append((sides[0] * shares[0]).sum(axis=1) - (sides[1] * shares[1]).sum(axis=1))
-    error = float(np.concatenate(drawn).std())
-    if not error:  # the same answers to all images
-        return ImageDifference(value, value, value, 1.0 if not value else 0.0, seeds_vary)
-    df = math.inf
-    if seeds_vary:
-        samples = [accuracies[0] - accuracies[1]] if paired else accuracies
-        parts = [float(sample.var(ddof=1)) / len(sample) for sample in samples]
-        if spread := sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True)):
-            df = max(error**4 / spread, min(sizes) - 1)
-    half = (t_quantile((1 + CONFIDENCE) / 2, df) if df < math.inf else 1.96) * error
-    p = 2 * float(stdtr(min(df, 1e9), -abs(value) / error))
-    return ImageDifference(value, value - half, value + half, p, seeds_vary)
+    one, two = first.astype(float), second.astype(float)
+    by_image = one.mean(axis=0) - two.mean(axis=0)
+    value, images = float(by_image.mean()), len(by_image)
+    parts = [(by_image.var() / images, math.inf)]  # variances of the mean with their degrees of freedom
+    sides = [one - two] if paired else [one, two]
+    if seeds_vary := min(len(side) for side in sides) > 1:
+        for side in sides:
+            runs = len(side)
+            residual = side - side.mean(axis=1, keepdims=True) - side.mean(axis=0) + side.mean()
+            parts.append((side.mean(axis=1).var(ddof=1) / runs, runs - 1))
+            parts.append(((residual**2).sum() / (runs * (runs - 1) * images**2), math.inf))
+    variance = sum(part for part, _ in parts)
+    spread = sum(part**2 / df for part, df in parts)
+    df = variance**2 / spread if spread else 1e9
+    error, half = math.sqrt(variance), t_quantile((1 + CONFIDENCE) / 2, df) * math.sqrt(variance)
+    p_images, p = (
+        2 * float(stdtr(freedom, -abs(value) / deviation)) if deviation else float(not value)
+        for freedom, deviation in ((1e9, math.sqrt(parts[0][0])), (df, error))
+    )
+    return ImageDifference(value, p_images, p if seeds_vary else None, error, value - half, value + half)
+
+
+def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
+    """The same from two configurations' runs, paired where their seeds are the same; None where predictions are missing
+    or of different images."""
+    seeds = [[run.seed for run in runs] for runs in (first, second)]
+    shared = [seed for seed in seeds[0] if seed in seeds[1] and seed is not None]
+    if paired := len(shared) >= 2 and all(len(set(of)) == len(of) for of in seeds):
+        first, second = (
+            [runs[of.index(seed)] for seed in shared] for runs, of in zip((first, second), seeds, strict=True)
+        )
+    found = [run.predictions() for run in (*first, *second)]
+    known = [predictions for predictions in found if predictions]
+    if len(known) < len(found) or not known:
+        return None
+    images = [(predictions["row"], predictions["true"]) for predictions in known]
+    if any(not np.array_equal(one, other) for pair in images[1:] for one, other in zip(pair, images[0], strict=True)):
+        return None
+    correct = np.stack([predictions["true"] == predictions["predicted"] for predictions in known])
+    return compare_on_images(correct[: len(first)], correct[len(first) :], paired)
 
 
 def split_spread(correct: Correct) -> Spread | None:

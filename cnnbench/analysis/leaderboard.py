@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
+from cnnbench.analysis.images import wilson
 from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, summarise
@@ -33,6 +34,13 @@ class LeaderboardRow:
     def value(self, metric: str) -> Summary:
         """A metric of the weights that each run stands for."""
         return summarise(run.value(metric) for run in self.configuration.runs)
+
+    def image_interval(self, metric: str) -> tuple[float, float] | None:
+        """Of a single run's accuracy the interval from the number of images alone; None of anything else."""
+        split, _, leaf = metric.partition("/")
+        images = self.configuration.runs[0].part("data").get(split) if self.n == 1 else None
+        accuracy = self.value(metric).mean if leaf == "accuracy" else None
+        return wilson(round(accuracy * images), images) if images and accuracy is not None else None
 
     def best(self, metric: str) -> Summary:
         """A metric at the epoch that the run's objective chose."""
@@ -65,8 +73,10 @@ class Leaderboard:
     def caption(self) -> str:
         """What orders the rows and what ± is."""
         way = "highest" if higher_is_better(self.objective) else "lowest"
+        single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
+        images = "; (images): of one run, over other images (Wilson)" if single else ""
         return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over seeds, "
-                "95% Student-t interval of the mean.")  # fmt: skip
+                f"95% Student-t interval of the mean{images}.")  # fmt: skip
 
     @property
     def trouble(self) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import t, ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from cnnbench.analysis import images
 from cnnbench.analysis.images import compare_on_images, mcnemar, split_spread, wilson
 
 
@@ -38,39 +38,40 @@ def test_mcnemar_is_statsmodels() -> None:
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_the_bootstrap_is_that_of_loops(paired: bool) -> None:
+def test_the_standard_error_is_that_of_a_bootstrap_in_loops(paired: bool) -> None:
     random = np.random.default_rng(1)
     first, second = simulate(random, 3, 40, 0.5)
     drawn = []
-    for _ in range(4000):
+    for _ in range(8000):
         picked = random.integers(0, 40, 40)
         runs = random.integers(0, 3, 2)  # of three runs two
         others = runs if paired else random.integers(0, 3, 2)
         drawn.append(first[np.ix_(runs, picked)].mean() - second[np.ix_(others, picked)].mean())
     found = compare_on_images(first, second, paired)
-    assert found.value == pytest.approx(first.mean() - second.mean())
-    assert found.seeds_vary and found.low < found.value < found.high
-    # the half-width is Student's t times the standard error; its degrees of freedom lie between 2 and infinity
-    assert 1.95 < (found.high - found.value) / np.std(drawn) < 4.4
+    assert found.value == pytest.approx(first.mean() - second.mean()) and found.p is not None
+    assert found.error == pytest.approx(np.std(drawn), rel=0.05)
+    assert 1.96 < (found.high - found.value) / found.error < t.ppf(0.975, 2)
 
 
 def test_one_run_a_side_is_compared_over_images_alone() -> None:
     first, second = simulate(np.random.default_rng(2), 1, 4000, 0.0, skill=0.3)
     found = compare_on_images(first, second, paired=True)
-    expected = (first.astype(float) - second)[0].std() / np.sqrt(4000)  # of a mean of independent differences
-    assert not found.seeds_vary
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * expected, rel=0.05)
+    differences = first[0].astype(float) - second[0]
+    assert found.p is None and found.p_images == pytest.approx(ttest_1samp(differences, 0).pvalue, rel=0.02)
+    assert found.p_images == pytest.approx(mcnemar(first[0], second[0]), rel=0.3)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * differences.std() / np.sqrt(4000), rel=1e-3)
 
 
-def test_a_false_difference_is_rare_and_a_true_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "DRAWS", 500)
+def test_a_false_difference_is_rare_and_a_true_one_is_found() -> None:
     random, shown = np.random.default_rng(3), {}
     for skill in (0.0, 1.5):
         for paired in (True, False):
-            verdicts = [compare_on_images(*simulate(random, 3, 300, 0.2, skill), paired).p < 0.05 for _ in range(150)]
+            verdicts = [
+                (compare_on_images(*simulate(random, 3, 300, 0.2, skill), paired).p or 0) < 0.05 for _ in range(500)
+            ]
             shown[skill, paired] = np.mean(verdicts)
-    # at most 5%, and with 150 simulations the chance of more than 10% is below 1%
-    assert max(shown[0.0, True], shown[0.0, False]) <= 0.1, shown
+    # at most 5%, and with 500 simulations the chance of more than 8% is below 1%
+    assert max(shown[0.0, True], shown[0.0, False]) <= 0.08, shown
     assert min(shown[1.5, True], shown[1.5, False]) >= 0.6, shown
 
 

@@ -90,8 +90,10 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
         if layout < 2 or chosen or metric != "test/recall":
             cells.append((names.label(metric), Cell(names.plus_minus(summary.mean, summary.std, metric), summary.mean)))
         if layout < (4 if chosen else 1) and names.leaf(metric) == names.leaf(board.objective):
+            images = row.image_interval(metric)
             span = "none: n = 1" if summary.n == 1 else names.interval(summary.low, summary.high, metric)
-            cells.append(("95% interval", Cell(span, summary.low)))
+            span = f"{names.interval(*images, metric)} (images)" if images else span
+            cells.append(("95% interval", Cell(span, images[0] if images else summary.low)))
         if layout == 0 and chosen and not metric.startswith("test/") and metric not in names.COSTS:
             final = row.final(metric)
             cells.append(("at the last epoch", Cell(names.plus_minus(final.mean, final.std, metric), final.mean)))
@@ -130,17 +132,20 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
 def comparison_table(comparisons: Sequence[Comparison], reference: Configuration, metric: str) -> Table:
     """Every other configuration against the reference."""
     rows = []
+    with_images = any(c.images for c in comparisons)
     for c in comparisons:
         d = c.difference
+        images = [c.images.p_images if c.images else None, c.p_both] if with_images else []
         rows.append([
             _words(c.configuration.short), Cell(names.number(d.value, metric, sign=True), d.value),
             Cell(names.interval(d.low, d.high, metric, sign=True), d.low), _number(d.effect, "+.2f"),
             Cell(names.p_value(d.p), d.p), Cell(names.p_value(c.p), c.p), _words(c.verdict),
+            *(Cell(names.p_value(p), p) for p in images),
             _words(METHODS[d.method].format(d.n)), Cell(c.describe_seeds_needed(metric), c.seeds_needed),
         ])  # fmt: skip
     points = ", points" if names.is_share(metric) else ""
     headers = ["configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
-               "test", "seeds needed to show"]  # fmt: skip
+               *(["p, images", "p, both, Holm"] if with_images else []), "test", "seeds needed to show"]  # fmt: skip
     return Table(f"Difference in {names.title(metric)} from {reference.short}.", headers, rows)
 
 
