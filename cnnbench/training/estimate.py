@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Callable
 
 import torch
-from torch.utils.benchmark import Timer
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.profile import eval_mode
@@ -45,6 +44,8 @@ def run_seconds(config: Config) -> float:
 
 
 def _mean_seconds(call: Callable[[], object]) -> float:
+    from torch.utils.benchmark import Timer  # says on import where there is a CUDA compiler but no GPU
+
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     timer.timeit(1)
     return timer.blocked_autorange(min_run_time=0.5).mean

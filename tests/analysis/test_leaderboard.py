@@ -8,6 +8,7 @@ import statistics
 
 import pytest
 from made_up import failed, make_record
+from statsmodels.stats.proportion import proportion_confint
 
 from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.report.tables import leaderboard_text, text_table
@@ -79,10 +80,15 @@ def test_an_unknown_metric_names_the_nearest(runs):
         board_of(runs, objective="val/acuracy")
 
 
-def test_one_run_has_no_interval_and_says_so(runs):
-    runs.add(make_record(["seed=0"], 0.9))
-    assert "none: n = 1" in leaderboard_markdown(board_of(runs))
-    assert "none: n = 1" in leaderboard_text(board_of(runs))
+def test_one_run_has_the_interval_of_its_images_and_says_so(runs):
+    record = make_record(["seed=0"], 0.9)
+    runs.add(record)
+    images = record["data"]["val"]
+    low, high = (100 * limit for limit in proportion_confint(round(0.9 * images), images, method="wilson"))
+    for text in (leaderboard_markdown(board_of(runs)), leaderboard_text(board_of(runs))):
+        assert f"{low:.2f} to {high:.2f} (images)" in text and "(images): of one run" in text
+    for text in (leaderboard_markdown(board_of(runs, objective="val/loss")),):
+        assert "none: n = 1" in text
 
 
 def test_nan_and_missing_metrics_stand_last(runs):
