@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class ImageDataModule(LightningDataModule):
         source: where the images come from.
         root: folder of the sets that are downloaded; path: folder or file of the user's own images. A source uses one.
         augment: of training batches.
+        splits: is the source's, and only named here.
         steps_per_execution, accumulate: a training group holds this many optimizer steps of so many batches each.
     """
 
@@ -36,6 +38,9 @@ class ImageDataModule(LightningDataModule):
         cache: str,
         root: str | None = None,
         path: str | None = None,
+        splits: object = None,
+        duplicates: str = "warn",
+        value_range: Sequence[float] | None = None,
         image_size: int | None = None,
         mean: Sequence[float] | float = 0.5,
         std: Sequence[float] | float = 0.5,
@@ -57,6 +62,7 @@ class ImageDataModule(LightningDataModule):
         self.source, self.cache = source, Path(cache).expanduser()
         location = path or root
         self.location = Path(location).expanduser() if location else None
+        self.options: dict[str, Any] = {"duplicates": duplicates, "value_range": value_range and tuple(value_range)}
         self.image_size, self.mean, self.std = image_size, mean, std
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.validation, self.split_seed, self.limit_train = validation, split_seed, limit_train
@@ -68,7 +74,7 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def prepared(self) -> PreparedSet:
         """The set from the cache, made at the first call where it is not there yet."""
-        return prepare(self.source, self.location, self.image_size, self.cache)
+        return prepare(self.source, self.location, self.image_size, self.cache, **self.options)
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray | slice]:
@@ -76,7 +82,12 @@ class ImageDataModule(LightningDataModule):
         labels = self.prepared.arrays["train_labels"]
         rows: dict[str, np.ndarray | slice] = {"train": slice(None), "test": slice(None)}
         if isinstance(self.validation, float):
-            rows["val"], rows["train"] = stratified(labels, self.validation, self.split_seed)
+            rows["val"], rows["train"] = chosen, _ = stratified(labels, self.validation, self.split_seed)
+            if len(chosen) == 0:
+                raise RequestError(
+                    f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it: "
+                    "give a larger fraction or more images, or use data.validation=none"
+                )
         elif self.validation != "none":
             if f"{self._stored('val')}_labels" not in self.prepared.arrays:
                 raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
@@ -116,6 +127,8 @@ class ImageDataModule(LightningDataModule):
             "image_size": self.prepared.image_size,
             "channels": self.prepared.channels,
             "fingerprint": self.prepared.fingerprint,
+            **({"notes": self.prepared.notes} if self.prepared.notes else {}),
+            **({"value_range": self.prepared.value_range} if self.prepared.value_range else {}),
         }
 
     def statistics(self) -> tuple[list[float], list[float]]:

@@ -4,10 +4,12 @@ A ``BatchLoader`` yields one ``BatchGroup`` a Lightning step, and iterating that
 epoch's order and draws come from (seed, epoch) alone.
 """
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from cnnbench.data.augment import Augment, Normalize, epoch_generator
 
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
 BLOCK_BYTES = 2**20
+SHARED = Path("/dev/shm")  # where the workers of a stream put what they have read
+WORKER_SECONDS = 300.0  # for which a block is waited for
+REMEDY = "use data.workers=0 or data.storage=memory, or give more shared memory (docker run --shm-size=1g)"
 
 
 @dataclass
@@ -119,6 +124,7 @@ class BatchLoader:
                 num_workers=workers,
                 generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
                 persistent_workers=workers > 0,
+                timeout=WORKER_SECONDS if workers else 0,
                 pin_memory=self.device.type == "cuda",
             )
 
@@ -170,8 +176,24 @@ class BatchLoader:
             return
         self._parts[:] = [rows.numpy() for rows in order.split(self.block)]
         labels = self.data.labels.index_select(0, order).to(self.device).split(self.block)
-        for images, of_images in zip(self._reader, labels, strict=True):  # its processes stay for the next epoch
+        self._check_shared_memory(self._reader)
+        read = iter(self._reader)  # its processes stay for the next epoch
+        for of_images in labels:
+            try:
+                images = next(read)
+            except RuntimeError as error:  # a worker that has died, or gives nothing
+                raise RuntimeError(
+                    f"no images from a stream's workers ({' '.join(str(error).split())}): {REMEDY}"
+                ) from error
             yield images.to(self.device, non_blocking=True), of_images
+
+    def _check_shared_memory(self, reader: DataLoader) -> None:
+        """Raise RuntimeError where the workers would wait for ever for shared memory to put images into."""
+        ahead = (1 + reader.num_workers * (reader.prefetch_factor or 0)) * self.block * self.data.images[0].nbytes
+        if reader.num_workers and SHARED.is_dir() and ahead > (free := shutil.disk_usage(SHARED).free):
+            raise RuntimeError(
+                f"the workers of a stream need {ahead / 1e6:.1f} MB in {SHARED}, which has {free / 1e6:.1f} MB left: {REMEDY}"
+            )
 
 
 def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:

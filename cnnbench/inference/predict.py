@@ -24,7 +24,7 @@ Prediction = dict[str, Any]
 def find_images(names: Sequence[str]) -> list[str]:
     """The files that are named, of a folder all images in it and below; those that cannot be read are among them.
     Raises RequestError where none of them exists, or a folder has no images."""
-    from cnnbench.data.sources import image_files
+    from cnnbench.data.folder import image_files
 
     files: list[str] = []
     for name in names:
@@ -52,7 +52,8 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray:
         raise RequestError(f"{file} {'is a link to nothing' if Path(file).is_symlink() else 'is not there'}")
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
     try:
-        return decode_image(source, run.image_size, run.channels, resize=True)
+        value_range = run.record["data"].get("value_range")  # of the whole set that it was trained on
+        return decode_image(source, run.image_size, run.channels, resize=True, value_range=value_range)
     except RequestError as error:
         wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else str(error)
         raise RequestError(wrong) from error

@@ -20,6 +20,7 @@ from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.schedulers import build_scheduler
+from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
@@ -42,6 +43,9 @@ def check(config: Config) -> None:
     metric_mode(config["objective"])
     data = building("data", lambda: build.build_data(config))
     building("data", data.statistics)
+    for note in [note for note in data.prepared.notes if note not in _checked]:
+        print_info(f"  {note}")
+        _checked.add(note)
     if config["objective"].startswith("val/") and not data.count("val"):
         raise RequestError(
             "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"

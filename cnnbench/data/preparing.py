@@ -1,0 +1,209 @@
+"""Making a prepared set: every image decoded, resized and looked at for copies, in a folder that is then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from tqdm import tqdm
+
+from cnnbench.data.decode import Decoded, Range, decode_files, find_range, image_dimensions, resize_array
+from cnnbench.data.imageset import ImageSet, Split, checksum, digests, load_array, printable
+from cnnbench.utils.errors import RequestError
+
+MAX_NAMED = 10  # damaged files in one message
+BAR_SECONDS = 0.5  # after which a progress bar appears on a terminal
+LINE_SECONDS = 5.0  # between two lines on progress elsewhere
+PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))  # of splits; copies are dropped from the first
+
+Report = Callable[[str], None]
+Arrays = dict[str, np.memmap]
+
+
+def make_set(
+    images: ImageSet,
+    image_size: int | None,
+    folder: Path,
+    report: Report,
+    bar: bool,
+    *,
+    duplicates: str,
+    value_range: Range | None,
+) -> None:
+    """Decode every split into a temporary folder beside ``folder`` and rename it into place; the arguments are those of
+    ``cnnbench.data.cache.prepare``, with a terminal's progress ``bar``."""
+    for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
+        shutil.rmtree(stale, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    name = folder.name.rsplit("-", 1)[0]
+    notes = list(images.notes)
+    try:
+        size = image_size or _common_size(images)
+        needed = sum(len(split.labels) for split in images.splits.values()) * size * size * images.channels
+        if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
+            raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
+        arrays: Arrays = {}
+        decoded = {}
+        for part, split in images.splits.items():
+            if len(split.labels) == 0:
+                raise RequestError(f"the {part} split of {name} has no images")
+            shape = len(split.labels), size, size, images.channels
+            arrays[part] = np.lib.format.open_memmap(temporary / f"{part}_images.npy", "w+", np.uint8, shape)
+            with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
+                decoded[part] = _fill(arrays[part], split, image_size is not None, progress, value_range)
+        value_range = _scale_alike(images, arrays, decoded, value_range)
+        kept = _without_damaged(images, decoded, report)
+        notes += _without_copies(images, arrays, kept, duplicates)
+        notes += _save(images, arrays, kept, temporary, name)
+        names = [f"{part}_{kind}" for part in images.splits for kind in ("images", "labels")]
+        checksums = {name: checksum(load_array(temporary, name)) for name in names}
+        meta: dict[str, Any] = {
+            "classes": images.classes,
+            "channels": images.channels,
+            "image_size": size,
+            "checksums": checksums,
+            "fingerprint": hashlib.sha256(json.dumps([images.classes, checksums]).encode()).hexdigest()[:16],
+            "notes": [printable(note) for note in notes],
+            "value_range": value_range,
+        }
+        (temporary / "meta.json").write_text(json.dumps(meta))
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _common_size(images: ImageSet) -> int:
+    """The side of the images: of arrays all are looked at, of files the first, which the others are held to later. Raises
+    RequestError where they are not square, or differ."""
+    parts = [split.images for split in images.splits.values()]
+    sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {image_dimensions(parts[0][0])}
+    if len(sizes) > 1 or len(set(next(iter(sizes)))) > 1:
+        shown = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise RequestError(f"the images are {shown}, not squares of one size; set data.image_size, for example to 64")
+    return next(iter(sizes))[0]
+
+
+def _fill(
+    target: np.memmap, split: Split, resize: bool, progress: Callable[[int], None], value_range: Range | None
+) -> Decoded:
+    """Write every image, decoded and resized, into ``target``."""
+    images = split.images
+    if not isinstance(images, np.ndarray):
+        return decode_files(images, target, resize, progress, value_range=value_range)
+    if images.shape[1:3] == target.shape[1:3]:
+        target[:] = images.reshape(target.shape)
+    else:
+        for row, image in enumerate(images):
+            target[row] = resize_array(image, target.shape[1])
+            progress(row + 1)
+    target.flush()
+    return Decoded()
+
+
+def _scale_alike(
+    images: ImageSet, arrays: Arrays, decoded: Mapping[str, Decoded], value_range: Range | None
+) -> Range | None:
+    """Decode anew what has more than 8 bits of grey and was not scaled as the whole set is to be; returns that scale."""
+    deep = [extremes for one in decoded.values() for extremes in one.deep.values()]
+    if value_range is not None or not deep:
+        return value_range if deep else None
+    value_range = find_range(deep)
+    for part, one in decoded.items():
+        rows = [row for row, extremes in one.deep.items() if find_range([extremes]) != value_range]
+        files = cast(Sequence[Path], images.splits[part].images)  # arrays have 8 bits
+        decode_files(files, arrays[part], True, lambda _: None, rows, value_range)
+    return value_range
+
+
+def _without_damaged(images: ImageSet, decoded: Mapping[str, Decoded], report: Report) -> dict[str, np.ndarray]:
+    """Which rows of each split to keep, as truth values (N,); raises RequestError where damaged files may not be left out."""
+    kept = {part: np.ones(len(split.labels), bool) for part, split in images.splits.items()}
+    for part, one in decoded.items():
+        kept[part][[*one.undecodable]] = False
+    errors = [message for one in decoded.values() for message in one.undecodable.values()]
+    if errors:
+        more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
+        text = "; ".join(errors[:MAX_NAMED]) + more
+        if not images.skip_damaged:
+            raise RequestError(
+                f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
+            )
+        report(f"left out: {text}")
+    return kept
+
+
+def _without_copies(images: ImageSet, arrays: Arrays, kept: dict[str, np.ndarray], duplicates: str) -> list[str]:
+    """Sentences on images that two splits have, as they are stored; with ``drop`` those of the first are left out of
+    ``kept``, and with ``error`` they are one."""
+    hashes = {part: digests(array) for part, array in arrays.items()}
+    notes = []
+    for part, other in PAIRS:
+        if part not in kept or other not in kept:
+            continue
+        copies = kept[part] & np.isin(hashes[part], hashes[other][kept[other]])
+        if not copies.any():
+            continue
+        first = int(copies.argmax())
+        same = int((kept[other] & (hashes[other] == hashes[part][first])).argmax())
+        example = f"{images.splits[part].name(part, first)} and {images.splits[other].name(other, same)}"
+        note = f"{copies.sum()} of {len(copies)} images of {part} are also in {other}, such as {example}"
+        if duplicates == "error":
+            raise RequestError(
+                f"{note}; data.duplicates=drop leaves them out of {part}, data.duplicates=warn keeps them"
+            )
+        if duplicates == "drop":
+            kept[part] &= ~copies
+        notes.append(
+            f"{note}; {f'left out of {part}' if duplicates == 'drop' else 'data.duplicates=drop leaves them out'}"
+        )
+    return notes
+
+
+def _save(images: ImageSet, arrays: Arrays, kept: Mapping[str, np.ndarray], folder: Path, name: str) -> list[str]:
+    """Write the labels, and the images of splits of which rows are left out, into ``folder``; returns a sentence where
+    classes cannot be learnt. Raises RequestError where nothing of a class is kept, or there is one class only."""
+    if len(images.classes) < 2:
+        raise RequestError(f"{name} has one class only ({images.classes[0]}), so there is nothing to learn")
+    occurring = {}
+    for part, split in images.splits.items():
+        labels = split.labels.astype(np.int64)[kept[part]]
+        occurring[part] = {*labels.tolist()}
+        if gone := {*split.labels.tolist()} - occurring[part]:
+            shown = ", ".join(images.classes[label] for label in sorted(gone))
+            raise RequestError(f"no image of class {shown} is left in the {part} split of {name}")
+        if not kept[part].all():
+            np.save(folder / f"{part}_images.npy", arrays[part][kept[part]], allow_pickle=False)
+        np.save(folder / f"{part}_labels.npy", labels, allow_pickle=False)
+    unseen = set().union(*occurring.values()) - occurring["train"]
+    shown = ", ".join(images.classes[label] for label in sorted(unseen))
+    return [f"no image of class {shown} is in train, so nothing is learnt of it"] if unseen else []
+
+
+@contextmanager
+def show_progress(title: str, total: int, report: Report, bar: bool) -> Iterator[Callable[[int], None]]:
+    """Give a function to call with the number of images done, which shows how far a long preparation of ``total`` images
+    is: in lines to ``report`` every few seconds, or in a ``bar`` on the terminal, which is removed at the end."""
+    start = last = time.monotonic()
+    options = {"desc": f"preparing {title}", "total": total, "unit": " images", "delay": BAR_SECONDS, "leave": False}
+    with tqdm(**options) if bar else nullcontext() as shown:  # tqdm starts a thread, even where it is disabled
+
+        def progress(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if shown is not None:
+                shown.update(done - shown.n)
+            elif now - last >= LINE_SECONDS:
+                last = now
+                left = (now - start) / done * (total - done)
+                report(f"preparing {title}: {done:,} of {total:,} images, {left:.0f} s left")
+
+        yield progress
+    if (seconds := time.monotonic() - start) >= LINE_SECONDS:
+        report(f"prepared {title}: {total:,} images in {seconds:.0f} s")
