@@ -148,8 +148,9 @@ def list_classes(folder: Path, left_out: Counter[str], others: list[Path]) -> di
             without: Counter[str] = Counter()
             states = [(entry.path, entry.stat()) for entry in image_files(path, without)]
             if not states:
+                hint = ", or pip install pillow-heif" if ".heic" in without else ""
                 holds = ", ".join(f"{number} {kind}" for kind, number in without.items()) or "nothing"
-                raise RequestError(f"the class folder {path} has no image that can be read ({holds}); remove it")
+                raise RequestError(f"the class folder {path} has no image that can be read ({holds}); remove it{hint}")
             left_out.update(without)
             listed[printable(path.name)] = sorted((file, state.st_size, state.st_mtime_ns) for file, state in states)
     return listed

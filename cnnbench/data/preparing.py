@@ -59,6 +59,8 @@ def make_set(
             with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
                 decoded[part] = _fill(arrays[part], split, image_size is not None, progress, value_range)
         value_range = _scale_alike(images, arrays, decoded, value_range)
+        if value_range is not None:
+            notes.append(f"in grey of more than 8 bits {value_range[0]:g} is black, {value_range[1]:g} is white")
         kept = _without_damaged(images, decoded, report)
         notes += _without_copies(images, arrays, kept, duplicates)
         notes += _save(images, arrays, kept, temporary, name)

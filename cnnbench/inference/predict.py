@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnbench.data.imageset import printable
 from cnnbench.utils.errors import RequestError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def predict_files(
         best, classes = (part.tolist() for part in run.probabilities(np.stack(images)).topk(min(top, len(run.classes))))
         for name, values, indices in zip(names, best, classes, strict=True):
             likeliest = [{"class": run.classes[i], "confidence": v} for i, v in zip(indices, values, strict=True)]
-            predictions.append({"file": name, **likeliest[0], "top": likeliest})
+            predictions.append({"file": printable(name), **likeliest[0], "top": likeliest})
     return predictions, kept
 
 

@@ -29,6 +29,7 @@ from cnnbench.sweep.process import call_isolated
 from cnnbench.sweep.progress import Progress, follow_folders
 from cnnbench.sweep.run_summary import ending
 from cnnbench.sweep.worker import make_job
+from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import Record
@@ -194,6 +195,7 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     runs = list(by_fingerprint.values())
     plan.assign_folders(runs, sweep.folder, known["runs"])
     sweep.check([run for run in runs if run.left(options["repeat_failed"])])
+    refuse_changed_data((run.config, sweep.folder / run.folder) for run in runs if run.state != "new")
     if dry_run:
         return 0
     sweep.settle_folder()

@@ -109,6 +109,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         given = trainer.train_dataloader.state_dict()["given"]  # type: ignore[union-attr]
+        data = trainer.datamodule.prepared.fingerprint  # type: ignore[attr-defined]
         position = {"epoch": trainer.current_epoch + (given == 0), "batch": given, "step": trainer.global_step}
         state, *others = gather(random_state())  # by rank
         checkpoint["resume"] = {
@@ -117,7 +118,7 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
             "seconds": self.seconds(),
             "random": state,
             "random_of_others": others,
-            "sessions": [*self.sessions, {**self.session, **position}],
+            "sessions": [*self.sessions, {**self.session, "data": data, **position}],
         }
 
     # Going on

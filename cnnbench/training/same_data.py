@@ -1,0 +1,58 @@
+"""A run belongs to the images that it began with, as it does to its configuration. Importing this does not import torch."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+from cnnbench.data.cache import PreparedSet, describe_change, prepare
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import RecordError, read_record
+from cnnbench.utils.torch_files import read_torch_file
+
+
+def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
+    """Compare the user's own images (``data.path``) that each configuration names with those that the run in its folder
+    had, if there is one.
+
+    Raises:
+        RequestError: they differ; the message says in how many images, and how to continue.
+    """
+    sets: dict[str, PreparedSet | None] = {}
+    for node, folder in ((config["data"], folder) for config, folder in runs):
+        if node.get("path") is None or (before := _fingerprint_of(folder)) is None:
+            continue
+        cache = Path(node["cache"]).expanduser()
+        options = {key: node[key] for key in ("duplicates", "value_range") if node.get(key) is not None}
+        key = repr((node["source"], node["path"], node["image_size"], options))
+        if key not in sets:
+            sets[key] = None
+            with suppress(
+                RequestError
+            ):  # without its images a finished run is what it was, and another says that itself
+                source = instantiate(node["source"])
+                sets[key] = prepare(source, Path(node["path"]).expanduser(), node["image_size"], cache, **options)
+        now = sets[key]
+        if now is not None and now.fingerprint != before:
+            raise RequestError(
+                f"the run in {folder} had other images than {node['path']} has now ({describe_change(cache, before, now)}); "
+                "to go on with it, make them as they were; for a run with these, give another folder (hydra.run.dir, "
+                "hydra.sweep.dir)"
+            )
+
+
+def _fingerprint_of(folder: Path) -> str | None:
+    """The fingerprint of the images that the run in ``folder`` has finished with, or would go on with from its newest
+    checkpoint; None where it would start anew."""
+    record: dict[str, Any] = {}
+    with suppress(FileNotFoundError, RecordError):
+        record = read_record(folder)
+    known = (record.get("data") or {}).get("fingerprint")
+    if record.get("status") == "completed":
+        return known
+    for name in ("last.ckpt", "previous.ckpt"):
+        with suppress(OSError, ValueError, KeyError):  # a damaged one is reported when the run goes on
+            return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known)
+    return None
