@@ -17,13 +17,12 @@ import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from cnnbench.data.decode import Range
-from cnnbench.data.imageset import Source, checksum, digests, load_array
+from cnnbench.data.imageset import Source, checksum, load_array
 from cnnbench.data.preparing import Report, make_set
 from cnnbench.utils.errors import RequestError
 
@@ -71,13 +70,18 @@ def prepare(
         RequestError: the set is missing, damaged, or its images differ in size and ``image_size`` is None; or the cache
             cannot be written.
     """
-    options: dict[str, Any] = {"duplicates": duplicates, "value_range": value_range}
     bar = report is None and sys.stderr.isatty()
     report = report or (lambda line: print(line, file=sys.stderr, flush=True))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f".{type(source).__name__}.lock", report):  # finding out may mean downloading
-            made_from = {"format": FORMAT, "image_size": image_size, **options, **source.identity(location)}
+            made_from = {
+                "format": FORMAT,
+                "image_size": image_size,
+                "duplicates": duplicates,
+                "value_range": value_range,
+            }
+            made_from |= source.identity(location)
         key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
         folder = cache / f"{made_from['set'].lower()}-{key}"
         if folder in _opened:
@@ -85,7 +89,7 @@ def prepare(
         with _lock(cache / f".{folder.name}.lock", report):
             prepared = _open(folder, report)
             if prepared is None:
-                make_set(source.read(location), image_size, folder, report, bar, **options)
+                make_set(source.read(location), image_size, duplicates, value_range, folder, report, bar)
                 prepared = _open(folder, report)
     except OSError as error:
         raise RequestError(
@@ -113,42 +117,14 @@ def _lock(path: Path, report: Report) -> AbstractContextManager:
         return nullcontext()
 
 
-def prepared_images(cache: Path, fingerprint: str, split: str, most: int) -> np.ndarray | None:
-    """The first ``most`` images of a split, uint8 (N, H, W, C), of the set that a record names by its fingerprint;
-    None where it is not in ``cache``. Nothing is read from the source, or downloaded."""
-    folder = _find(cache, fingerprint)
-    return None if folder is None else np.array(load_array(folder, f"{split}_images")[:most])
-
-
-def _find(cache: Path, fingerprint: str) -> Path | None:
+def find_prepared(cache: Path, fingerprint: str) -> PreparedSet | None:
+    """The set that a record names by its fingerprint; None where it is not in ``cache``. Nothing is read from the source,
+    or downloaded."""
     for path in cache.glob("*/meta.json"):
         with suppress(OSError, ValueError, KeyError):
             if json.loads(path.read_text())["fingerprint"] == fingerprint:
-                return path.parent
+                return _open(path.parent, lambda _: None)
     return None
-
-
-def describe_change(cache: Path, fingerprint: str, now: PreparedSet) -> str:
-    """How many images have come, gone and moved since the set was the one of this fingerprint, as far as that is still in
-    the cache."""
-    before = None if (folder := _find(cache, fingerprint)) is None else _open(folder, lambda _: None)
-    if before is None:
-        return "what has changed is not known, for the set of then is no longer in the cache"
-    where: list[dict[int, tuple[str, str]]] = [{}, {}]  # split and class of each image, then and now
-    for known, prepared in zip(where, (before, now), strict=True):
-        for split in [name.removesuffix("_labels") for name in prepared.arrays if name.endswith("_labels")]:
-            labels = prepared.arrays[f"{split}_labels"]
-            of_split = ((split, prepared.classes[label]) for label in labels)
-            known.update(zip(digests(prepared.arrays[f"{split}_images"]).tolist(), of_split, strict=True))
-    old, new = where
-    both = [(old[image], new[image]) for image in old.keys() & new.keys()]
-    counts = {
-        "came": len(new.keys() - old.keys()),
-        "went": len(old.keys() - new.keys()),
-        "moved between splits": sum(then[0] != here[0] for then, here in both),
-        "changed class": sum(then[1] != here[1] for then, here in both),
-    }
-    return ", ".join(f"{count} images {verb}" for verb, count in counts.items())
 
 
 def _open(folder: Path, report: Report) -> PreparedSet | None:

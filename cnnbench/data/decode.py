@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -40,15 +39,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # la
 
 Range = tuple[float, float]  # the values of black and white
 Extremes = tuple[float, float, bool]  # lowest and highest value of an image, and whether its values are whole numbers
-
-
-@dataclass
-class Decoded:
-    """What decoding has found out, by rows: messages for those that do not decode, and the extremes of those with more
-    than 8 bits of grey."""
-
-    undecodable: dict[int, str] = field(default_factory=dict)
-    deep: dict[int, Extremes] = field(default_factory=dict)
+Findings = dict[int, str | Extremes]  # by row: the error message of what does not decode, the extremes of deep grey
 
 
 @cache
@@ -65,7 +56,8 @@ def _open_image(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=image_formats()) as file:
             yield file
     except Image.DecompressionBombError as error:
-        raise UndecodableImage(f"{path} is too large ({error}): make a smaller copy of it") from error
+        limit = f"{2e-6 * (Image.MAX_IMAGE_PIXELS or 0):.0f} million pixels"
+        raise UndecodableImage(f"{path} has more than {limit}; make a smaller copy of it") from error
     except Exception as error:
         reason = " ".join(str(error).split()).replace(f" {str(path)!r}", "")
         raise UndecodableImage(f"{path} cannot be decoded as an image ({reason})") from error
@@ -81,30 +73,26 @@ def find_range(images: Iterable[Extremes]) -> Range:
     """One scale for all these images: from 0 to the white of the smallest usual depth that holds them, and where there is
     none, or a value is negative, from the lowest value to the highest."""
     lows, highs, whole = zip(*images, strict=True)
-    white = next((white for white in WHITES[any(whole) :] if white >= max(highs)), None)
-    return (0, white) if white is not None and min(lows) >= 0 else (min(lows), max(highs))
+    low, high = min(lows), max(highs)
+    white = next((white for white in WHITES[any(whole) :] if white >= high), None)
+    return (0, white) if white is not None and low >= 0 else (low, high if high > low else low + 1)
 
 
-def decode_image(path: Path, size: int, channels: int, resize: bool, value_range: Range | None = None) -> np.ndarray:
-    """One image file as uint8 (size, size, channels).
-
-    It is turned upright (EXIF); transparency is laid over black; of an animation the first frame is taken; more than 8
-    bits of grey are scaled from ``value_range``, or from what this image alone suggests; the middle square is cut out and
-    resized (bilinear, antialiased). Raises UndecodableImage where the file does not decode, and RequestError where it has
-    another size, without ``resize``.
-    """
-    return _decode(path, size, channels, resize, value_range)[0]
-
-
-def _decode(
-    path: Path, size: int, channels: int, resize: bool, value_range: Range | None
+def decode_image(
+    path: Path, size: int, channels: int, resize: bool, value_range: Range | None = None
 ) -> tuple[np.ndarray, Extremes | None]:
-    """As ``decode_image``, and the extremes of an image with more than 8 bits of grey."""
+    """One image file as uint8 (size, size, channels), and its extremes where it has more than 8 bits of grey.
+
+    It is turned upright (EXIF); transparency is laid over black; of an animation the first frame is taken; deep grey is
+    scaled from ``value_range``, or from what this image alone suggests; the middle square is cut out and resized
+    (bilinear, antialiased). Raises UndecodableImage where the file does not decode, and RequestError where it has another
+    size, without ``resize``.
+    """
     extremes = None
     with _open_image(path) as file:
         image = ImageOps.exif_transpose(file)
         if image.mode.startswith(("I", "F")):  # which convert() would clip
-            values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+            values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
             extremes = float(values.min(initial=0)), float(values.max(initial=0)), image.mode.startswith("I")
             black, white = value_range or find_range([extremes])
             scaled = np.clip((values - black) * (255 / (white - black)), 0, 255)
@@ -134,56 +122,51 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
 
 def decode_files(
     paths: Sequence[Path],
+    rows: Sequence[int],
     target: np.memmap,
     resize: bool,
+    value_range: Range | None,
     progress: Callable[[int], None],
-    rows: Sequence[int] | None = None,
-    value_range: Range | None = None,
-) -> Decoded:
-    """Decode ``paths``, or those of some ``rows``, into a mapped .npy file, uint8 (N, size, size, channels), in as many
+) -> Findings:
+    """Decode the ``paths`` in these ``rows`` into those of a mapped .npy file, uint8 (N, size, size, channels), in as many
     processes as cores, and call ``progress`` with the number of images done now and then.
 
-    Rows that do not decode are black. Raises RequestError where an image has the wrong size, or a process died.
+    Raises RequestError where an image has the wrong size, or a process died; the message names the images it was at.
     """
-    rows = range(len(paths)) if rows is None else rows
     begun = np.memmap(f"{target.filename}.begun", bool, "w+", shape=len(paths))  # and not ended
-    parallel = Parallel(
-        1 if len(rows) <= SERIAL else -1, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS
-    )
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    tasks = (
-        delayed(decode_chunk)(target.filename, chunk, [paths[row] for row in chunk], resize, value_range)
-        for chunk in chunks
-    )
-    result, done = Decoded(), 0
+    jobs = 1 if len(rows) <= SERIAL else -1
+    parallel = Parallel(jobs, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS)
+    decode = delayed(decode_chunk)
+    findings: Findings = {}
     try:
-        for decoded in parallel(tasks):
-            result.undecodable |= decoded.undecodable
-            result.deep |= decoded.deep
-            done = min(done + CHUNK, len(rows))
-            progress(done)
+        results = parallel(
+            decode(target.filename, rows, [paths[row] for row in rows], resize, value_range) for rows in chunks
+        )
+        for number, found in enumerate(results, 1):
+            findings |= found
+            progress(min(number * CHUNK, len(rows)))
     except BrokenProcessPool as error:
         names = " or ".join(str(path) for path, busy in zip(paths, begun, strict=True) if busy) or "its start"
         raise RequestError(f"a process that decodes images was killed, at {names}; is memory short?") from error
     finally:
         Path(f"{target.filename}.begun").unlink()
-    return result
+    return findings
 
 
 def decode_chunk(
     target: Path, rows: Sequence[int], paths: Sequence[Path], resize: bool, value_range: Range | None
-) -> Decoded:
-    """Decode ``paths`` into these rows of ``target``; returns what ``decode_files`` does."""
-    array = np.load(target, mmap_mode="r+", allow_pickle=False)
-    begun = np.memmap(f"{target}.begun", bool, "r+")
-    result = Decoded()
+) -> Findings:
+    """Decode ``paths`` into these rows of ``target``, as ``decode_files`` does; rows that do not decode stay black."""
+    array, begun = np.load(target, mmap_mode="r+", allow_pickle=False), np.memmap(f"{target}.begun", bool, "r+")
+    findings: Findings = {}
     for row, path in zip(rows, paths, strict=True):
         begun[row] = True
         try:
-            array[row], extremes = _decode(path, array.shape[1], array.shape[3], resize, value_range)
+            array[row], extremes = decode_image(path, array.shape[1], array.shape[3], resize, value_range)
             if extremes is not None:
-                result.deep[row] = extremes
+                findings[row] = extremes
         except UndecodableImage as error:
-            result.undecodable[row] = str(error)
+            findings[row] = str(error)
         begun[row] = False
-    return result
+    return findings

@@ -6,15 +6,15 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from tqdm import tqdm
 
-from cnnbench.data.decode import Decoded, Range, decode_files, find_range, image_dimensions, resize_array
+from cnnbench.data.decode import Findings, Range, decode_files, find_range, image_dimensions, resize_array
 from cnnbench.data.imageset import ImageSet, Split, checksum, digests, load_array, printable
 from cnnbench.utils.errors import RequestError
 
@@ -24,49 +24,48 @@ LINE_SECONDS = 5.0  # between two lines on progress elsewhere
 PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))  # of splits; copies are dropped from the first
 
 Report = Callable[[str], None]
-Arrays = dict[str, np.memmap]
+Arrays = dict[str, np.ndarray]  # by split
 
 
 def make_set(
     images: ImageSet,
     image_size: int | None,
+    duplicates: str,
+    value_range: Range | None,
     folder: Path,
     report: Report,
     bar: bool,
-    *,
-    duplicates: str,
-    value_range: Range | None,
 ) -> None:
     """Decode every split into a temporary folder beside ``folder`` and rename it into place; the arguments are those of
-    ``cnnbench.data.cache.prepare``, with a terminal's progress ``bar``."""
+    ``cnnbench.data.cache.prepare``, and whether progress is a ``bar`` on a terminal."""
     for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
     name = folder.name.rsplit("-", 1)[0]
-    notes = list(images.notes)
     try:
         size = image_size or _common_size(images)
         needed = sum(len(split.labels) for split in images.splits.values()) * size * size * images.channels
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         arrays: Arrays = {}
-        decoded = {}
+        findings = {}
         for part, split in images.splits.items():
             if len(split.labels) == 0:
                 raise RequestError(f"the {part} split of {name} has no images")
             shape = len(split.labels), size, size, images.channels
-            arrays[part] = np.lib.format.open_memmap(temporary / f"{part}_images.npy", "w+", np.uint8, shape)
+            target = np.lib.format.open_memmap(temporary / f"{part}_images.npy", "w+", np.uint8, shape)
             with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
-                decoded[part] = _fill(arrays[part], split, image_size is not None, progress, value_range)
-        value_range = _scale_alike(images, arrays, decoded, value_range)
+                findings[part] = _fill(target, split, image_size is not None, value_range, progress)
+            arrays[part] = target
+        value_range = _scale_alike(images, arrays, findings, value_range)
+        kept = _without_damaged(images, findings, report)
+        notes = [*images.notes, *_without_copies(images, arrays, kept, duplicates)]
+        notes += _save(images, arrays, kept, temporary, name)
         if value_range is not None:
             notes.append(f"in grey of more than 8 bits {value_range[0]:g} is black, {value_range[1]:g} is white")
-        kept = _without_damaged(images, decoded, report)
-        notes += _without_copies(images, arrays, kept, duplicates)
-        notes += _save(images, arrays, kept, temporary, name)
         names = [f"{part}_{kind}" for part in images.splits for kind in ("images", "labels")]
         checksums = {name: checksum(load_array(temporary, name)) for name in names}
-        meta: dict[str, Any] = {
+        meta = {
             "classes": images.classes,
             "channels": images.channels,
             "image_size": size,
@@ -93,12 +92,12 @@ def _common_size(images: ImageSet) -> int:
 
 
 def _fill(
-    target: np.memmap, split: Split, resize: bool, progress: Callable[[int], None], value_range: Range | None
-) -> Decoded:
+    target: np.memmap, split: Split, resize: bool, value_range: Range | None, progress: Callable[[int], None]
+) -> Findings:
     """Write every image, decoded and resized, into ``target``."""
     images = split.images
     if not isinstance(images, np.ndarray):
-        return decode_files(images, target, resize, progress, value_range=value_range)
+        return decode_files(images, range(len(images)), target, resize, value_range, progress)
     if images.shape[1:3] == target.shape[1:3]:
         target[:] = images.reshape(target.shape)
     else:
@@ -106,69 +105,63 @@ def _fill(
             target[row] = resize_array(image, target.shape[1])
             progress(row + 1)
     target.flush()
-    return Decoded()
+    return {}
 
 
 def _scale_alike(
-    images: ImageSet, arrays: Arrays, decoded: Mapping[str, Decoded], value_range: Range | None
+    images: ImageSet, arrays: Arrays, findings: dict[str, Findings], value_range: Range | None
 ) -> Range | None:
-    """Decode anew what has more than 8 bits of grey and was not scaled as the whole set is to be; returns that scale."""
-    deep = [extremes for one in decoded.values() for extremes in one.deep.values()]
-    if value_range is not None or not deep:
-        return value_range if deep else None
-    value_range = find_range(deep)
-    for part, one in decoded.items():
-        rows = [row for row, extremes in one.deep.items() if find_range([extremes]) != value_range]
-        files = cast(Sequence[Path], images.splits[part].images)  # arrays have 8 bits
-        decode_files(files, arrays[part], True, lambda _: None, rows, value_range)
+    """Decode anew the deep grey that was not scaled as the whole set is to be; returns that scale, None without any."""
+    deep = {part: {r: one for r, one in found.items() if isinstance(one, tuple)} for part, found in findings.items()}
+    if value_range is not None or not any(deep.values()):
+        return value_range if any(deep.values()) else None
+    value_range = find_range(one for of_split in deep.values() for one in of_split.values())
+    for part, extremes in deep.items():
+        rows = [row for row, one in extremes.items() if find_range([one]) != value_range]
+        files, target = cast(Sequence[Path], images.splits[part].images), cast(np.memmap, arrays[part])
+        decode_files(files, rows, target, True, value_range, lambda _: None)
     return value_range
 
 
-def _without_damaged(images: ImageSet, decoded: Mapping[str, Decoded], report: Report) -> dict[str, np.ndarray]:
-    """Which rows of each split to keep, as truth values (N,); raises RequestError where damaged files may not be left out."""
+def _without_damaged(images: ImageSet, findings: dict[str, Findings], report: Report) -> Arrays:
+    """Which rows of each split decode, as truth values (N,); raises RequestError where the others may not be left out."""
     kept = {part: np.ones(len(split.labels), bool) for part, split in images.splits.items()}
-    for part, one in decoded.items():
-        kept[part][[*one.undecodable]] = False
-    errors = [message for one in decoded.values() for message in one.undecodable.values()]
+    errors = [(part, row, one) for part, of in findings.items() for row, one in of.items() if isinstance(one, str)]
+    for part, row, _ in errors:
+        kept[part][row] = False
+    more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
+    text = "; ".join(error for _, _, error in errors[:MAX_NAMED]) + more
+    if errors and not images.skip_damaged:
+        raise RequestError(f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true")
     if errors:
-        more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
-        text = "; ".join(errors[:MAX_NAMED]) + more
-        if not images.skip_damaged:
-            raise RequestError(
-                f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
-            )
         report(f"left out: {text}")
     return kept
 
 
-def _without_copies(images: ImageSet, arrays: Arrays, kept: dict[str, np.ndarray], duplicates: str) -> list[str]:
+def _without_copies(images: ImageSet, arrays: Arrays, kept: Arrays, duplicates: str) -> list[str]:
     """Sentences on images that two splits have, as they are stored; with ``drop`` those of the first are left out of
     ``kept``, and with ``error`` they are one."""
-    hashes = {part: digests(array) for part, array in arrays.items()}
-    notes = []
+    hashes, notes = {part: digests(array) for part, array in arrays.items()}, []
     for part, other in PAIRS:
         if part not in kept or other not in kept:
             continue
         copies = kept[part] & np.isin(hashes[part], hashes[other][kept[other]])
-        if not copies.any():
-            continue
-        first = int(copies.argmax())
-        same = int((kept[other] & (hashes[other] == hashes[part][first])).argmax())
-        example = f"{images.splits[part].name(part, first)} and {images.splits[other].name(other, same)}"
-        note = f"{copies.sum()} of {len(copies)} images of {part} are also in {other}, such as {example}"
-        if duplicates == "error":
-            raise RequestError(
-                f"{note}; data.duplicates=drop leaves them out of {part}, data.duplicates=warn keeps them"
+        if copies.any():
+            first = int(copies.argmax())
+            same = int((kept[other] & (hashes[other] == hashes[part][first])).argmax())
+            example = f"{images.splits[part].name(part, first)} and {images.splits[other].name(other, same)}"
+            note = f"{copies.sum()} of {len(copies)} images of {part} are also in {other}, such as {example}; "
+            if duplicates == "error":
+                raise RequestError(f"{note}data.duplicates=drop leaves them out of {part}, and warn keeps them")
+            if duplicates == "drop":
+                kept[part] &= ~copies
+            notes.append(
+                note + (f"left out of {part}" if duplicates == "drop" else "data.duplicates=drop leaves them out")
             )
-        if duplicates == "drop":
-            kept[part] &= ~copies
-        notes.append(
-            f"{note}; {f'left out of {part}' if duplicates == 'drop' else 'data.duplicates=drop leaves them out'}"
-        )
     return notes
 
 
-def _save(images: ImageSet, arrays: Arrays, kept: Mapping[str, np.ndarray], folder: Path, name: str) -> list[str]:
+def _save(images: ImageSet, arrays: Arrays, kept: Arrays, folder: Path, name: str) -> list[str]:
     """Write the labels, and the images of splits of which rows are left out, into ``folder``; returns a sentence where
     classes cannot be learnt. Raises RequestError where nothing of a class is kept, or there is one class only."""
     if len(images.classes) < 2:
@@ -177,15 +170,13 @@ def _save(images: ImageSet, arrays: Arrays, kept: Mapping[str, np.ndarray], fold
     for part, split in images.splits.items():
         labels = split.labels.astype(np.int64)[kept[part]]
         occurring[part] = {*labels.tolist()}
-        if gone := {*split.labels.tolist()} - occurring[part]:
-            shown = ", ".join(images.classes[label] for label in sorted(gone))
-            raise RequestError(f"no image of class {shown} is left in the {part} split of {name}")
+        if gone := [images.classes[label] for label in {*split.labels.tolist()} - occurring[part]]:
+            raise RequestError(f"no image of class {', '.join(gone)} is left in the {part} split of {name}")
         if not kept[part].all():
             np.save(folder / f"{part}_images.npy", arrays[part][kept[part]], allow_pickle=False)
         np.save(folder / f"{part}_labels.npy", labels, allow_pickle=False)
-    unseen = set().union(*occurring.values()) - occurring["train"]
-    shown = ", ".join(images.classes[label] for label in sorted(unseen))
-    return [f"no image of class {shown} is in train, so nothing is learnt of it"] if unseen else []
+    unseen = [images.classes[label] for label in sorted(set().union(*occurring.values()) - occurring["train"])]
+    return [f"no image of class {', '.join(unseen)} is in train, so nothing is learnt of it"] if unseen else []
 
 
 @contextmanager

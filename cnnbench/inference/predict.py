@@ -54,7 +54,7 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray:
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
     try:
         value_range = run.record["data"].get("value_range")  # of the whole set that it was trained on
-        return decode_image(source, run.image_size, run.channels, resize=True, value_range=value_range)
+        return decode_image(source, run.image_size, run.channels, resize=True, value_range=value_range)[0]
     except RequestError as error:
         wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else str(error)
         raise RequestError(wrong) from error

@@ -7,7 +7,8 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from cnnbench.data.cache import PreparedSet, describe_change, prepare
+from cnnbench.data.cache import PreparedSet, find_prepared, prepare
+from cnnbench.data.imageset import digests
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RecordError, read_record
 from cnnbench.utils.torch_files import read_torch_file
@@ -37,7 +38,7 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
         now = sets[key]
         if now is not None and now.fingerprint != before:
             raise RequestError(
-                f"the run in {folder} had other images than {node['path']} has now ({describe_change(cache, before, now)}); "
+                f"the run in {folder} had other images than {node['path']} has now ({_describe_change(find_prepared(cache, before), now)}); "
                 "to go on with it, make them as they were; for a run with these, give another folder (hydra.run.dir, "
                 "hydra.sweep.dir)"
             )
@@ -56,3 +57,29 @@ def _fingerprint_of(folder: Path) -> str | None:
         with suppress(OSError, ValueError, KeyError):  # a damaged one is reported when the run goes on
             return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known)
     return None
+
+
+def _describe_change(before: PreparedSet | None, now: PreparedSet) -> str:
+    """How many images have come, gone and moved."""
+    if before is None:
+        return "what has changed is not known, for the set of then is no longer in the cache"
+    old, new = _locate(before), _locate(now)
+    both = [(old[image], new[image]) for image in old.keys() & new.keys()]
+    counts = {
+        "came": len(new.keys() - old.keys()),
+        "went": len(old.keys() - new.keys()),
+        "moved between splits": sum(then[0] != here[0] for then, here in both),
+        "changed class": sum(then[1] != here[1] for then, here in both),
+    }
+    return ", ".join(f"{count} images {verb}" for verb, count in counts.items())
+
+
+def _locate(prepared: PreparedSet) -> dict[int, tuple[str, str]]:
+    """Split and class of each image, by its hash."""
+    where = {}
+    for split in ("train", "val", "test"):
+        if f"{split}_labels" in prepared.arrays:
+            names = [prepared.classes[label] for label in prepared.arrays[f"{split}_labels"]]
+            hashes = digests(prepared.arrays[f"{split}_images"]).tolist()
+            where.update(zip(hashes, [(split, name) for name in names], strict=True))
+    return where

@@ -158,7 +158,7 @@ def test_many_files_are_decoded_by_processes_with_the_same_result(
 DECODE_CHUNK = decode.decode_chunk
 
 
-def killed_at_a_dog(target: Path, rows: list[int], paths: list[Path], *options: object) -> decode.Decoded:
+def killed_at_a_dog(target: Path, rows: list[int], paths: list[Path], *options: object) -> decode.Findings:
     """As ``decode_chunk``, in a process that the system kills at one image, for example because it has no memory left."""
 
     def decode_or_die(path: Path, *_: object) -> tuple[np.ndarray, None]:
@@ -166,7 +166,7 @@ def killed_at_a_dog(target: Path, rows: list[int], paths: list[Path], *options: 
             os.kill(os.getpid(), signal.SIGKILL)
         return np.zeros((8, 8, 3), np.uint8), None
 
-    decode._decode = decode_or_die
+    decode.decode_image = decode_or_die
     return DECODE_CHUNK(target, rows, paths, *options)
 
 
