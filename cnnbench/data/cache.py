@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import zlib
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from cnnbench.data.decode import Range
-from cnnbench.data.imageset import Source, checksum, load_array
+from cnnbench.data.imageset import Source, load_array
 from cnnbench.data.preparing import Report, make_set
 from cnnbench.utils.errors import RequestError
 
@@ -75,15 +76,10 @@ def prepare(
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f".{type(source).__name__}.lock", report):  # finding out may mean downloading
-            made_from = {
-                "format": FORMAT,
-                "image_size": image_size,
-                "duplicates": duplicates,
-                "value_range": value_range,
-            }
-            made_from |= source.identity(location)
-        key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-        folder = cache / f"{made_from['set'].lower()}-{key}"
+            identity = source.identity(location)
+        options = {"format": FORMAT, "image_size": image_size, "duplicates": duplicates, "value_range": value_range}
+        key = hashlib.sha256(json.dumps({**options, **identity}, sort_keys=True).encode()).hexdigest()[:16]
+        folder = cache / f"{identity['set'].lower()}-{key}"
         if folder in _opened:
             return _opened[folder]
         with _lock(cache / f".{folder.name}.lock", report):
@@ -133,12 +129,12 @@ def _open(folder: Path, report: Report) -> PreparedSet | None:
         return None
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        arrays = {name: load_array(folder, name) for name in meta["checksums"]}
-        for name, expected in meta["checksums"].items():
-            if checksum(arrays[name]) != expected:
+        arrays = {}
+        for name, expected in meta.pop("checksums").items():
+            arrays[name] = load_array(folder, name)
+            if zlib.crc32(arrays[name].data) != expected:
                 raise ValueError(f"{name}.npy has changed")
-        known = {key: meta[key] for key in ("classes", "channels", "image_size", "fingerprint", "notes", "value_range")}
-        return PreparedSet(arrays, **known)
+        return PreparedSet(arrays, **meta)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         report(f"the prepared data in {folder} is damaged ({error}); making it again")
         shutil.rmtree(folder)

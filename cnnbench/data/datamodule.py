@@ -119,16 +119,13 @@ class ImageDataModule(LightningDataModule):
 
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
+        known = ("image_size", "channels", "fingerprint", "notes", "value_range")
         return {
             "name": getattr(self.source, "dataset", type(self.source).__name__),
             "classes": len(self.classes),
             **{split: self.count(split) for split in ("train", "val", "test")},
             "validation": str(self.validation),
-            "image_size": self.prepared.image_size,
-            "channels": self.prepared.channels,
-            "fingerprint": self.prepared.fingerprint,
-            **({"notes": self.prepared.notes} if self.prepared.notes else {}),
-            **({"value_range": self.prepared.value_range} if self.prepared.value_range else {}),
+            **{key: value for key in known if (value := getattr(self.prepared, key))},
         }
 
     def statistics(self) -> tuple[list[float], list[float]]:
@@ -179,18 +176,16 @@ class ImageDataModule(LightningDataModule):
         self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, batches: int = 0
     ) -> BatchLoader:
         device, rank, world = torch.device("cpu"), 0, 1
-        if self.trainer is not None:
-            device, rank = self.trainer.strategy.root_device, self.trainer.global_rank
-            world = self.trainer.world_size
+        if (trainer := self.trainer) is not None:
+            device, rank, world = trainer.strategy.root_device, trainer.global_rank, trainer.world_size
         streaming = self.storage == "stream"
         if self.storage == "auto":
             free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
             streaming = self.prepared.arrays["train_images"].nbytes > self.memory_share * free
         stored, home = self._stored(split), torch.device("cpu") if streaming else device
         if (stored, home) not in self._on_device:
-            arrays = self.prepared.arrays
-            tensors = ImageTensors.from_arrays(arrays[f"{stored}_images"], arrays[f"{stored}_labels"], home)
-            self._on_device[stored, home] = tensors
+            images, labels = (self.prepared.arrays[f"{stored}_{kind}"] for kind in ("images", "labels"))
+            self._on_device[stored, home] = ImageTensors.from_arrays(images, labels, home)
         rows = self.rows[split]
         return BatchLoader(
             self._on_device[stored, home],

@@ -39,7 +39,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # la
 
 Range = tuple[float, float]  # the values of black and white
 Extremes = tuple[float, float, bool]  # lowest and highest value of an image, and whether its values are whole numbers
-Findings = dict[int, str | Extremes]  # by row: the error message of what does not decode, the extremes of deep grey
+Findings = tuple[dict[int, str], dict[int, Extremes]]  # by row: error messages of what does not decode, and deep grey
 
 
 @cache
@@ -137,14 +137,15 @@ def decode_files(
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     jobs = 1 if len(rows) <= SERIAL else -1
     parallel = Parallel(jobs, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS)
-    decode = delayed(decode_chunk)
-    findings: Findings = {}
+    undecodable, deep = findings = dict[int, str](), dict[int, Extremes]()
     try:
         results = parallel(
-            decode(target.filename, rows, [paths[row] for row in rows], resize, value_range) for rows in chunks
+            delayed(decode_chunk)(target.filename, chunk, [paths[row] for row in chunk], resize, value_range)
+            for chunk in chunks
         )
         for number, found in enumerate(results, 1):
-            findings |= found
+            undecodable |= found[0]
+            deep |= found[1]
             progress(min(number * CHUNK, len(rows)))
     except BrokenProcessPool as error:
         names = " or ".join(str(path) for path, busy in zip(paths, begun, strict=True) if busy) or "its start"
@@ -159,14 +160,14 @@ def decode_chunk(
 ) -> Findings:
     """Decode ``paths`` into these rows of ``target``, as ``decode_files`` does; rows that do not decode stay black."""
     array, begun = np.load(target, mmap_mode="r+", allow_pickle=False), np.memmap(f"{target}.begun", bool, "r+")
-    findings: Findings = {}
+    undecodable, deep = findings = dict[int, str](), dict[int, Extremes]()
     for row, path in zip(rows, paths, strict=True):
         begun[row] = True
         try:
             array[row], extremes = decode_image(path, array.shape[1], array.shape[3], resize, value_range)
             if extremes is not None:
-                findings[row] = extremes
+                deep[row] = extremes
         except UndecodableImage as error:
-            findings[row] = str(error)
+            undecodable[row] = str(error)
         begun[row] = False
     return findings

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,7 @@ class ImageFolder:
         self.shape = {"channels": channels}
 
     def identity(self, location: Path | None) -> dict[str, Any]:
-        own: dict[str, Any] = {"channels": self.channels, "test_share": self.test_share, "order": "mixed"}
-        if self.skip_damaged:
-            own["skip_damaged"] = True
+        own = {"channels": self.channels, "test_share": self.test_share, "skip_damaged": self.skip_damaged}
         return {"set": "image_folder", **own, "files": self._list(location)[0]}
 
     def _list(self, location: Path | None) -> tuple[dict[str, dict[str, list[FileState]]], list[str]]:
@@ -61,8 +59,7 @@ class ImageFolder:
         left_out: Counter[str] = Counter()
         try:
             folders = self._chosen(location) if self.splits is not None else find_splits(location)
-            others = {split: [path for path in folders.values() if path != folders[split]] for split in folders}
-            listed = {split: list_classes(path, left_out, others[split]) for split, path in folders.items()}
+            listed = {split: list_classes(path, folders.values(), left_out) for split, path in folders.items()}
         except OSError as error:  # such as a link to nothing
             raise RequestError(f"{error.filename or location} cannot be read ({error.strerror})") from error
         for split, classes in listed.items():
@@ -73,24 +70,21 @@ class ImageFolder:
                 f"{folders['train']} has {len(listed['train'])} folders with images; it should hold a folder a class, "
                 "two or more"
             )
-        counts = {split: sum(map(len, classes.values())) for split, classes in listed.items()}
-        parts = [f"{split} is {os.path.relpath(path, location)} ({counts[split]})" for split, path in folders.items()]
-        share = [] if "test" in folders else [f"test is a share of {self.test_share} of each class in train"]
-        notes = [f"images of {location}: {', '.join(parts + share)}"]
+        parts = [
+            f"{split} is {os.path.relpath(path, location)} ({sum(map(len, listed[split].values()))})"
+            for split, path in folders.items()
+        ]
+        parts += [] if "test" in folders else [f"test is a share of {self.test_share} of each class in train"]
         if left_out:
-            kinds = ", ".join(f"{number} {kind}" for kind, number in left_out.most_common())
-            notes.append(f"files of {location} that are left out, for they are no images: {kinds}")
-        return listed, notes
+            parts.append(f"left out are {', '.join(f'{number} {kind}' for kind, number in left_out.most_common())}")
+        return listed, [f"images of {location}: {', '.join(parts)}"]
 
     def _chosen(self, location: Path) -> dict[str, Path]:
         """The folders that ``data.splits`` names."""
-        assert self.splits is not None
-        names = {one_of("data.splits", split, SPLITS): name for split, name in self.splits.items()}
+        names = {one_of("data.splits", split, SPLITS): name for split, name in (self.splits or {}).items()}
         folders = {split: location / names[split] for split in SPLITS if split in names}
-        wrong = [str(path) for path in folders.values() if not path.is_dir()]
-        if wrong or "train" not in folders:
-            reason = f"{wrong[0]} is not a folder" if wrong else "it names no train"
-            raise RequestError(f"data.splits={dict(self.splits)}: {reason}")
+        if wrong := [f"{path} is not a folder" for path in folders.values() if not path.is_dir()]:
+            raise RequestError(f"data.splits={names}: {wrong[0]}")
         return folders
 
     def read(self, location: Path | None) -> ImageSet:
@@ -139,12 +133,12 @@ def find_splits(location: Path) -> dict[str, Path]:
     return found
 
 
-def list_classes(folder: Path, left_out: Counter[str], others: list[Path]) -> dict[str, list[FileState]]:
-    """The image files below each folder in ``folder`` but ``others``, by the folder's name. Counts in ``left_out`` what is
-    no image, by its ending; raises RequestError where a folder has no image at all."""
+def list_classes(folder: Path, splits: Collection[Path], left_out: Counter[str]) -> dict[str, list[FileState]]:
+    """The image files below each folder in ``folder`` but those of ``splits``, by the folder's name. Counts in ``left_out``
+    what is no image, by its ending; raises RequestError where a folder has no image at all."""
     listed = {}
     for path in subfolders(folder):
-        if path not in others:
+        if path not in splits:
             without: Counter[str] = Counter()
             states = [(entry.path, entry.stat()) for entry in image_files(path, without)]
             if not states:
@@ -185,7 +179,7 @@ def image_files(folder: str | Path, left_out: Counter[str] | None = None) -> Ite
             elif entry.name.lower().endswith(endings):
                 yield entry
             elif left_out is not None:
-                left_out[printable(Path(entry.name).suffix.lower()) or "without ending"] += 1
+                left_out[printable(Path(entry.name).suffix.lower()) or "without an ending"] += 1
 
 
 @cache

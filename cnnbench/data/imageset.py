@@ -1,7 +1,6 @@
 """What a source of images is, what it gives, stratified splits of that, and hashes of images."""
 
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -45,16 +44,15 @@ class ImageSet:
 
 
 class Source(Protocol):
-    """A kind of dataset; ``location`` is the folder or file that holds it, where it needs one."""
+    """A kind of dataset; ``location`` is the folder or file that holds it, where it needs one.
 
-    def identity(self, location: Path | None) -> dict[str, Any]:
-        """The key of the prepared set: changes when what would be read changes. Raises RequestError if the set
-        is not there."""
-        ...
+    ``identity`` is the key of the prepared set: it changes when what would be read changes. It raises RequestError if the
+    set is not there. ``read`` reads everything but encoded image files, which the cache decodes.
+    """
 
-    def read(self, location: Path | None) -> ImageSet:
-        """Read everything but encoded image files, which the cache decodes."""
-        ...
+    def identity(self, location: Path | None) -> dict[str, Any]: ...
+
+    def read(self, location: Path | None) -> ImageSet: ...
 
 
 def printable(name: str | bytes) -> str:
@@ -97,11 +95,6 @@ def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.nd
 def load_array(folder: Path, name: str) -> np.ndarray:
     """An array of a prepared set, memory-mapped."""
     return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-
-
-def checksum(array: np.ndarray) -> int:
-    """CRC-32 of an array's memory."""
-    return zlib.crc32(np.ascontiguousarray(array).data)
 
 
 def digests(images: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 
+warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
 BLOCK_BYTES = 2**20
 SHARED = Path("/dev/shm")  # where the workers of a stream put what they have read
@@ -37,13 +38,7 @@ class ImageTensors:
     def from_arrays(cls, images: np.ndarray, labels: np.ndarray, device: torch.device) -> "ImageTensors":
         """Arrays moved to ``device``; on a CPU images are not copied, so that processes share the pages of mapped ones."""
         file = str(images.filename) if isinstance(images, np.memmap) and device.type == "cpu" else None
-        return cls(_without_copy(images).to(device), torch.from_numpy(np.array(labels)).to(device), file)
-
-
-def _without_copy(array: np.ndarray) -> Tensor:
-    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(array)
+        return cls(torch.from_numpy(images).to(device), torch.from_numpy(np.array(labels)).to(device), file)
 
 
 class _Rows(Dataset):
@@ -54,7 +49,7 @@ class _Rows(Dataset):
 
     def __getitem__(self, rows: np.ndarray) -> Tensor:
         if self.images is None:
-            self.images = _without_copy(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
+            self.images = torch.from_numpy(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
         return self.images.index_select(0, torch.from_numpy(rows))
 
 
@@ -75,13 +70,9 @@ class BatchLoader:
     """An epoch of batches, in groups of ``batches_per_step``; its length is the number of groups.
 
     Args:
-        data: a stored split.
-        rows: which images of it, int64 on the CPU; None is all of them.
+        data: a stored split; rows: which images of it, int64 on the CPU, or None for all of them.
         batch_size: images in a batch; the last one may be smaller.
-        normalize: turns uint8 batches into float ones.
-        augment: None for evaluation.
-        shuffle: draw a new order each epoch, or keep the order of the split.
-        seed: of order and draws.
+        shuffle: draw a new order each epoch, or keep the order of the split; seed: of order and draws.
         batches_per_step: how many batches one Lightning step gets; 0 is all of them.
         device: where the batches should be.
         workers: None where the split is in memory (or mapped) and on the device; else how many processes read it.

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import cast
 import numpy as np
 from tqdm import tqdm
 
-from cnnbench.data.decode import Findings, Range, decode_files, find_range, image_dimensions, resize_array
-from cnnbench.data.imageset import ImageSet, Split, checksum, digests, load_array, printable
+from cnnbench.data.decode import Extremes, Findings, Range, decode_files, find_range, image_dimensions, resize_array
+from cnnbench.data.imageset import ImageSet, Split, digests, load_array, printable
 from cnnbench.utils.errors import RequestError
 
 MAX_NAMED = 10  # damaged files in one message
@@ -48,23 +49,33 @@ def make_set(
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         arrays: Arrays = {}
-        findings = {}
+        kept: Arrays = {}
+        deep: dict[str, dict[int, Extremes]] = {}
+        errors: list[str] = []
         for part, split in images.splits.items():
             if len(split.labels) == 0:
                 raise RequestError(f"the {part} split of {name} has no images")
             shape = len(split.labels), size, size, images.channels
             target = np.lib.format.open_memmap(temporary / f"{part}_images.npy", "w+", np.uint8, shape)
             with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
-                findings[part] = _fill(target, split, image_size is not None, value_range, progress)
-            arrays[part] = target
-        value_range = _scale_alike(images, arrays, findings, value_range)
-        kept = _without_damaged(images, findings, report)
+                undecodable, deep[part] = _fill(target, split, image_size is not None, value_range, progress)
+            arrays[part], kept[part] = target, ~np.isin(np.arange(len(target)), [*undecodable])
+            errors += undecodable.values()
+        if errors:
+            more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
+            text = "; ".join(errors[:MAX_NAMED]) + more
+            if not images.skip_damaged:
+                raise RequestError(
+                    f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
+                )
+            report(f"left out: {text}")
+        value_range = _scale_alike(images, arrays, deep, value_range)
         notes = [*images.notes, *_without_copies(images, arrays, kept, duplicates)]
         notes += _save(images, arrays, kept, temporary, name)
         if value_range is not None:
             notes.append(f"in grey of more than 8 bits {value_range[0]:g} is black, {value_range[1]:g} is white")
         names = [f"{part}_{kind}" for part in images.splits for kind in ("images", "labels")]
-        checksums = {name: checksum(load_array(temporary, name)) for name in names}
+        checksums = {name: zlib.crc32(load_array(temporary, name).data) for name in names}
         meta = {
             "classes": images.classes,
             "channels": images.channels,
@@ -105,37 +116,22 @@ def _fill(
             target[row] = resize_array(image, target.shape[1])
             progress(row + 1)
     target.flush()
-    return {}
+    return {}, {}
 
 
 def _scale_alike(
-    images: ImageSet, arrays: Arrays, findings: dict[str, Findings], value_range: Range | None
+    images: ImageSet, arrays: Arrays, deep: dict[str, dict[int, Extremes]], value_range: Range | None
 ) -> Range | None:
     """Decode anew the deep grey that was not scaled as the whole set is to be; returns that scale, None without any."""
-    deep = {part: {r: one for r, one in found.items() if isinstance(one, tuple)} for part, found in findings.items()}
-    if value_range is not None or not any(deep.values()):
-        return value_range if any(deep.values()) else None
-    value_range = find_range(one for of_split in deep.values() for one in of_split.values())
-    for part, extremes in deep.items():
-        rows = [row for row, one in extremes.items() if find_range([one]) != value_range]
+    extremes = [one for of_split in deep.values() for one in of_split.values()]
+    if value_range is not None or not extremes:
+        return value_range if extremes else None
+    value_range = find_range(extremes)
+    for part, of_split in deep.items():
+        rows = [row for row, one in of_split.items() if find_range([one]) != value_range]
         files, target = cast(Sequence[Path], images.splits[part].images), cast(np.memmap, arrays[part])
         decode_files(files, rows, target, True, value_range, lambda _: None)
     return value_range
-
-
-def _without_damaged(images: ImageSet, findings: dict[str, Findings], report: Report) -> Arrays:
-    """Which rows of each split decode, as truth values (N,); raises RequestError where the others may not be left out."""
-    kept = {part: np.ones(len(split.labels), bool) for part, split in images.splits.items()}
-    errors = [(part, row, one) for part, of in findings.items() for row, one in of.items() if isinstance(one, str)]
-    for part, row, _ in errors:
-        kept[part][row] = False
-    more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
-    text = "; ".join(error for _, _, error in errors[:MAX_NAMED]) + more
-    if errors and not images.skip_damaged:
-        raise RequestError(f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true")
-    if errors:
-        report(f"left out: {text}")
-    return kept
 
 
 def _without_copies(images: ImageSet, arrays: Arrays, kept: Arrays, duplicates: str) -> list[str]:

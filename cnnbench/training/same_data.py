@@ -76,7 +76,7 @@ def _describe_change(before: PreparedSet | None, now: PreparedSet) -> str:
 
 def _locate(prepared: PreparedSet) -> dict[int, tuple[str, str]]:
     """Split and class of each image, by its hash."""
-    where = {}
+    where: dict[int, tuple[str, str]] = {}
     for split in ("train", "val", "test"):
         if f"{split}_labels" in prepared.arrays:
             names = [prepared.classes[label] for label in prepared.arrays[f"{split}_labels"]]

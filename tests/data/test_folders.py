@@ -102,8 +102,8 @@ def test_every_ending_of_a_raster_format_counts_and_others_are_counted(root: Pat
         (root / "bus" / name).write_bytes(b"x")
     prepared = opened(root)
     assert prepared.classes == ["bus", "car", "van"] and sum(counts(prepared).values()) == 3 + 7 + 2
-    (left_out,) = [note for note in prepared.notes if "left out" in note]
-    assert all(part in left_out for part in ("2 .heic", "1 .txt", "1 .eps", "1 .pdf", "1 without ending"))
+    (left_out,) = [note for note in prepared.notes if "left out are" in note]
+    assert all(part in left_out for part in ("2 .heic", "1 .txt", "1 .eps", "1 .pdf", "1 without an ending"))
 
 
 def test_a_class_without_an_image_is_named(root: Path) -> None:
