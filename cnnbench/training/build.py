@@ -55,8 +55,6 @@ def build_optimization(config: Config) -> dict[str, Any]:
     """
     schedule = dict(config["scheduler"])
     interval = schedule.pop("interval")
-    if interval not in ("epoch", "step"):
-        raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
     make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
     optimizer = dict(config["optimizer"])
     if optimizer.get("lr") == AUTO:
@@ -91,7 +89,8 @@ def build_trainer(
         resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
         environment: of the ranks of a run on several devices, which are there already.
     """
-    options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
+    own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+    options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}

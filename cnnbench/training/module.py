@@ -47,6 +47,7 @@ class ImageClassifier(pl.LightningModule):
         self.frozen_epochs: int = config["fine_tune"]["frozen_epochs"]
         self.backbone_lr_factor: float = config["fine_tune"]["backbone_lr_factor"]
         self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
+        self.clip_by_value = config["trainer"].get("gradient_clip_algorithm") == "value"
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
         self.cuda_graph, self.quirks = config["cuda_graph"], Quirks(**config["quirks"])
         self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks.softmax_before_loss)
@@ -79,13 +80,15 @@ class ImageClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule, which ``_step_scheduler`` steps."""
-        steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
+        epochs = self.trainer.max_epochs or 1
+        steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
         optimizer = self.build_optimizer(steps)
         if self.cuda_graph and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
         if self.make_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.make_scheduler, optimizer, steps)}
+        scheduler = build_scheduler(self.make_scheduler, optimizer, steps if self.interval == "step" else epochs)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def _step_scheduler(self, interval: str) -> None:
         """Step the schedule if it advances at this interval."""
@@ -130,23 +133,25 @@ class ImageClassifier(pl.LightningModule):
         meter = self.meters["train"]
         for number, (images, labels) in enumerate(batches, start=1):
             update = number % self.accumulate == 0 or number == len(batches)
+            summed = min(self.accumulate, len(batches) - (number - 1) // self.accumulate * self.accumulate)
             if self._captured_step is not None:
                 loss, logits = self._captured_step(images, labels)
             else:
-                loss, logits = self.train_step(images, labels, update)
+                loss, logits = self.train_step(images, labels, summed, update)
             meter.update(logits, labels, loss)
             if update:
                 self._after_update()
 
-    def train_step(self, images: Tensor, labels: Tensor, update: bool = True) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a batch and, with ``update``, move the weights by them; what a CUDA graph captures.
+    def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch, one of ``summed`` whose mean counts, and, with ``update``, move the weights by
+        them; what a CUDA graph captures.
 
         Returns:
             The batch's loss and its logits (N, num_classes), both detached.
         """
-        logits = self.network(images)
+        logits = self.network(images.to(self.dtype))
         loss = self.train_loss(logits, labels)
-        weighted = loss / self.accumulate if self.accumulate > 1 else loss
+        weighted = loss / summed if summed > 1 else loss
         if self._several:
             weighted = weighted * self.meters["train"].share
         self._scaler.scale(weighted).backward()
@@ -160,7 +165,8 @@ class ImageClassifier(pl.LightningModule):
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
             self._scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
+            clip = nn.utils.clip_grad_value_ if self.clip_by_value else nn.utils.clip_grad_norm_
+            clip(self.network.parameters(), self.gradient_clip_val)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad()
@@ -216,7 +222,7 @@ class ImageClassifier(pl.LightningModule):
     def validation_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Evaluate every batch of a chunk."""
         for images, labels in batches:
-            logits = self.network(images)
+            logits = self.network(images.to(self.dtype))
             self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     test_step = validation_step

@@ -103,14 +103,18 @@ def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backb
 def build_optimizer(make: Callable[..., Optimizer], groups: Parameters, total_steps: int) -> Optimizer:
     """Call ``make`` with the groups, and with ``total_steps`` where its signature asks for it; then scale the learning
     rate of each group by its ``lr_factor``."""
-    optimizer = make(groups, **total_steps_argument(make, total_steps))
+    optimizer = make(groups, **length_arguments(make, total_steps))
     for inner in inner_optimizers(optimizer):
         for group in inner.param_groups:
             group["lr"] *= group.get("lr_factor", 1)
     return optimizer
 
 
-def total_steps_argument(make: Callable[..., Any], total_steps: int) -> dict[str, int]:
-    """``{"total_steps": total_steps}`` where ``make`` takes such an argument and has no value for it yet."""
-    takes_it = "total_steps" in inspect.signature(make).parameters
-    return {"total_steps": total_steps} if takes_it and getattr(make, "keywords", {}).get("total_steps") is None else {}
+def length_arguments(make: Callable[..., Any], length: int) -> dict[str, int]:
+    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps`` where
+    it takes that and has no value for it yet."""
+    given: dict[str, Any] = getattr(make, "keywords", {})
+    names = [name for name, value in given.items() if value == "auto"]
+    if "total_steps" in inspect.signature(make).parameters and given.get("total_steps") is None:
+        names.append("total_steps")
+    return dict.fromkeys(names, length)

@@ -1,17 +1,21 @@
 """Before anything runs: build everything that a configuration names, at no cost, and say what is wrong in one line."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import lightning.pytorch as pl
 import torch
+import yaml
 from hydra.errors import InstantiationException
 from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.config.compose import fingerprint
+from cnnbench.config.groups import groups, read_yaml
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training import build
 from cnnbench.training.build import Config
@@ -19,11 +23,13 @@ from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
-from cnnbench.training.schedulers import build_scheduler
+from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import GPU_ACCELERATORS
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, did_you_mean
 
+# Arguments of the Trainer beside those that conf/trainer has; they count neither steps nor batches.
+TRAINER_OPTIONS = {"gradient_clip_algorithm", "detect_anomaly", "benchmark", "inference_mode", "profiler"}
 T = TypeVar("T")
 
 _checked: set[str] = set()
@@ -60,7 +66,13 @@ def check(config: Config) -> None:
     weight = [nn.Parameter(torch.zeros(1))]
     optimizer = building("optimizer", lambda: build_optimizer(parts["optimizer"], weight, 2))
     if parts["scheduler"] is not None:
-        building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
+        scheduler = building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
+        if parts["interval"] == "step" and watches_a_metric(scheduler):
+            raise RequestError(
+                "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
+                "use scheduler.interval=epoch"
+            )
+    check_trainer(config["trainer"])
     devices = building("trainer", lambda: build.count_devices(config))
     check_devices(config, devices)
     environment = LightningEnvironment() if build.count_ranks(config) > 1 else None
@@ -72,6 +84,30 @@ def check(config: Config) -> None:
         classifier_of(network)
     parameter_groups(network, backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"])
     _checked.add(key)
+
+
+def check_trainer(options: Config) -> None:
+    """Raises RequestError where an argument of Lightning's Trainer cannot be used, or a precision on this device.
+
+    One Lightning step is several optimizer steps here, so an argument that counts steps or batches would not do what it
+    says.
+    """
+    known = {key for choice in groups()["trainer"] for key in yaml.safe_load(read_yaml("trainer", choice))}
+    for key in options:
+        if key in inspect.signature(pl.Trainer.__init__).parameters and key not in known | TRAINER_OPTIONS:
+            raise RequestError(
+                f"trainer.{key} is not supported: a Lightning step is several optimizer steps here "
+                "(trainer.max_epochs and data.limit_train make a run shorter)"
+            )
+        if key not in known | TRAINER_OPTIONS:
+            raise RequestError(
+                f"trainer.{key} is no argument of Lightning's Trainer{did_you_mean(key, sorted(known | TRAINER_OPTIONS))}"
+            )
+    on_gpu = options["accelerator"] in GPU_ACCELERATORS and torch.cuda.is_available()
+    if not on_gpu and options["precision"] in ("16-mixed", "16-true"):
+        raise RequestError(
+            f"trainer.precision={options['precision']} needs a GPU; on a CPU use bf16-mixed or bf16-true"
+        )
 
 
 def check_devices(config: Config, devices: int) -> None:
