@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnbench.data.decode import image_formats
+from cnnbench.data.decode import RASTER
 from cnnbench.data.imageset import ImageSet, Split, printable
 from cnnbench.utils.errors import RequestError, one_of
 
@@ -184,5 +184,5 @@ def image_files(folder: str | Path, left_out: Counter[str] | None = None) -> Ite
 
 @cache
 def image_endings() -> tuple[str, ...]:
-    """The endings of ``image_formats``."""
-    return tuple(ending for ending, name in Image.registered_extensions().items() if name in image_formats())
+    """The endings of the formats that are opened, where Pillow or a plugin of it knows them."""
+    return tuple(ending for ending, name in Image.registered_extensions().items() if name in RASTER)
