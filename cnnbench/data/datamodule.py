@@ -3,9 +3,9 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,63 +18,55 @@ from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
 
 
+@dataclass(eq=False, repr=False)
 class ImageDataModule(LightningDataModule):
     """Images of one source, split into train, val and test, in batches on the trainer's device.
 
-    Its arguments are the keys of a YAML in ``conf/data``, which explains them, and these:
-
-    Args:
-        source: where the images come from.
-        root: folder of the sets that are downloaded; path: folder or file of the user's own images. A source uses one.
-        augment: of training batches.
-        splits: is the source's, and only named here.
-        steps_per_execution, accumulate: a training group holds this many optimizer steps of so many batches each.
+    Its arguments are the keys of a YAML in ``conf/data``, which explains them, and ``augment`` of training batches, and that
+    a training group holds ``steps_per_execution`` optimizer steps of ``accumulate`` batches each.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        cache: str,
-        root: str | None = None,
-        path: str | None = None,
-        splits: object = None,
-        duplicates: str = "warn",
-        value_range: Sequence[float] | None = None,
-        image_size: int | None = None,
-        mean: Sequence[float] | float = 0.5,
-        std: Sequence[float] | float = 0.5,
-        batch_size: int = 64,
-        eval_batch_size: int = 256,
-        validation: float | str = 0.1,
-        split_seed: int = 0,
-        limit_train: int | None = None,
-        shuffle: bool = True,
-        seed: int = 0,
-        augment: Augment | None = None,
-        storage: str = "auto",
-        memory_share: float = 0.5,
-        workers: int = 2,
-        steps_per_execution: int = 1,
-        accumulate: int = 1,
-    ) -> None:
+    source: Source
+    _: KW_ONLY
+    cache: str
+    root: str | None = None
+    path: str | None = None
+    splits: object = None  # the source's, and only named here
+    duplicates: str = "warn"
+    value_range: Sequence[float] | None = None
+    image_size: int | None = None
+    mean: Sequence[float] | float = 0.5
+    std: Sequence[float] | float = 0.5
+    batch_size: int = 64
+    eval_batch_size: int = 256
+    validation: float | str = 0.1
+    split_seed: int = 0
+    limit_train: int | None = None
+    shuffle: bool = True
+    seed: int = 0
+    augment: Augment | None = None
+    storage: str = "auto"
+    memory_share: float = 0.5
+    workers: int = 2
+    steps_per_execution: int = 1
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.source, self.cache = source, Path(cache).expanduser()
-        location = path or root
-        self.location = Path(location).expanduser() if location else None
-        self.options: dict[str, Any] = {"duplicates": duplicates, "value_range": value_range and tuple(value_range)}
-        self.image_size, self.mean, self.std = image_size, mean, std
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.validation, self.split_seed, self.limit_train = validation, split_seed, limit_train
-        self.shuffle, self.seed, self.augment = shuffle, seed, augment
-        self.storage, self.memory_share, self.workers = storage, memory_share, workers
-        self.steps_per_execution, self.accumulate = steps_per_execution, accumulate
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
 
     @cached_property
     def prepared(self) -> PreparedSet:
         """The set from the cache, made at the first call where it is not there yet."""
-        return prepare(self.source, self.location, self.image_size, self.cache, **self.options)
+        location = self.path or self.root
+        return prepare(
+            self.source,
+            Path(location).expanduser() if location else None,
+            self.image_size,
+            Path(self.cache).expanduser(),
+            duplicates=self.duplicates,
+            value_range=self.value_range,
+        )
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray | slice]:

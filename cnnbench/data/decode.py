@@ -37,7 +37,7 @@ class UndecodableImage(RequestError):
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large, but not too large
 
-Range = tuple[float, float]  # the values of black and white
+Range = Sequence[float]  # the values of black and white
 Extremes = tuple[float, float, bool]  # lowest and highest value of an image, and whether its values are whole numbers
 Findings = tuple[dict[int, str], dict[int, Extremes]]  # by row: error messages of what does not decode, and deep grey
 
