@@ -33,9 +33,7 @@ class ImageFolder:
     channels: int = 3  # 3 for colour, 1 for grey
     test_share: float = 0.2  # where there is no test folder, this share of each class, fixed, is the test set
     skip_damaged: bool = False  # leave out the files that do not decode; otherwise they are an error
-    splits: Mapping[str, str] | None = (
-        None  # folder of each below the location (. is that itself); None: by their names
-    )
+    splits: Mapping[str, str] | None = None  # folders of the splits, below the location; None goes by their names
 
     @property
     def shape(self) -> dict[str, int]:
