@@ -10,7 +10,6 @@ from cnnbench.cli.parser import Parser
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.config.overrides import without_shorthand
 from cnnbench.sweep.launcher import answer, call_hydra, launch
-from cnnbench.sweep.search_space import corners
 
 # Nothing is run for these.
 QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
@@ -41,6 +40,8 @@ def _show_configuration(arguments: Sequence[str]) -> None:
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args(arguments)
+    from cnnbench.sweep.optuna_search import corners
+
     first = corners(without_shorthand(options.overrides))[0]
     call_hydra("show_cfg", overrides=first, cfg_type=options.cfg, package=options.package, resolve=options.resolve)
 

@@ -21,7 +21,7 @@ class SwitchScheduler(LRScheduler):
     """A schedule for each optimizer of a SwitchOptimizer; all advance at once, whichever optimizer is active."""
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
-        # not LRScheduler's own: there is nothing here to schedule but what the schedulers do
+        # not LRScheduler's own, for the schedulers do all
         self.optimizer, self.schedulers = optimizer, list(schedulers)
         self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
         for inner in inner_optimizers(optimizer):

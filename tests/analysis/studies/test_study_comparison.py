@@ -13,9 +13,8 @@ from scipy import stats
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import summarise
 from cnnbench.analysis.studies.claims import judge
-from cnnbench.analysis.studies.measure import measure
-from cnnbench.analysis.studies.study import Claim, Row, load_study
-from cnnbench.analysis.studies.tables import build_table, compared, count_text, ours_text
+from cnnbench.analysis.studies.study import Claim, Row, load_study, measure
+from cnnbench.analysis.studies.tables import build_table, compared
 from cnnbench.analysis.studies.verdicts import NO_VERDICT
 
 STUDY = load_study("eq2425")
@@ -293,8 +292,8 @@ def test_a_row_without_runs_is_in_the_table_and_failed_ones_are_counted():
         run(3, "failed"),
     ]
     table = build_table(STUDY, rows, {"default": found}, "published")
-    assert [count_text(line) for line in table] == ["2, and 1 diverged, and 1 failed", "not run"]
+    assert [line.count_text for line in table] == ["2, and 1 diverged, and 1 failed", "not run"]
     cell = table[0].cells[1]
     assert (cell.ours.n, cell.ours.mean) == (2, 0.5)
-    assert ours_text(cell, 2) == "50.00 ± 0.00"
-    assert ours_text(cell, 3) == "50.00 ± 0.00 (n = 2)"
+    assert cell.ours_text(2) == "50.00 ± 0.00"
+    assert cell.ours_text(3) == "50.00 ± 0.00 (n = 2)"
