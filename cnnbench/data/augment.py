@@ -7,7 +7,6 @@ a resume.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,13 +21,17 @@ def epoch_generator(seed: int, epoch: int, stream: str) -> torch.Generator:
     return torch.Generator().manual_seed(int(state) % 2**63)
 
 
-@dataclass
 class Augment:
-    """Random crop with zero padding, horizontal flip and cutout, in this order, each off at its default."""
+    """Random crop with zero padding, horizontal flip and cutout, in this order, each off at its default.
 
-    crop_padding: int = 0  # pixels of black on each side, before a crop of the original size at a random place
-    flip: float = 0.0  # probability of a horizontal flip
-    cutout: int = 0  # side in pixels of a black square at a random place, cut at the border (DeVries & Taylor 2017)
+    Args:
+        crop_padding: pixels of black added on each side before a crop of the original size at a random place.
+        flip: probability of a horizontal flip.
+        cutout: side in pixels of the black square at a random place, cut at the border (DeVries & Taylor 2017).
+    """
+
+    def __init__(self, crop_padding: int = 0, flip: float = 0.0, cutout: int = 0) -> None:
+        self.crop_padding, self.flip, self.cutout = crop_padding, float(flip), cutout
 
     def __bool__(self) -> bool:
         return bool(self.crop_padding or self.flip or self.cutout)

@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,20 +24,26 @@ LITTER = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
 FileState = tuple[str, int, int]  # path, bytes, and when it was modified in nanoseconds
 
 
-@dataclass
 class ImageFolder:
     """Image files in a folder a class: below folders of the splits (``SPLITS``), or in one tree. Their order is fixed and
-    mixes the classes."""
+    mixes the classes.
 
-    channels: int = 3  # 3 for colour, 1 for grey
-    test_share: float = 0.2  # where there is no test folder, this share of each class, fixed, is the test set
-    skip_damaged: bool = False  # leave out the files that do not decode; otherwise they are an error
-    splits: Mapping[str, str] | None = None  # folders of the splits, below the location; None goes by their names
+    Args:
+        channels: 3 for colour, 1 for grey.
+        test_share: where there is no test folder, this share of each class, fixed, is the test set.
+        skip_damaged: leave out the files that do not decode; otherwise they are an error.
+        splits: folder of each split below the location (``.`` is that itself); None goes by their names.
+    """
 
-    @property
-    def shape(self) -> dict[str, int]:
-        """What is known of the images before they are read."""
-        return {"channels": self.channels}
+    def __init__(
+        self,
+        channels: int = 3,
+        test_share: float = 0.2,
+        skip_damaged: bool = False,
+        splits: Mapping[str, str] | None = None,
+    ) -> None:
+        self.channels, self.test_share, self.skip_damaged, self.splits = channels, test_share, skip_damaged, splits
+        self.shape = {"channels": channels}
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         own = {"channels": self.channels, "test_share": self.test_share, "skip_damaged": self.skip_damaged}

@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 
-from cnnbench.data.cache import PreparedSet, find_prepared, prepare
-from cnnbench.data.imageset import digests
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RecordError, read_record
 from cnnbench.utils.torch_files import read_torch_file
+
+if TYPE_CHECKING:
+    from cnnbench.data.cache import PreparedSet
 
 
 def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
@@ -25,6 +26,8 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
     for node, folder in ((config["data"], folder) for config, folder in runs):
         if node.get("path") is None or (before := _fingerprint_of(folder)) is None:
             continue
+        from cnnbench.data.cache import find_prepared, prepare  # most commands need none of it
+
         cache = Path(node["cache"]).expanduser()
         options = {key: node[key] for key in ("duplicates", "value_range") if node.get(key) is not None}
         key = repr((node["source"], node["path"], node["image_size"], options))
@@ -38,9 +41,9 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
         now = sets[key]
         if now is not None and now.fingerprint != before:
             raise RequestError(
-                f"the run in {folder} had other images than {node['path']} has now ({_describe_change(find_prepared(cache, before), now)}); "
-                "to go on with it, make them as they were; for a run with these, give another folder (hydra.run.dir, "
-                "hydra.sweep.dir)"
+                f"the run in {folder} had other images than {node['path']} has now "
+                f"({_describe_change(find_prepared(cache, before), now)}); to go on with it, make them as they were; for a "
+                "run with these, give another folder (hydra.run.dir, hydra.sweep.dir)"
             )
 
 
@@ -59,7 +62,7 @@ def _fingerprint_of(folder: Path) -> str | None:
     return None
 
 
-def _describe_change(before: PreparedSet | None, now: PreparedSet) -> str:
+def _describe_change(before: "PreparedSet | None", now: "PreparedSet") -> str:
     """How many images have come, gone and moved."""
     if before is None:
         return "what has changed is not known, for the set of then is no longer in the cache"
@@ -74,8 +77,10 @@ def _describe_change(before: PreparedSet | None, now: PreparedSet) -> str:
     return ", ".join(f"{count} images {verb}" for verb, count in counts.items())
 
 
-def _locate(prepared: PreparedSet) -> dict[int, tuple[str, str]]:
+def _locate(prepared: "PreparedSet") -> dict[int, tuple[str, str]]:
     """Split and class of each image, by its hash."""
+    from cnnbench.data.imageset import digests
+
     where: dict[int, tuple[str, str]] = {}
     for split in ("train", "val", "test"):
         if f"{split}_labels" in prepared.arrays:
