@@ -1,6 +1,6 @@
 """What a source of images is, what it gives, stratified splits of that, and hashes of images."""
 
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes
 
 
 @dataclass
@@ -57,7 +59,9 @@ class Source(Protocol):
 
 def printable(name: str | bytes) -> str:
     """A name of a file, or one in bytes, as text that can be printed and written: bytes that are not UTF-8 as ``\\xe9``."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    if isinstance(name, str):
+        name = LONE_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", name).encode(errors="surrogateescape")
+    return name.decode(errors="backslashreplace")
 
 
 def one_line(error: Exception) -> str:

@@ -48,28 +48,8 @@ def make_set(
         needed = sum(len(split.labels) for split in images.splits.values()) * size * size * images.channels
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
-        arrays: Arrays = {}
-        kept: Arrays = {}
-        deep: dict[str, dict[int, Extremes]] = {}
-        errors: list[str] = []
-        for part, split in images.splits.items():
-            if len(split.labels) == 0:
-                raise RequestError(f"the {part} split of {name} has no images")
-            shape = len(split.labels), size, size, images.channels
-            target = np.lib.format.open_memmap(temporary / f"{part}_images.npy", "w+", np.uint8, shape)
-            with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
-                undecodable, deep[part] = _fill(target, split, image_size is not None, value_range, progress)
-            arrays[part], kept[part] = target, ~np.isin(np.arange(len(target)), [*undecodable])
-            errors += undecodable.values()
-        if errors:
-            more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
-            text = "; ".join(errors[:MAX_NAMED]) + more
-            if not images.skip_damaged:
-                raise RequestError(
-                    f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
-                )
-            report(f"left out: {text}")
-        value_range = _scale_alike(images, arrays, deep, value_range)
+        resize = image_size is not None
+        arrays, kept, value_range = _decode(images, size, resize, value_range, temporary, name, report, bar)
         notes = [*images.notes, *_without_copies(images, arrays, kept, duplicates)]
         notes += _save(images, arrays, kept, temporary, name)
         if value_range is not None:
@@ -89,6 +69,42 @@ def make_set(
         os.rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _decode(
+    images: ImageSet,
+    size: int,
+    resize: bool,
+    value_range: Range | None,
+    folder: Path,
+    name: str,
+    report: Report,
+    bar: bool,
+) -> tuple[Arrays, Arrays, Range | None]:
+    """Decode every split into a mapped file in ``folder``; returns these, which of their rows have decoded, and the scale of
+    grey with more than 8 bits, where there is any. Raises RequestError where what does not decode may not be left out."""
+    arrays: Arrays = {}
+    kept: Arrays = {}
+    deep: dict[str, dict[int, Extremes]] = {}
+    errors: list[str] = []
+    for part, split in images.splits.items():
+        if len(split.labels) == 0:
+            raise RequestError(f"the {part} split of {name} has no images")
+        shape = len(split.labels), size, size, images.channels
+        target = np.lib.format.open_memmap(folder / f"{part}_images.npy", "w+", np.uint8, shape)
+        with show_progress(f"{name} {part}", len(split.labels), report, bar) as progress:
+            undecodable, deep[part] = _fill(target, split, resize, value_range, progress)
+        arrays[part], kept[part] = target, ~np.isin(np.arange(len(target)), [*undecodable])
+        errors += undecodable.values()
+    if errors:
+        more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
+        text = "; ".join(errors[:MAX_NAMED]) + more
+        if not images.skip_damaged:
+            raise RequestError(
+                f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
+            )
+        report(f"left out: {text}")
+    return arrays, kept, _scale_alike(images, arrays, deep, value_range)
 
 
 def _common_size(images: ImageSet) -> int:

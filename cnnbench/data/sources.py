@@ -141,9 +141,8 @@ class Npz:
             shown = ", ".join(f"{count} in {name}" for name, count in channels.items())
             raise RequestError(f"{location} has images of different channels: {shown}")
         values = np.unique(np.concatenate([split.labels for split in splits.values()]))
-        names = [
-            printable(name) if isinstance(name, bytes) else str(name) for name in arrays.get("classes", values).tolist()
-        ]
+        given = arrays.get("classes", values).tolist()
+        names = [printable(name) if isinstance(name, (str, bytes)) else str(name) for name in given]
         if len(values) and values[-1] < len(names):  # the labels number the names
             return ImageSet(splits, names, channels["train"])
         if len(names) != len(values):

@@ -53,6 +53,9 @@ def test_labels_that_occur_are_the_classes_whatever_their_values(tmp_path: Path)
     store = prepare(Npz(), named, None, tmp_path / "cache")
     assert store.classes == ["cat", "dog", "käfer"] and store.arrays["test_labels"].tolist() == [0, 1, 2]
 
+    odd = prepare(Npz(), npz(tmp_path / "c.npz", classes=np.array(["a", "\ud800", "\udce9"])), None, tmp_path / "cache")
+    assert odd.classes == ["a", "\ufffd", "\\xe9"]
+
 
 def test_one_class_is_refused_and_a_class_of_the_test_set_alone_is_reported(tmp_path: Path) -> None:
     one = {"train_labels": np.zeros(6, int), "test_labels": np.zeros(3, int)}
