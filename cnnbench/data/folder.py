@@ -114,7 +114,7 @@ def find_splits(location: Path) -> dict[str, Path]:
     found = dict(named)
     if not found:
         return {"train": location}
-    others = [path.name for path in folders if path not in found.values()]
+    others = [path.name for path in folders if path not in [path for _, path in named]]
     flat = [path for path in found.values() if not any(map(has_images, subfolders(path)))]
     if "train" not in found and not others:
         raise RequestError(f"{location} has {' and '.join(sorted(found))} but no train/ with images")
@@ -176,8 +176,8 @@ def image_files(folder: str | Path, left_out: Counter[str] | None = None) -> Ite
                 continue
             if entry.is_dir():
                 yield from image_files(entry.path, left_out)
-            elif entry.name.lower().endswith(endings):
-                yield entry
+            elif entry.name.lower().endswith(endings) and (entry.is_file() or not Path(entry).exists()):
+                yield entry  # but no pipes, which would be waited for
             elif left_out is not None:
                 left_out[printable(Path(entry.name).suffix.lower()) or "without an ending"] += 1
 

@@ -74,7 +74,7 @@ def test_a_class_with_the_name_of_a_split_is_asked_about_and_splits_decide(root:
 def test_two_folders_for_one_split_are_asked_about(root: Path) -> None:
     for name in ("val", "valid", "train"):
         classes(root / name)
-    with pytest.raises(RequestError, match="train and val and valid may be"):
+    with pytest.raises(RequestError, match="train and val and valid may be splits or classes, beside each other"):
         opened(root)
 
 
@@ -98,12 +98,13 @@ def test_every_ending_of_a_raster_format_counts_and_others_are_counted(root: Pat
     for ending in ("jfif", "jpe", "tga", "jp2"):
         pictures(root / "car", 1, ending)
     pictures(root / "van", 2, "jpe")
+    os.mkfifo(root / "bus" / "pipe.png")
     for name in ("a.heic", "b.heic", "notes.txt", "x.eps", "y.pdf", "README"):
         (root / "bus" / name).write_bytes(b"x")
     prepared = opened(root)
     assert prepared.classes == ["bus", "car", "van"] and sum(counts(prepared).values()) == 3 + 7 + 2
     (left_out,) = [note for note in prepared.notes if "left out are" in note]
-    assert all(part in left_out for part in ("2 .heic", "1 .txt", "1 .eps", "1 .pdf", "1 without an ending"))
+    assert all(part in left_out for part in ("2 .heic", "1 .txt", "1 .eps", "1 .pdf", "1 .png", "1 without an ending"))
 
 
 def test_a_class_without_an_image_is_named(root: Path) -> None:
