@@ -146,9 +146,8 @@ def torture_sweeps(count: int, rng: random.Random) -> int:
             print(f"sweep {number}: killed {', '.join(hits) or 'nothing'}; started {starts} times; "
                   f"{'DIFFERS' if differs else 'identical'}", flush=True)  # fmt: skip
             wrong += bool(differs)
-    print(
-        f"{count} sweeps, {kills['sweep']} kills of the sweep, {kills['server']} of the server; {count - wrong} went on to the identical results"
-    )
+    hit = f"{kills['sweep']} kills of the sweep, {kills['server']} of the server"
+    print(f"{count} sweeps, {hit}; {count - wrong} went on to the identical results")
     return wrong
 
 

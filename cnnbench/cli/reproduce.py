@@ -65,11 +65,11 @@ def main(argv: Sequence[str]) -> int:
         ended, refused[form] = run_rows(study.name, rows, form, options.seeds, overrides, folder / form)
         status = max(status, ended)
     for form in forms:
-        parts.append(evaluate(study, rows, form, folder / form, refused.get(form, {})))
+        parts.append(evaluate(load_study(study.name, form), rows, folder / form, refused.get(form, {})))
         print(f"\n{terminal_text(parts[-1])}\n")
     for path in write(parts, _command(study.name, named, options, parts), folder, options.out, options.note):
         print(f"  {path}")
-    left = [f"{part.form}, {text}" for part in parts for text in _not_completed(rows, options.seeds, part.runs)]
+    left = [f"{part.study.form}, {text}" for part in parts for text in _not_completed(rows, options.seeds, part.runs)]
     if left and (status or options.no_train):
         print("\n".join(["not all runs completed:", *left]))
         return 1

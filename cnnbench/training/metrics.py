@@ -70,13 +70,14 @@ class EpochMeter:
     ) -> None:
         self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
         self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.classes = torch.zeros(2, count, dtype=torch.int64, device=device)  # predictions and targets
+        self.classes = torch.zeros(2, count, dtype=torch.int64, device=device)
+        self.predictions, self.targets = self.classes  # its rows
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of this rank
         self.seen = 0
 
     def _next_batch(self) -> tuple[int, int]:
         """Images of the next batch of several ranks: of this one, and of all."""
-        images = min(self.batch_size, self.classes.shape[1] - self.seen)
+        images = min(self.batch_size, len(self.targets) - self.seen)
         return len(range(self.rank, images, self.world_size)), images
 
     @property
@@ -92,9 +93,9 @@ class EpochMeter:
             own, images = self._next_batch()
             logits, targets = logits[:own], targets[:own]
         if own:
-            columns = slice(self.seen + self.rank, self.seen + images, self.world_size)
-            torch.argmax(logits, dim=1, out=self.classes[0, columns])
-            self.classes[1, columns] = targets
+            places = slice(self.seen + self.rank, self.seen + images, self.world_size)
+            torch.argmax(logits, dim=1, out=self.predictions[places])
+            self.targets[places] = targets
             self.loss_sum.add_(loss, alpha=own)
         self.seen += images
 

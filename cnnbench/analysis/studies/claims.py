@@ -64,23 +64,21 @@ def rows_of(claim: Claim, study: Study) -> list[str]:
     return list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
 
 
-def judge(
-    claim: Claim, study: Study, rows: Mapping[str, Sequence[Run]], form: str, short: Collection[str] = ()
-) -> Judgement:
+def judge(claim: Claim, study: Study, rows: Mapping[str, Sequence[Run]], short: Collection[str] = ()) -> Judgement:
     """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget."""
     match, kind = read(claim, study)
     named = rows_of(claim, study)
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
     if missing:
         return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")
-    on_cost = "on" in match.groupdict() and Case(match, study, rows, form).metric in (*COSTS, *SIZES)
+    on_cost = "on" in match.groupdict() and Case(match, study, rows).metric in (*COSTS, *SIZES)
     counted = {COMPLETED}  # what a run cost does not depend on how it ended
     counted |= {DIVERGED, FAILED} if on_cost else {DIVERGED} if kind is verdicts.fails_to_learn else set()
     usable = {row: [run for run in rows[row] if run.status in counted] for row in named}
     left_out = [text for row in named if (text := _left_out(row, rows[row], counted))]
     if not all(usable.values()):
         return Judgement(claim, "not shown", "; ".join(left_out))
-    verdict, evidence = kind(Case(match, study, usable, form))
+    verdict, evidence = kind(Case(match, study, usable))
     reasons = [*left_out, evidence]
     if left_out:
         verdict = "not shown"

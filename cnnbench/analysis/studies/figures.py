@@ -13,7 +13,7 @@ from cnnbench.analysis.metric_names import is_share, scale, title
 from cnnbench.analysis.report.figures.curves import band, curve
 from cnnbench.analysis.report.figures.style import COLOURS, whole_epochs
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.studies.study import Study, metric_of
+from cnnbench.analysis.studies.study import Study
 from cnnbench.analysis.studies.tables import TableRow
 
 LOG_RATIO = 5  # losses so far apart are drawn on a logarithmic axis
@@ -27,7 +27,7 @@ OF_A_RUN = {
 
 
 def draw(
-    study: Study, table: Sequence[TableRow], runs: Mapping[str, Sequence[Run]], form: str, folder: Path
+    study: Study, table: Sequence[TableRow], runs: Mapping[str, Sequence[Run]], folder: Path
 ) -> list[tuple[Path, str]]:
     """Write the pictures into ``folder``; returns the files with a line each on what they show."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def draw(
         what: [name for name in names if name in completed][: len(COLOURS)] for what, names in study.curves.items()
     }
     most = max(map(len, groups.values()), default=0)
-    kinds = {metric_of(column.measures[form]).rpartition("/")[2].removeprefix("batch_") for column in study.columns}
+    kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
     share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
     for what, names in groups.items():
         if len(names) < min(most, 2):  # a comparison of which less was run than of another

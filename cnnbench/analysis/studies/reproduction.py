@@ -11,7 +11,7 @@ from cnnbench.analysis.report.tables import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
 from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
-from cnnbench.analysis.studies.study import Row, Study, load_row, metric_of
+from cnnbench.analysis.studies.study import Row, Study, load_row
 from cnnbench.analysis.studies.tables import TableRow, build_table
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
@@ -25,7 +25,6 @@ class Part(NamedTuple):
     """One form of a study, evaluated."""
 
     study: Study
-    form: str
     rows: Sequence[Row]
     runs: Mapping[str, Sequence[Run]]  # by row
     table: Sequence[TableRow]
@@ -41,12 +40,12 @@ class Part(NamedTuple):
     @property
     def title(self) -> str:
         """The heading of the table."""
-        return f"{self.study.name}, {self.form}" + (f" ({self.other_budget})" if self.other_budget else "")
+        return f"{self.study.name}, {self.study.form}" + (f" ({self.other_budget})" if self.other_budget else "")
 
     @property
     def columns(self) -> list[tuple[str, bool]]:
         """The headings of the table with their units, and whether the report has a number there."""
-        headings = [f"{c.heading}{unit(metric_of(c.measures[self.form]))}" for c in self.study.columns]
+        headings = [f"{c.heading}{unit(c.metric)}" for c in self.study.columns]
         return [(text, any(row.cells[i].reported is not None for row in self.table)) for i, text in enumerate(headings)]
 
     @property
@@ -70,7 +69,7 @@ class Part(NamedTuple):
         return differing if len({differing[name] for name in differing if name in self.runs}) > 1 else {}
 
 
-def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refused: Mapping[str, str]) -> Part:
+def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
     """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
 
     Raises RequestError where the folder is not there or has no runs.
@@ -82,15 +81,15 @@ def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refuse
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
         by_row.get(row, []).append(run)
     runs = {row: of_row for row, of_row in by_row.items() if of_row}
-    rows = [load_row(study.name, name, form) for name in names]
-    short = [row for row in runs if is_short(load_row(study.name, row, form), runs[row])]
-    table = build_table(study, rows, runs, form, short)
+    rows = [load_row(study.name, name, study.form) for name in names]
+    short = [row for row in runs if is_short(load_row(study.name, row, study.form), runs[row])]
+    table = build_table(study, rows, runs, short)
     known = {*names, *runs}  # claims of other rows are left out
     claims = [claim for claim in study.claims if known.issuperset(rows_of(claim, study))]
-    judgements = [judge(claim, study, runs, form, short) for claim in claims]
-    pictures = draw(study, table, runs, form, folder / "pictures")
+    judgements = [judge(claim, study, runs, short) for claim in claims]
+    pictures = draw(study, table, runs, folder / "pictures")
     refusals = [f"`{row}` ({' '.join(reason.split()).rstrip('.')})" for row, reason in refused.items()]
-    return Part(study, form, rows, runs, table, judgements, pictures, refusals)
+    return Part(study, rows, runs, table, judgements, pictures, refusals)
 
 
 def terminal_text(part: Part) -> str:
@@ -129,7 +128,7 @@ def write(parts: Sequence[Part], command: str, folder: Path, out: Path | None, n
     if out is not None:
         name, moved = parts[0].study.name, []
         for part in parts:
-            copies = [(out / name / f"{part.form}_{path.name}", text) for path, text in part.pictures]
+            copies = [(out / name / f"{part.study.form}_{path.name}", text) for path, text in part.pictures]
             for (source, _), (target, _) in zip(part.pictures, copies, strict=True):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)

@@ -30,11 +30,16 @@ Reported = float | tuple[float, float]  # a number, or the lowest and the highes
 
 
 class Column(NamedTuple):
-    """A column of the table."""
+    """A column of the table, and the expression that it measures in the study's form."""
 
     key: str
     heading: str
-    measures: Mapping[str, str]  # the expression by form
+    measure: str
+
+    @property
+    def metric(self) -> str:
+        """The metric within the expression."""
+        return metric_of(self.measure)
 
 
 class Claim(NamedTuple):
@@ -62,9 +67,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """A study, with the keys of its YAML, which explains them."""
+    """A study in one of its forms, with the keys of its YAML, which explains them."""
 
     name: str
+    form: str
     title: str
     report: str
     rows: tuple[str, ...]
@@ -76,9 +82,9 @@ class Study:
     learned: Learned
     curves: Mapping[str, tuple[str, ...]]
 
-    def expression(self, name: str, form: str) -> str:
-        """What a column measures in this form; a name that is no column's is an expression itself."""
-        return next((column.measures[form] for column in self.columns if column.key == name), name)
+    def expression(self, name: str) -> str:
+        """What a column measures; a name that is no column's is an expression itself."""
+        return next((column.measure for column in self.columns if column.key == name), name)
 
     def is_learned_by(self, runs: Sequence[Run]) -> bool:
         """Whether the completed runs of a row are above guessing, as ``learned`` says; no if there is none."""
@@ -91,19 +97,18 @@ def studies() -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
 
 
-def load_study(name: str) -> Study:
-    """Read ``conf/study/NAME.yaml``; raises RequestError where there is no such study."""
+def load_study(name: str, form: str = "published") -> Study:
+    """Read ``conf/study/NAME.yaml``; raises RequestError where there is no such study or form."""
     one_of("study", name, studies())
+    one_of("form", form, FORMS)
     node = yaml.safe_load((CONFIG_DIR / "study" / f"{name}.yaml").read_text(encoding="utf-8"))
     rows = tuple(map(str, node["rows"]))
     return Study(
         name=name,
+        form=form,
         **{key: node[key] for key in ("title", "report", "baseline", "tolerance", "notes")},
         rows=rows,
-        columns=tuple(
-            Column(key, column["heading"], {form: column[form] for form in FORMS})
-            for key, column in node["columns"].items()
-        ),
+        columns=tuple(Column(key, column["heading"], column[form]) for key, column in node["columns"].items()),
         claims=tuple(Claim(**claim) for claim in node["claims"]),
         learned=Learned(**node.get("learned", {})),
         curves={what: tuple(map(str, names)) for what, names in node.get("curves", {"rows": rows}).items()},
@@ -112,8 +117,7 @@ def load_study(name: str) -> Study:
 
 def load_row(study: str, row: str, form: str) -> Row:
     """Compose ``conf/experiment/STUDY/ROW.yaml`` as it stands; raises RequestError without such a row or form."""
-    one_of("form", form, FORMS)
-    one_of(f"row of {study}", row, load_study(study).rows)
+    one_of(f"row of {study}", row, load_study(study, form).rows)
     config = resolved(compose([f"experiment={study}/{row}", f"study.form={form}"]))
     node = config["study"]
     reported = {key: tuple(value) if isinstance(value, list) else value for key, value in node["reported"].items()}

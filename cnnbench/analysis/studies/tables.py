@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cnnbench.analysis.metric_names import COSTS, compact, is_share, number, plus_minus
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, Summary, summarise, t_quantile
-from cnnbench.analysis.studies.study import Reported, Row, Study, measure, metric_of
+from cnnbench.analysis.studies.study import Reported, Row, Study, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 
 TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
@@ -58,9 +58,9 @@ class TableRow(NamedTuple):
 
 
 def build_table(
-    study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], form: str, short: Collection[str] = ()
+    study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], short: Collection[str] = ()
 ) -> list[TableRow]:
-    """The table of a study in one form; a row without runs has empty cells.
+    """The table of a study; a row without runs has empty cells.
 
     The rows in ``short`` had less than the report's budget: of those that have not learned no number is judged.
     """
@@ -71,9 +71,8 @@ def build_table(
         is_early = row.name in short and not study.is_learned_by(all_runs)
         cells = []
         for column in study.columns:
-            expression = column.measures[form]
-            ours = summarise(measure(run, expression) for run in completed)
-            cell = compared(row.reported.get(column.key), ours, metric_of(expression), study.tolerance)
+            ours = summarise(measure(run, column.measure) for run in completed)
+            cell = compared(row.reported.get(column.key), ours, column.metric, study.tolerance)
             cells.append(cell._replace(fit=NO_VERDICT) if is_early and cell.fit else cell)
         lost = Counter(run.status for run in all_runs if not run.completed)
         table.append(TableRow(row, tuple(cells), len(completed), lost))

@@ -26,12 +26,11 @@ class Case(NamedTuple):
     match: re.Match[str]  # "a" to "d" are its rows, "on" its column or expression
     study: Study
     rows: Mapping[str, Sequence[Run]]
-    form: str
 
     @property
     def expression(self) -> str:
         """What is measured."""
-        return self.study.expression(self.match["on"], self.form)
+        return self.study.expression(self.match["on"])
 
     @property
     def metric(self) -> str:
