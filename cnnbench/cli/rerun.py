@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     from cnnbench.config.schema import check_values
     from cnnbench.config.trusted_targets import check_targets
     from cnnbench.training.preflight import check
+    from cnnbench.training.same_data import refuse_changed_data
     from cnnbench.training.train import train
 
     config = with_current_targets(before["config"])
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     config["sweep"] = {**config["sweep"], "trial": None}  # the search is over
     check_values(config)
     check(config)
+    refuse_changed_data([(config, folder)])
     print(f"running {folder} again, into {into}", flush=True)
     after = train(config, into, before.get("overrides", ()), before.get("choices"))
     for line in differences(*map(surroundings, (before, after))):

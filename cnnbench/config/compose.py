@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins, read_yaml
 from cnnbench.config.overrides import without_shorthand
-from cnnbench.config.settings import changes_result, flatten, version_1_target, with_current_targets
+from cnnbench.config.schema import MISSING
+from cnnbench.config.settings import NEW_KEYS, changes_result, flatten, version_1_target, with_current_targets
 from cnnbench.utils.environment import runs_at_once
 from cnnbench.utils.errors import RequestError, did_you_mean
 
@@ -105,7 +106,8 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def fingerprint(config: dict[str, Any]) -> str:
     """16 hexadecimal digits that differ where anything that can change the result differs, the seed included."""
-    kept = {key: value for key, value in flatten(config).items() if changes_result(key)}
+    given = {key: value for key, value in flatten(config).items() if value != NEW_KEYS.get(key, MISSING)}
+    kept = {key: value for key, value in given.items() if changes_result(key)}
     kept |= {
         key: version_1_target(value)
         for key, value in kept.items()

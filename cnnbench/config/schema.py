@@ -86,6 +86,11 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_number("a number between 0 and 1", lambda v: 0 < v < 1), "data.source.test_share optimizer.switch_at scheduler.factor "
                                                              "scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),
+    (_one_of("warn", "drop", "error"), "data.duplicates"),
+    (_or(NULL, Check("black and white, such as [0, 4095]", lambda v: isinstance(v, list) and len(v) == 2
+                     and all(map(NUMBER.holds, v)) and v[0] < v[1])), "data.value_range"),
+    (_or(NULL, Check("folders by split, such as {train: Training, test: Testing}", lambda v: isinstance(v, Mapping)
+                     and "train" in v and all(isinstance(name, str) for name in v.values()))), "data.splits"),
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),
     (_one_of("best", "last"), "test_with"),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,58 +18,55 @@ from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
 
 
+@dataclass(eq=False, repr=False)
 class ImageDataModule(LightningDataModule):
     """Images of one source, split into train, val and test, in batches on the trainer's device.
 
-    Its arguments are the keys of a YAML in ``conf/data``, which explains them, and these:
-
-    Args:
-        source: where the images come from.
-        root: folder of the sets that are downloaded; path: folder or file of the user's own images. A source uses one.
-        augment: of training batches.
-        steps_per_execution, accumulate: a training group holds this many optimizer steps of so many batches each.
+    Its arguments are the keys of a YAML in ``conf/data``, which explains them, and ``augment`` of training batches, and that
+    a training group holds ``steps_per_execution`` optimizer steps of ``accumulate`` batches each.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        *,
-        cache: str,
-        root: str | None = None,
-        path: str | None = None,
-        image_size: int | None = None,
-        mean: Sequence[float] | float = 0.5,
-        std: Sequence[float] | float = 0.5,
-        batch_size: int = 64,
-        eval_batch_size: int = 256,
-        validation: float | str = 0.1,
-        split_seed: int = 0,
-        limit_train: int | None = None,
-        shuffle: bool = True,
-        seed: int = 0,
-        augment: Augment | None = None,
-        storage: str = "auto",
-        memory_share: float = 0.5,
-        workers: int = 2,
-        steps_per_execution: int = 1,
-        accumulate: int = 1,
-    ) -> None:
+    source: Source
+    _: KW_ONLY
+    cache: str
+    root: str | None = None
+    path: str | None = None
+    splits: object = None  # the source's, and only named here
+    duplicates: str = "warn"
+    value_range: Sequence[float] | None = None
+    image_size: int | None = None
+    mean: Sequence[float] | float = 0.5
+    std: Sequence[float] | float = 0.5
+    batch_size: int = 64
+    eval_batch_size: int = 256
+    validation: float | str = 0.1
+    split_seed: int = 0
+    limit_train: int | None = None
+    shuffle: bool = True
+    seed: int = 0
+    augment: Augment | None = None
+    storage: str = "auto"
+    memory_share: float = 0.5
+    workers: int = 2
+    steps_per_execution: int = 1
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.source, self.cache = source, Path(cache).expanduser()
-        location = path or root
-        self.location = Path(location).expanduser() if location else None
-        self.image_size, self.mean, self.std = image_size, mean, std
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.validation, self.split_seed, self.limit_train = validation, split_seed, limit_train
-        self.shuffle, self.seed, self.augment = shuffle, seed, augment
-        self.storage, self.memory_share, self.workers = storage, memory_share, workers
-        self.steps_per_execution, self.accumulate = steps_per_execution, accumulate
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
 
     @cached_property
     def prepared(self) -> PreparedSet:
         """The set from the cache, made at the first call where it is not there yet."""
-        return prepare(self.source, self.location, self.image_size, self.cache)
+        location = self.path or self.root
+        return prepare(
+            self.source,
+            Path(location).expanduser() if location else None,
+            self.image_size,
+            Path(self.cache).expanduser(),
+            duplicates=self.duplicates,
+            value_range=self.value_range,
+        )
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray | slice]:
@@ -76,7 +74,12 @@ class ImageDataModule(LightningDataModule):
         labels = self.prepared.arrays["train_labels"]
         rows: dict[str, np.ndarray | slice] = {"train": slice(None), "test": slice(None)}
         if isinstance(self.validation, float):
-            rows["val"], rows["train"] = stratified(labels, self.validation, self.split_seed)
+            rows["val"], rows["train"] = chosen, _ = stratified(labels, self.validation, self.split_seed)
+            if len(chosen) == 0:
+                raise RequestError(
+                    f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it: "
+                    "give a larger fraction or more images, or use data.validation=none"
+                )
         elif self.validation != "none":
             if f"{self._stored('val')}_labels" not in self.prepared.arrays:
                 raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
@@ -108,14 +111,13 @@ class ImageDataModule(LightningDataModule):
 
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
+        known = ("image_size", "channels", "fingerprint", "notes", "value_range")
         return {
             "name": getattr(self.source, "dataset", type(self.source).__name__),
             "classes": len(self.classes),
             **{split: self.count(split) for split in ("train", "val", "test")},
             "validation": str(self.validation),
-            "image_size": self.prepared.image_size,
-            "channels": self.prepared.channels,
-            "fingerprint": self.prepared.fingerprint,
+            **{key: value for key in known if (value := getattr(self.prepared, key))},
         }
 
     def statistics(self) -> tuple[list[float], list[float]]:
@@ -171,18 +173,16 @@ class ImageDataModule(LightningDataModule):
         self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, batches: int = 0
     ) -> BatchLoader:
         device, rank, world = torch.device("cpu"), 0, 1
-        if self.trainer is not None:
-            device, rank = self.trainer.strategy.root_device, self.trainer.global_rank
-            world = self.trainer.world_size
+        if (trainer := self.trainer) is not None:
+            device, rank, world = trainer.strategy.root_device, trainer.global_rank, trainer.world_size
         streaming = self.storage == "stream"
         if self.storage == "auto":
             free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
             streaming = self.prepared.arrays["train_images"].nbytes > self.memory_share * free
         stored, home = self._stored(split), torch.device("cpu") if streaming else device
         if (stored, home) not in self._on_device:
-            arrays = self.prepared.arrays
-            tensors = ImageTensors.from_arrays(arrays[f"{stored}_images"], arrays[f"{stored}_labels"], home)
-            self._on_device[stored, home] = tensors
+            images, labels = (self.prepared.arrays[f"{stored}_{kind}"] for kind in ("images", "labels"))
+            self._on_device[stored, home] = ImageTensors.from_arrays(images, labels, home)
         rows = self.rows[split]
         return BatchLoader(
             self._on_device[stored, home],

@@ -1,8 +1,10 @@
 """Image files to pixels. Without torch, so that the processes which decode a set start at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,18 @@ from PIL import Image, ImageOps
 
 from cnnbench.utils.errors import RequestError
 
+with suppress(ImportError):  # iPhones' .heic, where this is installed
+    import pillow_heif  # type: ignore[import-not-found]
+
+    pillow_heif.register_heif_opener()
+
+# What is opened: formats of pixels. Of others Pillow starts programs (EPS), or hands them to a library of the system.
+RASTER = (
+    "AVIF", "BLP", "BMP", "CUR", "DCX", "DDS", "DIB", "FLI", "FTEX", "GIF", "HEIF", "ICNS", "ICO", "IM", "JPEG",
+    "JPEG2000", "MPO", "MSP", "PCD", "PCX", "PIXAR", "PNG", "PPM", "PSD", "QOI", "SGI", "SPIDER", "SUN", "TGA", "TIFF",
+    "WEBP", "XBM", "XPM",
+)  # fmt: skip
+WHITES = (1, 255, 1023, 4095, 16383, 65535)  # white: of 1.0, and of 8, 10, 12, 14 and 16 bits
 CHUNK = 256  # images of one task, and between two reports on progress
 SERIAL = 2_000  # up to this many images, other processes are not worth their start
 IDLE_SECONDS = 2  # after which a process without a task ends
@@ -21,12 +35,29 @@ class UndecodableImage(RequestError):
     """A file is no image, or a damaged one."""
 
 
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large, but not too large
+
+Range = Sequence[float]  # the values of black and white
+Extremes = tuple[float, float, bool]  # lowest and highest value of an image, and whether its values are whole numbers
+Findings = tuple[dict[int, str], dict[int, Extremes]]  # by row: error messages of what does not decode, and deep grey
+
+
+@cache
+def image_formats() -> tuple[str, ...]:
+    """The formats that are opened, of Pillow and of plugins that have been registered with it, in its order."""
+    Image.init()
+    return tuple(name for name in Image.ID if name in RASTER)
+
+
 @contextmanager
 def _open_image(path: Path) -> Iterator[Image.Image]:
     """An image file; raises UndecodableImage, with its name, where it cannot be opened or what is done to it fails."""
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=image_formats()) as file:
             yield file
+    except Image.DecompressionBombError as error:
+        limit = f"{2e-6 * (Image.MAX_IMAGE_PIXELS or 0):.0f} million pixels"
+        raise UndecodableImage(f"{path} has more than {limit}; make a smaller copy of it") from error
     except Exception as error:
         reason = " ".join(str(error).split()).replace(f" {str(path)!r}", "")
         raise UndecodableImage(f"{path} cannot be decoded as an image ({reason})") from error
@@ -38,19 +69,34 @@ def image_dimensions(path: Path) -> tuple[int, int]:
         return file.size[::-1] if file.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8) else file.size
 
 
-def decode_image(path: Path, size: int, channels: int, resize: bool) -> np.ndarray:
-    """One image file as uint8 (size, size, channels).
+def find_range(images: Iterable[Extremes]) -> Range:
+    """One scale for all these images: from 0 to the white of the smallest usual depth that holds them, and where there is
+    none, or a value is negative, from the lowest value to the highest."""
+    lows, highs, whole = zip(*images, strict=True)
+    low, high = min(lows), max(highs)
+    white = next((white for white in WHITES[any(whole) :] if white >= high), None)
+    return (0, white) if white is not None and low >= 0 else (low, high if high > low else low + 1)
 
-    It is turned upright (EXIF); transparency is laid over black; of an animation the first frame is taken; 16-bit grey
-    is scaled to 8 bits; the middle square is cut out and resized (bilinear, antialiased). Raises UndecodableImage where
-    the file does not decode, and RequestError where it has another size, without ``resize``.
+
+def decode_image(
+    path: Path, size: int, channels: int, resize: bool, value_range: Range | None = None
+) -> tuple[np.ndarray, Extremes | None]:
+    """One image file as uint8 (size, size, channels), and its extremes where it has more than 8 bits of grey.
+
+    It is turned upright (EXIF); transparency is laid over black; of an animation the first frame is taken; deep grey is
+    scaled from ``value_range``, or from what this image alone suggests; the middle square is cut out and resized
+    (bilinear, antialiased). Raises UndecodableImage where the file does not decode, and RequestError where it has another
+    size, without ``resize``.
     """
+    extremes = None
     with _open_image(path) as file:
         image = ImageOps.exif_transpose(file)
-        if image.mode.startswith(("I", "F")):  # 16 bits or more in one channel, which convert() would clip
-            values = np.asarray(image, dtype=np.float64)
-            top = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
-            image = Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
+        if image.mode.startswith(("I", "F")):  # which convert() would clip
+            values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+            extremes = float(values.min(initial=0)), float(values.max(initial=0)), image.mode.startswith("I")
+            black, white = value_range or find_range([extremes])
+            scaled = np.clip((values - black) * (255 / (white - black)), 0, 255)
+            image = Image.fromarray(scaled.round().astype(np.uint8))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             layer = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
@@ -59,7 +105,7 @@ def decode_image(path: Path, size: int, channels: int, resize: bool) -> np.ndarr
         raise RequestError(
             f"{path} is {image.width}x{image.height} where others are {size}x{size}; set data.image_size, for example to 64"
         )
-    return _square(image, size)
+    return _square(image, size), extremes
 
 
 def resize_array(image: np.ndarray, size: int) -> np.ndarray:
@@ -75,39 +121,53 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def decode_files(
-    paths: Sequence[Path], target: np.memmap, resize: bool, progress: Callable[[int], None]
-) -> dict[int, str]:
-    """Decode ``paths`` into a mapped .npy file, uint8 (N, size, size, channels), in as many processes as cores, and call
-    ``progress`` with the number of images done now and then.
+    paths: Sequence[Path],
+    rows: Sequence[int],
+    target: np.memmap,
+    resize: bool,
+    value_range: Range | None,
+    progress: Callable[[int], None],
+) -> Findings:
+    """Decode the ``paths`` in these ``rows`` into those of a mapped .npy file, uint8 (N, size, size, channels), in as many
+    processes as cores, and call ``progress`` with the number of images done now and then.
 
-    Returns the row of each image that does not decode, with its error message; these rows are black. Raises RequestError
-    where an image has the wrong size, or a process died.
+    Raises RequestError where an image has the wrong size, or a process died; the message names the images it was at.
     """
-    workers = 1 if len(paths) <= SERIAL else -1
-    parallel = Parallel(workers, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS)
-    starts = range(0, len(paths), CHUNK)
-    chunks = (delayed(decode_chunk)(target.filename, start, paths[start : start + CHUNK], resize) for start in starts)
-    undecodable: dict[int, str] = {}
-    done = 0
+    begun = np.memmap(f"{target.filename}.begun", bool, "w+", shape=len(paths))  # and not ended
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    jobs = 1 if len(rows) <= SERIAL else -1
+    parallel = Parallel(jobs, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS)
+    undecodable, deep = findings = dict[int, str](), dict[int, Extremes]()
     try:
-        for found in parallel(chunks):
-            undecodable |= found
-            done = min(done + CHUNK, len(paths))
-            progress(done)
+        results = parallel(
+            delayed(decode_chunk)(target.filename, chunk, [paths[row] for row in chunk], resize, value_range)
+            for chunk in chunks
+        )
+        for number, found in enumerate(results, 1):
+            undecodable |= found[0]
+            deep |= found[1]
+            progress(min(number * CHUNK, len(rows)))
     except BrokenProcessPool as error:
-        raise RequestError(
-            f"a process that decodes images was killed, at {paths[done]} or one of the files after it; is memory short?"
-        ) from error
-    return undecodable
+        names = " or ".join(str(path) for path, busy in zip(paths, begun, strict=True) if busy) or "its start"
+        raise RequestError(f"a process that decodes images was killed, at {names}; is memory short?") from error
+    finally:
+        Path(f"{target.filename}.begun").unlink()
+    return findings
 
 
-def decode_chunk(target: Path, start: int, paths: Sequence[Path], resize: bool) -> dict[int, str]:
-    """Decode ``paths`` into the rows of ``target`` from ``start`` on; returns what ``decode_files`` does."""
-    array = np.load(target, mmap_mode="r+", allow_pickle=False)
-    undecodable = {}
-    for row, path in enumerate(paths, start):
+def decode_chunk(
+    target: Path, rows: Sequence[int], paths: Sequence[Path], resize: bool, value_range: Range | None
+) -> Findings:
+    """Decode ``paths`` into these rows of ``target``, as ``decode_files`` does; rows that do not decode stay black."""
+    array, begun = np.load(target, mmap_mode="r+", allow_pickle=False), np.memmap(f"{target}.begun", bool, "r+")
+    undecodable, deep = findings = dict[int, str](), dict[int, Extremes]()
+    for row, path in zip(rows, paths, strict=True):
+        begun[row] = True
         try:
-            array[row] = decode_image(path, array.shape[1], array.shape[3], resize)
+            array[row], extremes = decode_image(path, array.shape[1], array.shape[3], resize, value_range)
+            if extremes is not None:
+                deep[row] = extremes
         except UndecodableImage as error:
             undecodable[row] = str(error)
-    return undecodable
+        begun[row] = False
+    return findings

@@ -1,11 +1,15 @@
-"""What a source of images is, what it gives, and stratified splits of that."""
+"""What a source of images is, what it gives, stratified splits of that, and hashes of images."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes
 
 
 @dataclass
@@ -19,6 +23,10 @@ class Split:
         """These rows, in this order."""
         images = self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[row] for row in rows]
         return Split(images, self.labels[rows])
+
+    def name(self, split: str, row: int) -> str:
+        """What a user knows the image in this row by: its path, or where it is in ``split``."""
+        return f"{split}[{row}]" if isinstance(self.images, np.ndarray) else str(self.images[row])
 
     def with_test_split(self, share: float) -> dict[str, "Split"]:
         """Train and test split of a set that has no test set: a fixed ``share`` of each class is for the test."""
@@ -34,19 +42,26 @@ class ImageSet:
     classes: list[str]
     channels: int
     skip_damaged: bool = False  # whether files that do not decode are left out; otherwise they are an error
+    notes: list[str] = field(default_factory=list)  # what a user should know of how it was read, a sentence each
 
 
 class Source(Protocol):
-    """A kind of dataset; ``location`` is the folder or file that holds it, where it needs one."""
+    """A kind of dataset; ``location`` is the folder or file that holds it, where it needs one.
 
-    def identity(self, location: Path | None) -> dict[str, Any]:
-        """The key of the prepared set: changes when what would be read changes. Raises RequestError if the set
-        is not there."""
-        ...
+    ``identity`` is the key of the prepared set: it changes when what would be read changes. It raises RequestError if the
+    set is not there. ``read`` reads everything but encoded image files, which the cache decodes.
+    """
 
-    def read(self, location: Path | None) -> ImageSet:
-        """Read everything but encoded image files, which the cache decodes."""
-        ...
+    def identity(self, location: Path | None) -> dict[str, Any]: ...
+
+    def read(self, location: Path | None) -> ImageSet: ...
+
+
+def printable(name: str | bytes) -> str:
+    """A name of a file, or one in bytes, as text that can be printed and written: bytes that are not UTF-8 as ``\\xe9``."""
+    if isinstance(name, str):
+        name = LONE_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", name).encode(errors="surrogateescape")
+    return name.decode(errors="backslashreplace")
 
 
 def one_line(error: Exception) -> str:
@@ -79,3 +94,13 @@ def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.nd
     )
     chosen = np.sort(chosen).astype(np.int64)
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
+
+
+def load_array(folder: Path, name: str) -> np.ndarray:
+    """An array of a prepared set, memory-mapped."""
+    return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+
+def digests(images: np.ndarray) -> np.ndarray:
+    """A hash of each image of (N, H, W, C), uint64 (N,)."""
+    return np.frombuffer(b"".join(blake2b(image, digest_size=8).digest() for image in images), np.uint64)

@@ -4,10 +4,12 @@ A ``BatchLoader`` yields one ``BatchGroup`` a Lightning step, and iterating that
 epoch's order and draws come from (seed, epoch) alone.
 """
 
+import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 
+warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
 BLOCK_BYTES = 2**20
+CPU = torch.device("cpu")
+SHARED = Path("/dev/shm")  # where the workers of a stream put what they have read
+WORKER_SECONDS = 300.0  # for which a block is waited for
+REMEDY = "use data.workers=0 or data.storage=memory, or give more shared memory (docker run --shm-size=1g)"
 
 
 @dataclass
@@ -32,13 +39,7 @@ class ImageTensors:
     def from_arrays(cls, images: np.ndarray, labels: np.ndarray, device: torch.device) -> "ImageTensors":
         """Arrays moved to ``device``; on a CPU images are not copied, so that processes share the pages of mapped ones."""
         file = str(images.filename) if isinstance(images, np.memmap) and device.type == "cpu" else None
-        return cls(_without_copy(images).to(device), torch.from_numpy(np.array(labels)).to(device), file)
-
-
-def _without_copy(array: np.ndarray) -> Tensor:
-    with warnings.catch_warnings():  # the map is read-only and nothing here writes to it
-        warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(array)
+        return cls(torch.from_numpy(images).to(device), torch.from_numpy(np.array(labels)).to(device), file)
 
 
 class _Rows(Dataset):
@@ -49,7 +50,7 @@ class _Rows(Dataset):
 
     def __getitem__(self, rows: np.ndarray) -> Tensor:
         if self.images is None:
-            self.images = _without_copy(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
+            self.images = torch.from_numpy(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
         return self.images.index_select(0, torch.from_numpy(rows))
 
 
@@ -66,45 +67,30 @@ class BatchGroup:
         return islice(self._batches, self.count)
 
 
+@dataclass(eq=False, repr=False)
 class BatchLoader:
-    """An epoch of batches, in groups of ``batches_per_step``; its length is the number of groups.
+    """An epoch of batches, in groups of ``batches_per_step``; its length is the number of groups."""
 
-    Args:
-        data: a stored split.
-        rows: which images of it, int64 on the CPU; None is all of them.
-        batch_size: images in a batch; the last one may be smaller.
-        normalize: turns uint8 batches into float ones.
-        augment: None for evaluation.
-        shuffle: draw a new order each epoch, or keep the order of the split.
-        seed: of order and draws.
-        batches_per_step: how many batches one Lightning step gets; 0 is all of them.
-        device: where the batches should be.
-        workers: None where the split is in memory (or mapped) and on the device; else how many processes read it.
-        rank, world: of several processes that share each batch, which this one is; it is given its ``local_rows``.
-    """
+    data: ImageTensors  # a stored split
+    batch_size: int  # images in a batch; the last one may be smaller
+    normalize: Normalize
+    _: KW_ONLY
+    rows: Tensor | None = None  # which images of the split, int64 on the CPU; None is all of them
+    augment: Augment | None = None
+    shuffle: bool = False  # draw a new order each epoch, or keep that of the split
+    seed: int = 0  # of order and draws
+    batches_per_step: int = 0  # how many batches one Lightning step gets; 0 is all of them
+    device: torch.device = CPU  # where the batches should be
+    workers: int | None = None  # processes that read a stream; None for a split that is on the device
+    rank: int = 0  # of ``world`` processes that share each batch, this one, which is given its ``local_rows``
+    world: int = 1
 
-    def __init__(
-        self,
-        data: ImageTensors,
-        batch_size: int,
-        normalize: Normalize,
-        *,
-        rows: Tensor | None = None,
-        augment: Augment | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
-        batches_per_step: int = 0,
-        device: torch.device | str = "cpu",
-        workers: int | None = None,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        self.data, self.batch_size, self.seed, self.shuffle = data, batch_size, seed, shuffle
-        self.augment, self.device, self.workers = augment, torch.device(device), workers
-        self.normalize = normalize.to(self.device)
-        self.rows, self.images = rows, len(data.labels) if rows is None else len(rows)
+    def __post_init__(self) -> None:
+        data, batch_size, rank, world, workers = self.data, self.batch_size, self.rank, self.world, self.workers
+        self.normalize.to(self.device)
+        self.images = len(data.labels) if self.rows is None else len(self.rows)
         self.batches = -(-self.images // batch_size)
-        self.batches_per_step = batches_per_step or self.batches
+        self.batches_per_step = self.batches_per_step or self.batches
         self.local = local_rows(self.images, batch_size, rank, world)
         self.size = len(range(rank, batch_size, world))  # images of a whole batch that this process is given
         self.block = max(1, BLOCK_BYTES // (4 * data.images[0].numel() * self.size)) * self.size
@@ -119,6 +105,7 @@ class BatchLoader:
                 num_workers=workers,
                 generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
                 persistent_workers=workers > 0,
+                timeout=WORKER_SECONDS if workers else 0,
                 pin_memory=self.device.type == "cuda",
             )
 
@@ -170,8 +157,24 @@ class BatchLoader:
             return
         self._parts[:] = [rows.numpy() for rows in order.split(self.block)]
         labels = self.data.labels.index_select(0, order).to(self.device).split(self.block)
-        for images, of_images in zip(self._reader, labels, strict=True):  # its processes stay for the next epoch
+        self._check_shared_memory(self._reader)
+        read = iter(self._reader)  # its processes stay for the next epoch
+        for of_images in labels:
+            try:
+                images = next(read)
+            except RuntimeError as error:  # a worker that has died, or gives nothing
+                raise RuntimeError(
+                    f"no images from a stream's workers ({' '.join(str(error).split())}): {REMEDY}"
+                ) from error
             yield images.to(self.device, non_blocking=True), of_images
+
+    def _check_shared_memory(self, reader: DataLoader) -> None:
+        """Raise RuntimeError where the workers would wait for ever for shared memory to put images into."""
+        ahead = (1 + reader.num_workers * (reader.prefetch_factor or 0)) * self.block * self.data.images[0].nbytes
+        if reader.num_workers and SHARED.is_dir() and ahead > (free := shutil.disk_usage(SHARED).free):
+            raise RuntimeError(
+                f"the workers of a stream need {ahead / 1e6:.1f} MB in {SHARED}, which has {free / 1e6:.1f} MB left: {REMEDY}"
+            )
 
 
 def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from cnnbench.data.cache import prepared_images
+from cnnbench.data.cache import find_prepared
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
 
@@ -123,9 +123,8 @@ FORMATS = {
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
     """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
     cache = Path(run.record["config"]["data"]["cache"]).expanduser()
-    images = prepared_images(cache, run.record["data"]["fingerprint"], "test", COMPARED)
-    if images is not None:
-        return images, "test images"
+    if (prepared := find_prepared(cache, run.record["data"]["fingerprint"])) is not None:
+        return np.array(prepared.arrays["test_images"][:COMPARED]), "test images"
     shape = (COMPARED, run.image_size, run.image_size, run.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     return noise, f"images of noise (its test set is no longer in {cache})"

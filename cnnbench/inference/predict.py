@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnbench.data.imageset import printable
 from cnnbench.utils.errors import RequestError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Prediction = dict[str, Any]
 def find_images(names: Sequence[str]) -> list[str]:
     """The files that are named, of a folder all images in it and below; those that cannot be read are among them.
     Raises RequestError where none of them exists, or a folder has no images."""
-    from cnnbench.data.sources import image_files
+    from cnnbench.data.folder import image_files
 
     files: list[str] = []
     for name in names:
@@ -52,7 +53,8 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray | None:
     try:
         if file != STANDARD_INPUT and not source.exists():
             raise RequestError(f"{file} {'is a link to nothing' if source.is_symlink() else 'is not there'}")
-        return decode_image(source, run.image_size, run.channels, resize=True)
+        value_range = run.record["data"].get("value_range")  # of the whole set that it was trained on
+        return decode_image(source, run.image_size, run.channels, resize=True, value_range=value_range)[0]
     except RequestError as error:
         wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else error
         print(f"cnnbench: {wrong}", file=sys.stderr)
@@ -75,7 +77,7 @@ def predict_files(
         best, classes = (part.tolist() for part in run.probabilities(np.stack(images)).topk(min(top, len(run.classes))))
         for name, values, indices in zip(names, best, classes, strict=True):
             likeliest = [{"class": run.classes[i], "confidence": v} for i, v in zip(indices, values, strict=True)]
-            predictions.append({"file": name, **likeliest[0], "top": likeliest})
+            predictions.append({"file": printable(name), **likeliest[0], "top": likeliest})
     return predictions, kept
 
 

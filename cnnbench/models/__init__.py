@@ -3,8 +3,7 @@ data, the rest from a YAML in ``conf/model``, which explains it, and raises Requ
 the images are too small. It maps float images (N, in_channels, image_size, image_size) to logits (N, num_classes); its
 method ``get_classifier`` returns the layer that gives the logits, for fine-tuning."""
 
-from cnnbench.models.convnet import ConvNet
-from cnnbench.models.mlp import MLP
+from cnnbench.models.convnet import MLP, ConvNet
 from cnnbench.models.xnor import XnorNet
 
 # torchvision's are named in full in their YAMLs, for importing them takes a while

@@ -1,4 +1,4 @@
-"""``ConvNet``: convolution blocks and a fully connected head, given as lists.
+"""``ConvNet``: convolution blocks and a fully connected head, given as lists; ``MLP`` is the head alone.
 
 Most networks of the five studies are this with other numbers, so each of them is a YAML and an ablation is an override:
 ``model.filters=[64,128,256] model.norm=batch model.activation=leaky_relu``.
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cnnbench.models.layers import (
+    NORMS,
     activation_layer,
     dropout_layer,
     fully_connected,
     is_whole,
-    norm_layer,
     output_size,
     per_layer,
     whole_per_layer,
@@ -68,26 +68,24 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         one_of("model.norm_place", norm_place, ("before_activation", "after_activation"))
+        make_norm = NORMS[one_of("model.norm", norm, NORMS)]
         filters = widths("filters", filters)
-        depth = len(filters)
-        channels, size, blocks = in_channels, image_size, []
+        depth, channels, size, blocks = len(filters), in_channels, image_size, []
         group_words = "whole numbers of at least 1 or separable"
-        for index, (width, kernel, stride, padding, group, pool, active) in enumerate(
-            zip(
-                filters,
-                whole_per_layer("kernels", kernels, depth, 1),
-                whole_per_layer("strides", strides, depth, 1),
-                whole_per_layer("paddings", paddings, depth, 0),
-                per_layer("groups", groups, depth, lambda one: one == "separable" or is_whole(one, 1), group_words),
-                whole_per_layer("pools", pools, depth, 0),
-                per_layer("activate", activate, depth, lambda one: isinstance(one, bool), "true or false"),
-                strict=True,
-            ),
-            start=1,
-        ):
+        arguments = zip(
+            filters,
+            whole_per_layer("kernels", kernels, depth, 1),
+            whole_per_layer("strides", strides, depth, 1),
+            whole_per_layer("paddings", paddings, depth, 0),
+            per_layer("groups", groups, depth, lambda one: one == "separable" or is_whole(one, 1), group_words),
+            whole_per_layer("pools", pools, depth, 0),
+            per_layer("activate", activate, depth, lambda one: isinstance(one, bool), "true or false"),
+            strict=True,
+        )
+        for index, (width, kernel, stride, padding, group, pool, active) in enumerate(arguments, start=1):
             size = output_size(size, f"convolution {index}", kernel, stride, padding, image_size)
             block: list[nn.Module] = [convolution(channels, width, kernel, stride, padding, group, index)]
-            middle = [norm_layer(norm, width), activation_layer(activation if active else "none")]
+            middle = [make_norm(width), activation_layer(activation if active else "none")]
             if norm_place == "after_activation":
                 middle.reverse()
             block += [layer for layer in middle if not isinstance(layer, nn.Identity)]
@@ -105,3 +103,21 @@ class ConvNet(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         return self.head[-1]
+
+
+class MLP(ConvNet):
+    """Fully connected layers over the flattened pixels: what a network without convolutions reaches (report cifar100_hw3,
+    section II)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        *,
+        hidden: Sequence[int],
+        activation: str = "sigmoid",
+        dropout: float = 0.0,
+    ) -> None:
+        sizes = in_channels, num_classes, image_size
+        super().__init__(*sizes, filters=(), hidden=hidden, activation=activation, dropout=dropout)

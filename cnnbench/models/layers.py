@@ -31,11 +31,6 @@ def activation_layer(name: str) -> nn.Module:
     return ACTIVATIONS[one_of("model.activation", name, ACTIVATIONS)]()
 
 
-def norm_layer(name: str, channels: int) -> nn.Module:
-    """A new norm over ``channels`` feature maps; raises RequestError for a name that is not in NORMS."""
-    return NORMS[one_of("model.norm", name, NORMS)](channels)
-
-
 def dropout_layer(rate: float) -> nn.Module:
     """Dropout, or Identity where the rate is 0."""
     return nn.Dropout(rate) if rate else nn.Identity()

@@ -73,10 +73,9 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
     """The state dict in a file, with the names that the network has alone; no code in it is executed. Raises RequestError
     where there is no such file, or no state dict in it."""
-    if path.is_dir():
-        raise RequestError(f"{key}={path} is a folder; give a file, such as {path / 'checkpoints' / 'best.ckpt'}")
     if not path.is_file():
-        raise RequestError(f"{key}={path} is not a file")
+        hint = f"a folder; give a file, such as {path / 'checkpoints' / 'best.ckpt'}" if path.is_dir() else "not a file"
+        raise RequestError(f"{key}={path} is {hint}")
     try:
         loaded = read_torch_file(path)
     except UnsafeFileError as error:

@@ -25,6 +25,7 @@ from cnnbench.sweep.plan import hydra_fingerprint, own_folder
 from cnnbench.sweep.pool import train_job
 from cnnbench.sweep.process import warm_up
 from cnnbench.sweep.run_summary import beginning, ending
+from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError, one_of
@@ -81,6 +82,7 @@ def _run_once(overrides: list[str]) -> int:
     is_named = any(text.startswith("hydra.run.dir=") for text in overrides)
     if is_named:
         own = fingerprint(config)
+        refuse_changed_data([(config, folder)])
         if (record := run_dir.completed_record(folder, own)) is not None:
             print_result(f"{folder} has finished already\n{ending(record, folder)}")
             return 0

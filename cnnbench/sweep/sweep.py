@@ -27,6 +27,7 @@ from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
 from cnnbench.sweep.progress import Progress, follow_folders
 from cnnbench.sweep.run_summary import finish
+from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.run_dir import is_locked
@@ -182,6 +183,7 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
         plan.assign_folders([*runs_by_key.values()], sweep.folder, owners)
     runs = [*runs_by_key.values()]
     sweep.check([run for run in runs if run.left(options["repeat_failed"])])
+    refuse_changed_data((run.config, sweep.folder / run.folder) for run in runs if run.state != "new")
     if dry_run:
         return 0
     sweep.settle_folder()

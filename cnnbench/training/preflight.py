@@ -22,6 +22,7 @@ from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
+from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError, did_you_mean
 
@@ -42,6 +43,9 @@ def check(config: Config) -> None:
     with building("data"):
         data = build.build_data(config)
         data.statistics()
+    for note in [note for note in data.prepared.notes if note not in _checked]:
+        print_info(f"  {note}")
+        _checked.add(note)
     split = config["objective"].partition("/")[0]
     if split == "val" and not data.count("val"):
         wrong = "needs a validation split; with data.validation=none use objective=train/loss"

@@ -25,6 +25,7 @@ from cnnbench.training.module import ImageClassifier
 from cnnbench.training.predictions import save_predictions
 from cnnbench.training.preflight import silence_libraries
 from cnnbench.training.recording import agreement_with_cpu, describe_end, describe_network, weights_sha256
+from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import available_cores, environment
@@ -48,12 +49,14 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         The record, which is also ``folder/result.json``; how the run ended is its ``status``, a failure its ``error``.
 
     Raises:
-        RequestError: the folder holds another configuration's run, or another process is running in it.
+        RequestError: the folder holds another configuration's run, or one of other images, or another process is running
+            in it.
         SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
     """
     folder, digest = Path(folder), fingerprint(config)
     with run_dir.locked(folder), handle_stop_signals():
         completed = run_dir.completed_record(folder, digest)
+        refuse_changed_data([(config, folder)])
         if completed is not None:
             return completed
         run_dir.archive_attempt(folder)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from cnnbench.data import ImageDataModule
+from cnnbench.data import loader as loaders
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.data.sources import Digits
@@ -132,3 +137,29 @@ def test_a_memory_mapped_set_is_not_copied(cache: Path) -> None:
     module = ImageDataModule(Digits(), cache=str(cache), image_size=8)
     module.setup()
     assert module.train_dataloader().data.images.data_ptr() == module.prepared.arrays["train_images"].ctypes.data
+
+
+def end(how: str):
+    """What a worker does instead of reading: die, or never return."""
+
+    def read(self: object, rows: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL) if how == "dead" else time.sleep(2)
+
+    return read
+
+
+@pytest.mark.parametrize("how", ["dead", "stuck"])
+def test_a_worker_that_gives_nothing_ends_the_run_with_what_to_change(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(loaders._Rows, "__getitem__", end(how))
+    monkeypatch.setattr(loaders, "WORKER_SECONDS", 0.5 if how == "stuck" else 60)
+    with pytest.raises(RuntimeError, match=r"no images from a stream's workers \(.*data\.workers=0"):
+        epoch(loader(workers=1))
+
+
+def test_too_little_shared_memory_is_reported_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
+    with pytest.raises(RuntimeError, match=r"MB in /dev/shm, which has 0\.0 MB left.*data\.workers=0.*--shm-size"):
+        epoch(loader(workers=1))
+    assert len(epoch(loader(workers=0))) == 7  # which needs none

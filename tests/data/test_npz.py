@@ -44,6 +44,27 @@ def test_sizes_that_differ_between_the_splits_ask_for_one(tmp_path: Path) -> Non
     assert prepare(Npz(), path, 6, tmp_path / "cache").arrays["test_images"].shape == (3, 6, 6, 3)
 
 
+def test_labels_that_occur_are_the_classes_whatever_their_values(tmp_path: Path) -> None:
+    labels = {"train_labels": np.array([202, 101, 1303] * 2), "test_labels": np.array([1303, 101, 202])}
+    store = prepare(Npz(), npz(tmp_path / "a.npz", **labels), None, tmp_path / "cache")
+    assert store.classes == ["101", "202", "1303"] and store.arrays["train_labels"].tolist() == [1, 0, 2] * 2
+    from_one = {"train_labels": np.array([1, 2, 3] * 2), "test_labels": np.array([1, 2, 3])}
+    named = npz(tmp_path / "b.npz", **from_one, classes=np.array([b"cat", b"dog", "käfer".encode()]))
+    store = prepare(Npz(), named, None, tmp_path / "cache")
+    assert store.classes == ["cat", "dog", "käfer"] and store.arrays["test_labels"].tolist() == [0, 1, 2]
+
+    odd = prepare(Npz(), npz(tmp_path / "c.npz", classes=np.array(["a", "\ud800", "\udce9"])), None, tmp_path / "cache")
+    assert odd.classes == ["a", "\ufffd", "\\xe9"]
+
+
+def test_one_class_is_refused_and_a_class_of_the_test_set_alone_is_reported(tmp_path: Path) -> None:
+    one = {"train_labels": np.zeros(6, int), "test_labels": np.zeros(3, int)}
+    with pytest.raises(RequestError, match=r"one class only \(0\)"):
+        prepare(Npz(), npz(tmp_path / "a.npz", **one), None, tmp_path / "cache")
+    store = prepare(Npz(), npz(tmp_path / "b.npz", train_labels=np.array([0, 1] * 3)), None, tmp_path / "cache")
+    assert store.classes == ["0", "1", "2"] and "no image of class 2 is in train" in store.notes[-1]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from cnnbench.data import cache
-from cnnbench.data.cache import prepare, show_progress
+from cnnbench.data import preparing
+from cnnbench.data.cache import prepare
+from cnnbench.data.preparing import show_progress
 from cnnbench.data.sources import Digits
 from cnnbench.utils.errors import RequestError
 
 
 def test_in_a_pipe_it_is_lines_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now, lines = [0.0], []
-    monkeypatch.setattr(cache.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(preparing.time, "monotonic", lambda: now[0])
     with show_progress("set train", 1000, lines.append, bar=False) as progress:
         for now[0], done in ((1, 100), (6, 600), (7, 700), (11, 1000)):
             progress(done)
@@ -37,7 +38,7 @@ def test_on_a_terminal_it_is_a_bar_that_goes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(cache, "BAR_SECONDS", 0)
+    monkeypatch.setattr(preparing, "BAR_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt), show_progress("set train", 10, lines.append, bar=True) as progress:
         time.sleep(0.2)
         progress(5)
@@ -60,7 +61,7 @@ def test_an_interrupted_preparation_leaves_nothing(
         assert [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
         raise error
 
-    monkeypatch.setattr("cnnbench.data.cache.resize_array", interrupted)
+    monkeypatch.setattr("cnnbench.data.preparing.resize_array", interrupted)
     with pytest.raises(error):
         prepare(Digits(), None, 9, tmp_path)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []

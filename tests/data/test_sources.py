@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cnnbench.config.schema import check_values
+from cnnbench.data import decode
 from cnnbench.data.cache import prepare
 from cnnbench.data.sources import Digits, ImageFolder
 from cnnbench.utils.errors import RequestError
@@ -154,20 +155,27 @@ def test_many_files_are_decoded_by_processes_with_the_same_result(
         prepare(ImageFolder(), folder, None, tmp_path / "several")
 
 
-def killed_at_a_dog(target: Path, start: int, paths: list[Path], resize: bool) -> dict[int, str]:
-    """As ``decode_chunk``, in a process that the system kills, for example because there is no memory left."""
-    if any(path.parent.name == "dog" for path in paths):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {}
+DECODE_CHUNK = decode.decode_chunk
+
+
+def killed_at_a_dog(target: Path, rows: list[int], paths: list[Path], *options: object) -> decode.Findings:
+    """As ``decode_chunk``, in a process that the system kills at one image, for example because it has no memory left."""
+
+    def decode_or_die(path: Path, *_: object) -> tuple[np.ndarray, None]:
+        if path.parts[-2:] == ("dog", "3.png"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.zeros((8, 8, 3), np.uint8), None
+
+    decode.decode_image = decode_or_die
+    return DECODE_CHUNK(target, rows, paths, *options)
 
 
 def test_where_a_process_that_decodes_was_killed_is_reported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnnbench.data.decode.SERIAL", 1)
-    monkeypatch.setattr("cnnbench.data.decode.CHUNK", 1)
     monkeypatch.setattr("cnnbench.data.decode.decode_chunk", killed_at_a_dog)
-    with pytest.raises(RequestError, match=r"was killed, at .*pictures/train/\w+/\d\.png or one of the files after it"):
+    with pytest.raises(RequestError, match=r"was killed, at [^ ]*pictures/train/dog/3\.png;"):
         prepare(ImageFolder(), folder, None, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
 

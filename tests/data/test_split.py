@@ -65,3 +65,10 @@ def test_limit_train_takes_a_stratified_part_of_what_is_left_for_training(cache:
     assert np.bincount(labels).min() >= 19
     assert set(module.rows["train"]).isdisjoint(module.rows["val"])
     assert data(cache, limit_train=10**6).count("train") == data(cache).count("train")
+
+
+def test_too_few_images_for_a_validation_split_are_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8)
+    monkeypatch.setitem(module.prepared.arrays, "train_labels", np.arange(10))
+    with pytest.raises(RequestError, match=r"data\.validation=0\.1 takes no image of 10.*data\.validation=none"):
+        module.setup()

@@ -100,6 +100,7 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         given = trainer.train_dataloader.state_dict()["given"]  # type: ignore[union-attr]
+        data = trainer.datamodule.prepared.fingerprint  # type: ignore[attr-defined]
         position = {"epoch": trainer.current_epoch + (given == 0), "batch": given, "step": trainer.global_step}
         state = random_state()
         states = [state] * trainer.world_size  # by rank
@@ -111,7 +112,7 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
             "seconds": self.seconds(),
             "random": states[0],
             "random_of_others": states[1:],
-            "sessions": [*self.sessions, {**self.session, "devices": trainer.world_size, **position}],
+            "sessions": [*self.sessions, {**self.session, "data": data, "devices": trainer.world_size, **position}],
         }
 
     # Going on

@@ -1,0 +1,90 @@
+"""A run belongs to the images that it began with, as it does to its configuration. Importing this does not import torch."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import RecordError, read_record
+from cnnbench.utils.torch_files import read_torch_file
+
+if TYPE_CHECKING:
+    from cnnbench.data.cache import PreparedSet
+
+
+def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
+    """Compare the user's own images (``data.path``) that each configuration names with those that the run in its folder
+    had, if there is one.
+
+    Raises:
+        RequestError: they differ; the message says in how many images, and how to continue.
+    """
+    sets: dict[str, PreparedSet | None] = {}
+    for node, folder in ((config["data"], folder) for config, folder in runs):
+        if node.get("path") is None or (before := _fingerprint_of(folder)) is None:
+            continue
+        from cnnbench.data.cache import find_prepared, prepare  # most commands need none of it
+
+        cache = Path(node["cache"]).expanduser()
+        options = {key: node[key] for key in ("duplicates", "value_range") if node.get(key) is not None}
+        key = repr((node["source"], node["path"], node["image_size"], options))
+        if key not in sets:
+            sets[key] = None
+            with suppress(
+                RequestError
+            ):  # without its images a finished run is what it was, and another says that itself
+                source = instantiate(node["source"])
+                sets[key] = prepare(source, Path(node["path"]).expanduser(), node["image_size"], cache, **options)
+        now = sets[key]
+        if now is not None and now.fingerprint != before:
+            raise RequestError(
+                f"the run in {folder} had other images than {node['path']} has now "
+                f"({_describe_change(find_prepared(cache, before), now)}); to go on with it, make them as they were; for a "
+                "run with these, give another folder (hydra.run.dir, hydra.sweep.dir)"
+            )
+
+
+def _fingerprint_of(folder: Path) -> str | None:
+    """The fingerprint of the images that the run in ``folder`` has finished with, or would go on with from its newest
+    checkpoint; None where it would start anew."""
+    record: dict[str, Any] = {}
+    with suppress(FileNotFoundError, RecordError):
+        record = read_record(folder)
+    known = (record.get("data") or {}).get("fingerprint")
+    if record.get("status") == "completed":
+        return known
+    for name in ("last.ckpt", "previous.ckpt"):
+        with suppress(OSError, ValueError, KeyError):  # a damaged one is reported when the run goes on
+            return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known)
+    return None
+
+
+def _describe_change(before: "PreparedSet | None", now: "PreparedSet") -> str:
+    """How many images have come, gone and moved."""
+    if before is None:
+        return "what has changed is not known, for the set of then is no longer in the cache"
+    old, new = _locate(before), _locate(now)
+    both = [(old[image], new[image]) for image in old.keys() & new.keys()]
+    counts = {
+        "came": len(new.keys() - old.keys()),
+        "went": len(old.keys() - new.keys()),
+        "moved between splits": sum(then[0] != here[0] for then, here in both),
+        "changed class": sum(then[1] != here[1] for then, here in both),
+    }
+    return ", ".join(f"{count} images {verb}" for verb, count in counts.items())
+
+
+def _locate(prepared: "PreparedSet") -> dict[int, tuple[str, str]]:
+    """Split and class of each image, by its hash."""
+    from cnnbench.data.imageset import digests
+
+    where: dict[int, tuple[str, str]] = {}
+    for split in ("train", "val", "test"):
+        if f"{split}_labels" in prepared.arrays:
+            names = [prepared.classes[label] for label in prepared.arrays[f"{split}_labels"]]
+            hashes = digests(prepared.arrays[f"{split}_images"]).tolist()
+            where.update(zip(hashes, [(split, name) for name in names], strict=True))
+    return where
