@@ -106,13 +106,15 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference
         )
     found = [run.predictions() for run in (*first, *second)]
     known = [predictions for predictions in found if predictions]
-    if len(known) < len(found) or not known:
-        return None
-    images = [(predictions["row"], predictions["true"]) for predictions in known]
-    if any(not np.array_equal(one, other) for pair in images[1:] for one, other in zip(pair, images[0], strict=True)):
+    if len(known) < len(found) or not same_images(known):
         return None
     correct = np.stack([predictions["true"] == predictions["predicted"] for predictions in known])
     return compare_on_images(correct[: len(first)], correct[len(first) :], paired)
+
+
+def same_images(predictions: Sequence[dict[str, np.ndarray]]) -> bool:
+    """Whether these are of the same images, as far as their numbers in the set and their classes tell."""
+    return all(np.array_equal(of[name], predictions[0][name]) for of in predictions for name in ("row", "true"))
 
 
 def split_spread(correct: Correct) -> Spread | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT, SMALL, cnnbench, config
 from same import differences, weights
 
+from cnnbench.analysis.runs import read_run
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.training import preflight
@@ -100,6 +102,10 @@ def test_their_metrics_are_those_of_the_whole_set(one_and_two: tuple[Path, Path]
     assert {"train_eval/recall", "val/batch_recall", "train/loss"} <= one["history"].keys()
     for part in ("history", "metrics", "best", "confusion_matrix", "per_class"):
         assert close(one[part], two[part]), (part, one[part], two[part])
+    for split in ("val", "test"):
+        first, second = (read_run(folder).predictions(split) for folder in one_and_two)
+        assert first is not None and second is not None and first.keys() == second.keys()
+        assert all(np.allclose(first[name], second[name], rtol=1e-2, atol=1e-3) for name in first)
     assert [one["environment"]["devices"], two["environment"]["devices"]] == [1, 2]
 
 

@@ -44,6 +44,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "effect_figures": sections.effects(analysis.effects, draw) if analysis.effects else None,
         "curves": sections.curves(board, reference, draw),
         "classes": sections.classes(analysis),
+        "disagreements": sections.disagreements(analysis),
         "cost": sections.cost(board, analysis.metric, draw),
         "protocol": sections.protocol(done),
         "environment": sections.environment(done or runs),

@@ -1,16 +1,21 @@
 """The parts of the page, as values for its template."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.effects import Effects
 from cnnbench.analysis.grouping import Configuration
+from cnnbench.analysis.images import mcnemar, same_images
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import COSTS, compact, title
 from cnnbench.analysis.report.figures import charts
@@ -19,6 +24,7 @@ from cnnbench.analysis.report.figures.style import BLUE, LINES, ORANGE
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
 from cnnbench.config.settings import show
+from cnnbench.data.cache import find_prepared
 
 Draw = Callable[[Figure | None, str], str]  # a figure and its description; empty where there is none
 Section = dict[str, Any]
@@ -26,6 +32,7 @@ MOST_COMPARED = len(LINES)  # configurations in one set of axes
 MOST_EACH = 4  # configurations with train against validation
 MOST_FACTORS = 8
 MOST_INTERACTIONS = 6  # drawn; the table has all
+MOST_IMAGES = 12  # that one run has right and another wrong
 MOST_ROWS = 24  # configurations with their recall by class
 ENVIRONMENT = ("cnnbench", "git", "git_dirty", "python", "torch", "torchvision", "lightning", "device", "gpu", "cpu",
                "threads")  # fmt: skip
@@ -149,6 +156,49 @@ def _matrix(run: Run | None, split: str) -> NDArray | None:
 def _label(analysis: Analysis, run: Run) -> str:
     name = next((c.short for c in analysis.board.grid.configurations if run in c.runs), run.path.name)
     return name if run.seed is None else f"{name}, seed {run.seed}"
+
+
+def disagreements(analysis: Analysis) -> Section | None:
+    """Test images that one of two runs has right and the other wrong, those first of whose answer the other is surest."""
+    runs = (analysis.run, analysis.versus)
+    answers = [run.predictions() if run else None for run in runs]
+    one, other = answers
+    if not one or not other or not same_images([one, other]):
+        return None
+    correct = [a["true"] == a["predicted"] for a in (one, other)]
+    pictures, sides = _test_images(runs[0]), []
+    for better, worse in ((0, 1), (1, 0)):
+        rows, wrong = np.flatnonzero(correct[better] & ~correct[worse]), answers[worse] or {}
+        surest = rows[np.argsort(-wrong["probability_predicted"][rows], kind="stable")][:MOST_IMAGES]
+        shown = [
+            {
+                "source": _data_uri(pictures[one["row"][i]]) if pictures is not None else "",
+                "true": _class_name(runs[0], one["true"][i]),
+                "taken": _class_name(runs[0], wrong["predicted"][i]),
+                "confidence": wrong["probability_predicted"][i],
+            }
+            for i in surest
+        ]
+        labels = [_label(analysis, run) for run in (runs[better], runs[worse]) if run]
+        sides.append({"right": labels[0], "wrong": labels[1], "count": len(rows), "shown": shown})
+    return {"sides": sides, "p": mcnemar(*correct), "images": len(one["true"])}
+
+
+def _test_images(run: Run | None) -> NDArray | None:
+    """The test set of a run, uint8 (N, H, W, C); None where it is not in its cache."""
+    cache, fingerprint = run and run.settings.get("data.cache"), run and run.part("data").get("fingerprint")
+    prepared = find_prepared(Path(str(cache)).expanduser(), str(fingerprint)) if cache and fingerprint else None
+    return prepared.arrays["test_images"] if prepared else None
+
+
+def _class_name(run: Run | None, number: int) -> str:
+    return run.classes[number] if run and number < len(run.classes) else str(number)
+
+
+def _data_uri(pixels: NDArray) -> str:
+    file = BytesIO()
+    Image.fromarray(np.squeeze(pixels)).save(file, "PNG")
+    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
