@@ -84,12 +84,11 @@ def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]
     monkeypatch.setattr(cnnbench.sweep.sweep, "expand", ends)
     monkeypatch.setattr(Torchvision, "identity", lambda self, location: {"set": self.dataset})
     monkeypatch.setattr(Torchvision, "read", made_up)
-    monkeypatch.setattr(estimate, "STEPS", 1)
-    monkeypatch.setattr(estimate, "SECONDS", 0.0)
+    monkeypatch.setattr(estimate, "_mean_seconds", lambda call: (call(), 0.01)[1])
     monkeypatch.setattr(
         "cnnbench.analysis.report.html.svg", lambda *_: "<svg></svg>"
     )  # pictures are half of a report's time
-    monkeypatch.setattr("cnnbench.analysis.studies.figures._save", lambda figure, path: path)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, dpi: path)
 
     def within_budget(arguments: list[str]) -> int:
         verb = arguments[0] if arguments and arguments[0] in COMMANDS else "train"
