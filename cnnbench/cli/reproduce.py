@@ -20,7 +20,7 @@ from cnnbench.config.compose import compose, resolved, run_folder
 from cnnbench.config.overrides import parse, parse_override, quoted
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import ignored
-from cnnbench.utils.console import duration
+from cnnbench.utils.console import duration, print_result
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import write_atomically
 
@@ -74,10 +74,10 @@ def main(argv: Sequence[str]) -> int:
         status = max(status, ended)
     parts = [evaluate(study, rows, form, folder / form, refused.get(form, {})) for form in forms]
     for path in write(study, parts, _command(study.name, named, asked, parts), folder, asked.out, asked.note):
-        print(f"  {path}")
+        print_result(f"  {path}")
     left = [f"{part.form}, {text}" for part in parts for text in _not_completed(rows, asked.seeds, part.runs)]
     if left and (status or asked.no_train):
-        print("\n".join(["not all runs completed:", *left]))
+        print_result("\n".join(["not all runs completed:", *left]))
         return 1
     return status
 
@@ -111,7 +111,7 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
     silence_libraries()
     keep_freed_memory()
     if note := busy_note():
-        print(note)
+        print_result(note)
     total, count = 0.0, 0
     refused: list[RequestError] = []
     for form in forms:
@@ -122,14 +122,14 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
                 check(config)
             except RequestError as error:
                 refused.append(error)
-                print(f"{form:<10} {row:<24} cannot be run: {error}", flush=True)
+                print_result(f"{form:<10} {row:<24} cannot be run: {error}")
                 continue
             seconds = run_seconds(config)
             total, count = total + seeds * seconds, count + seeds
-            print(f"{form:<10} {row:<24} {seeds} x {duration(seconds)}", flush=True)
+            print_result(f"{form:<10} {row:<24} {seeds} x {duration(seconds)}")
     if not count:
         raise refused[0]
-    print(f"{count} runs, {duration(total)} one after the other on this machine")
+    print_result(f"{count} runs, {duration(total)} one after the other on this machine")
     return 1 if refused else 0
 
 
@@ -164,7 +164,7 @@ def run_rows(
         if not refused or not left:
             raise
         for row, reason in refused.items():
-            print(f"{row} cannot be run: {reason}", flush=True)
+            print_result(f"{row} cannot be run: {reason}")
         launch(["-m", *sweep(left)])
         return 1, refused
 
@@ -206,7 +206,7 @@ def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refuse
     judgements = [judge(claim, study, runs, form, short) for claim in claims]
     ended = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
     part = Part(form, rows, runs, table, judgements, draw(study, table, ended, form, folder / "pictures"))
-    print(f"\n{terminal_text(study, part)}\n")
+    print_result(f"\n{terminal_text(study, part)}\n")
     return part
 
 

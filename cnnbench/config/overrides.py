@@ -27,11 +27,15 @@ def parse(text: str) -> Override:
         raise RequestError(f"{text} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def override_key(text: str) -> str:
+    """``optimizer.lr`` of ``++optimizer.lr=0.1``."""
+    return text.partition("=")[0].strip().lstrip("+~")
+
+
 @lru_cache(2**14)  # thousands of runs share a few overrides
 def parse_override(text: str) -> tuple[str, Any]:
     """``("optimizer.lr", 0.1)`` of ``optimizer.lr=0.1``; a sweep, and what cannot be read, is left as text."""
-    key, _, value = text.partition("=")
-    key = key.strip().lstrip("+~").split("@")[0]
+    key, value = override_key(text).split("@")[0], text.partition("=")[2]
     try:
         override = parse(text)
     except RequestError:
@@ -54,7 +58,9 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
     written = []
     for text in overrides:
         key, _, value = text.partition("=")
-        choices = groups().get(key, []) if value.startswith("glob(") or "null" in value else []
+        choices = groups().get(key, [])
+        if not override_key(text).strip("@") or (choices and isinstance(parse_value(value), (int, float))):
+            raise RequestError(f"{text} names no {'choice' if choices else 'key'}")
         if choices and value.startswith("glob("):
             glob: Any = parse(text).value()
             included = {name for name in choices for pattern in glob.include if fnmatchcase(name, pattern)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnbench.utils.console import cell, escape, print_error
 from cnnbench.utils.errors import RequestError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def predict_files(
                 images.append(read_image(file, run))
                 names.append(file)
             except RequestError as error:
-                print(f"cnnbench: {error}", file=sys.stderr)
+                print_error(error)
         if not images:
             continue
         kept += images if keep_images else []
@@ -89,8 +90,9 @@ def as_table(predictions: Sequence[Prediction]) -> str:
     for one in predictions:
         others = ", ".join(f"{other['class']} {other['confidence']:.1%}" for other in one["top"][1:])
         rows.append((one["file"], one["class"], f"{one['confidence']:.1%}", others))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    shown = [[escape(text) for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
@@ -105,7 +107,7 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
     ranks = ["", *(f"_{rank}" for rank in range(2, len(predictions[0]["top"]) + 1))]
     columns = ["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))]
     rows = [[one["file"], *(value for likely in one["top"] for value in likely.values())] for one in predictions]
-    return pd.DataFrame(rows, columns=columns).to_csv(index=False).rstrip("\n")
+    return pd.DataFrame(rows, columns=columns).map(cell).to_csv(index=False).rstrip("\n")
 
 
 FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}

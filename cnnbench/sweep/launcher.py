@@ -29,8 +29,6 @@ from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, did_you_mean
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
 
-MULTIRUN, RUN = ("-m", "--multirun"), ("-r", "--run")
-
 
 def launch(arguments: Sequence[str]) -> int:
     """Run what the command line asks for, and of that what has not been done; returns 0 when every run completed, else 1.
@@ -42,16 +40,8 @@ def launch(arguments: Sequence[str]) -> int:
         RequestError: before anything ran.
         KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been printed.
     """
-    flags = [text for text in arguments if text.startswith("-")]
-    overrides = without_shorthand([text for text in arguments if not text.startswith("-")])
-    for flag in flags:
-        if flag not in (*MULTIRUN, *RUN):
-            raise RequestError(
-                f"{flag} is no flag of a run: there are -m for a sweep, and those that --hydra-help lists"
-            )
-    multirun = bool(set(MULTIRUN) & set(flags))
-    if multirun and set(RUN) & set(flags):
-        raise RequestError("--run and --multirun exclude each other")
+    multirun = "-m" in arguments
+    overrides = without_shorthand([text for text in arguments if text != "-m"])
     sweepers = plugins()["hydra/sweeper"]
     for text in overrides:
         key, _, name = text.partition("=")

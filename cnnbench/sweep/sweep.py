@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.config.compose import explain, resolved
 from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_values
+from cnnbench.config.trusted_targets import repeatable
 from cnnbench.sweep import plan
 from cnnbench.sweep.checks import NEEDS_PROCESS, check_plugins, check_runs, import_for_the_end, on_any_machine
 from cnnbench.sweep.job import Job, count_jobs, is_isolated, needs_process, share_of_cores
@@ -189,7 +190,8 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     sweep.folder = Path(str(OmegaConf.select(first.cfg, "hydra.sweep.dir")))
     known = plan.read_plan(sweep.folder)
     for command in known["commands"] if options["earlier"] else ():
-        more = _compose_all(sweep, [text for text in command if not text.startswith("hydra")])
+        kept = repeatable(command, str(sweep.folder / plan.FILE))
+        more = _compose_all(sweep, [text for text in kept if not text.startswith("hydra")])
         by_fingerprint |= {key: run for key, run in more.items() if key not in by_fingerprint}
     runs = list(by_fingerprint.values())
     plan.assign_folders(runs, sweep.folder, known["runs"])
