@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.report import tables
 from cnnbench.config.settings import show
+from cnnbench.utils.console import cell, escape
 from cnnbench.utils.record import finite_or_none, write_atomically
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str
     keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(entries)
+    writer.writerows({key: cell(value) for key, value in entry.items()} for entry in entries)
     return text.getvalue()
 
 
@@ -97,10 +98,12 @@ def _markdown(table: tables.Table) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    """``text`` on one line that cannot end a cell or begin HTML."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """``text`` on one line that cannot end a cell or begin HTML or a link, by brackets or by itself."""
+    text = escape(" ".join(text.split())).replace("|", "\\|").replace("<", "&lt;")
+    return LINK.sub(r"\g<0>\\", text)
 
 
+LINK = re.compile(r"\](?=[(\[:])|(?<=\w):(?=//)|\bwww(?=\.)", re.IGNORECASE)
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "\u00d7": r"$\times$", "η²": r"$\eta^2$",
