@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from cnnbench.data.decode import decode_files, image_dimensions, resize_array
 from cnnbench.data.imageset import ImageSet, Source
+from cnnbench.utils.console import escape
 from cnnbench.utils.errors import RequestError
 
 FORMAT = 1
@@ -70,7 +71,7 @@ def prepare(
             cannot be written.
     """
     bar = report is None and sys.stderr.isatty()
-    report = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    report = report or (lambda line: print(escape(line), file=sys.stderr, flush=True))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f".{type(source).__name__}.lock", report):  # finding out may mean downloading
