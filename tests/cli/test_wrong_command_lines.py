@@ -139,7 +139,6 @@ model/lenet
 model.lenet
 +model=lenet
 model.filters=3
-model.filters=[]
 model.filters=[a]
 model.filters=[-1]
 model.filters=
@@ -428,16 +427,21 @@ def as_process(line: str, folder: Path) -> str | None:
     """What is wrong with the answer of a process of its own; None where nothing is."""
     command = [sys.executable, "-m", "cnnbench", *arguments(line)]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300
-    )
-    if done.returncode == 2 and not done.stdout and len(done.stderr.splitlines()) == 1:
-        return None
-    return f"{line}: status {done.returncode}, {done.stdout[-200:]!r}, {done.stderr[-300:]!r}"
+    there = sorted(path.name for path in folder.iterdir())
+    try:
+        done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, input="", timeout=120)
+    except subprocess.TimeoutExpired:
+        return f"{line}: no answer in two minutes"
+    problem = done.returncode != 2 or done.stdout or len(done.stderr.splitlines()) != 1
+    new = [path.name for path in folder.iterdir() if path.name not in there]
+    return f"{line}: status {done.returncode}, {done.stderr[-300:]!r}, wrote {new}" if problem or new else None
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
+    wrong = 0
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(3) as pool:
         prepare(Path(name))
-        problems = list(filter(None, pool.map(lambda line: as_process(line, Path(name)), LINES)))
-    print("\n".join([*problems, f"{len(LINES)} wrong command lines, {len(problems)} of them not told in one line"]))
+        for problem in filter(None, pool.map(lambda line: as_process(line, Path(name)), LINES)):
+            print(problem, flush=True)
+            wrong += 1
+    print(f"{len(LINES)} wrong command lines, {wrong} of them not told in one line, with status 2")

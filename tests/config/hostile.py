@@ -44,7 +44,6 @@ def in_configurations(mark: Path, pickled: Path) -> dict[str, Case]:
         "data": {"_target_": "torchvision.io.read_file", "path": str(pickled)},
     }  # fmt: skip
     load = {"_target_": "lightning.fabric.utilities.cloud_io._load", "path_or_url": str(pickled), "weights_only": False}
-    logger = {"_target_": "lightning.pytorch.loggers.TensorBoardLogger"}
     cases: dict[str, Case] = {
         "os.mkdir as the network": {"model": mkdir},
         "os.mkdir as an argument": {"model.filters": mkdir},
@@ -94,9 +93,6 @@ def in_configurations(mark: Path, pickled: Path) -> dict[str, Case]:
             "callbacks.x": {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": path, "save_last": True}
         },
         "a logger of another name": {"logger": {"_target_": "lightning.pytorch.loggers.CSVLogger", "name": f"../../{mark.name}"}},
-        "a logger elsewhere": {"logger": {**logger, "name": f"../../{mark.name}"}},
-        "a logger at the root": {"logger": {**logger, "version": path}},
-        "a logger in a folder below": {"logger": {**logger, "sub_dir": f"../../../{mark.name}"}},
         "a network of the wrong kind": {"model": {"_target_": "lightning.pytorch.Trainer", "default_root_dir": path}},
         "a trainer as callback": {"callbacks.x": {"_target_": "lightning.pytorch.Trainer", "default_root_dir": path}},
         "an optimizer as callback": {"callbacks.x": {"_target_": "torch.optim.SGD", "params": []}},
@@ -107,11 +103,22 @@ def in_configurations(mark: Path, pickled: Path) -> dict[str, Case]:
         "a target that is a number": {"callbacks.x": {"_target_": 3}},
         "a target of version 1 that goes on": {"augment._target_": "cnnbench.augment.os.mkdir"},
         "a target that climbs": {"model._target_": "cnnbench.models...os.mkdir"},
+    }  # fmt: skip
+    return cases
+
+
+def in_values(mark: Path, pickled: Path) -> dict[str, Case]:
+    """Keys whose values are plain, and would make what is built by itself write elsewhere."""
+    path = str(mark)
+    logger = {"_target_": "lightning.pytorch.loggers.TensorBoardLogger"}
+    return {
+        "a logger elsewhere": {"logger": {**logger, "name": f"../../{mark.name}"}},
+        "a logger at the root": {"logger": {**logger, "version": path}},
+        "a logger in a folder below": {"logger": {**logger, "sub_dir": f"../../../{mark.name}"}},
         "a search's storage elsewhere": {"sweep": {"trial": {"number": 0, "storage": path, "pruner": "none", "startup_trials": 0}}},
         "prepared images elsewhere": {"data.cache": path},
         "the model registry": {"trainer.model_registry": "somebody/else"},
     }  # fmt: skip
-    return cases
 
 
 def in_overrides(mark: Path, pickled: Path) -> dict[str, list[str]]:
@@ -177,7 +184,7 @@ def _literal(value: Any) -> str:
 
 
 def make(run: Path, into: Path) -> dict[str, list[Path]]:
-    """Make the folders; returns them by ``configuration`` and ``overrides``. MARK would be in ``into``."""
+    """Make the folders; returns them by ``configuration``, ``values`` and ``overrides``. MARK would be in ``into``."""
     into.mkdir(parents=True, exist_ok=True)
     mark, pickled = into.resolve() / MARK, into.resolve() / "theirs" / "pickled.ckpt"
     for group, name in (("callbacks", "evil"), ("model", "evil_model")):
@@ -186,8 +193,9 @@ def make(run: Path, into: Path) -> dict[str, list[Path]]:
         target.write_text(yaml.safe_dump({"_target_": "os.mkdir", "path": str(mark)}))
     torch.save({"state_dict": Pickled(mark)}, pickled)
     (pickled.parent / "evil_module.py").write_text(f"import os; os.mkdir({str(mark)!r})")
-    made: dict[str, list[Path]] = {"configuration": [], "overrides": []}
-    for name, keys in in_configurations(mark, pickled).items():
+    made: dict[str, list[Path]] = {"configuration": [], "values": [], "overrides": []}
+    configurations, values = in_configurations(mark, pickled), in_values(mark, pickled)
+    for name, keys in (configurations | values).items():
         record = read_record(run)
         for key, value in keys.items():
             node = record["config"]
@@ -196,7 +204,9 @@ def make(run: Path, into: Path) -> dict[str, list[Path]]:
                 node = node.setdefault(part, {})
             node[last] = {**node[last], **value} if key == "sweep" else value
         overrides = [f"++{key}={_literal(value)}" for key, value in keys.items()]
-        made["configuration"].append(_folder(run, into / name.replace("/", "-"), record, overrides))
+        made["configuration" if name in configurations else "values"].append(
+            _folder(run, into / name.replace("/", "-"), record, overrides)
+        )
     for name, texts in in_overrides(mark, pickled).items():
         made["overrides"].append(_folder(run, into / name.replace("/", "-"), read_record(run), texts))
     return made
