@@ -15,11 +15,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import yaml
 from hydra.errors import HydraException
-from hydra.utils import get_object
 
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR, groups, plugins
@@ -129,7 +129,7 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
     if not isinstance(target, str) or not key.endswith("_target_") or not target.startswith(may_be):
         return False  # nothing else is even imported
     try:
-        found = get_object(target)
+        found = resolve_name(target)
     except Exception as error:
         raise RequestError(f"{where} names {target}, which is not there ({' '.join(str(error).split())})") from error
     module = f"{getattr(found, '__module__', None)}."
@@ -137,7 +137,7 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
         return True
     if kind is None or not module.startswith(TORCH) or not isinstance(found, type):
         return False
-    return issubclass(found, get_object(kind))
+    return issubclass(found, resolve_name(kind))
 
 
 def _place(key: str) -> str:

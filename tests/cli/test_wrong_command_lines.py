@@ -226,6 +226,7 @@ steps_per_execution=0
 threads=0
 compile=nope
 experiment=nope
+-m experiment=eq2425/default,nope
 experiment=eq2425
 experiment=eq2425/nope
 study=eq2425
