@@ -9,7 +9,6 @@ from cnnbench.analysis.runs import collect
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import canonical
-from cnnbench.sweep.checks import check_runs
 from cnnbench.sweep.plan import own_folder
 from cnnbench.utils.record import Record
 
@@ -31,12 +30,13 @@ def train(*overrides: str, folder: str | Path | None = None) -> Record:
     Raises:
         RequestError: before anything ran: what was asked for cannot be done.
     """
+    from cnnbench.training.preflight import check
     from cnnbench.training.train import train as run
 
     cfg = compose(overrides, hydra=True)
     config = resolved(cfg)
     check_values(config)
-    check_runs([config])
+    check(config)
     choices = {group: str(name) for group, name in cfg.hydra.runtime.choices.items() if not group.startswith("hydra/")}
     where = Path(folder) if folder is not None else own_folder(Path(str(cfg.hydra.run.dir)))
     return run(config, where, overrides, choices)

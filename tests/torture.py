@@ -2,8 +2,9 @@
 
 Over optimizers, schedulers and augmentations. Each kill (SIGKILL, SIGTERM or SIGINT) hits a process at a moment drawn
 from the duration of the whole run, start and test included; the run is then started again until it has completed, and
-its weights (last and best), history and test metrics are compared with the uninterrupted run's, bit for bit. With
---sweeps it is the sweeping process of three parallel runs that is killed, or the server that its runs are forked from.
+its weights (last and best), history and test metrics are compared with the uninterrupted run's, bit for bit. Then sweeps of
+three runs, two at a time, lose the sweeping process or the server that their runs are forked from, and are resumed until
+they say that they are done: each run must be in its planned folder, with the uninterrupted result.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,10 @@ from same import differences
 
 from cnnbench.config.groups import groups
 from cnnbench.sweep.job import Job, work
+from cnnbench.sweep.plan import read_plan
 from cnnbench.sweep.process import start as start_process
 from cnnbench.sweep.process import warm_up
-from cnnbench.utils.record import read_record
+from cnnbench.utils.record import RECORD_FILE, read_record
 
 BASE = [
     "model=tiny_cnn", "model.hidden=[32]", "model.dropout=0.3", "data.image_size=12", "data.limit_train=400",
@@ -103,37 +106,48 @@ def server_of(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def torture_sweeps(count: int, rng: random.Random) -> int:
-    """Kill ``count`` sweeps until they end by themselves; returns how many did not come to the uninterrupted results."""
-    wrong = 0
+    """Kill each of ``count`` sweeps, or the server of its runs, up to four times until it says that it is done; returns how
+    many have not come to the uninterrupted results in the folders that they had planned."""
+    wrong, kills = 0, Counter[str]()
     with tempfile.TemporaryDirectory() as temporary:
         whole = Path(temporary) / "whole"
         began = time.perf_counter()
         if sweep(whole, resume=False).wait():
             raise SystemExit((Path(temporary) / "whole.log").read_text())
         seconds = time.perf_counter() - began
+        planned = read_plan(whole)["runs"]
         for number in range(count):
-            folder, hits = Path(temporary) / f"sweep-{number}", []
+            folder, hits, starts = Path(temporary) / f"sweep-{number}", list[str](), 1
+            process = sweep(folder, resume=False)
             while True:
-                process = sweep(folder, resume=(folder / "sweep.json").exists())
-                try:
-                    process.wait(rng.uniform(0.2, 1) * seconds if len(hits) < 3 else None)
-                except subprocess.TimeoutExpired:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(rng.uniform(0.2, 1) * seconds if len(hits) < 4 else None)
+                if process.returncode == 0:
+                    break
+                if process.returncode is None:
                     server = server_of(process) if rng.random() < 0.5 else None
                     hits.append("server" if server else "sweep")
                     os.kill(server or process.pid, signal.SIGKILL)
+                    if server:  # the sweep starts another
+                        continue
                     process.wait()
-                if process.returncode == 0:
-                    break
-                if len(hits) > 3 or (process.returncode > 0 and not hits):
+                starts += 1
+                if starts > 10:
                     raise SystemExit(folder.with_suffix(".log").read_text())
-            runs = {path.name for path in folder.iterdir() if path.is_dir()}
-            differs = [name for name in runs if differences(whole / name, folder / name)] if len(runs) == 3 else [*runs]
-            print(
-                f"sweep {number}: killed {', '.join(hits) or 'nothing'}; {'DIFFERS' if differs else 'identical'}",
-                flush=True,
-            )
+                process = sweep(folder, resume=(folder / "sweep.json").exists())
+            kills.update(hits)
+            folders = {path.name for path in folder.iterdir() if path.is_dir()}
+            is_whole = read_plan(folder)["runs"] == planned and folders == planned.keys()
+            differs = [
+                name
+                for name in planned
+                if not (is_whole and (folder / name / RECORD_FILE).exists()) or differences(whole / name, folder / name)
+            ]
+            print(f"sweep {number}: killed {', '.join(hits) or 'nothing'}; started {starts} times; "
+                  f"{'DIFFERS' if differs else 'identical'}", flush=True)  # fmt: skip
             wrong += bool(differs)
-    print(f"{count} sweeps; {count - wrong} went on to the identical results")
+    hit = f"{kills['sweep']} kills of the sweep, {kills['server']} of the server"
+    print(f"{count} sweeps, {hit}; {count - wrong} went on to the identical results")
     return wrong
 
 
@@ -142,17 +156,22 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--runs", type=int, default=25, help="configurations; the kills are dealt out among them")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sweeps", type=int, default=0, help="kill so many sweeps instead of single runs")
+    parser.add_argument("--sweeps", type=int, default=5, help="that are killed after the single runs")
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    if options.sweeps:
-        return min(torture_sweeps(options.sweeps, rng), 1)
+    lost = torture_runs(options.kills, options.runs, rng) if options.kills else 0
+    lost += torture_sweeps(options.sweeps, rng) if options.sweeps else 0
+    return min(lost, 1)
+
+
+def torture_runs(count: int, configurations: int, rng: random.Random) -> int:
+    """Kill single runs ``count`` times; returns how many kills did not lead to the uninterrupted result."""
     warm_up()
     kills = identical = 0
     print("signal   at s   of s  seen as      configuration, checkpoints every ... minutes", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         took: dict[Path, float] = {}
-        todo = combinations(rng)[: options.runs]
+        todo = combinations(rng)[:configurations]
         for number in itertools.count():
             asked = todo[number % len(todo)]
             whole = Path(temporary) / f"whole-{number % len(todo)}"
@@ -162,7 +181,7 @@ def main() -> int:
             folder = Path(temporary) / f"killed-{number}"
             minutes = rng.choice(MINUTES)
             hits = []
-            while not hits or (rng.random() < 0.3 and kills < options.kills):
+            while not hits or (rng.random() < 0.3 and kills < count):
                 name = rng.choice(("SIGKILL", "SIGKILL", "SIGTERM", "SIGINT"))
                 moment = rng.uniform(0, seconds)
                 process = start(folder, [*asked, f"checkpoint.minutes={minutes}"])
@@ -182,10 +201,10 @@ def main() -> int:
                 print(f"{name:<8} {moment:5.2f}  {seconds:5.2f}  {state:<11}  {' '.join(asked)}, {minutes}", flush=True)
             if wrong:
                 print(f"    DIFFERS in {', '.join(wrong)}", flush=True)
-            if kills >= options.kills:
+            if kills >= count:
                 break
     print(f"{kills} kills; {identical} went on to the identical result")
-    return 0 if identical == kills else 1
+    return kills - identical
 
 
 def seen_as(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,9 +8,10 @@ from cnnbench.analysis import metric_names as names
 from cnnbench.analysis import statistics
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
+from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
+from cnnbench.analysis.wording import sentences
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 
@@ -86,65 +86,7 @@ class Analysis:
     @property
     def answer(self) -> list[str]:
         """What came out, in a few sentences."""
-        if self.reference is None:
-            return ["No run has completed: there is nothing to compare yet."]
-        sentences = [self._first()]
-        if self.comparisons:
-            sentences.append(self._against_baseline(self.reference) if self.baseline_given else self._against_first())
-        if self.effects:
-            mains, pairs = self.effects.mains, self.effects.interactions
-            clear = [effect.sentence for effect in mains if effect.anova.p is not None and effect.anova.p < ALPHA][:3]
-            clear += [pair.sentence for pair in pairs if pair.anova.p is not None and pair.anova.p < ALPHA][:1]
-            if not clear and len(mains) > 1 and any(effect.anova.p is not None for effect in mains):
-                clear = [f"No factor was shown to change {names.title(self.metric)} on average."]
-            sentences += clear
-        if once := sum(row.n == 1 for row in self.board.rows):
-            which = "Every configuration" if once == len(self.board.rows) else names.plural(once, "configuration")
-            sentences.append(f"{which} ran once only: nothing can be said about chance there. Add seeds (seed=0,1,2).")
-        return sentences
-
-    def _first(self) -> str:
-        board, row = self.board, self.board.rows[0]
-        beside = [self.metric] if self.metric not in (board.objective, *names.COSTS) else []
-        values = " and ".join(_value(row, metric) for metric in (board.objective, *beside))
-        name = row.configuration.short if board.grid.factors else "The only configuration"
-        best = f"Best of {len(board.rows)}: {name}" if len(board.rows) > 1 else name
-        spread = ", ± one standard deviation" if row.n > 1 else ""
-        return f"{best}, with {values} ({names.plural(row.n, 'seed')}{spread})."
-
-    def _against_first(self) -> str:
-        count = len(self.comparisons)
-        equal = sum(c.verdict == "no difference shown" for c in self.comparisons)
-        is_chosen = self.metric == self.board.objective
-        chosen = ", though it was chosen by this very metric, which flatters it" if is_chosen else ""
-        others = names.plural(count, "other")
-        if not equal:
-            subject = "The other differs" if count == 1 else f"All {others} differ"
-            return f"{subject} from it in {names.title(self.metric)}{chosen}."
-        return (f"{'The other' if count == 1 else f'{equal} of the {others}'} cannot be told from it in "
-                f"{names.title(self.metric)} with these seeds (corrected for {names.plural(count, 'comparison')}){chosen}.")  # fmt: skip
-
-    def _against_baseline(self, baseline: Configuration) -> str:
-        count = Counter(c.verdict for c in self.comparisons)
-        counts = (f"Against {baseline.short}: {count['better']} better, {count['worse']} worse, "
-                  f"{count['no difference shown']} with no difference shown.")  # fmt: skip
-        first = self.comparison(self.board.rows[0].configuration)
-        if first is None:
-            return f"{counts} The baseline itself is first."
-        d = first.difference
-        if d.value is None:
-            return counts
-        span = f", 95% interval {names.interval(d.low, d.high, self.metric, sign=True)}" if d.low is not None else ""
-        p = "" if first.p is None else f" ({names.corrected_p(first.p)})"
-        return (f"{counts} The first place is {names.difference(d.value, self.metric)} from it in {names.title(self.metric)}{span}: "
-                f"{first.verdict}{p}.")  # fmt: skip
-
-
-def _value(row: LeaderboardRow, metric: str) -> str:
-    summary = row.value(metric)
-    if summary.mean is None:
-        return f"no {names.title(metric)}"
-    return f"{names.title(metric)} {names.plus_minus(summary.mean, summary.std, metric)}{names.unit(metric)}"
+        return sentences("answer", self)
 
 
 def analyse(

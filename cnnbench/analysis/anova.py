@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import fdtrc
 
-from cnnbench.analysis.statistics import holm, is_rounding_error
+from cnnbench.analysis.statistics import ALPHA, holm, is_rounding_error
 
 Term = tuple[str, ...]  # one factor, or two that interact
 Levels = Mapping[str, Sequence[str]]
@@ -35,6 +35,11 @@ class AnovaRow:
     p_raw: float | None
     partial_eta_squared: float | None  # share explained of what the other terms leave; None where they leave nothing
     p: float | None  # Holm's over the table's terms
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the corrected p-value says that the term has an effect."""
+        return self.p is not None and self.p < ALPHA
 
 
 class LinearModel:

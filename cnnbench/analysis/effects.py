@@ -13,8 +13,9 @@ from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, Configuration
-from cnnbench.analysis.metric_names import MISSING, corrected_p, difference, higher_is_better, interval, title
-from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, finite_values
+from cnnbench.analysis.metric_names import MISSING
+from cnnbench.analysis.statistics import CONFIDENCE, finite_values
+from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
@@ -26,8 +27,6 @@ class Effect:
     """A factor's effect between two levels, averaged over the others; of more than two, from the lowest to the highest."""
 
     factor: str
-    short: str
-    metric: str
     anova: AnovaRow
     before: str
     after: str
@@ -36,28 +35,6 @@ class Effect:
     high: float | None
     means: Mapping[str, float | None]  # by level, adjusted to the same mix of the other factors; None where unknown
 
-    @property
-    def sentence(self) -> str:
-        """The effect, its interval and its p-value in words."""
-        if self.value is None:
-            return f"{self.short}: its effect cannot be told apart from that of the other settings."
-        metric, p = title(self.metric), self.anova.p
-        shown = p is not None and p < ALPHA
-        span = "" if p is None else f"95% interval {interval(self.low, self.high, self.metric, sign=True)}, "
-        evidence = f"({span}{corrected_p(p)})."
-        size = difference(abs(self.value), self.metric).lstrip("+")
-        if len(self.means) > 2:
-            doubt = "" if shown or p is None else "no effect shown; "
-            ends = f"{self.after} is highest and {self.before} lowest"
-            return f"{self.short} and {metric}: {doubt}{ends}, {size} apart on average {evidence}"
-        pair = f"{self.short}={self.after} instead of {self.short}={self.before}"
-        if not shown:
-            doubt, signed = "measured" if p is None else "no effect shown", difference(self.value, self.metric)
-            return f"{self.short}: {doubt} on {metric}; {pair} is {signed} on average {evidence}"
-        verb = "raises" if self.value > 0 else "lowers"
-        good = "better" if (self.value > 0) == higher_is_better(self.metric) else "worse"
-        return f"{pair} {verb} {metric} by {size} on average, which is {good} {evidence}"
-
 
 @dataclass(frozen=True)
 class Interaction:
@@ -65,25 +42,11 @@ class Interaction:
 
     factor: str
     other: str
-    short: str
-    other_short: str
-    metric: str
     anova: AnovaRow
     before: str
     after: str
     effects: Mapping[str, float | None]  # by level of other, from the model; None where the cells it needs are missing
     cells: Mapping[Any, float]  # mean of the runs by (level of factor, level of other), where there are any
-
-    @property
-    def sentence(self) -> str:
-        """The effect at each level of the other factor; of more than three levels, the smallest and the largest."""
-        known = [(value, level) for level, value in self.effects.items() if value is not None]
-        shown = [min(known), max(known)] if len(known) > 3 else known
-        parts = ", ".join(f"{difference(value, self.metric)} at {self.other_short}={level}" for value, level in shown)
-        change = f"{self.short}={self.before} to {self.after} is {parts} ({corrected_p(self.anova.p)})."
-        if self.anova.p is None or self.anova.p >= ALPHA:
-            return f"{self.short} and {self.other_short}: no interaction shown; {change}"
-        return f"The effect of {self.short} depends on {self.other_short}: {change}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +59,18 @@ class Effects:
     interactions: list[Interaction]  # the clearest first
     short: Mapping[str, str]  # the factors' short names
     levels: Levels  # of each factor, in the order in which they are shown
-    notes: list[str]
+    too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
+    run_count: int
+
+    def sentence(self, effect: Effect | Interaction) -> str:
+        """One of the effects with its evidence in words."""
+        macro = "main_effect" if isinstance(effect, Effect) else "interaction"
+        return " ".join(sentences(macro, effect, self))
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be told, and why."""
+        return sentences("effects_notes", self)
 
 
 def find_effects(
@@ -125,15 +99,13 @@ def find_effects(
 
     # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
-    short = short_names(list(levels))
-    mains = [_main(row, table, short, metric) for row in table.rows if len(row.term) == 1]
+    mains = [_main(row, table) for row in table.rows if len(row.term) == 1]
     mains.sort(key=lambda effect: -(effect.anova.partial_eta_squared or 0))
     pairs = [row for row in table.rows if len(row.term) == 2 and row.df > 0]
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
-    joint = [_interaction(row, table, by_level, short, metric) for row in pairs]
-    interactions = [interaction for interaction in joint if interaction is not None]
-    return Effects(metric, table, mains, interactions, short, levels, _notes(table, too_many, short, len(y)))
+    interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
+    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y))
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -171,22 +143,7 @@ def _ordered(levels: Iterable[str], first: Collection[str]) -> list[str]:
     return sorted(levels, key=key)
 
 
-def _notes(table: AnovaTable, too_many: Sequence[str], short: Mapping[str, str], runs: int) -> list[str]:
-    aliased = [" × ".join(short[f] for f in row.term) for row in table.rows if row.df < 1]  # noqa: RUF001
-    notes = {
-        f"Left out, for they have nearly as many values as there are runs: {', '.join(too_many)}.": too_many,
-        "Too few runs to tell interactions from noise (no residual degrees of freedom): left out. "
-        "More seeds would bring them in.": len(short) > 1 and table.full is table.additive,
-        f"{runs} runs leave nothing to judge the effects by: no interval and no p-value can be given.":
-            table.full.df < 1,
-        "The runs of a cell do not differ at all: no interval and no p-value can be given.":
-            table.full.df > 0 and table.full.variance is None,
-        f"Cannot be told apart from the other terms with these runs: {', '.join(aliased)}.": aliased,
-    }  # fmt: skip
-    return [note for note, holds in notes.items() if holds]
-
-
-def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: str) -> Effect:
+def _main(row: AnovaRow, table: AnovaTable) -> Effect:
     (factor,), model, variance = row.term, table.additive, table.full.variance
     points = {level: model.point({factor: level}) for level in model.levels[factor]}
     pairs = permutations(points, 2) if len(points) > 2 else [tuple(points)]
@@ -199,7 +156,7 @@ def _main(row: AnovaRow, table: AnovaTable, short: Mapping[str, str], metric: st
         half = _tukey_quantile(len(points), table.full.df) * error
         low, high = value - half, value + half
     means = {level: model.estimate(point) for level, point in points.items()}
-    return Effect(factor, short[factor], metric, row, before, after, value, low, high, means)
+    return Effect(factor, row, before, after, value, low, high, means)
 
 
 @lru_cache
@@ -211,9 +168,7 @@ def _tukey_quantile(levels: int, df: int) -> float:
     return float(studentized_range.ppf(CONFIDENCE, levels, df)) / math.sqrt(2)
 
 
-def _interaction(
-    row: AnovaRow, table: AnovaTable, y: pd.Series, short: Mapping[str, str], metric: str
-) -> Interaction | None:
+def _interaction(row: AnovaRow, table: AnovaTable, y: pd.Series) -> Interaction | None:
     """The pair of levels whose effect depends most on the other factor; None where it is not known at two levels."""
     strength = {main.term[0]: main.sum_of_squares for main in table.rows if len(main.term) == 1}
     factor, other = sorted(row.term, key=lambda f: strength[f])  # the stronger one is the circumstance
@@ -229,4 +184,4 @@ def _interaction(
         return None
     pair = max(spreads, key=spreads.__getitem__)
     cells = y.groupby(level=[factor, other]).mean().to_dict()
-    return Interaction(factor, other, short[factor], short[other], metric, row, *pair, effects[pair], cells)
+    return Interaction(factor, other, row, *pair, effects[pair], cells)

@@ -63,11 +63,7 @@ class Grid:
         return [(configuration, run) for configuration in self.configurations for run in configuration.incomplete]
 
     def find(self, text: str) -> Configuration:
-        """The one configuration that ``text`` (``optimizer=sgd lr=0.1``, full or short names) names.
-
-        Raises:
-            RequestError: none or several do; the message says which there are.
-        """
+        """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names; RequestError where none or several do."""
         full_names = {name: key for key, name in short_names(self.factors).items()}
         matching = list(self.configurations)
         for part in (text if "[" in text else text.replace(",", " ")).split():
@@ -93,8 +89,7 @@ class Grid:
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over.
 
-    Raises:
-        RequestError: nothing of the name of one of ``ignore`` varies.
+    Raises RequestError where one of ``ignore`` does not vary.
     """
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
     informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean
-from typing import Any
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Summary, finite_values, summarise
+from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, summarise
 
 DEFAULT_OBJECTIVE = "val/accuracy"
 
@@ -30,7 +28,7 @@ class LeaderboardRow:
     def best_epoch(self) -> float | None:
         """Mean of the epochs that the runs' objective chose, counted from 1."""
         epochs = finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
-        return _mean(epoch + 1 for epoch in epochs)
+        return finite_mean(epoch + 1 for epoch in epochs)
 
     def value(self, metric: str) -> Summary:
         """A metric of the weights that each run stands for."""
@@ -46,7 +44,7 @@ class LeaderboardRow:
 
     def cost(self, name: str) -> float | None:
         """Mean of one of ``COSTS``; None where no record has it."""
-        return _mean(run.cost(name) for run in self.configuration.runs)
+        return finite_mean(run.cost(name) for run in self.configuration.runs)
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,3 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
     summaries.sort(key=lambda item: (item[1].mean is None, sign * (item[1].mean or 0), item[0].label))
     rows = [LeaderboardRow(rank, *item) for rank, item in enumerate(summaries, start=1)]
     return Leaderboard(grid, metrics, rows, notes, known)
-
-
-def _mean(values: Iterable[Any]) -> float | None:
-    known = finite_values(values)
-    return mean(known) if known else None

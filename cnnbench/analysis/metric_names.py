@@ -84,11 +84,7 @@ def plus_minus(mean: float | None, std: float | None, metric: str) -> str:
 
 
 def interval(low: float | None, high: float | None, metric: str, sign: bool = False) -> str:
-    """``97.71 to 99.33``.
-
-    Args:
-        sign: of a difference. The interval of a mean share is cut at 0 and 100 %, which Student's t does not know.
-    """
+    """``97.71 to 99.33``, of a difference with ``sign``; of a mean share cut at 0 and 100 %, as Student's t is not."""
     if low is None or high is None:
         return MISSING
     if is_share(metric) and not sign:

@@ -66,12 +66,25 @@ class Run:
 
     def part(self, *keys: str) -> dict[str, Any]:
         """A mapping in the record, empty where it is missing or null."""
-        return _select(self.record, *keys)
+        return _mapping(self.record, *keys)
 
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""
         values = self.part("history").get(name)
         return [to_number(value) for value in values] if isinstance(values, list) else []
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, empty where the record has none."""
+        names = self.part("per_class").get("classes")
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    def per_class(self, metric: str) -> dict[str, float | None]:
+        """A metric by class name; empty where the record does not have one for each class."""
+        values = self.part("per_class").get(metric)
+        if not isinstance(values, list) or len(values) != len(self.classes):
+            return {}
+        return {name: to_number(value) for name, value in zip(self.classes, values, strict=True)}
 
     def final(self, metric: str) -> float | None:
         """A cost, or a metric after the last epoch; of the test set, which is measured once, the one value there is."""
@@ -100,7 +113,7 @@ class Run:
         return {name for name in known if self.value(name) is not None}
 
 
-def _select(node: Any, *keys: str) -> dict[str, Any]:
+def _mapping(node: Any, *keys: str) -> dict[str, Any]:
     for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
     return dict(node) if isinstance(node, dict) else {}
@@ -142,7 +155,7 @@ def read_run(folder: Path) -> Run:
         failure = {"type": "RecordError", "message": str(error)}
         record, status = {**_read_hydra(folder), "error": failure}, "unreadable"
     overrides = [item for item in record.get("overrides") or [] if isinstance(item, str)]
-    settings = settings_of(_select(record, "config"), _select(record, "choices"), overrides)
+    settings = settings_of(_mapping(record, "config"), _mapping(record, "choices"), overrides)
     if isinstance(record.get(SEED), int):
         settings[SEED] = record[SEED]
     return Run(folder, status, record, settings)
@@ -156,5 +169,5 @@ def _read_hydra(folder: Path) -> Record:
             record[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
-    record["choices"] = _select(record.pop("hydra", None), "hydra", "runtime", "choices")
+    record["choices"] = _mapping(record.pop("hydra", None), "hydra", "runtime", "choices")
     return record

@@ -30,10 +30,6 @@ class SearchResult(NamedTuple):
         top = self.best_so_far()[-1] if self.trials else None
         return next((trial for trial in self.trials if top is not None and trial["value"] == top), None)
 
-    def count_state(self, state: str) -> int:
-        """How many trials ended so."""
-        return sum(trial["state"] == state for trial in self.trials)
-
 
 def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     """The searches in these folders; one whose file cannot be read is left out."""

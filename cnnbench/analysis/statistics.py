@@ -57,6 +57,12 @@ def finite_values(values: Iterable[Any]) -> list[float]:
     return [number for number in map(to_number, values) if number is not None]
 
 
+def finite_mean(values: Iterable[Any]) -> float | None:
+    """The mean of the finite numbers among ``values``, or None where there are none."""
+    known = finite_values(values)
+    return mean(known) if known else None
+
+
 def is_rounding_error(amount: float, values: Iterable[float]) -> bool:
     """Whether ``amount`` is no more than rounding leaves of a difference between ``values``."""
     return abs(amount) <= 1e-12 * max(map(abs, values), default=0.0)

@@ -1,20 +1,15 @@
 """``cnnbench reproduce STUDY``: run a study's rows as a sweep, and write its own tables beside the reported numbers."""
 
-from __future__ import annotations
-
 import shlex
-import shutil
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from cnnbench.analysis.runs import Run, collect
-from cnnbench.analysis.studies.budget import common_overrides, is_short
-from cnnbench.analysis.studies.claims import judge, rows_of
-from cnnbench.analysis.studies.markdown import Part, render, terminal_text
-from cnnbench.analysis.studies.study import FORMS, Study, load_row, load_study, studies
-from cnnbench.analysis.studies.tables import build_table
+from cnnbench.analysis.runs import Run
+from cnnbench.analysis.studies.budget import common_overrides
+from cnnbench.analysis.studies.reproduction import Part, evaluate, terminal_text, write
+from cnnbench.analysis.studies.study import FORMS, load_study, studies
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose, resolved, run_folder
 from cnnbench.config.overrides import parse, parse_override, quoted
@@ -22,9 +17,7 @@ from cnnbench.config.schema import check_values
 from cnnbench.config.settings import ignored
 from cnnbench.utils.console import duration, print_result
 from cnnbench.utils.errors import RequestError, one_of
-from cnnbench.utils.record import write_atomically
 
-PAGE = "reproduction.md"
 INSTEAD = {"experiment": "--rows", "seed": "--seeds", "study.form": "--form", "hydra.sweep.dir": "--folder"}
 
 
@@ -54,29 +47,30 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         RequestError: what was asked for is wrong; nothing has been started.
     """
-    asked, rest = _parser().parse_known_args(list(argv))
-    overrides = [text for text in [*rest, *asked.rows] if "=" in text]
-    if unknown := [text for text in rest if "=" not in text or text.startswith("-")]:
-        raise RequestError(f"{unknown[0]!r} is neither an option nor an override (cnnbench reproduce --help)")
-    if asked.seeds < 1:
-        raise RequestError(f"--seeds must be at least 1, got {asked.seeds}")
-    study = load_study(asked.study)
-    named = [one_of(f"row of {study.name}", text, study.rows) for text in asked.rows if "=" not in text]
+    options, overrides = _parser().parse_with_overrides(argv)
+    overrides += [text for text in options.rows if "=" in text]  # --rows takes all words up to the next option
+    if options.seeds < 1:
+        raise RequestError(f"--seeds must be at least 1, got {options.seeds}")
+    study = load_study(options.study)
+    named = [one_of(f"row of {study.name}", text, study.rows) for text in options.rows if "=" not in text]
     rows = [row for row in study.rows if row in named] or list(study.rows)
-    forms = FORMS if asked.form == "both" else (one_of("--form", asked.form, FORMS),)
+    forms = FORMS if options.form == "both" else (one_of("--form", options.form, FORMS),)
     _check_overrides(overrides)
-    folder = asked.folder or default_folder(study.name, overrides)
-    if asked.dry_run:
-        return dry_run(study.name, rows, forms, asked.seeds, overrides)
-    status, refused = 0, dict[str, dict[str, str]]()
-    for form in forms if not asked.no_train else ():
-        ended, refused[form] = run_rows(study.name, rows, form, asked.seeds, overrides, folder / form)
+    folder = options.folder or default_folder(study.name, overrides)
+    if options.dry_run:
+        return dry_run(study.name, rows, forms, options.seeds, overrides)
+    status, parts = 0, []
+    refused: dict[str, dict[str, str]] = {}
+    for form in forms if not options.no_train else ():
+        ended, refused[form] = run_rows(study.name, rows, form, options.seeds, overrides, folder / form)
         status = max(status, ended)
-    parts = [evaluate(study, rows, form, folder / form, refused.get(form, {})) for form in forms]
-    for path in write(study, parts, _command(study.name, named, asked, parts), folder, asked.out, asked.note):
+    for form in forms:
+        parts.append(evaluate(load_study(study.name, form), rows, folder / form, refused.get(form, {})))
+        print_result(f"\n{terminal_text(parts[-1])}\n")
+    for path in write(parts, _command(study.name, named, options, parts), folder, options.out, options.note):
         print_result(f"  {path}")
-    left = [f"{part.form}, {text}" for part in parts for text in _not_completed(rows, asked.seeds, part.runs)]
-    if left and (status or asked.no_train):
+    left = [f"{part.study.form}, {text}" for part in parts for text in _not_completed(rows, options.seeds, part.runs)]
+    if left and (status or options.no_train):
         print_result("\n".join(["not all runs completed:", *left]))
         return 1
     return status
@@ -112,25 +106,31 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
     keep_freed_memory()
     if note := busy_note():
         print_result(note)
-    total, count = 0.0, 0
+    estimates: list[float] = []
     refused: list[RequestError] = []
     for form in forms:
         for row in rows:
-            config = resolved(compose([f"experiment={study}/{row}", f"study.form={form}", *overrides]))
-            check_values(config)
+            config = _row_config(study, row, form, overrides)
             try:
                 check(config)
             except RequestError as error:
                 refused.append(error)
                 print_result(f"{form:<10} {row:<24} cannot be run: {error}")
                 continue
-            seconds = run_seconds(config)
-            total, count = total + seeds * seconds, count + seeds
-            print_result(f"{form:<10} {row:<24} {seeds} x {duration(seconds)}")
-    if not count:
+            estimates.append(run_seconds(config))
+            print_result(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}")
+    if not estimates:
         raise refused[0]
-    print_result(f"{count} runs, {duration(total)} one after the other on this machine")
+    print_result(
+        f"{seeds * len(estimates)} runs, {duration(seeds * sum(estimates))} one after the other on this machine"
+    )
     return 1 if refused else 0
+
+
+def _row_config(study: str, row: str, form: str, overrides: Sequence[str]) -> dict[str, Any]:
+    config = resolved(compose([f"experiment={study}/{row}", f"study.form={form}", *overrides]))
+    check_values(config)
+    return config
 
 
 def run_rows(
@@ -154,8 +154,7 @@ def run_rows(
     except RequestError:
         refused = {}
         for row in rows:
-            # a wrong override is no matter of the row
-            check_values(resolved(compose([f"experiment={study}/{row}", f"study.form={form}", *overrides])))
+            _row_config(study, row, form, overrides)  # a wrong override is no matter of the row
             try:
                 launch(["-m", *sweep([row]), "hydra.sweeper.dry_run=true"])
             except RequestError as error:
@@ -177,62 +176,15 @@ def _not_completed(rows: Sequence[str], seeds: int, runs: Mapping[str, Sequence[
         ended: dict[str, list[str]] = {}
         for seed in range(seeds):
             ended.setdefault(status.get(seed, "not run"), []).append(str(seed))
-        lines += [
-            f"{row}: seed{'s' * (len(those) > 1)} {', '.join(those)} {how}"
-            for how, those in ended.items()
-            if how != "completed"
-        ]
+        ended.pop("completed", None)
+        lines += [f"{row}: seed{'s' * (len(those) > 1)} {', '.join(those)} {how}" for how, those in ended.items()]
     return lines
 
 
-def evaluate(study: Study, names: Sequence[str], form: str, folder: Path, refused: Mapping[str, str]) -> Part:
-    """Compare what is in ``folder`` with the report, and draw its pictures there; ``refused`` rows could not be run.
-
-    Raises:
-        RequestError: the folder is not there or has no runs.
-    """
-    from cnnbench.analysis.studies.figures import draw
-
-    found: dict[str, list[Run]] = {row: [] for row in study.rows}
-    for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
-        row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
-        found.get(row, []).append(run)
-    runs = {row: of_row for row, of_row in found.items() if of_row}
-    rows = [load_row(study.name, name, form) for name in names]
-    short = [row for row in runs if is_short(load_row(study.name, row, form), runs[row])]
-    table = build_table(study, rows, runs, form, refused, short)
-    asked = {*names, *runs}  # with --rows, claims of other rows are left out
-    claims = [claim for claim in study.claims if asked.issuperset(rows_of(claim, study))]
-    judgements = [judge(claim, study, runs, form, short) for claim in claims]
-    ended = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
-    part = Part(form, rows, runs, table, judgements, draw(study, table, ended, form, folder / "pictures"))
-    print_result(f"\n{terminal_text(study, part)}\n")
-    return part
-
-
-def _command(study: str, rows: Sequence[str], asked: Namespace, parts: Sequence[Part]) -> str:
+def _command(study: str, rows: Sequence[str], options: Namespace, parts: Sequence[Part]) -> str:
     """The command that does the same elsewhere, from the records: without where it was written or what had run before."""
     runs = [run for part in parts for row in part.rows for run in part.runs.get(row.name, ())]
-    seeds = max((run.seed + 1 for run in runs if run.seed is not None), default=asked.seeds)
-    options = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", asked.form]
-    options += ["--note", asked.note] if asked.note else []
-    return shlex.join(["cnnbench", "reproduce", study, *options, *common_overrides(runs)])
-
-
-def write(
-    study: Study, parts: Sequence[Part], command: str, folder: Path, out: Path | None, note: str | None = None
-) -> list[Path]:
-    """Write the page beside the runs and, with ``out``, with copies of its pictures there; returns the pages."""
-    pages = [folder / PAGE]
-    write_atomically(pages[0], render(study, parts, command, folder, note))
-    if out is not None:
-        moved = []
-        for part in parts:
-            copies = [(out / study.name / f"{part.form}_{path.name}", text) for path, text in part.pictures]
-            for (source, _), (target, _) in zip(part.pictures, copies, strict=True):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
-            moved.append(replace(part, pictures=copies))
-        pages.append(out / f"{study.name}.md")
-        write_atomically(pages[1], render(study, moved, command, out, note))
-    return pages
+    seeds = max((run.seed + 1 for run in runs if run.seed is not None), default=options.seeds)
+    words = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", options.form]
+    words += ["--note", options.note] if options.note else []
+    return shlex.join(["cnnbench", "reproduce", study, *words, *common_overrides(runs)])

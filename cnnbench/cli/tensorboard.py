@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -33,8 +35,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Path], lis
         "OPTION is TensorBoard's own, such as --reload_interval 5; they come last.",
     )
     parser.usage = "%(prog)s [DIR ...] [--host HOST] [--port PORT] [OPTION ...]"
-    host_help = f"the address to listen at; for this machine alone ({LOCALHOST})"
-    parser.add_argument("--host", default=LOCALHOST, help=host_help)
+    parser.add_argument(
+        "--host", default=LOCALHOST, help=f"the address to listen at; for this machine alone ({LOCALHOST})"
+    )
     parser.add_argument("--port", default="6006", help="(6006)")
     options, rest = parser.parse_known_args(arguments)
     folders = list(takewhile(lambda text: not text.startswith("-"), rest))
@@ -56,10 +59,9 @@ def main(arguments: Sequence[str]) -> int:
         process = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *own, *rest])
         try:
             while True:
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     return process.wait(SECONDS)
-                except subprocess.TimeoutExpired:
-                    link_runs(Path(links), folders)
+                link_runs(Path(links), folders)
         except KeyboardInterrupt:
             return 0
         finally:
@@ -75,11 +77,11 @@ def link_runs(links: Path, folders: Sequence[Path]) -> None:
     """
     for name, folder in name_runs(folders).items():
         link = links / name
-        if link.is_symlink():
-            continue
         link.parent.mkdir(parents=True, exist_ok=True)
         try:
             link.symlink_to(folder.resolve(), target_is_directory=True)
+        except FileExistsError:
+            continue
         except OSError as error:
             raise RequestError(f"cannot make links ({error.strerror}); tensorboard --logdir DIR needs none") from error
 
@@ -87,18 +89,15 @@ def link_runs(links: Path, folders: Sequence[Path]) -> None:
 def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
     """The folders with event files by the name that each is to have: unique, and relative to the one of ``folders``
     that it is in."""
-    named: dict[str, Path] = {}
+    named, count = dict[str, Path](), Counter[str]()
     for top in folders:
         for path in sorted({file.parent for file in top.rglob("events.out.tfevents.*")}):
-            run = path.parent if path.name == "tensorboard" else path
-            above = run.resolve().relative_to(top.resolve()).parts
+            run = (path.parent if path.name == "tensorboard" else path).resolve()
+            above = run.relative_to(top.resolve()).parts
             prefix = [top.resolve().name] if len(folders) > 1 and above else []
-            name = wanted = "/".join([*prefix, *above[:-1], short_name(run.resolve().name)])
-            number = 1
-            while name in named:
-                number += 1
-                name = f"{wanted} ({number})"
-            named[name] = path
+            name = "/".join([*prefix, *above[:-1], short_name(run.name)])
+            count[name] += 1
+            named[name if count[name] == 1 else f"{name} ({count[name]})"] = path
     return named
 
 

@@ -119,6 +119,11 @@ def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
     return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
 
 
+def run_length(interval: str, epochs: int) -> int | str:
+    """The length of a run in a schedule's intervals; the number of steps is not known before the data is there."""
+    return epochs if interval == "epoch" else "auto"
+
+
 def run_folder(name: str) -> str:
     """A folder name from a run's overrides: no separators, no surprises, at most 120 characters."""
     safe = re.sub(r"[^\w.,=+\-\[\]]+", "-", name).strip("-.") or "run"
@@ -148,7 +153,7 @@ def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
 def register_resolvers() -> None:
     """Register what the YAMLs call, such as ``${better:METRIC}``; done on import."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
-    for function in (run_folder, by_form, choices, runs_at_once, drawn_together):
+    for function in (run_folder, run_length, by_form, choices, runs_at_once, drawn_together):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
 
 

@@ -26,7 +26,10 @@ def parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise RequestError(f"{text} cannot be read: {' '.join(str(error).split())}") from error
+        key, _, value = text.partition("=")
+        reason = " ".join(str(error).split()).partition(" See https:")[0].rpartition("HydraException while ")[2]
+        hint = f'; such a value needs two kinds of quotation marks: "{key}={quoted(value)}"' if value else ""
+        raise RequestError(f"{text} cannot be read ({reason}){hint}") from error
 
 
 def override_key(text: str) -> str:
@@ -55,11 +58,12 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
     ``none`` for ``null`` where a group has that choice.
 
     Raises:
-        RequestError: a glob matches nothing or cannot be read.
+        RequestError: one cannot be read, or a glob matches nothing.
     """
     written = []
     for text in overrides:
         key, _, value = text.partition("=")
+        parse(text)
         choices = groups().get(key, [])
         if not override_key(text).strip("@") or (
             key in (*groups(), "hydra") and isinstance(parse_value(value), (int, float))
@@ -77,6 +81,8 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
             text = f"{key}={','.join(sorted(included - excluded))}"
         elif "none" in choices:
             text = f"{key}={','.join('none' if part == 'null' else part for part in value.split(','))}"
+        elif choices and value == "null":
+            raise RequestError(f"{text} is not a choice of {key}: {', '.join(choices)}")
         written.append(text)
     return written
 

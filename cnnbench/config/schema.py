@@ -58,12 +58,13 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (Check("a folder's name below the run's folder", lambda v: isinstance(v, str) and ".." not in v and v[:1] != "/"),
      "logger.name logger.version logger.sub_dir"),
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
-    (_whole(0), "seed data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
+    (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
+    (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
                 "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
-    (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches scheduler.T_max data.batch_size "
+    (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches data.batch_size "
                 "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu hydra.sweeper.n_trials"),
-    (_or(_whole(1), AUTO), "steps_per_execution"),
+    (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
     (TRUTH, "decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
@@ -97,6 +98,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_one_of("cos", "linear"), "scheduler.anneal_strategy"),
     (_or(Check("how many", _whole(1).holds), AUTO, _list_of("a list of their numbers", _whole(0))), "trainer.devices"),
     (_or(TRUTH, _one_of("warn")), "trainer.deterministic"),
+    (_one_of("norm", "value"), "trainer.gradient_clip_algorithm"),
+    (_one_of("epoch", "step"), "scheduler.interval"),
     (_or(_list_of("a list of whole numbers of at least 1", _whole(1), least=0), AUTO), "callbacks.figures.at_epochs"),
     (_or(POSITIVE, AUTO), "optimizer.lr"),
     (Check("a whole number of at least 1, or -1 for a run a core, -2 for one less",

@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,14 +24,13 @@ from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
 
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
-Description = Mapping[str, Any]
-Program = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) to float32 (N, classes)
-
 DESCRIPTION = "model.json"
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 COMPARED = 256  # images on which a file is compared with the run
 TOLERANCE = 1e-4  # largest difference of a probability; rounding makes 1e-6
 # Of a network with steps in it (a sign), where a rounding can turn one: the share of images that may differ by more.
 TURNED = 0.02
+Program = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) to float32 (N, classes)
 
 
 class ExportDiffers(Exception):
@@ -39,7 +38,7 @@ class ExportDiffers(Exception):
 
 
 class Graph(nn.Module):
-    """``TrainedRun.probabilities`` as one module: uint8 (N, H, W, C) to the probability of each class, (N, classes)."""
+    """``TrainedRun.probabilities`` as one module; the argument's name is the input's name in the files."""
 
     def __init__(self, run: TrainedRun) -> None:
         super().__init__()
@@ -48,40 +47,38 @@ class Graph(nn.Module):
         self.scale, self.shift = nn.Buffer(run.normalize.scale.clone()), nn.Buffer(run.normalize.shift.clone())
 
     def forward(self, images: Tensor) -> Tensor:
-        """The argument's name is the input's name in the files."""
+        """uint8 (N, H, W, C) to the probability of each class, float32 (N, classes)."""
         pixels = images.to(torch.float32) * self.scale + self.shift
         return self.network(pixels.permute(0, 3, 1, 2).contiguous()).float().softmax(dim=1)
+
+
+@contextlib.contextmanager
+def _one_line(problem: str) -> Iterator[None]:
+    """Silence warnings; what is raised within becomes a RequestError: ``problem`` and the first line of the cause."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
+        raise RequestError(f"{problem} ({reason})") from error
 
 
 def trace(run: TrainedRun) -> ExportedProgram:
     """The graph for any number of images; raises RequestError where torch cannot export the network."""
     example = torch.zeros(2, run.image_size, run.image_size, run.channels, dtype=torch.uint8)
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            sizes = {INPUT: {0: torch.export.Dim(BATCH)}}
-            return torch.export.export(Graph(run).eval(), (example,), dynamic_shapes=sizes, strict=False)
-    except Exception as error:
-        raise RequestError(f"torch cannot export {type(run.network).__name__} ({_first_line(error)})") from error
+    sizes = {INPUT: {0: torch.export.Dim(BATCH)}}
+    with _one_line(f"torch cannot export {type(run.network).__name__}"), torch.no_grad():
+        return torch.export.export(Graph(run).eval(), (example,), dynamic_shapes=sizes, strict=False)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def write_onnx(program: ExportedProgram, path: Path, description: Description) -> None:
+def write_onnx(program: ExportedProgram, path: Path, description: Mapping[str, Any]) -> None:
     """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
     a layer of the network has no ONNX."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = torch.onnx.export(
-                program, dynamo=True, verbose=False, dynamic_shapes={INPUT: {0: BATCH}},
-                input_names=[INPUT], output_names=[OUTPUT],
-            )  # fmt: skip
-    except Exception as error:
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        raise RequestError(f"the network cannot be written as ONNX ({_first_line(cause)})") from error
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": {INPUT: {0: BATCH}}}
+    with _one_line("the network cannot be written as ONNX"):
+        made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
     assert made is not None
     for key, value in description.items():
         made.model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -98,7 +95,7 @@ def open_onnx(path: Path) -> Program:
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
-def write_torch(program: ExportedProgram, path: Path, description: Description) -> None:
+def write_torch(program: ExportedProgram, path: Path, description: Mapping[str, Any]) -> None:
     """torch.export's own format, with ``description`` beside the program in it as model.json."""
     torch.export.save(program, path, extra_files={DESCRIPTION: json.dumps(description, ensure_ascii=False)})
 
@@ -110,10 +107,10 @@ def open_torch(path: Path) -> Program:
 
 
 class Format(NamedTuple):
-    """How a program is kept: the file's name, and how it is written and run."""
+    """How a program is kept: the file's name, and how it is written and opened."""
 
     file: str
-    write: Callable[[ExportedProgram, Path, Description], None]
+    write: Callable[[ExportedProgram, Path, Mapping[str, Any]], None]
     open: Callable[[Path], Program]
 
 
@@ -121,14 +118,12 @@ FORMATS = {
     "onnx": Format("model.onnx", write_onnx, open_onnx),
     "torch": Format("model.pt2", write_torch, open_torch),
 }
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
     """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
-    data = run.record["data"]
     cache = Path(run.record["config"]["data"]["cache"]).expanduser()
-    images = prepared_images(cache, data["fingerprint"], "test", COMPARED)
+    images = prepared_images(cache, run.record["data"]["fingerprint"], "test", COMPARED)
     if images is not None:
         return images, "test images"
     shape = (COMPARED, run.image_size, run.image_size, run.channels)
@@ -139,7 +134,7 @@ def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
 def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
     """What goes along with the files: classes, input and output, and which weights of which run these are."""
     content = (folder / "checkpoints" / f"{weights}.ckpt").read_bytes()
-    shape = ["batch", run.image_size, run.image_size, run.channels]
+    shape = [BATCH, run.image_size, run.image_size, run.channels]
     return {
         "classes": run.classes,
         "image_size": run.image_size,
@@ -147,7 +142,7 @@ def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
         "mean": run.normalize.mean,
         "std": run.normalize.std,
         "input": {"name": INPUT, "dtype": "uint8", "shape": shape},
-        "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch", len(run.classes)]},
+        "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(run.classes)]},
         "model": run.record["model"]["name"],
         "fingerprint": run.record["fingerprint"],
         "weights": weights,
@@ -156,14 +151,10 @@ def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
 
 
 def export(
-    run: TrainedRun, description: dict[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
+    run: TrainedRun, description: Mapping[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
-    """Write and check the files, and then put all of them into ``out`` at once, over those that are there.
-
-    Args:
-        description: goes into each file, and beside them as model.json.
-        formats: names in ``FORMATS``.
-        images: uint8 (N, image_size, image_size, channels), on which each file is compared with ``run``.
+    """Write the files in these ``formats`` and model.json, the ``description``, and compare each with the run on these
+    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once.
 
     Returns:
         The largest difference of a probability for each format.
@@ -174,13 +165,12 @@ def export(
     """
     if "onnx" in formats and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
         raise RequestError(f"ONNX needs {' and '.join(missing)}: pip install 'cnnbench[export]' (or --format torch)")
-    program, new = trace(run), not out.exists()
+    program, new, differences = trace(run), not out.exists(), {}
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".new.", ignore_cleanup_errors=True) as temporary:
             text = json.dumps(description, ensure_ascii=False, indent=1)
             Path(temporary, DESCRIPTION).write_text(text + "\n", "utf-8")
-            differences = {}
             for name in formats:
                 path = Path(temporary, FORMATS[name].file)
                 FORMATS[name].write(program, path, description)
@@ -197,11 +187,8 @@ def export(
 
 
 def compare(run: TrainedRun, program: Program, images: np.ndarray, name: str) -> float:
-    """The largest difference of a probability between the run and a program, on batches of 1, 5 and all others.
-
-    Raises:
-        ExportDiffers: it is more than TOLERANCE, or not a number.
-    """
+    """The largest difference of a probability between the run and a program, on batches of 1, 5 and all others; raises
+    ExportDiffers where it is more than TOLERANCE, or not a number."""
     largest: list[float] = []
     for batch in filter(len, np.split(images, [1, 6])):
         expected, found = run.probabilities(batch).numpy(), program(batch)

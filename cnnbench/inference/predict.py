@@ -45,35 +45,31 @@ def find_images(names: Sequence[str]) -> list[str]:
     return files
 
 
-def read_image(file: str, run: TrainedRun) -> np.ndarray:
-    """One image as the run's training had it, uint8 (size, size, channels); raises RequestError naming the file."""
+def read_image(file: str, run: TrainedRun) -> np.ndarray | None:
+    """One image as the run's training had it, uint8 (size, size, channels); what cannot be read is reported on stderr."""
     from cnnbench.data.decode import decode_image
 
-    if file != STANDARD_INPUT and not Path(file).exists():
-        raise RequestError(f"{file} {'is a link to nothing' if Path(file).is_symlink() else 'is not there'}")
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
     try:
+        if file != STANDARD_INPUT and not source.exists():
+            raise RequestError(f"{file} {'is a link to nothing' if source.is_symlink() else 'is not there'}")
         return decode_image(source, run.image_size, run.channels, resize=True)
     except RequestError as error:
-        wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else str(error)
-        raise RequestError(wrong) from error
+        wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else error
+        print_error(wrong)
+        return None
 
 
 def predict_files(
     run: TrainedRun, files: Sequence[str], top: int = 3, batch_size: int = 256, keep_images: bool = False
 ) -> tuple[list[Prediction], list[np.ndarray]]:
-    """The ``top`` likeliest classes of each image file, and with ``keep_images`` the images. What cannot be read is
-    reported on stderr and left out."""
+    """The ``top`` likeliest classes of each image file that can be read, and with ``keep_images`` the images."""
     predictions: list[Prediction] = []
     kept: list[np.ndarray] = []
     for start in range(0, len(files), batch_size):
-        names, images = [], []
-        for file in files[start : start + batch_size]:
-            try:
-                images.append(read_image(file, run))
-                names.append(file)
-            except RequestError as error:
-                print_error(error)
+        read = [(file, read_image(file, run)) for file in files[start : start + batch_size]]
+        names = [file for file, image in read if image is not None]
+        images = [image for _, image in read if image is not None]
         if not images:
             continue
         kept += images if keep_images else []

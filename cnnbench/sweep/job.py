@@ -1,21 +1,29 @@
-"""A run as it is handed to a process, and the main function of that process."""
+"""A run as it is handed to a process, the checks before it, and the main function of that process."""
 
 import logging.config
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from cnnbench.config.compose import resolved
+from cnnbench.config.schema import check_values
 from cnnbench.sweep.process import own_session
 from cnnbench.utils.environment import available_cores, is_one_of_several_ranks
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.memory import no_gc_during_import
 from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import LockedError
 from cnnbench.utils.signals import handle_stop_signals
 
 OUTPUT = "output.log"  # what a parallel run prints
 NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
+ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
 LOCKED = 75  # exit status: another process is running this
 
 
@@ -38,6 +46,41 @@ class Job:
         if self.logging is not None:
             logging.config.dictConfig(dict(self.logging))
         return train(self.config, self.folder, self.overrides, self.choices)
+
+
+def make_job(cfg: DictConfig) -> Job:
+    """The run that Hydra is at; a task function too."""
+    hydra = HydraConfig.get()
+    return Job(
+        config=resolved(cfg),
+        folder=Path(hydra.runtime.output_dir),
+        overrides=[text for text in hydra.overrides.task if not text.startswith(("hydra.", "sweep.trial="))],
+        choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
+        logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
+        environ=dict(hydra.job.env_set),
+    )  # fmt: skip
+
+
+def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:
+    """Raise RequestError where a value is wrong, or runs, ``jobs`` at a time, need processes of their own and are to have
+    none."""
+    check_values(config)
+    options = config["sweep"]
+    if not options["isolate"] and (jobs > 1 or needs_process(options)):
+        raise RequestError(
+            "sweep.timeout, sweep.retries and several runs at a time need sweep.isolate=true: processes of their own"
+        )
+
+
+def check_runs(configs: Sequence[dict[str, Any]], elsewhere: bool = False) -> None:
+    """Build all that the configurations name, which has to import torch; raises RequestError. Those of runs ``elsewhere``
+    on one CPU: which devices another machine has, only that can tell."""
+    if configs:
+        with no_gc_during_import():
+            from cnnbench.training.preflight import check
+    for config in configs:
+        one_cpu = {key: ONE_CPU.get(key, value) for key, value in config["trainer"].items()}
+        check({**config, "trainer": one_cpu} if elsewhere else config)
 
 
 def needs_process(options: Mapping[str, Any]) -> bool:

@@ -1,58 +1,54 @@
 """One run or a sweep through Hydra: what ``cnnbench [overrides]`` and ``cnnbench -m [overrides]`` do."""
 
 import re
+import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from hydra import initialize_config_dir
+import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, plugins
 from cnnbench.config.overrides import parse, quoted, without_shorthand
-from cnnbench.config.schema import check_values
-from cnnbench.sweep.checks import NEEDS_PROCESS, check_runs
-from cnnbench.sweep.job import needs_process
+from cnnbench.sweep.job import NO_RECORD, OUTPUT, Job, check_options, check_runs, make_job, share_of_cores
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
+from cnnbench.sweep.pool import train_job
 from cnnbench.sweep.process import warm_up
-from cnnbench.sweep.run_summary import ending
-from cnnbench.sweep.worker import run_task
+from cnnbench.sweep.run_summary import beginning, ending
 from cnnbench.utils import run_dir
-from cnnbench.utils.console import print_result
-from cnnbench.utils.errors import RequestError, did_you_mean
-from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
+from cnnbench.utils.console import print_info, print_result
+from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
+from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
 
 def launch(arguments: Sequence[str]) -> int:
-    """Run what the command line asks for, and of that what has not been done; returns 0 when every run completed, else 1.
-
-    Args:
-        arguments: overrides, and -m for a sweep.
+    """Run what the overrides ask for, with -m a sweep, and of that what has not been done; returns 0 when every run
+    completed, else 1.
 
     Raises:
         RequestError: before anything ran.
         KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been printed.
     """
-    multirun = "-m" in arguments
     overrides = without_shorthand([text for text in arguments if text != "-m"])
-    sweepers = plugins()["hydra/sweeper"]
-    for text in overrides:
-        key, _, name = text.partition("=")
-        if key == "hydra/sweeper" and name not in sweepers:  # such as Hydra's basic
-            choices = f"{', '.join(sweepers)}{did_you_mean(name, sweepers)}"
-            raise RequestError(f"{text} is not a choice of hydra/sweeper: {choices}")
-    if multirun or "hydra.mode=MULTIRUN" in overrides:
-        if not any(text.startswith("sweep.isolate=") for text in overrides):
-            warm_up()  # imports torch while this process composes and imports what the end needs
-        return int(call_hydra("multirun", task_function=run_task, overrides=_composable(overrides)))
-    return _run_once(overrides)
+    for key, _, name in (text.partition("=") for text in overrides):
+        if key == "hydra/sweeper":  # Hydra's basic is none of ours
+            one_of(key, name, plugins()[key])
+    if "-m" not in arguments and "hydra.mode=MULTIRUN" not in overrides:
+        return _run_once(overrides)
+    if not any(text.startswith("sweep.isolate=") for text in overrides):
+        warm_up()  # imports torch while this process composes and imports what the end needs
+    return int(call_hydra("multirun", task_function=run_task, overrides=_composable(overrides)))
 
 
 def _composable(overrides: list[str]) -> list[str]:
@@ -71,9 +67,7 @@ def _composable(overrides: list[str]) -> list[str]:
 def _run_once(overrides: list[str]) -> int:
     cfg = compose(overrides, hydra=True)
     config, folder = resolved(cfg), Path(str(OmegaConf.select(cfg, "hydra.run.dir")))
-    check_values(config)
-    if needs_process(config["sweep"]) and not config["sweep"]["isolate"]:
-        raise RequestError(NEEDS_PROCESS)
+    check_options(config)
     is_named = any(text.startswith("hydra.run.dir=") for text in overrides)
     if is_named:
         own = fingerprint(config)
@@ -95,14 +89,11 @@ def _run_once(overrides: list[str]) -> int:
 
 
 def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
-    """Call ``run``, ``multirun`` or ``show_cfg`` of Hydra's application.
-
-    Raises:
-        RequestError: the configuration cannot be composed.
-    """
+    """Call ``run``, ``multirun`` or ``show_cfg`` of Hydra's application; raises RequestError where the configuration
+    cannot be composed."""
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
+        with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             app = GlobalHydra.instance().hydra
             return getattr(app, method)(config_name="config", overrides=overrides, **arguments)
     except (HydraException, OmegaConfBaseException) as error:
@@ -114,7 +105,39 @@ def answer(arguments: Sequence[str]) -> None:
 
     Hydra reads these from ``sys.argv`` and has no public function that takes them.
     """
-    import hydra
-
     with patch.object(sys, "argv", ["cnnbench", *arguments]):
         hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIR), config_name="config")(run_task)()
+
+
+def run_task(cfg: DictConfig) -> float | None:
+    """What Hydra calls for a single run, and for each run of a sweep by a launcher that is not ours, maybe on another
+    machine; a failure is a record and is not raised. Returns the objective."""
+    job = make_job(cfg)
+    alone = OmegaConf.is_missing(HydraConfig.get().job, "num")
+    try:
+        with handle_stop_signals(file=None if alone else job.folder.parent / STOP_FILE):
+            record = _train_and_print(job, alone)
+    except run_dir.LockedError:
+        print_result("  another process is running this")
+        return None
+    except OSError as error:  # what the run did not survive kept its record from being written too
+        print_result(NO_RECORD.format(error=error, folder=job.folder))
+        return None
+    return None if record is None else record.get("best", {}).get(record["protocol"]["objective"])
+
+
+def _train_and_print(job: Job, alone: bool) -> Record | None:
+    config = HydraConfig.get()
+    if not alone and stop_requested() is not None:
+        if {path.name for path in job.folder.iterdir()} <= {".hydra"}:  # never begun
+            shutil.rmtree(job.folder)
+        return None
+    if not alone and "BasicLauncher" not in config.launcher["_target_"]:
+        threads = job.config["threads"] or share_of_cores(config.launcher.get("n_jobs"))
+        with (job.folder / OUTPUT).open("a") as file, redirect_stdout(file), redirect_stderr(file):
+            return train_job(replace(job, config={**job.config, "threads": threads}), to_file=True)
+    print_info(beginning(job.config, job.choices, job.folder) if alone else f"\n{config.job.override_dirname}")
+    record = train_job(job)
+    if record is not None:
+        print_result(ending(record, job.folder, short=not alone))
+    return record

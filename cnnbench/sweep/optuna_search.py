@@ -1,7 +1,9 @@
 """A search: Optuna draws the configurations, the launcher runs them, a few at a time.
 
-The study lies in the sweep's folder; each run reports its epochs to it (``cnnbench.training.callbacks.Pruning``). A search
-that was killed first resumes the runs that it had begun.
+The axes are overrides in Hydra's syntax: ``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its
+whole numbers, ``interval(0,0.5)`` a real number, ``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))``
+is drawn uniformly in the logarithm. The study lies in the sweep's folder; each run reports its epochs to it
+(``cnnbench.training.callbacks.Pruning``). A search that was killed first resumes the runs that it had begun.
 """
 
 from __future__ import annotations
@@ -9,18 +11,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.analysis.search import SEARCH_FILE
 from cnnbench.config.compose import run_folder
+from cnnbench.config.overrides import parse as parse_override
 from cnnbench.config.overrides import quoted
 from cnnbench.sweep import plan
 from cnnbench.sweep.job import count_jobs
-from cnnbench.sweep.search_space import corners, parse
-from cnnbench.sweep.sweep import Sweep, finish
+from cnnbench.sweep.run_summary import finish
+from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.pruner import STUDY, find_trial, make_pruner, open_storage
 from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
@@ -31,6 +36,65 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL, DATABASE = "search.log", "search.db"  # the latter of version 1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing that varies: among ``choices`` (as they stand on a command line), or from ``low`` to ``high``."""
+
+    key: str
+    choices: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """What Optuna draws from."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.choices:
+            return CategoricalDistribution(self.choices)
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def override(self, value: Any) -> str:
+        """A value as it stands on a command line: a real number with six significant digits."""
+        if not self.choices:
+            value = int(value) if self.whole else f"{value:.6g}"
+        return f"{self.key}={value}"
+
+
+def parse(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
+    """The overrides that all runs share, and the axes; raises RequestError where one cannot be read, or its ends are not in
+    order."""
+    fixed, axes = [], []
+    for text in overrides:
+        override = parse_override(text)
+        key, sweep = override.get_key_element(), cast(Any, override.value())
+        if not override.is_sweep_override():
+            fixed.append(text)
+        elif not override.is_interval_sweep():
+            axes.append(Axis(key, tuple(str(value) for value in override.sweep_string_iterator())))
+        else:
+            low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+            if unknown := sweep.tags - {"log"}:
+                raise RequestError(f"{text}: the tag is {', '.join(sorted(unknown))}; there is log alone")
+            if not low < high or (log and low <= 0):
+                both = ", both above 0" if log else ""
+                raise RequestError(f"{text}: an interval goes from a smaller to a larger number{both}")
+            whole = isinstance(low, int) and isinstance(high, int) and "int(" in text
+            axes.append(Axis(key, (), float(low), float(high), log, whole))
+    return fixed, axes
+
+
+def corners(overrides: Sequence[str]) -> list[list[str]]:
+    """Runs that have every choice and both ends of each interval in them, each at least once."""
+    fixed, axes = parse(overrides)
+    ends = {axis.key: [axis.override(value) for value in axis.choices or (axis.low, axis.high)] for axis in axes}
+    most = max(map(len, ends.values()), default=1)
+    return [[*fixed, *(texts[min(number, len(texts) - 1)] for texts in ends.values())] for number in range(most)]
 
 
 class Search:
@@ -44,8 +108,7 @@ class Search:
         pruner, startup_trials: as ``make_pruner`` has them; so many trials are drawn at random.
         seed: of the draws.
 
-    Raises:
-        RequestError: the folder holds a search over something else.
+    Raises RequestError where the folder holds a search over something else.
     """
 
     def __init__(
@@ -69,15 +132,13 @@ class Search:
             direction="maximize" if higher_is_better(objective) else "minimize",
             pruner=make_pruner(pruner, startup_trials, epochs),
         )
-        seed += len(self.study.get_trials(deepcopy=False))  # a search that goes on does not draw the same again
-        samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-            "tpe": lambda: optuna.samplers.TPESampler(
-                n_startup_trials=startup_trials, seed=seed, constant_liar=at_a_time > 1
-            ),
-            "random": lambda: optuna.samplers.RandomSampler(seed),
-            "qmc": lambda: optuna.samplers.QMCSampler(seed=seed),
+        samplers: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
+            "tpe": partial(optuna.samplers.TPESampler, n_startup_trials=startup_trials, constant_liar=at_a_time > 1),
+            "random": optuna.samplers.RandomSampler,
+            "qmc": optuna.samplers.QMCSampler,
         }
-        self.study.sampler = samplers[sampler]()
+        # a search that goes on does not draw the same again
+        self.study.sampler = samplers[sampler](seed=seed + len(self.study.get_trials(deepcopy=False)))
         space = json.loads(json.dumps({"objective": objective, "axes": [vars(axis) for axis in self.axes]}))
         if self.study.user_attrs.get("asked", space) != space:
             raise RequestError(f"{folder} holds a search over something else; choose another folder")
@@ -91,22 +152,14 @@ class Search:
         """Trials that a killed search had begun, else new ones; none when all have ended."""
         there = self.study.get_trials(deepcopy=False)
         begun = [find_trial(self.study, self.storage, one.number) for one in there if not one.state.is_finished()]
-        return begun[: self.at_a_time] or [self._draw() for _ in range(min(self.at_a_time, self.n_trials - len(there)))]
-
-    def _draw(self) -> optuna.Trial:
-        trial = self.study.ask()
-        for axis in self.axes:
-            if axis.choices:
-                trial.suggest_categorical(axis.key, axis.choices)
-            elif axis.whole:
-                trial.suggest_int(axis.key, int(axis.low), int(axis.high), log=axis.log)
-            else:
-                trial.suggest_float(axis.key, axis.low, axis.high, log=axis.log)
-        return trial
+        if begun:
+            return begun[: self.at_a_time]
+        space = {axis.key: axis.distribution() for axis in self.axes}
+        return [self.study.ask(space) for _ in range(min(self.at_a_time, self.n_trials - len(there)))]
 
     def varied(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> list[str]:
         """What the trial has drawn, as overrides."""
-        return [f"{axis.key}={axis.text(trial.params[axis.key])}" for axis in self.axes if axis.key in trial.params]
+        return [axis.override(trial.params[axis.key]) for axis in self.axes if axis.key in trial.params]
 
     def run_name(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
         """The folder of the trial's run."""
@@ -119,18 +172,20 @@ class Search:
 
     def tell(self, trial: optuna.Trial) -> bool:
         """Tell the study how a run has ended; False where it has not, so that it is resumed."""
-        from optuna.trial import TrialState
-
         try:
             record = read_record(self.folder / self.run_name(trial))
         except (FileNotFoundError, RecordError):
             return False
         pruned = record["status"] == "diverged" or (record.get("error") or {}).get("type") == PRUNED
+        if record["status"] == "interrupted" and not pruned:
+            return False
         if record["status"] == "completed":
             self.study.tell(trial.number, record["best"][self.objective])
-        elif pruned or record["status"] == "failed":
+        else:
+            from optuna.trial import TrialState
+
             self.study.tell(trial.number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
-        return pruned or record["status"] != "interrupted"
+        return True
 
     def write(self) -> None:
         """``search.json``, which the report is made from: every trial, and the share of the variance over the completed
@@ -162,12 +217,10 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
     ends = [sweep.compose(overrides) for overrides in corners(arguments)]
     sweep.check(ends)
     print_info(f"a search; in {sweep.settle_folder()}")
-    config = ends[0].config
-    search = Search(
-        sweep.folder, arguments, config["objective"], config["trainer"]["max_epochs"],
-        **{**options, "at_a_time": count_jobs(options["at_a_time"])},
-    )  # fmt: skip
-    plan.write_plan(sweep.folder, sweep.command, [], {})
+    config, at_a_time = ends[0].config, count_jobs(options["at_a_time"])
+    epochs = config["trainer"]["max_epochs"]
+    search = Search(sweep.folder, arguments, config["objective"], epochs, **{**options, "at_a_time": at_a_time})
+    plan.write_plan(sweep.folder, sweep.command)
     runs: list[plan.PlannedRun] = []
     with sweep.running(search.count_left(), search.n_trials, search.objective):
         while stop_requested() is None and (batch := search.next_batch()):

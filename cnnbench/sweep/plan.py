@@ -4,13 +4,12 @@ The file is written before anything is started: so a run is resumed in its folde
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock
@@ -19,13 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import find_runs, read_run
 from cnnbench.config.compose import fingerprint, resolved
-from cnnbench.config.overrides import quoted
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
 from cnnbench.utils.run_dir import is_locked
 
 FILE, LOCK = "sweep.json", ".sweep.lock"
-FINISHED, FAILED = ("completed",), ("failed", "diverged", "unreadable")
+FAILED = ("failed", "diverged", "unreadable")
 NOT_KEPT = ("hydra.sweep.dir=", "sweep.repeat_failed=", "sweep.earlier=")  # each command says these anew
 
 
@@ -43,16 +41,11 @@ class PlannedRun:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The fingerprint of its configuration."""
         return fingerprint(self.config)
 
     def left(self, repeat_failed: bool) -> bool:
         """Whether it is still to be run."""
-        return self.state not in (*FINISHED, "running") and (repeat_failed or self.state not in FAILED)
-
-    def command(self) -> list[str]:
-        """Its overrides with its folder, for a launcher that composes by itself."""
-        return [*self.overrides, f"hydra.sweep.subdir={quoted(self.folder)}"]
+        return self.state not in ("completed", "running") and (repeat_failed or self.state not in FAILED)
 
 
 def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str, str]) -> None:
@@ -64,9 +57,8 @@ def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str,
             names = there.get(run.fingerprint, {})
             name = run.folder if by_name else next(iter(names), "")
             if name in names:
-                run.folder, run.state = name, names.pop(name)
-                if is_locked(sweep / name):
-                    run.state = "running"
+                state = names.pop(name)
+                run.folder, run.state = name, "running" if is_locked(sweep / name) else state
                 waiting.remove(run)
     taken = {*owners}
     for run in waiting:
@@ -77,15 +69,16 @@ def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str,
         taken.add(run.folder)
 
 
-def existing(sweep: Path, owners: Mapping[str, str] = MappingProxyType({})) -> dict[str, dict[str, str]]:
+def existing(sweep: Path, owners: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
     """The folders below a sweep's by fingerprint, each with its state, completed ones first; ``owners`` has the
     fingerprints by folder, as in ``sweep.json``."""
+    owners = owners or {}
     states = {name: ("new", owner) for name, owner in owners.items()}
     for path in find_runs(sweep) if sweep.is_dir() else ():
         run, name = read_run(path), str(path.relative_to(sweep))
-        states[name] = run.status, str(run.record.get("fingerprint") or owners.get(name) or hydra_fingerprint(run.path))
+        states[name] = run.status, str(run.record.get("fingerprint") or owners.get(name) or hydra_fingerprint(path))
     found: dict[str, dict[str, str]] = {}
-    for name, (state, owner) in sorted(states.items(), key=lambda item: item[1][0] not in FINISHED):
+    for name, (state, owner) in sorted(states.items(), key=lambda item: item[1][0] != "completed"):
         found.setdefault(owner, {})[name] = state
     return found
 
@@ -99,12 +92,11 @@ def hydra_fingerprint(folder: Path) -> str | None:
         return None
 
 
-def write_plan(sweep: Path, command: Sequence[str], runs: Sequence[PlannedRun], owners: Mapping[str, str]) -> None:
-    """Add the runs and the command to ``sweep.json``, the newest last, while other sweeps into this folder wait.
-
-    Args:
-        owners: by which the runs' folders have been assigned; where it has changed, they are assigned anew.
-    """
+def write_plan(
+    sweep: Path, command: Sequence[str], runs: Sequence[PlannedRun] = (), owners: Mapping[str, str] | None = None
+) -> None:
+    """Add the runs and the command to ``sweep.json``, the newest last, while other sweeps into this folder wait; where
+    ``owners``, by which the runs' folders have been assigned, have changed since, they are assigned anew."""
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / LOCK):
         plan = read_plan(sweep)
@@ -118,10 +110,7 @@ def write_plan(sweep: Path, command: Sequence[str], runs: Sequence[PlannedRun], 
 
 def read_plan(sweep: Path) -> dict[str, Any]:
     """``{"commands": overrides of each command, oldest first, "runs": fingerprints by folder}``; empty without a file.
-
-    Raises:
-        RequestError: it cannot be read.
-    """
+    Raises RequestError where it cannot be read."""
     path = sweep / FILE
     if not path.exists():
         return {"commands": [], "runs": {}}
@@ -140,15 +129,17 @@ def read_plan(sweep: Path) -> dict[str, Any]:
 
 def describe(runs: Sequence[PlannedRun], repeat_failed: bool) -> str:
     """``"6 runs: 2 finished, 1 failed or diverged (sweep.repeat_failed=true repeats), 3 to do"``."""
-    states = {
-        "finished": FINISHED,
-        "failed or diverged (sweep.repeat_failed=true repeats)": () if repeat_failed else FAILED,
-        "being run by another process": ("running",),
+    states = Counter(run.state for run in runs)
+    counts = {
+        "finished": states["completed"],
+        "failed or diverged (sweep.repeat_failed=true repeats)": sum(
+            states[one] for one in FAILED if not repeat_failed
+        ),
+        "being run by another process": states["running"],
     }
-    counts = {name: sum(run.state in values for run in runs) for name, values in states.items()}
-    parts = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    parts = [f"{number} {name}" for name, number in counts.items() if number]
     left = sum(run.left(repeat_failed) for run in runs)
-    return plural(len(runs), "run") + (f": {parts}, {left} to do" if parts else "")
+    return plural(len(runs), "run") + (f": {', '.join(parts)}, {left} to do" if parts else "")
 
 
 def ended_since(folder: Path, since: float) -> Record | None:
@@ -159,18 +150,15 @@ def ended_since(folder: Path, since: float) -> Record | None:
 
 
 def own_folder(folder: Path) -> Path:
-    """``folder``, or with a number where another command of the same second has it; made, so that it is taken.
-
-    Raises:
-        RequestError: it cannot be made.
-    """
-    candidate = folder
-    for number in count(2):
+    """``folder``, or with a number where another command of the same second has it; made, so that it is taken. Raises
+    RequestError where it cannot be made."""
+    candidate, number = folder, 1
+    while True:
         try:
             candidate.mkdir(parents=True)
-            break
+            return candidate
         except FileExistsError:
+            number += 1
             candidate = folder.with_name(f"{folder.name}_{number}")
         except OSError as error:
             raise RequestError(f"cannot make the output folder {candidate} ({error.strerror})") from error
-    return candidate

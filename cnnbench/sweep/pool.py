@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.compose import fingerprint
-from cnnbench.sweep.job import LOCKED, NO_RECORD, OUTPUT, Job, work
+from cnnbench.sweep.job import LOCKED, NO_RECORD, OUTPUT, Job, is_isolated, needs_process, work
 from cnnbench.sweep.process import kill, start
 from cnnbench.sweep.run_summary import ending
 from cnnbench.utils import run_dir
@@ -24,39 +24,29 @@ from cnnbench.utils.signals import PREEMPTION_SIGNALS, exit_reason, stop_request
 
 POLL = 0.1  # seconds between two looks at the clock and at stop requests
 SERVER_DIED = 255  # multiprocessing's exit code of a process whose server was killed
-SERVERS = 3  # that a run may lose
+SERVERS = 3  # whose deaths a run may survive
 
 
 @dataclass
-class Waiting:
-    """A run that is to be started: how often it may be tried again, and how often its server has died."""
+class Task:
+    """A run of the pool: how often it may still be retried, how often its server has died, and what its process has."""
 
     job: Job
-    tries: int
-    lost: int = 0
+    retries: int
+    servers_died: int = 0
+    gpus: list[str] = field(default_factory=list)
+    deadline: float = float("inf")
 
 
-@dataclass
-class Running:
-    """A run that goes on: its deadline, and whether it was signalled to stop or was killed as too late."""
-
-    started: Waiting
-    process: ForkServerProcess
-    gpus: list[str]
-    deadline: float
-    told: bool = False
-    late: bool = False
-
-
-class GpuPlaces:
-    """The places on this machine's GPUs, ``runs_per_gpu`` on each."""
+class GpuSlots:
+    """The slots on this machine's GPUs, ``runs_per_gpu`` on each."""
 
     def __init__(self, runs_per_gpu: int) -> None:
         self.free = dict.fromkeys(gpus(), runs_per_gpu)
 
     def take(self, trainer: Mapping[str, Any]) -> list[str] | None:
-        """Places for a run with these settings, on the GPUs that have the most; None where it has to wait for others,
-        an empty list where there is nothing to choose."""
+        """A slot on each GPU for a run with these settings, on those that have the most; None where it has to wait for
+        others, an empty list where there is nothing to choose."""
         if len(self.free) < 2 or trainer["accelerator"] not in GPU_ACCELERATORS or isinstance(trainer["devices"], list):
             return []
         count = len(self.free) if trainer["devices"] == "auto" else min(trainer["devices"], len(self.free))
@@ -74,7 +64,7 @@ class GpuPlaces:
 
 
 class Pool:
-    """Runs ``size`` jobs at a time, in their order, and calls ``ended`` with the folder and the record of each.
+    """Runs ``size`` jobs at a time, in their order.
 
     Args:
         to_files: whether the output of runs goes to a file in their folders.
@@ -82,86 +72,94 @@ class Pool:
     """
 
     def __init__(
-        self, size: int, runs_per_gpu: int, ended: Callable[[Path, Record], None], to_files: bool = False,
-        poll: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
-        self.size, self.ended, self.to_files, self.poll = size, ended, to_files, poll
-        self.gpus = GpuPlaces(runs_per_gpu)
-        self.waiting: list[Waiting] = []
-        self.running: list[Running] = []
+        self, size: int, runs_per_gpu: int = 1, to_files: bool = False, poll: Callable[[], None] = lambda: None
+    ) -> None:
+        self.size, self.to_files, self.poll = size, to_files, poll
+        self.gpus = GpuSlots(runs_per_gpu)
+        self.waiting: list[Task] = []
+        self.running: dict[ForkServerProcess, Task] = {}
 
-    def run(self, jobs: Iterable[Job]) -> None:
-        """Run all until they have ended or a stop was asked for; a job is taken when there is a process for it."""
-        left = (Waiting(job, job.config["sweep"]["retries"]) for job in jobs)
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Path, Record]]:
+        """Run all, and give the folder and the record of each that has ended, until a stop is asked for and the running
+        ones have saved; a job is taken when there is a process for it."""
+        new = (Task(job, job.config["sweep"]["retries"]) for job in jobs)
+        stopping = False
         while True:
-            if stop_requested() is not None:
-                self.waiting.clear()
+            if stop_requested() is None:
+                self._fill(new)
+            elif not stopping:
+                stopping = True
                 self._pass_on_stop()
-            else:
-                self._fill(left)
             if not self.running:
                 return
-            wait([one.process.sentinel for one in self.running], timeout=POLL)
+            wait([process.sentinel for process in self.running], timeout=POLL)
             self.poll()
-            for one in [one for one in self.running if one.process.exitcode is not None]:
-                self.running.remove(one)
-                self.gpus.give_back(one.gpus)
-                self._end(one)
-            for one in self.running:
-                if not one.late and time.monotonic() > one.deadline:
-                    one.late = True
-                    kill(one.process)
+            for process in [process for process in self.running if process.exitcode is not None]:
+                task = self.running.pop(process)
+                self.gpus.give_back(task.gpus)
+                record = self._end(task, process.exitcode or 0, process)
+                if record is not None:
+                    yield task.job.folder, record
+            for process, task in self.running.items():
+                if time.monotonic() > task.deadline:
+                    kill(process)
 
-    def _fill(self, left: Iterator[Waiting]) -> None:
-        """Start runs until all processes are taken, or the GPUs that the next one needs."""
+    def _fill(self, new: Iterator[Task]) -> None:
+        """Start runs until all processes are in use, or the GPUs that the next one needs."""
         while len(self.running) < self.size:
-            self.waiting = self.waiting or [*islice(left, 1)]
-            if not self.waiting or (places := self.gpus.take(self.waiting[0].job.config["trainer"])) is None:
+            self.waiting = self.waiting or [*islice(new, 1)]
+            if not self.waiting or (chosen := self.gpus.take(self.waiting[0].job.config["trainer"])) is None:
                 return
-            self._start(self.waiting.pop(0), places)
-
-    def _start(self, one: Waiting, places: list[str]) -> None:
-        job = one.job
-        chosen = {"CUDA_VISIBLE_DEVICES": ",".join(places)} if places else {}
-        output = job.folder / OUTPUT if self.to_files else None
-        process = start(work, job, {**os.environ, **job.environ, **chosen}, output)
-        minutes = job.config["sweep"]["timeout"]
-        deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-        self.running.append(Running(one, process, places, deadline))
+            task = self.waiting.pop(0)
+            job, task.gpus = task.job, chosen
+            environ = {**os.environ, **job.environ}
+            if chosen:
+                environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+            process = start(work, job, environ, job.folder / OUTPUT if self.to_files else None)
+            if (minutes := job.config["sweep"]["timeout"]) is not None:
+                task.deadline = time.monotonic() + 60 * minutes
+            self.running[process] = task
 
     def _pass_on_stop(self) -> None:
-        """Tell every run once; a preemption signal as it came, for the record."""
+        """Signal every run; a preemption signal as it came, for the record."""
         number = next((one for one in PREEMPTION_SIGNALS if one.name == stop_requested()), signal.SIGTERM)
-        for one in self.running:
-            if not one.told:
-                one.told = True
-                with suppress(ProcessLookupError):
-                    os.kill(one.process.pid or 0, number)
+        for process in self.running:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid or 0, number)
 
-    def _end(self, one: Running) -> None:
-        """Hand on the record of a run that has ended, or let it be tried again."""
-        job, tries, lost = one.started.job, one.started.tries, one.started.lost
-        code = one.process.exitcode or 0
+    def _end(self, task: Task, code: int, process: ForkServerProcess) -> Record | None:
+        """The record of a run that has ended; None where it has none, or is tried again."""
+        job = task.job
         if code == LOCKED:
             print_result(f"  {job.folder.name}: another process is running this")
-            return
-        if code == SERVER_DIED and lost < SERVERS:  # the run may go on, but nobody hears of it any more
-            kill(one.process)
+            return None
+        if code == SERVER_DIED and task.servers_died < SERVERS:  # its exit status is lost, and it may still be running
+            kill(process)
             while run_dir.is_locked(job.folder):
                 time.sleep(POLL)
-            self.waiting.append(Waiting(job, tries, lost + 1))
-            return
-        late = f"it had not ended after {job.config['sweep']['timeout']} minutes (sweep.timeout)" if one.late else None
+            self.waiting.append(Task(job, task.retries, task.servers_died + 1))
+            return None
+        why = exit_reason(code)
+        if code == -signal.SIGKILL and time.monotonic() > task.deadline:
+            why = f"it had not ended after {job.config['sweep']['timeout']} minutes (sweep.timeout)"
         try:
-            record = failed_record(job, late or exit_reason(code)) if code else read_record(job.folder)
+            record = failed_record(job, why) if code else read_record(job.folder)
         except OSError as error:  # what the run did not survive kept its record from being written too
             print_result(NO_RECORD.format(error=error, folder=job.folder))
-            return
-        if record["status"] == "failed" and tries and stop_requested() is None:
-            print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({tries} left)")
-            self.waiting.append(Waiting(job, tries - 1, lost))
-            return
-        self.ended(job.folder, record)
+            return None
+        if record["status"] == "failed" and task.retries and stop_requested() is None:
+            print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({task.retries} left)")
+            self.waiting.append(Task(job, task.retries - 1, task.servers_died))
+            return None
+        return record
+
+
+def train_job(job: Job, to_file: bool = False) -> Record | None:
+    """Train in this process, or in one of its own where that may have to be ended from outside or tried again; None where
+    that leaves no record."""
+    if not needs_process(job.config["sweep"]) or not is_isolated(job.config["sweep"]):
+        return job.run()
+    return next((record for _, record in [*Pool(1, to_files=to_file).run([job])]), None)
 
 
 def failed_record(job: Job, why: str) -> Record:

@@ -9,7 +9,7 @@ from cnnbench.utils.signals import block_signals
 
 MODULES = (  # by name, for a linter takes away an import whose name is not used
     "cnnbench.training.train",
-    "cnnbench.sweep.worker",  # with it, every run of a sweep is of the code that was there at its start
+    "cnnbench.sweep.pool",  # with it, every run of a sweep is of the code that was there at its start
     "cnnbench.training.figures",
     "cnnbench.models",
     "cnnbench.training.schedulers",

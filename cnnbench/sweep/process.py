@@ -43,47 +43,41 @@ def warm_up() -> None:
 
 def start(function: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
     """A process that calls ``function(*arguments)``; waits until the server has imported everything."""
-    for last in (False, True):
+    process = context().Process(target=function, args=arguments)
+    try:
+        process.start()
+    except (ConnectionError, EOFError):  # the server was killed at this moment: from a new one
         process = context().Process(target=function, args=arguments)
-        try:
-            process.start()
-            break
-        except (ConnectionError, EOFError):  # the server was killed at this moment; the next one is started
-            if last:
-                raise
+        process.start()
     return process
 
 
-def call_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)``, computed in a process from the server; this one need not import what it needs.
-
-    Raises:
-        Exception: what ``function`` raised.
-        RequestError: the process was killed.
-    """
+def call_isolated(function: Callable[..., None], *arguments: Any) -> None:
+    """Call ``function(*arguments)`` in a process from the server, so that this one need not import what it needs. Raises
+    what ``function`` raised, and RequestError where the process was killed."""
     receive, send = context().Pipe(duplex=False)
-    process = start(_answer, send, function, arguments)
+    process = start(_call, send, function, arguments)
     send.close()
     try:
-        value, error, where = receive.recv()
-    except EOFError as error:
+        error, where = receive.recv()
+    except EOFError as end:
         raise RequestError(
             "the process that checks the runs was killed (often: the system had run out of memory)"
-        ) from error
+        ) from end
     except KeyboardInterrupt:
         process.kill()
         raise
     if error is not None:
         raise error from RuntimeError(where)
-    return value
 
 
-def _answer(send: Connection, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+def _call(send: Connection, function: Callable[..., None], arguments: Sequence[Any]) -> None:
     own_session()
     try:
-        send.send((function(*arguments), None, ""))
+        function(*arguments)
+        send.send((None, ""))
     except Exception as error:
-        send.send((None, error, traceback.format_exc()))
+        send.send((error, traceback.format_exc()))
 
 
 def own_session() -> None:

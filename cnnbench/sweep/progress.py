@@ -1,4 +1,4 @@
-"""One line for a sweep of parallel runs: tqdm's on a terminal, in a log file a new one now and then."""
+"""What a sweep shows while it runs. Parallel runs share a line: tqdm's on a terminal, in a log file a new one now and then."""
 
 import shutil
 import sys
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from cnnbench.analysis.metric_names import higher_is_better, number, title, unit
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.sweep.plan import ended_since
+from cnnbench.sweep.run_summary import ending
 from cnnbench.utils.console import duration, is_quiet, print_info, print_result
 from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import started_at
@@ -24,25 +25,30 @@ TICK = 0.02  # seconds that a file's time may be behind the clock
 
 
 class Progress:
-    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far."""
+    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far; of
+    runs ``in_turn``, which print their own course, only how each ended."""
 
-    def __init__(self, total: int, objective: str) -> None:
-        self.total, self.objective = total, objective
-        self.began = time.time()
+    def __init__(self, total: int, objective: str, in_turn: bool = False) -> None:
+        self.total, self.objective, self.in_turn, self.began = total, objective, in_turn, time.time()
         self.running: set[Path] = set()
         self.statuses: list[str] = []
-        self.best: tuple[float, str] | None = None
-        self._bar = tqdm(total=total, bar_format="  {desc}", disable=is_quiet() or not sys.stdout.isatty(),
-                         file=sys.stdout, leave=True)  # fmt: skip
-        self._shown, self._counts, self._last = "", "", self.began
+        self.values: list[tuple[float, str]] = []  # of the objective, with the names of their runs
+        shows_bar = sys.stdout.isatty() and not is_quiet() and not in_turn
+        self._bar = tqdm(total=total, bar_format="  {desc}", disable=not shows_bar, file=sys.stdout)
+        self._shown, self._shown_at = "", self.began
 
-    def start(self, folder: Path) -> None:
+    def start(self, folder: Path, title: str = "") -> None:
         """A run has begun."""
+        if self.in_turn:
+            print_info(f"\n{title}")
         self.running.add(folder)
         self.show()
 
     def end(self, folder: Path, record: Record) -> None:
-        """A run has ended; one that has not completed is printed at once."""
+        """A run has ended; of parallel ones, one that has not completed is printed at once."""
+        if self.in_turn:
+            print_result(ending(record, folder, short=True))
+            return
         self.running.discard(folder)
         error = record.get("error") or {}
         self.statuses.append("ended early" if error.get("type") == PRUNED else record["status"])
@@ -51,8 +57,7 @@ class Progress:
             self._bar.clear()
             print_result(f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}")
         elif value is not None:
-            choose = max if higher_is_better(self.objective) else min
-            self.best = choose(filter(None, (self.best, (value, folder.name))), key=lambda item: item[0])
+            self.values.append((value, folder.name))
         self.show()
 
     def line(self) -> str:
@@ -68,25 +73,27 @@ class Progress:
         parts = [", ".join([f"{done}/{self.total} done", *(f"{n} {name}" for name, n in counts.items() if n)])]
         if 0 < done < self.total:
             parts.append(f"{duration((time.time() - self.began) * (self.total - done) / done)} left")
-        if self.best is not None:
-            value, name = self.best
-            shown = f"{number(value, self.objective)}{unit(self.objective)}"
-            parts.append(f"best {title(self.objective)} {shown} ({name})")
+        if self.values:
+            choose = max if higher_is_better(self.objective) else min
+            value, name = choose(self.values, key=lambda item: item[0])
+            parts.append(f"best {title(self.objective)} {number(value, self.objective)}{unit(self.objective)} ({name})")
         return " | ".join(parts)
 
     def show(self, last: bool = False) -> None:
         """Bring the line up to date; in a file only where it has changed and some time has passed, or at the end."""
-        line = self.line()
+        if self.in_turn:
+            return
+        line, now = self.line(), time.time()
         if not self._bar.disable:
             if line != self._shown:
                 self._bar.set_description_str(line[: shutil.get_terminal_size().columns - 3])
-            self._shown = line
+                self._shown = line
             return
-        counts, now = line.partition("|")[0], time.time()
-        wait = CHANGED if counts != self._counts else max(UNCHANGED, SHARE * (now - self.began))
-        if now - self._last >= wait or (last and line != self._shown):
+        is_news = line.partition("|")[0] != self._shown.partition("|")[0]
+        wait = CHANGED if is_news else max(UNCHANGED, SHARE * (now - self.began))
+        if now - self._shown_at >= wait or (last and line != self._shown):
             print_info(f"  {line}")
-            self._shown, self._counts, self._last = line, counts, now
+            self._shown, self._shown_at = line, now
 
     def close(self) -> None:
         """Show the end."""

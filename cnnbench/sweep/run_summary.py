@@ -1,11 +1,13 @@
-"""What is printed of one run at its start and at its end."""
+"""What is printed of a run at its start and its end, and of a sweep at its end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.metric_names import SPLITS, number, title, unit
-from cnnbench.utils.console import bold, duration, is_verbose
+from cnnbench.sweep.plan import PlannedRun
+from cnnbench.utils.console import bold, duration, is_verbose, print_result
+from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE
 
 METRICS = {"loss": "loss", "accuracy": "accuracy", "recall": "macro recall"}
@@ -28,34 +30,31 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     if record["status"] != "completed":
         error = record["error"] or {}
         lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
-        if is_verbose():
-            lines.append(error.get("traceback") or "")
-        if not short and record["status"] == "interrupted":
-            lines.append(f"  `cnnbench resume {folder}` goes on")
-        return "\n".join(lines if short else [*lines, f"  {'record':<12} {folder / RECORD_FILE}"])
+        lines += [error.get("traceback") or ""] if is_verbose() else []
+        if not short:
+            lines += [f"  `cnnbench resume {folder}` goes on"] if record["status"] == "interrupted" else []
+            lines.append(f"  {'record':<12} {folder / RECORD_FILE}")
+        return "\n".join(lines)
     metrics, best, protocol, time = (record[key] for key in ("metrics", "best", "protocol", "time"))
-    if not short:
-        lines = _table(record)
-    else:
-        lines = [
-            f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
-            f"loss {metrics['test/loss']:.4f}, with the {protocol['weights']} weights (epoch {best['epoch'] + 1}: "
-            f"{protocol['objective']} {best[protocol['objective']]:.4f}); {time['fit_seconds']:.1f} s"
-        ]
+    objective = protocol["objective"]
+    test = (
+        f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
+        f"loss {metrics['test/loss']:.4f}, with the {protocol['weights']} weights (epoch {best['epoch'] + 1}: "
+        f"{objective} {best[objective]:.4f}); {time['fit_seconds']:.1f} s"
+    )
+    lines = [test] if short else _table(record)
     if record["data"]["validation"] == "test" and protocol["weights"] == "best":
         lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
     if not short:
-        rate = time.get("images_per_second")
-        speed = f"{len(record['history']['epoch'])} epochs" + (
-            f", {rate:,.0f} images a second in training" if rate else ""
-        )
-        rows = {
-            "time": f"{duration(time['fit_seconds'])} ({speed})",
-            "record": folder / RECORD_FILE,
-            "figures": folder / "figures",
-            "tensorboard": f"cnnbench tensorboard {folder}",
-        }
-        lines += ["", *(f"  {name:<12} {text}" for name, text in rows.items())]
+        speed = f"{len(record['history']['epoch'])} epochs"
+        if rate := time.get("images_per_second"):
+            speed += f", {rate:,.0f} images a second in training"
+        lines += [
+            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({speed})",
+            f"  {'record':<12} {folder / RECORD_FILE}",
+            f"  {'figures':<12} {folder / 'figures'}",
+            f"  {'tensorboard':<12} cnnbench tensorboard {folder}",
+        ]
     return "\n".join(lines)
 
 
@@ -76,3 +75,31 @@ def _table(record: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {SPLITS[split]:<10} " + " ".join(f"{cell:>12}" for cell in cells) + f"   {note}")
     lines[-1] = bold(lines[-1])
     return lines
+
+
+def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
+    """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
+    Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
+    from cnnbench.analysis.leaderboard import build
+    from cnnbench.analysis.report import write as report
+    from cnnbench.analysis.report.tables import leaderboard_text
+    from cnnbench.analysis.runs import collect, read_run
+
+    try:
+        collected = collect([folder])
+        print_result(f"\n{leaderboard_text(build(collected))}\n")
+    except RequestError:  # stopped before the first began
+        collected = []
+    if interrupted:
+        print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
+        raise KeyboardInterrupt
+    for path in report.build([folder]).write(folder) if collected else ():
+        print_result(f"  {path.suffix[1:]:<12} {path}")
+    print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
+    planned = [read_run(folder / run.folder) for run in runs]
+    if collected and all(run.completed or run.pruned for run in (*collected, *planned)):
+        return 0
+    print_result(
+        f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
+    )
+    return 1

@@ -4,10 +4,10 @@ What a sweep prints or writes at its end comes from the records on disk, whateve
 """
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
@@ -22,17 +22,14 @@ from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_values
 from cnnbench.config.trusted_targets import repeatable
 from cnnbench.sweep import plan
-from cnnbench.sweep.checks import NEEDS_PROCESS, check_plugins, check_runs, import_for_the_end, on_any_machine
-from cnnbench.sweep.job import Job, count_jobs, is_isolated, needs_process, share_of_cores
-from cnnbench.sweep.plan import PlannedRun, ended_since
+from cnnbench.sweep.job import Job, check_options, check_runs, count_jobs, is_isolated, make_job, share_of_cores
+from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
 from cnnbench.sweep.progress import Progress, follow_folders
-from cnnbench.sweep.run_summary import ending
-from cnnbench.sweep.worker import make_job
+from cnnbench.sweep.run_summary import finish
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import Record
 from cnnbench.utils.run_dir import is_locked
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
@@ -40,11 +37,8 @@ ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # whose runs are on other machines
 
 
 class Sweep:
-    """Composes and checks runs, and runs them by the chosen launcher; made of what Hydra gives a sweeper.
-
-    Raises:
-        RequestError: a launcher is not installed, or one of its values or the sweeper's is wrong.
-    """
+    """Composes and checks runs, and runs them by the chosen launcher; made of what Hydra gives a sweeper. Raises
+    RequestError where a launcher is not installed, or one of its values or the sweeper's is wrong."""
 
     def __init__(self, config: DictConfig, context: HydraContext, task: TaskFunction) -> None:
         self.config, self.context, self.task = config, context, task
@@ -53,19 +47,14 @@ class Sweep:
         self.launcher = str(config.hydra.launcher.get("_target_"))
         self.is_local = self.launcher.endswith(".LocalLauncher")
         self.jobs = count_jobs(config.hydra.launcher.n_jobs) if self.is_local else 1
-        # runs tell how they go by themselves, one after the other
+        # then each run prints its own course
         self.in_turn = self.jobs == 1 and (self.is_local or "BasicLauncher" in self.launcher)
         self.command = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         self.folder = Path(str(config.hydra.sweep.dir))
-        self.total, self.began = 0, 0.0
-        self.progress: Progress | None = None
+        self.is_named = any(text.startswith("hydra.sweep.dir=") for text in self.command)
 
     def compose(self, overrides: Sequence[str], label: str = "", number: int = 0) -> PlannedRun:
-        """Compose a run and check its values.
-
-        Raises:
-            RequestError: it cannot be composed, or a value cannot be.
-        """
+        """Compose a run and check its values; raises RequestError."""
         try:
             cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
             with open_dict(cfg):
@@ -74,30 +63,21 @@ class Sweep:
             run = PlannedRun(list(overrides), cfg, resolved(cfg), folder, label, number=number + 1)
         except (HydraException, OmegaConfBaseException) as error:
             raise RequestError(explain(error, overrides)) from error
-        check_values(run.config)
-        options = run.config["sweep"]
-        if not options["isolate"] and (self.jobs > 1 or needs_process(options)):
-            raise RequestError(NEEDS_PROCESS)
+        check_options(run.config, self.jobs)
         return run
 
     def check(self, runs: Sequence[PlannedRun]) -> None:
-        """Build what the runs name, in a process of its own, so that this one does not import torch.
-
-        Raises:
-            RequestError: something cannot be built.
-        """
-        configs = [run.config for run in runs]
-        if any(name in self.launcher for name in ELSEWHERE):
-            configs = [on_any_machine(config) for config in configs]
-        if not configs or not runs[0].config["sweep"]["isolate"]:
-            check_runs(configs)
+        """Build what the runs name, in a process of its own, so that this one does not import torch; raises RequestError."""
+        configs, elsewhere = [run.config for run in runs], self.launcher.endswith(ELSEWHERE)
+        if not configs or not configs[0]["sweep"]["isolate"]:
+            check_runs(configs, elsewhere)
         else:
-            threading.Thread(target=import_for_the_end, daemon=True).start()
-            call_isolated(check_runs, configs)
+            threading.Thread(target=_import_for_the_end, daemon=True).start()
+            call_isolated(check_runs, configs, elsewhere)
 
     def settle_folder(self) -> Path:
         """Make the folder, a new one where the command names none, and return it."""
-        if not any(text.startswith("hydra.sweep.dir=") for text in self.command):
+        if not self.is_named:
             self.folder = plan.own_folder(self.folder)
         where = str(self.folder if self.is_local else self.folder.absolute())  # workers may have another working folder
         with open_dict(self.config):
@@ -110,41 +90,38 @@ class Sweep:
     @contextmanager
     def running(self, left: int, total: int, objective: str) -> Iterator[None]:
         """Within this, ``left`` of ``total`` runs may be launched, signals ask for a stop, and the progress is shown."""
-        self.total, self.began = total, time.time()
+        self.total, self.progress = total, Progress(left, objective, self.in_turn)
         stop = self.folder.absolute() / STOP_FILE
         stop.unlink(missing_ok=True)
-        if not self.in_turn:
-            self.progress = Progress(left, objective)
         try:
             with handle_stop_signals(file=stop, write=True):
                 yield
         finally:
             stop.unlink(missing_ok=True)
-            if self.progress is not None:
-                self.progress.close()
+            self.progress.close()
 
     def launch(self, runs: Sequence[PlannedRun]) -> None:
         """Run these, and return when all have ended or a stop was asked for."""
-        options = runs[0].config["sweep"]
+        options, jobs = runs[0].config["sweep"], self._jobs(runs)
         if not self.is_local:
             self._launch_by_another(runs)
-        elif is_isolated(options):
-            poll = self.progress.show if self.progress is not None else lambda: None
-            pool = Pool(self.jobs, options["runs_per_gpu"], self._ended, to_files=not self.in_turn, poll=poll)
-            pool.run(self._jobs(runs))
+            return
+        if is_isolated(options):
+            ended = Pool(self.jobs, options["runs_per_gpu"], not self.in_turn, self.progress.show).run(jobs)
         else:
-            for job in self._jobs(runs):
-                self._ended(job.folder, job.run())
-                if stop_requested() is not None:
-                    return
+            ended = ((job.folder, job.run()) for job in jobs)
+        for folder, record in ended:
+            self.progress.end(folder, record)
 
     def _jobs(self, runs: Sequence[PlannedRun]) -> Iterator[Job]:
-        """Each run, its folder made, when it is about to be started."""
+        """Each run, its folder made, when it is about to be started; none after a stop was asked for."""
         for run in runs:
+            if stop_requested() is not None:
+                return
             folder = (self.folder / run.folder).absolute()
-            record = ended_since(folder, self.began)  # by another process, meanwhile
+            record = plan.ended_since(folder, self.progress.began)  # by another process, meanwhile
             if record is not None and record["status"] != "interrupted":
-                self._ended(folder, record)
+                self.progress.end(folder, record)
             elif is_locked(folder):
                 print_result(f"  {run.folder}: another process is running this")
             else:
@@ -152,17 +129,8 @@ class Sweep:
                     run.cfg.hydra.sweep.update(dir=self.config.hydra.sweep.dir, subdir=run.folder)
                     run.cfg.threads = run.cfg.threads or share_of_cores(self.jobs, len(runs))
                 made = run_job(make_job, run.cfg, "hydra.sweep.dir", "hydra.sweep.subdir", self.context, False)
-                if self.in_turn:
-                    print_info(f"\n[{run.number}/{self.total}] {run.label or 'the defaults'}")
-                elif self.progress is not None:
-                    self.progress.start(folder)
+                self.progress.start(folder, f"[{run.number}/{self.total}] {run.label or 'the defaults'}")
                 yield made.return_value
-
-    def _ended(self, folder: Path, record: Record) -> None:
-        if self.progress is not None:
-            self.progress.end(folder, record)
-        else:
-            print_result(ending(record, folder, short=True))
 
     def _launch_by_another(self, runs: Sequence[PlannedRun]) -> None:
         """By a launcher of Hydra's or of a plugin, which composes and makes folders itself."""
@@ -170,36 +138,56 @@ class Sweep:
             hydra_context=self.context, task_function=self.task, config=self.config
         )
         folders = [self.folder.absolute() / run.folder for run in runs]
-        with nullcontext() if self.progress is None else follow_folders(self.progress, folders):
+        commands = [[*run.overrides, f"hydra.sweep.subdir={quoted(run.folder)}"] for run in runs]
+        with nullcontext() if self.in_turn else follow_folders(self.progress, folders):
             try:
-                launcher.launch([run.command() for run in runs], initial_job_idx=runs[0].number - 1)
+                launcher.launch(commands, initial_job_idx=runs[0].number - 1)
             except Exception as error:  # what launchers raise has no common kind
                 print_result(f"the launcher gave up: {type(error).__name__}: {error}")
 
 
-def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
-    """Run what is left of a grid, or only check it; returns 0 when every run has completed, else 1.
+def check_plugins(hydra: DictConfig) -> None:
+    """Raise RequestError where the launcher or the sweeper is not installed."""
+    for kind in ("launcher", "sweeper"):
+        module, _, name = str(hydra[kind].get("_target_")).rpartition(".")
+        try:
+            import_module("optuna" if name == "OptunaSweeper" else module)
+        except ImportError as error:
+            choice = hydra.runtime.choices[f"hydra/{kind}"]
+            raise RequestError(
+                f"hydra/{kind}={choice} needs a package that is not installed ({error}): pip install 'cnnbench[{choice}]'"
+            ) from error
 
-    Raises:
-        RequestError: before anything was started.
-        KeyboardInterrupt: a signal asked for a stop; what had been done is kept, and the end has been printed.
-    """
-    by_fingerprint = _compose_all(sweep, arguments)
-    first = next(iter(by_fingerprint.values()))
+
+def _import_for_the_end() -> None:
+    """Import what the report of a sweep needs; where it is missing, the report says so."""
+    with suppress(ImportError):
+        for name in ("matplotlib.backends.backend_svg", "pandas", "scipy.stats"):
+            import_module(name)
+
+
+def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
+    """Run what is left of a grid, or only check it; returns 0 when every run has completed, else 1. Raises RequestError
+    before anything is started, and KeyboardInterrupt as ``finish`` does."""
+    runs_by_key = _compose_all(sweep, arguments)
+    first = next(iter(runs_by_key.values()))
     options = first.config["sweep"]
     sweep.folder = Path(str(OmegaConf.select(first.cfg, "hydra.sweep.dir")))
-    known = plan.read_plan(sweep.folder)
-    for command in known["commands"] if options["earlier"] else ():
-        kept = repeatable(command, str(sweep.folder / plan.FILE))
-        more = _compose_all(sweep, [text for text in kept if not text.startswith("hydra")])
-        by_fingerprint |= {key: run for key, run in more.items() if key not in by_fingerprint}
-    runs = list(by_fingerprint.values())
-    plan.assign_folders(runs, sweep.folder, known["runs"])
+    owners = None
+    if sweep.is_named:  # another folder will be new, whatever another command of the same second has put there
+        known = plan.read_plan(sweep.folder)
+        for command in known["commands"] if options["earlier"] else ():
+            kept = repeatable(command, str(sweep.folder / plan.FILE))
+            more = _compose_all(sweep, [text for text in kept if not text.startswith("hydra")])
+            runs_by_key |= {key: run for key, run in more.items() if key not in runs_by_key}
+        owners = known["runs"]
+        plan.assign_folders([*runs_by_key.values()], sweep.folder, owners)
+    runs = [*runs_by_key.values()]
     sweep.check([run for run in runs if run.left(options["repeat_failed"])])
     if dry_run:
         return 0
     sweep.settle_folder()
-    plan.write_plan(sweep.folder, sweep.command, runs, known["runs"])
+    plan.write_plan(sweep.folder, sweep.command, runs, owners)
     left = [run for run in runs if run.left(options["repeat_failed"])]
     print_info(f"{plan.describe(runs, options['repeat_failed'])}; in {sweep.folder}")
     if not left:
@@ -229,34 +217,3 @@ def _compose_all(sweep: Sweep, arguments: Sequence[str]) -> dict[tuple[str, int]
         runs[run.fingerprint, count[run.fingerprint]] = run
         count[run.fingerprint] += 1
     return runs
-
-
-def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
-    """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
-
-    Raises:
-        KeyboardInterrupt: the sweep was interrupted, so that whoever sweeps more than once, as reproduce does, stops.
-    """
-    from cnnbench.analysis.leaderboard import build
-    from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.text import leaderboard_text
-    from cnnbench.analysis.runs import collect, read_run
-
-    try:
-        collected = collect([folder])
-        print_result(f"\n{leaderboard_text(build(collected))}\n")
-    except RequestError:  # stopped before the first began
-        collected = []
-    if interrupted:
-        print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
-        raise KeyboardInterrupt
-    for path in report.build([folder]).write(folder) if collected else ():
-        print_result(f"  {path.suffix[1:]:<12} {path}")
-    print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
-    planned = [read_run(folder / run.folder) for run in runs]
-    if collected and all(run.completed or run.pruned for run in (*collected, *planned)):
-        return 0
-    print_result(
-        f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
-    )
-    return 1

@@ -5,13 +5,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import nn
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.weights import load_weights
-from cnnbench.training.distributed import FixedOrderDDP
+from cnnbench.training.checkpoint_io import AtomicCheckpointIO
+from cnnbench.training.distributed import FixedOrderDDP, external_launch
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
@@ -35,8 +37,8 @@ def build_data(config: Config) -> ImageDataModule:
 
 
 def build_network(config: Config, data: ImageDataModule) -> nn.Module:
-    """The network, fitted to the data's channels, classes and image size, in channels_last memory; with the weights of
-    ``init_from`` where that is given."""
+    """The network for the data's channels, classes and image size, in channels_last memory and with any weights asked for
+    by ``init_from``."""
     if config["init_from"] is not None and config["model"].get("weights") is not None:
         raise RequestError("model.weights and init_from both say where the weights come from; give one of them")
     store = data.prepared
@@ -49,19 +51,16 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of optimizer and schedule, and when the schedule advances.
+    """The makers of ``optimizer`` and ``scheduler``, and the ``interval`` at which the latter advances.
 
     ``optimizer.lr=auto`` builds here as 1.0, for checks and for the range test; a run has its rate before it builds.
     """
-    schedule = dict(config["scheduler"])
+    optimizer, schedule = dict(config["optimizer"]), dict(config["scheduler"])
     interval = schedule.pop("interval")
-    if interval not in ("epoch", "step"):
-        raise RequestError(f"scheduler.interval must be epoch or step, got {interval!r}")
-    make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
-    optimizer = dict(config["optimizer"])
     if optimizer.get("lr") == AUTO:
         optimizer["lr"] = 1.0
     # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
+    make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
     return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, "interval": interval}
 
 
@@ -78,31 +77,28 @@ def count_ranks(config: Config) -> int:
     return count_devices(config) * int(config["trainer"].get("num_nodes", 1))
 
 
-def build_trainer(
-    config: Config,
-    folder: Path,
-    callbacks: list[pl.Callback],
-    resumed: int | None = None,
-    environment: ClusterEnvironment | None = None,
-) -> pl.Trainer:
-    """Lightning's trainer; clipping and accumulation are the classifier's, for it steps the optimizer itself.
+def cause_of(error: BaseException) -> BaseException:
+    """What ``instantiate`` has failed with, or else the error itself."""
+    return (error.__cause__ if isinstance(error, InstantiationException) else None) or error
 
-    Args:
-        resumed: whole epochs that a killed run goes on from; TensorBoard then hides what it had sent of later ones.
-        environment: of the ranks of a run on several devices, which are there already.
+
+def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
+    """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the classifier's.
+    ``resumed`` is how many whole epochs a killed run goes on from: TensorBoard then hides what it had sent of later ones.
     """
-    options = {k: v for k, v in config["trainer"].items() if k not in ("gradient_clip_val", "accumulate_grad_batches")}
+    own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+    options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
-    if environment is not None:
-        processes: dict[str, Any] = {"strategy": FixedOrderDDP(environment, config["seed"])}
-    else:  # one process, whatever cluster it may run on
-        processes = {"strategy": AUTO, "plugins": [LightningEnvironment()]}
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if (ranks := external_launch()) is None:  # one process, whatever cluster it may run on
+        plugins.append(LightningEnvironment())
     return instantiate(
         options,
-        **processes,
+        strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
+        plugins=plugins,
         callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
         logger=logger,
         default_root_dir=str(folder),

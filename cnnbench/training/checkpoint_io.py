@@ -15,15 +15,10 @@ LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a kill leaves the old file or the new one, never a part; what
-    ``last.ckpt`` was is kept as ``previous.ckpt``."""
+    """Writes beside the target and renames, so that a kill or a full disk (OSError) leaves the old file or the new one,
+    never a part; what ``last.ckpt`` was is kept as ``previous.ckpt``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Replace ``path``.
-
-        Raises:
-            OSError: there is no room, or no right, to write it; what was there is as it was.
-        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".new")
@@ -71,7 +66,7 @@ def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str,
     """
     for path in (folder / LAST, folder / PREVIOUS):
         try:
-            found = path, read(path)
+            checkpoint = read(path)
         except FileNotFoundError:
             continue
         except DamagedFileError as error:
@@ -79,7 +74,7 @@ def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str,
             continue
         if path.name == PREVIOUS:
             notify(f"going on from {path}, the checkpoint before")
-        return found
+        return path, checkpoint
     for path in folder.glob("*"):
         if path.suffix in (".new", ".link"):
             path.unlink()

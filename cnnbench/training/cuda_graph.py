@@ -17,13 +17,9 @@ from cnnbench.training.optimizers import SwitchOptimizer, inner_optimizers
 WARM_UP = 3  # steps done one by one before the capture, as torch's documentation asks
 
 
-def reason_not_capturable(
-    optimizer: Optimizer, scheduler: Any, device: torch.device, *, plain: bool, accumulate: int
-) -> str | None:
-    """Why this run's steps cannot be captured, in words; None where they can. ``plain`` is whether neither a gradient
-    scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
-    if device.type != "cuda":
-        return "CUDA graphs need a GPU"
+def reason_not_capturable(optimizer: Optimizer, scheduler: Any, plain: bool, accumulate: int) -> str | None:
+    """Why a run's steps on a GPU cannot be captured, in words; None where they can. ``plain`` is whether neither a
+    gradient scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
     if not plain:
         return "a gradient scaler or several devices take part in each step"
     if accumulate > 1:
@@ -37,10 +33,8 @@ def reason_not_capturable(
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Let the optimizer read its learning rate from the device, where a schedule can change it between replays.
-
-    Call it before the schedule is made, for that remembers the learning rates as it finds them.
-    """
+    """Let the optimizer read its learning rate from the device, where a schedule can change it between replays. Call it
+    before the schedule is made, for that remembers the learning rates as it finds them."""
     for group in (group for inner in inner_optimizers(optimizer) for group in inner.param_groups):
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:
@@ -55,41 +49,38 @@ class CapturedStep:
         optimizer: that it uses. A SwitchOptimizer counts replayed steps too, and is captured anew when it switches.
     """
 
-    def __init__(
-        self, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], optimizer: Optimizer | None = None
-    ) -> None:
+    def __init__(self, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], optimizer: Optimizer) -> None:
         self.step = step
         self.switch = optimizer if isinstance(optimizer, SwitchOptimizer) else None
         self.inputs: tuple[Tensor, Tensor]
         self.outputs: tuple[Tensor, Tensor]
-        self.reset()
+        self._reset()
 
-    def reset(self) -> None:
-        """Start over with steps one by one: what a step does has changed."""
+    def _reset(self) -> None:
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.switched = self.switch is not None and self.switch.switched
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Train on a batch; the returned (loss, logits) are overwritten by the next call."""
+    def __call__(self, images: Tensor, labels: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        """Train on a batch, always an optimizer step of its own; the next call overwrites the returned (loss, logits)."""
         if self.switch is not None and self.switch.switched != self.switched:
-            self.reset()
+            self._reset()
         if self.graph is None:
             self.calls += 1
             if self.calls <= WARM_UP:
                 return self._warm_up(images, labels)
-            self._capture(images, labels)
+            self.graph = self._capture(images, labels)
         elif images.shape != self.inputs[0].shape:
             return self.step(images, labels)
         for static, given in zip(self.inputs, (images, labels), strict=True):
             static.copy_(given, non_blocking=True)
-        self.graph.replay()  # type: ignore[union-attr]
+        self.graph.replay()
         if self.switch is not None:
             self.switch.count_step()
         return self.outputs
 
     def _warm_up(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on a stream of its own, as torch asks for before a capture."""
+        """One step on a stream of its own, as torch's documentation asks for before a capture."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -97,7 +88,7 @@ class CapturedStep:
         torch.cuda.current_stream().wait_stream(stream)
         return result
 
-    def _capture(self, images: Tensor, labels: Tensor) -> None:
+    def _capture(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
         """Record one step; nothing is computed by that."""
         self.inputs = images.clone(memory_format=torch.preserve_format), labels.clone()
         torch.clear_autocast_cache()
@@ -105,4 +96,4 @@ class CapturedStep:
         with torch.cuda.graph(graph):
             self.outputs = self.step(*self.inputs)
         torch.clear_autocast_cache()
-        self.graph = graph
+        return graph

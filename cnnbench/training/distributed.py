@@ -48,11 +48,8 @@ PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked f
 
 
 def external_launch() -> ClusterEnvironment | None:
-    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone.
-
-    Raises:
-        RequestError: Lightning cannot read the ranks from how srun was started.
-    """
+    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone. Raises
+    RequestError where Lightning cannot read the ranks from how srun was started."""
     if not is_one_of_several_ranks():
         return None
     if TorchElasticEnvironment.detect():
@@ -111,17 +108,13 @@ class RankFailed(RuntimeError):
             trace = raised["extraInfo"]["py_callstack"]
         else:
             kind, message, trace = "ProcessEnded", exit_reason(failure.exitcode), ""
-        text = f"rank {failure.local_rank} of {world_size}: {message}"
-        self.error = {"type": kind, "message": text, "traceback": trace}
-        super().__init__(text)
+        super().__init__(f"rank {failure.local_rank} of {world_size}: {message}")
+        self.error = {"type": kind, "message": str(self), "traceback": trace}
 
 
 def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Call ``function(*arguments)`` in so many new processes of this machine, which Lightning takes for torchrun's, and
-    wait until all have returned. A stop that this process is asked for is handed on to them.
-
-    Args:
-        function, arguments: picklable.
+    """Call ``function(*arguments)``, all picklable, in so many new processes of this machine, which Lightning takes for
+    torchrun's, and wait until all have returned. A stop that this process is asked for is handed on to them.
 
     Raises:
         RankFailed: one raised or was killed; the others have been ended.
@@ -139,12 +132,11 @@ def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any
         # a thread, for in the main one torch would put its signal handlers in place of ours
         processes = pool.submit(_start, dict.fromkeys(ranks, (function, *arguments)), environs, logs).result()
         try:
-            result, told = None, False
+            pids = list(processes.pids().values())
             while (result := processes.wait(POLL, POLL)) is None:
-                if not told and (by := stop_requested()) is not None:
-                    told = True
-                    for pid in processes.pids().values():
-                        os.kill(pid, getattr(signal, by, signal.SIGTERM))
+                if (by := stop_requested()) is not None:
+                    while pids:  # each is signalled once
+                        os.kill(pids.pop(), getattr(signal, by, signal.SIGTERM))
         finally:
             processes.close()
         if result.is_failed():
@@ -199,12 +191,8 @@ def has_lost_a_rank(error: BaseException) -> bool:
 
 class FixedOrderDDP(DDPStrategy):
     """Lightning's ``ddp`` with ``sum_gradients`` instead of DistributedDataParallel, whose buckets, and so the order of
-    whose sums, depend on the steps that a process has done.
-
-    Args:
-        environment: says which rank this is; the ranks are there already.
-        seed: of the run; each rank draws random numbers of its own, for dropout.
-    """
+    whose sums, depend on the steps that a process has done. From the run's ``seed`` each rank draws random numbers of its
+    own, for dropout."""
 
     def __init__(self, environment: ClusterEnvironment, seed: int = 0) -> None:
         super().__init__(cluster_environment=environment)

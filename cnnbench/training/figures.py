@@ -5,9 +5,9 @@ draw as long as it trains.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -67,9 +67,8 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, co
     draw.text((picture.width / 2, 18), heading, DARK, font=font(15), anchor="mm")
     draw.text((picture.width / 2, 40), confusions, DARK, font=font(13), anchor="mm")
 
-    panels = [(matrix, "counts", "")] if counts else []
-    panels.append((100 * shares, "% of the true class", " %"))
-    for panel, (values, label, unit) in enumerate(panels):
+    panels = [(matrix, "counts", ""), (100 * shares, "% of the true class", " %")]
+    for panel, (values, label, unit) in enumerate(panels if counts else panels[1:]):
         left, top = (picture.width - panels_width) // 2 + MARGIN + 18 + name_width + panel * panel_width, 84
         picture.paste(_cells(values, cell), (left, top))
         draw.rectangle((left - 1, top - 1, left + side, top + side), outline="#d0d0d0")
@@ -123,17 +122,13 @@ def _draw_upright(picture: Image.Image, text: str, x: float, y: float, size: flo
     picture.paste(line.convert("RGB"), (round(x - line.width / 2), round(y - line.height / 2 if centred else y)))
 
 
-@dataclass(frozen=True)
-class Predictions:
+class Predictions(NamedTuple):
     """Images (N, H, W, C), uint8, with true and predicted class indices (N,) and the prediction's probability (N,)."""
 
     images: np.ndarray
     truth: np.ndarray
     predictions: np.ndarray
     confidence: np.ndarray
-
-    def __getitem__(self, rows: np.ndarray) -> "Predictions":
-        return Predictions(*(array[rows] for array in vars(self).values()))
 
 
 def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, columns: int = 10) -> np.ndarray:
@@ -148,9 +143,7 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
     sheet = Image.new("RGB", (width, -(-count // columns) * high + 40), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 12), title, DARK, font=heading)
-    for i, (pixels, true, guess, confidence) in enumerate(
-        zip(shown.images, shown.truth, shown.predictions, shown.confidence, strict=True)
-    ):
+    for i, (pixels, true, guess, confidence) in enumerate(zip(*shown, strict=True)):
         left, top = GAP + i % columns * wide, 40 + i // columns * high
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
         sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (left, top))

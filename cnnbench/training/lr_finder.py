@@ -1,26 +1,24 @@
 """The learning-rate range test (Smith 2017, section 3.3): the loss while the learning rate rises exponentially.
 
-Lightning's own finder differentiates by the linear learning rate and writes one rate into every parameter group; here
-the slope is in log(lr), and groups keep their proportions.
+Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group.
 """
 
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from torch import Tensor
 
 from cnnbench.data import ImageDataModule
-from cnnbench.training.build import AUTO, build_data, build_network
-from cnnbench.training.module import ImageClassifier
+from cnnbench.training.build import AUTO, Config
+from cnnbench.training.estimate import build_classifier
 from cnnbench.training.optimizers import inner_optimizers
-from cnnbench.utils.environment import GPU_ACCELERATORS
+from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
 
 SMOOTHING = 0.9  # of the exponential moving average of the loss
@@ -28,14 +26,14 @@ EXPLODED = 4.0  # the test ends where the smoothed loss is so many times its low
 MIN_POINTS = 10  # that it takes for a suggestion
 
 
-@dataclass(frozen=True)
+@dataclass
 class RangeTest:
     """Learning rates, the loss of the batch at each, and the smoothed loss; ``exploded`` where it ended early."""
 
-    lrs: list[float]
-    losses: list[float]
-    smoothed: list[float]
-    exploded: bool
+    lrs: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    smoothed: list[float] = field(default_factory=list)
+    exploded: bool = False
 
     @property
     def lowest(self) -> float:
@@ -51,11 +49,8 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the rate with the lowest loss, or the steepest point where that is lower: two digits.
-
-        Raises:
-            RequestError: that is below the rates tried, for the loss never fell.
-        """
+        """A tenth of the rate with the lowest loss, or the steepest point where that is lower: two digits. Raises
+        RequestError where that is below the rates tried, for the loss never fell."""
         if self.lowest / 10 < self.lrs[0]:
             raise RequestError(
                 f"nothing to suggest: the loss was lowest at {self.lowest:.1e}, among the first rates tried, so it never "
@@ -72,16 +67,17 @@ class RangeTest:
         )
 
 
-def settle_lr(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def settle_lr(config: Config) -> tuple[Config, dict[str, Any] | None]:
     """The configuration with a number for ``optimizer.lr=auto``, and what the range test found; None without one."""
     if config["optimizer"].get("lr") != AUTO:
         return config, None
     found = range_test(config)
+    print_info(f"  optimizer.lr={found.suggestion:g}: {found.reason}")
     result = {"lr": found.suggestion, "lowest": found.lowest, "steepest": found.steepest, "reason": found.reason}
     return {**config, "optimizer": {**config["optimizer"], "lr": found.suggestion}}, result
 
 
-def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
+def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
     """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with learning rates from ``low`` to
     ``high``, or until the loss explodes. Groups with another rate than the optimizer's own keep their proportion to it.
 
@@ -93,42 +89,32 @@ def range_test(config: dict[str, Any], low: float = 1e-6, high: float = 10.0, st
     if steps < MIN_POINTS:
         raise RequestError(f"it takes at least {MIN_POINTS} steps, got {steps}")
     pl.seed_everything(config["seed"], verbose=False)
-    data = build_data(config)
-    gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
-    device = torch.device("cuda" if gpu else "cpu")
-    classifier = ImageClassifier(config, build_network(config, data), len(data.classes)).to(device)
-    classifier.accumulate = 1
+    classifier, data = build_classifier(config)
     classifier.optimizer = optimizer = inner_optimizers(classifier.build_optimizer(steps))[0]  # the one that begins
     base = float(optimizer.param_groups[0]["lr"])
     shares = [float(group["lr"]) / base for group in optimizer.param_groups]
     classifier.train()
-    lrs: list[float] = []
-    losses: list[float] = []
-    smoothed: list[float] = []
-    average, exploded = 0.0, False
+    found, average = RangeTest(), 0.0
     for lr, (images, labels) in zip(np.geomspace(low, high, steps).tolist(), _endless_batches(data), strict=False):
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = lr * share
-        loss = classifier.train_step(images.to(device), labels.to(device))[0].item()
+        loss = classifier.train_step(images.to(classifier.device), labels.to(classifier.device))[0].item()
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        corrected = average / (1 - SMOOTHING ** (len(lrs) + 1))
-        if not math.isfinite(loss) or (len(lrs) >= MIN_POINTS and corrected > EXPLODED * min(smoothed)):
-            exploded = True
+        count = len(found.lrs)
+        smoothed = average / (1 - SMOOTHING ** (count + 1))
+        if not math.isfinite(loss) or (count >= MIN_POINTS and smoothed > EXPLODED * min(found.smoothed)):
+            found.exploded = True
             break
-        lrs.append(lr)
-        losses.append(loss)
-        smoothed.append(corrected)
-    if len(lrs) < MIN_POINTS:
-        raise RequestError(f"the loss exploded at {lr:.1e} after {len(lrs)} steps; begin lower than {low:.1e}")
-    return RangeTest(lrs, losses, smoothed, exploded)
+        found.lrs.append(lr)
+        found.losses.append(loss)
+        found.smoothed.append(smoothed)
+    if len(found.lrs) < MIN_POINTS:
+        raise RequestError(f"the loss exploded at {lr:.1e} after {len(found.lrs)} steps; begin lower than {low:.1e}")
+    return found
 
 
 def plot(found: RangeTest, path: Path) -> None:
-    """Draw the learning rate, on a log axis, against the loss.
-
-    Raises:
-        RequestError: the file cannot be written.
-    """
+    """Draw the learning rate, on a log axis, against the loss; raises RequestError where the file cannot be written."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")

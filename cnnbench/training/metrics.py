@@ -5,8 +5,6 @@ is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, s
 has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
 """
 
-import math
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -19,16 +17,11 @@ SPLITS = ("train", "val", "test")
 
 
 def metric_mode(name: str) -> str:
-    """``"min"`` or ``"max"``: the direction in which a metric such as ``val/accuracy`` is better.
-
-    Raises:
-        RequestError: there is no such metric.
-    """
+    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError where there is none such."""
     known = [f"{split}/{metric}" for split in SPLITS for metric in NAMES]
     if name not in known:
-        raise RequestError(
-            f"objective={name!r} is not a metric; choose from {', '.join(known)}{did_you_mean(name, known)}"
-        )
+        near = did_you_mean(name, known)
+        raise RequestError(f"objective={name!r} is not a metric; choose from {', '.join(known)}{near}")
     return "min" if name.endswith("loss") else "max"
 
 
@@ -55,44 +48,30 @@ def macro_recall(confusion: Tensor) -> float:
 def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_size: int) -> float:
     """The mean over consecutive batches of each batch's macro recall, as scikit-learn's ``recall_score`` has it: the
     average is over the classes that occur in the batch's targets or predictions (report eq2425; its notebook)."""
-    batch = torch.arange(len(targets)) // batch_size
-    size = -(-len(targets) // batch_size), num_classes
-    offsets = batch * num_classes
-
-    def count(places: Tensor) -> Tensor:
-        return torch.bincount(places, minlength=math.prod(size)).reshape(size).double()
-
-    true, predicted = count(offsets + targets), count(offsets + predictions)
-    recall = count((offsets + targets)[predictions == targets]) / true.clamp(min=1)
-    return (recall.sum(dim=1) / (true + predicted > 0).sum(dim=1)).mean().item()
+    recalls, occurs = [], []
+    for guesses, truth in zip(predictions.split(batch_size), targets.split(batch_size), strict=True):
+        matrix = confusion_matrix(guesses, truth, num_classes)
+        images = matrix.sum(dim=1)
+        recalls.append(matrix.diagonal().double() / images.clamp(min=1))
+        occurs.append(images + matrix.sum(dim=0) > 0)
+    return (torch.stack(recalls).sum(dim=1) / torch.stack(occurs).sum(dim=1)).mean().item()
 
 
 class EpochMeter:
-    """Keeps an epoch's class predictions and losses where they were made, and turns them into metrics at its end.
+    """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
 
-    Nothing here waits for the device: ``update`` writes into tensors that were allocated for the whole epoch. Of several
-    ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to ask for it.
-
-    Args:
-        count: images in the epoch, over all ranks.
-        recall_batch: also compute ``batch_recall`` over batches of this size.
-        batch_size: images in a batch, over all ranks; only several need it.
+    Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
+    take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter. With ``recall_batch``,
+    ``batch_recall`` over batches of this size is computed too.
     """
 
     def __init__(
-        self,
-        count: int,
-        num_classes: int,
-        device: torch.device,
-        recall_batch: int | None = None,
-        batch_size: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None, batch_size: int = 0
     ) -> None:
-        self.num_classes, self.recall_batch = num_classes, recall_batch
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self.predictions = torch.zeros(count, dtype=torch.int64, device=device)
-        self.targets = torch.zeros(count, dtype=torch.int64, device=device)
+        self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
+        self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.classes = torch.zeros(2, count, dtype=torch.int64, device=device)
+        self.predictions, self.targets = self.classes  # its rows
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of this rank
         self.seen = 0
 
@@ -126,21 +105,16 @@ class EpochMeter:
             dist.all_reduce(values)
         return values
 
-    def seen_by_all(self) -> tuple[Tensor, Tensor]:
-        """Predictions and targets (N,) of all images seen so far, in the epoch's order."""
-        seen = self.predictions[: self.seen], self.targets[: self.seen]
-        if self.world_size > 1:
-            seen = self._sum_over_ranks(torch.stack(seen)).unbind()  # type: ignore[assignment]
-        return seen
+    def seen_by_all(self) -> Tensor:
+        """Predictions and targets (2, N) of all images seen so far, in the epoch's order."""
+        return self._sum_over_ranks(self.classes[:, : self.seen])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What all ranks have seen of an unfinished epoch, and each one's sum of losses (of their total the bits
-        would differ), on the CPU."""
-        predictions, targets = self.seen_by_all()
+        """What all ranks have seen of an unfinished epoch, and each one's sum of losses (a total's bits would differ)."""
         sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
         sums[self.rank] = self.loss_sum
-        sums = self._sum_over_ranks(sums)
-        state = {"predictions": predictions, "targets": targets, "loss_sum": sums}
+        predictions, targets = self.seen_by_all()
+        state = {"predictions": predictions, "targets": targets, "loss_sum": self._sum_over_ranks(sums)}
         return {name: value.cpu().clone() for name, value in state.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -148,8 +122,7 @@ class EpochMeter:
         self.seen = len(state["targets"])
         self.loss_sum.copy_(state["loss_sum"].reshape(-1)[self.rank])
         if self.rank == 0:  # which has them all
-            self.predictions[: self.seen] = state["predictions"]
-            self.targets[: self.seen] = state["targets"]
+            self.classes[:, : self.seen] = torch.stack([state["predictions"], state["targets"]])
 
     def loss(self) -> float:
         """Mean loss over the images seen so far (waits for the device)."""
@@ -162,7 +135,7 @@ class EpochMeter:
 
     def compute(self) -> tuple[dict[str, float], Tensor]:
         """The metrics by name (loss, accuracy, recall; batch_recall if asked) and the confusion matrix, on the CPU."""
-        predictions, targets = (values.cpu() for values in self.seen_by_all())
+        predictions, targets = self.seen_by_all().cpu()
         confusion = confusion_matrix(predictions, targets, self.num_classes)
         values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
         if self.recall_batch is not None:

@@ -22,7 +22,7 @@ from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_n
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
-from cnnbench.training.quirks import CrossEntropy, Quirks
+from cnnbench.training.quirks import CrossEntropy
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 
 log = logging.getLogger(__name__)
@@ -30,32 +30,25 @@ log = logging.getLogger(__name__)
 
 class ImageClassifier(pl.LightningModule):
     """A network (images (N, C, H, W) to logits (N, num_classes)) with its loss, optimizer, schedule and metrics, as the
-    configuration has them; ``conf/config.yaml`` explains each key.
-
-    Raises:
-        RequestError: the optimizer or the schedule cannot be built.
-    """
+    configuration has them. Raises RequestError where the optimizer or the schedule cannot be built."""
 
     def __init__(self, config: Config, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.num_classes = network, num_classes
-        optimization = build_optimization(config)
-        self.make_optimizer, self.make_scheduler = optimization["optimizer"], optimization["scheduler"]
-        self.interval: str = optimization["interval"]
-        self.objective, self.decay_norm_and_bias = config["objective"], config["decay_norm_and_bias"]
-        self.frozen_epochs: int = config["fine_tune"]["frozen_epochs"]
-        self.backbone_lr_factor: float = config["fine_tune"]["backbone_lr_factor"]
+        self.network, self.num_classes, self.config = network, num_classes, config
+        self.optimization = build_optimization(config)
         self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
+        self.clip_by_value = config["trainer"].get("gradient_clip_algorithm") == "value"
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
-        self.cuda_graph, self.quirks = config["cuda_graph"], Quirks(**config["quirks"])
-        self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks.softmax_before_loss)
-        self.eval_loss = CrossEntropy(0.0, self.quirks.softmax_before_loss)
+        self.quirks: dict[str, bool] = config["quirks"]
+        self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
+        self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
         self.meters: dict[str, EpochMeter] = {}  # "train" while an epoch runs, and "eval"
         self.optimizer: Optimizer  # that a step uses
-        self._scaler, self._several = torch.amp.GradScaler(enabled=False), False  # such a scaler changes nothing
+        self._scaler: torch.amp.GradScaler | None = None  # of trainer.precision=16-mixed
+        self._several_ranks = False
         self._captured_step: CapturedStep | None = None
         self._resumed: dict[str, Tensor] = {}  # what the epoch had seen that a checkpoint goes on with
 
@@ -73,45 +66,36 @@ class ImageClassifier(pl.LightningModule):
 
     def build_optimizer(self, steps: int) -> Optimizer:
         """The optimizer of a run of so many steps, which ``train_step`` uses from now on."""
-        groups = parameter_groups(self.network, self.decay_norm_and_bias, self.backbone_lr_factor)
-        self.optimizer = build_optimizer(self.make_optimizer, groups, steps)
+        factor = self.config["fine_tune"]["backbone_lr_factor"]
+        groups = parameter_groups(self.network, self.config["decay_norm_and_bias"], factor)
+        self.optimizer = build_optimizer(self.optimization["optimizer"], groups, steps)
         return self.optimizer
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and, where there is one, its schedule, which ``_step_scheduler`` steps."""
-        steps = self.trainer.datamodule.steps_per_epoch * (self.trainer.max_epochs or 1)  # type: ignore[attr-defined]
-        optimizer = self.build_optimizer(steps)
-        if self.cuda_graph and self.device.type == "cuda":
+        """The optimizer and, where there is one, its schedule."""
+        epochs = self.trainer.max_epochs or 1
+        steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
+        optimizer, make_scheduler = self.build_optimizer(steps), self.optimization["scheduler"]
+        if self.config["cuda_graph"] and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
-        if self.make_scheduler is None:
+        if make_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(self.make_scheduler, optimizer, steps)}
-
-    def _step_scheduler(self, interval: str) -> None:
-        """Step the schedule if it advances at this interval."""
-        scheduler: Any = self.lr_schedulers()
-        if scheduler is not None and self.interval == interval:
-            watched = (self.metrics[self.objective],) if watches_a_metric(scheduler) else ()
-            scheduler.step(*watched)
+        length = steps if self.optimization["interval"] == "step" else epochs
+        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(make_scheduler, optimizer, length)}
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
-    def on_fit_start(self) -> None:
-        self._several = self.trainer.world_size > 1
-        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None) or self._scaler
-        if self.cuda_graph and self.device.type == "cuda":
-            plain = not self._scaler.is_enabled() and not self._several
-            reason = reason_not_capturable(
-                self.optimizer, self.lr_schedulers(), self.device, plain=plain, accumulate=self.accumulate
-            )
+    def on_train_start(self) -> None:
+        self._several_ranks = self.trainer.world_size > 1
+        self._scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if self.config["cuda_graph"] and self.device.type == "cuda":
+            plain = self._scaler is None and not self._several_ranks
+            reason = reason_not_capturable(self.optimizer, self.lr_schedulers(), plain, self.accumulate)
             if reason is None:
+                make_capturable(self.optimizer, self.device)  # a checkpoint has brought its learning rates, on the CPU
                 self._captured_step = CapturedStep(self.train_step, self.optimizer)
             else:
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
-
-    def on_train_start(self) -> None:
-        if self._captured_step is not None:  # a checkpoint has brought its learning rates, on the CPU
-            make_capturable(self.optimizer, self.device)
 
     def on_train_epoch_start(self) -> None:
         loader = self.trainer.train_dataloader
@@ -120,63 +104,68 @@ class ImageClassifier(pl.LightningModule):
         if self._resumed:
             self.meters["train"].load_state_dict(self._resumed)
             self._resumed = {}
-        if self.frozen_epochs:
-            freeze_backbone(self.network, self.current_epoch < self.frozen_epochs)
-            if self._captured_step is not None and self.current_epoch == self.frozen_epochs:
-                self._captured_step.reset()
+        if frozen_epochs := self.config["fine_tune"]["frozen_epochs"]:
+            freeze_backbone(self.network, self.current_epoch < frozen_epochs)
+            if self._captured_step is not None and self.current_epoch == frozen_epochs:
+                self._captured_step = CapturedStep(self.train_step, self.optimizer)
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
-        meter = self.meters["train"]
-        for number, (images, labels) in enumerate(batches, start=1):
-            update = number % self.accumulate == 0 or number == len(batches)
-            if self._captured_step is not None:
-                loss, logits = self._captured_step(images, labels)
-            else:
-                loss, logits = self.train_step(images, labels, update)
+        meter, step = self.meters["train"], self._captured_step or self.train_step
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
+        scheduler: Any = self.lr_schedulers() if self.optimization["interval"] == "step" else None
+        autocast, accumulate = torch.is_autocast_enabled(self.device.type), self.accumulate
+        for number, (images, labels) in enumerate(batches):
+            first = number - number % accumulate
+            summed = min(accumulate, len(batches) - first)
+            update = number + 1 == first + summed
+            loss, logits = step(images, labels, summed, update)
             meter.update(logits, labels, loss)
-            if update:
-                self._after_update()
+            if not update:
+                continue
+            progress.increment_ready()
+            progress.increment_completed()
+            if autocast:  # it keeps cast weights for a whole Lightning step, and these just changed
+                torch.clear_autocast_cache()
+            if scheduler is not None:
+                scheduler.step()
 
-    def train_step(self, images: Tensor, labels: Tensor, update: bool = True) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a batch and, with ``update``, move the weights by them; what a CUDA graph captures.
-
-        Returns:
-            The batch's loss and its logits (N, num_classes), both detached.
-        """
-        logits = self.network(images)
+    def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a batch, one of ``summed`` whose mean counts, and, with ``update``, move the weights by
+        them; what a CUDA graph captures. Returns the batch's loss and its logits (N, num_classes), both detached."""
+        logits = self.network(images.to(self.dtype))
         loss = self.train_loss(logits, labels)
-        weighted = loss / self.accumulate if self.accumulate > 1 else loss
-        if self._several:
+        weighted = loss / summed if summed > 1 else loss
+        if self._several_ranks:
             weighted = weighted * self.meters["train"].share
-        self._scaler.scale(weighted).backward()
+        (weighted if self._scaler is None else self._scaler.scale(weighted)).backward()
         if update:
             self._update_weights()
         return loss.detach(), logits.detach()
 
     def _update_weights(self) -> None:
         """Sum the gradients over the ranks, clip them, step the optimizer and forget them."""
-        if self._several:
+        scaler = self._scaler
+        if self._several_ranks:
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
-            self._scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip_val)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+            if scaler is not None:
+                scaler.unscale_(self.optimizer)
+            clip = nn.utils.clip_grad_value_ if self.clip_by_value else nn.utils.clip_grad_norm_
+            clip(self.network.parameters(), self.gradient_clip_val)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
         self.optimizer.zero_grad()
-
-    def _after_update(self) -> None:
-        """Count an optimizer step where Lightning counts (``trainer.global_step``), and advance the schedule."""
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        progress.increment_ready()
-        progress.increment_completed()
-        if torch.is_autocast_enabled(self.device.type):
-            torch.clear_autocast_cache()  # it keeps cast weights for a whole Lightning step, and these just changed
-        self._step_scheduler("step")
 
     def on_train_epoch_end(self) -> None:
         self._finish("train", self.meters.pop("train"))
-        self._step_scheduler("epoch")
+        scheduler: Any = self.lr_schedulers()
+        if scheduler is not None and self.optimization["interval"] == "epoch":
+            watched = (self.metrics[self.config["objective"]],) if watches_a_metric(scheduler) else ()
+            scheduler.step(*watched)
 
     # What a checkpoint needs besides weights, optimizer and schedule
 
@@ -200,30 +189,28 @@ class ImageClassifier(pl.LightningModule):
         self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders)
 
     def _new_meter(self, loader: Any) -> EpochMeter:
-        recall_batch = self.trainer.datamodule.batch_size if self.quirks.batch_recall else None  # type: ignore[attr-defined]
-        ranks = loader.batch_size, self.trainer.global_rank, self.trainer.world_size
-        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, *ranks)
+        recall_batch = self.trainer.datamodule.batch_size if self.quirks["batch_recall"] else None  # type: ignore[attr-defined]
+        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, loader.batch_size)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()
-        if self.quirks.dropout_in_evaluation:
-            for module in self.network.modules():
-                if isinstance(module, nn.Dropout):
-                    module.train()
+        for module in self.network.modules() if self.quirks["dropout_in_evaluation"] else ():
+            if isinstance(module, nn.Dropout):
+                module.train()
 
     on_test_model_eval = on_validation_model_eval
 
     def validation_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Evaluate every batch of a chunk."""
         for images, labels in batches:
-            logits = self.network(images)
+            logits = self.network(images.to(self.dtype))
             self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val", self.meters["eval"])
-        if self.quirks.train_in_eval_mode:  # here, for the network is in eval mode, and gradients are off
+        if self.quirks["train_in_eval_mode"]:  # here, for the network is in eval mode, and gradients are off
             loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
             self.meters["eval"] = self._new_meter(loader)
             for batches in loader:
@@ -232,9 +219,7 @@ class ImageClassifier(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._finish("test", self.meters["eval"])
-        self.test_predictions = (
-            self.meters["eval"].seen_by_all()[0].cpu()
-        )  # class indices (N,), in the order of the set
+        self.test_predictions = self.meters["eval"].seen_by_all()[0].cpu()  # classes (N,), in the order of the set
 
     def _finish(self, split: str, meter: EpochMeter) -> None:
         """Turn the epoch's predictions into metrics, and log them in Lightning, for early stopping."""

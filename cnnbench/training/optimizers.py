@@ -12,6 +12,7 @@ from cnnbench.models.fine_tune import classifier_of
 
 Groups = list[dict[str, Any]]
 Parameters = Iterable[nn.Parameter] | Groups
+Maker = Callable[..., Optimizer]
 
 
 class SwitchOptimizer(Optimizer):
@@ -27,13 +28,7 @@ class SwitchOptimizer(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Parameters,
-        total_steps: int,
-        *,
-        first: Callable[[Groups], Optimizer],
-        then: Callable[[Groups], Optimizer],
-        switch_at: float = 0.5,
+        self, params: Parameters, total_steps: int, *, first: Maker, then: Maker, switch_at: float = 0.5
     ) -> None:
         super().__init__(params, {})
         groups = self.param_groups
@@ -47,7 +42,6 @@ class SwitchOptimizer(Optimizer):
         return self.steps >= self.switch_step
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Step the active optimizer."""
         loss = self.optimizers[self.switched].step(closure)
         if not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
             self.count_step()
@@ -81,11 +75,7 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
 
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0) -> Groups:
     """The parameters of a network, in a group, two (the classifier and, with ``lr_factor``, all other layers), or twice as
-    many, where biases and norm parameters are in groups without weight decay.
-
-    Raises:
-        RequestError: the factor is not 1 and the network does not say which layer is its classifier.
-    """
+    many, where biases and norm parameters are in groups without weight decay. Raises what ``classifier_of`` does."""
     groups: Groups = [{"params": list(network.parameters())}]
     if backbone_lr_factor != 1:
         head = list(classifier_of(network).parameters())
@@ -100,17 +90,21 @@ def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backb
     return split
 
 
-def build_optimizer(make: Callable[..., Optimizer], groups: Parameters, total_steps: int) -> Optimizer:
+def build_optimizer(make: Maker, groups: Parameters, total_steps: int) -> Optimizer:
     """Call ``make`` with the groups, and with ``total_steps`` where its signature asks for it; then scale the learning
     rate of each group by its ``lr_factor``."""
-    optimizer = make(groups, **total_steps_argument(make, total_steps))
+    optimizer = make(groups, **length_arguments(make, total_steps))
     for inner in inner_optimizers(optimizer):
         for group in inner.param_groups:
             group["lr"] *= group.get("lr_factor", 1)
     return optimizer
 
 
-def total_steps_argument(make: Callable[..., Any], total_steps: int) -> dict[str, int]:
-    """``{"total_steps": total_steps}`` where ``make`` takes such an argument and has no value for it yet."""
-    takes_it = "total_steps" in inspect.signature(make).parameters
-    return {"total_steps": total_steps} if takes_it and getattr(make, "keywords", {}).get("total_steps") is None else {}
+def length_arguments(make: Callable[..., Any], length: int) -> dict[str, int]:
+    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps`` where
+    it takes that and has no value for it yet."""
+    given: dict[str, Any] = getattr(make, "keywords", {})
+    names = [name for name, value in given.items() if value == "auto"]
+    if "total_steps" in inspect.signature(make).parameters and given.get("total_steps") is None:
+        names.append("total_steps")
+    return dict.fromkeys(names, length)

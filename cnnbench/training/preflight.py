@@ -1,17 +1,19 @@
 """Before anything runs: build everything that a configuration names, at no cost, and say what is wrong in one line."""
 
+import inspect
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
+import lightning.pytorch as pl
 import torch
-from hydra.errors import InstantiationException
-from lightning.fabric.plugins.environments import LightningEnvironment
+import yaml
 from torch import nn
 
 from cnnbench.config.compose import fingerprint
+from cnnbench.config.groups import groups, read_yaml
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training import build
 from cnnbench.training.build import Config
@@ -19,92 +21,114 @@ from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
-from cnnbench.training.schedulers import build_scheduler
+from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.environment import GPU_ACCELERATORS
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, did_you_mean
 
-T = TypeVar("T")
+# Arguments of the Trainer beside those that conf/trainer has; they count neither steps nor batches.
+TRAINER_OPTIONS = {"gradient_clip_algorithm", "detect_anomaly", "benchmark", "inference_mode", "profiler"}
 
 _checked: set[str] = set()
 
 
 def check(config: Config) -> None:
-    """Build everything that this configuration names, at no cost.
-
-    Raises:
-        RequestError: something cannot be built; the message says what.
-    """
+    """Build everything that this configuration names; raises RequestError, which says what cannot be built."""
     # paths in it may be relative
     key = f"{Path.cwd()} {fingerprint({**config, 'seed': 0, 'data': {**config['data'], 'seed': 0}})}"
     if key in _checked:
         return
     silence_libraries()
     metric_mode(config["objective"])
-    data = building("data", lambda: build.build_data(config))
-    building("data", data.statistics)
-    if config["objective"].startswith("val/") and not data.count("val"):
-        raise RequestError(
-            "objective=val/... needs a validation split; with data.validation=none use objective=train/loss"
-        )
-    if config["objective"].startswith("test/"):
-        raise RequestError(
-            "objective=test/... would select on the test set; to do as published, say data.validation=test"
-        )
-    with torch.device("meta"):
-        network = building("model", lambda: build.build_network(config, data))
-    parts = building("optimizer", lambda: build.build_optimization(config))
-    weight = [nn.Parameter(torch.zeros(1))]
-    optimizer = building("optimizer", lambda: build_optimizer(parts["optimizer"], weight, 2))
+    with building("data"):
+        data = build.build_data(config)
+        data.statistics()
+    split = config["objective"].partition("/")[0]
+    if split == "val" and not data.count("val"):
+        wrong = "needs a validation split; with data.validation=none use objective=train/loss"
+        raise RequestError(f"objective=val/... {wrong}")
+    if split == "test":
+        wrong = "would select on the test set; to do as published, say data.validation=test"
+        raise RequestError(f"objective=test/... {wrong}")
+    with building("model"), torch.device("meta"):
+        network = build.build_network(config, data)
+    with building("optimizer"):
+        parts = build.build_optimization(config)
+        optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], 2)
     if parts["scheduler"] is not None:
-        building("scheduler", lambda: build_scheduler(parts["scheduler"], optimizer, 2))
-    devices = building("trainer", lambda: build.count_devices(config))
+        with building("scheduler"):
+            scheduler = build_scheduler(parts["scheduler"], optimizer, 2)
+        if parts["interval"] == "step" and watches_a_metric(scheduler):
+            raise RequestError(
+                "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
+                "use scheduler.interval=epoch"
+            )
+    check_trainer(config["trainer"])
+    with building("trainer"):
+        devices = build.count_devices(config)
     check_devices(config, devices)
-    environment = LightningEnvironment() if build.count_ranks(config) > 1 else None
-    checkpoint = BestAndLast(Path(), config["objective"])
-    building(
-        "trainer", lambda: build.build_trainer({**config, "logger": {}}, Path(), [checkpoint], environment=environment)
-    )
+    with building("trainer"):
+        checkpoint = BestAndLast(Path(), config["objective"])
+        build.build_trainer({**config, "logger": {}}, Path(), [checkpoint])
     if config["fine_tune"]["frozen_epochs"]:
         classifier_of(network)
     parameter_groups(network, backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"])
     _checked.add(key)
 
 
+def check_trainer(options: Config) -> None:
+    """Raises RequestError where an argument of Lightning's Trainer cannot be used, or a precision on this device. One
+    Lightning step is several optimizer steps here, so an argument that counts steps or batches would not do what it says.
+    """
+    known = TRAINER_OPTIONS.union(*(yaml.safe_load(read_yaml("trainer", choice)) for choice in groups()["trainer"]))
+    for key in options:
+        if key not in known and key in inspect.signature(pl.Trainer.__init__).parameters:
+            raise RequestError(
+                f"trainer.{key} is not supported: a Lightning step is several optimizer steps here "
+                "(trainer.max_epochs and data.limit_train make a run shorter)"
+            )
+        if key not in known:
+            near = did_you_mean(key, sorted(known))
+            raise RequestError(f"trainer.{key} is no argument of Lightning's Trainer{near}")
+    on_gpu = options["accelerator"] in GPU_ACCELERATORS and torch.cuda.is_available()
+    if not on_gpu and options["precision"] in ("16-mixed", "16-true"):
+        raise RequestError(
+            f"trainer.precision={options['precision']} needs a GPU; on a CPU use bf16-mixed or bf16-true"
+        )
+
+
 def check_devices(config: Config, devices: int) -> None:
     """Raises RequestError where this run cannot be on so many devices."""
     trainer = config["trainer"]
     there = torch.cuda.device_count() if trainer["accelerator"] in GPU_ACCELERATORS else 0
+    nodes = int(trainer.get("num_nodes", 1))
+    ranks, launched = devices * nodes, external_launch()
     if there and devices > there:
         has = f"{there} GPU{'s' * (there > 1)}"
         raise RequestError(f"trainer.devices={trainer['devices']}, but this machine has {has}")
-    nodes = int(trainer.get("num_nodes", 1))
-    ranks = devices * nodes
-    launched = external_launch()
     if launched is None and nodes > 1:
         raise RequestError(
             f"trainer.num_nodes={nodes}, but this was started on 1: start it on each machine with "
             f"torchrun --nnodes={nodes} --nproc-per-node={devices} (docs/howto/devices.md)"
         )
-    if launched is not None and launched.world_size() != ranks:
+    if launched is not None and (started := launched.world_size()) != ranks:
         raise RequestError(
-            f"{launched.world_size()} processes of this were started, so trainer.devices times trainer.num_nodes must be "
-            f"{launched.world_size()}, and is {ranks}"
+            f"{started} processes of this were started, so trainer.devices times trainer.num_nodes must be {started}, "
+            f"and is {ranks}"
         )
     for key in ("batch_size", "eval_batch_size"):
-        if config["data"][key] < ranks:
-            raise RequestError(
-                f"data.{key}={config['data'][key]} is shared by {ranks} devices, so it must be at least {ranks}"
-            )
+        if (size := config["data"][key]) < ranks:
+            raise RequestError(f"data.{key}={size} is shared by {ranks} devices, so it must be at least {ranks}")
     if trainer.get("sync_batchnorm") and not there:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
 
 
-def building(group: str, make: Callable[[], T]) -> T:
-    """``make()``, with whatever it raises as a RequestError that names the config group."""
+@contextmanager
+def building(group: str) -> Iterator[None]:
+    """Whatever is raised within this becomes a RequestError that names the config group."""
     try:
-        return make()
+        yield
     except Exception as error:
-        cause = (error.__cause__ if isinstance(error, InstantiationException) else None) or error
+        cause = build.cause_of(error)
         if isinstance(cause, RequestError):
             raise cause from None
         raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error

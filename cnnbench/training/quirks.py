@@ -1,22 +1,10 @@
-"""What published reports did otherwise than one should, as options with names; all off is right.
+"""What published reports did otherwise than one should, as ``quirks`` in ``conf/config.yaml`` names it; here, the loss.
 
 All were found in the public notebook behind the report eq2425. Of them the report mentions the softmax at the end of the
 network, but not that its loss has another, and an average recall, but not of what; the rest it does not mention.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Quirks:
-    """Deviations of a training protocol; ``conf/config.yaml`` says what each does."""
-
-    softmax_before_loss: bool = False
-    dropout_in_evaluation: bool = False
-    batch_recall: bool = False
-    train_in_eval_mode: bool = False
 
 
 class CrossEntropy(nn.CrossEntropyLoss):

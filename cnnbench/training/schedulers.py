@@ -6,7 +6,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from cnnbench.training.optimizers import inner_optimizers, total_steps_argument
+from cnnbench.training.optimizers import inner_optimizers, length_arguments
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
@@ -21,7 +21,7 @@ class SwitchScheduler(LRScheduler):
     """A schedule for each optimizer of a SwitchOptimizer; all advance at once, whichever optimizer is active."""
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
-        # not LRScheduler's own: there is nothing here to schedule but what the schedulers do
+        # not LRScheduler's own, for the schedulers do all
         self.optimizer, self.schedulers = optimizer, list(schedulers)
         self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
         for inner in inner_optimizers(optimizer):
@@ -52,9 +52,9 @@ def watches_a_metric(scheduler: Any) -> bool:
     return isinstance(getattr(scheduler, "schedulers", [scheduler])[0], ReduceLROnPlateau)
 
 
-def build_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:
-    """Call ``make`` with the optimizer (with each of a SwitchOptimizer), and with ``total_steps`` where its signature
-    asks for it and it is not set."""
-    arguments = total_steps_argument(make, total_steps)
+def build_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, length: int) -> LRScheduler:
+    """Call ``make`` with the optimizer (with each of a SwitchOptimizer), and with the length of the run, in steps or epochs
+    as the schedule advances, where it asks for that."""
+    arguments = length_arguments(make, length)
     schedulers = [make(inner, **arguments) for inner in inner_optimizers(optimizer)]
     return schedulers[0] if len(schedulers) == 1 else SwitchScheduler(optimizer, schedulers)

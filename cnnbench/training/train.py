@@ -17,15 +17,15 @@ from cnnbench.training.callbacks.early_stopping import Pruning, StopWhenDiverged
 from cnnbench.training.callbacks.figures import Figures
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.callbacks.resume import Resume, resumable
-from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, delete_event_files, log_hparams
+from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, log_hparams
 from cnnbench.training.estimate import suggest_batch_size
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.preflight import silence_libraries
-from cnnbench.training.recording import agreement_with_cpu, describe_network, record_end, weights_sha256
+from cnnbench.training.recording import agreement_with_cpu, describe_end, describe_network, weights_sha256
 from cnnbench.utils import run_dir
-from cnnbench.utils.console import print_info, print_result
+from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import available_cores, environment
 from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
@@ -35,17 +35,16 @@ Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how man
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
-    """Train, evaluate once on the test set, and leave a record, whatever happens.
+    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from its
+    newest checkpoint, and one that has completed is not repeated.
 
     Args:
-        config: a resolved configuration, as ``conf/config.yaml`` composes it.
+        config: resolved, as ``conf/config.yaml`` composes it.
         folder: of the run; made where it is missing.
         overrides, choices: how the configuration was asked for; for the record.
 
     Returns:
-        The record, which is also ``folder/result.json``. Its ``status`` tells how the run ended; a failure is in
-        ``error`` and is not raised. A run that ended early goes on from its newest checkpoint, and one that has
-        completed is not repeated.
+        The record, which is also ``folder/result.json``; how the run ended is its ``status``, a failure its ``error``.
 
     Raises:
         RequestError: the folder holds another configuration's run, or another process is running in it.
@@ -58,24 +57,27 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
             return completed
         run_dir.archive_attempt(folder)
         record = run_dir.new_record(folder, config, digest, overrides, choices)
-        record_end(record, lambda: _on_all_devices(config, folder, record))
+        try:
+            _train_on_devices(config, folder, record)
+        except (Exception, KeyboardInterrupt) as error:
+            record.update(describe_end(error))
         write_record(folder, record)
     return record
 
 
-def _on_all_devices(config: Config, folder: Path, record: Record) -> None:
+def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
     """Settle what the run begins with, and train in this process or on ranks, one a device."""
     silence_libraries()
     ranks = build.count_ranks(config)
     checkpoint = resumable(folder, record["fingerprint"], ranks)
-    resumed = (str(checkpoint[0]), checkpoint[1]["resume"]["sessions"][-1]["epoch"]) if checkpoint else None
     # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
     threads = config["threads"] or max(available_cores() // build.count_devices(config), 1)
-    threads = checkpoint[1]["resume"]["sessions"][0]["threads"] if checkpoint else threads
+    resumed = None
+    if checkpoint is not None:
+        path, sessions = checkpoint
+        threads, resumed = sessions[0]["threads"], (str(path), sessions[-1]["epoch"])
     torch.set_num_threads(threads)
     config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
-    if record["lr_finder"]:
-        print_info(f"  optimizer.lr={record['lr_finder']['lr']:g}: {record['lr_finder']['reason']}")
     if ranks == 1:
         fit_and_test(config, folder, record, resumed)
         return
@@ -97,19 +99,21 @@ def _on_all_devices(config: Config, folder: Path, record: Record) -> None:
 
 
 def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
-    """What each rank of a run on several devices does; rank 0 writes the record.
+    """What each rank of a run on several devices does; rank 0 writes the record. Raises what the run has failed with.
 
-    Args:
-        config: as YAML, for JSON would turn keys that are numbers into text.
-
-    Raises:
-        Exception: what the run has failed with.
+    ``config`` is YAML, for JSON would turn keys that are numbers into text.
     """
     silence_libraries()
     torch.set_num_threads(threads)
-    failure = record_end(record, lambda: fit_and_test(yaml.safe_load(config), Path(folder), record, resumed))
-    if failure is not None and distributed.has_lost_a_rank(failure):
-        record["error"]["message"] = f"another rank has ended, and its launcher says why: {failure}"
+    failure: BaseException | None = None
+    try:
+        fit_and_test(yaml.safe_load(config), Path(folder), record, resumed)
+    except (Exception, KeyboardInterrupt) as error:
+        record.update(describe_end(error))
+        if record["status"] == "failed":
+            failure = build.cause_of(error)
+            if distributed.has_lost_a_rank(failure):
+                record["error"]["message"] = f"another rank has ended, and its launcher says why: {failure}"
     if distributed.external_launch().global_rank() == 0:  # type: ignore[union-attr]
         write_record(Path(folder), record)
     if failure is not None:
@@ -142,91 +146,71 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     pl.seed_everything(config["seed"], verbose=False)
 
     data = build.build_data(config)
-    record["data"] = data.description()
     network = build.build_network(config, data)
+    record["data"] = data.description()
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
     classifier = ImageClassifier(config, network, len(data.classes))
 
-    launched, ranks = distributed.external_launch(), build.count_ranks(config)
     history = History(folder)
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
-    figures = Figures(folder / "figures", data, **{"pictures": False, **config["callbacks"].get("figures", {})})
-    resume = Resume(checkpoint, record["fingerprint"], ranks, **config["checkpoint"])
-    callbacks: list[pl.Callback] = [
-        TensorBoardCallback(data),
-        figures,
-        history,
-        StopWhenDiverged(**config["divergence"]),
-        checkpoint,
-        resume,
-    ]
+    figures = Figures(folder / "figures", data, **config["callbacks"].get("figures", {}))
+    resume = Resume(checkpoint, record["fingerprint"], **config["checkpoint"])
+    diverged = StopWhenDiverged(**config["divergence"])
+    callbacks: list[pl.Callback] = [TensorBoardCallback(data), figures, history, diverged, checkpoint, resume]
     if (trial := config["sweep"].get("trial")) is not None:
         callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
-    if resumed is None and (launched is None or launched.global_rank() == 0):
-        delete_event_files(folder)
-    trainer = build.build_trainer(config, folder, callbacks, resumed[1] if resumed else None, launched)
-    record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": ranks}
+    path, epochs = resumed or (None, None)
+    trainer = build.build_trainer(config, folder, callbacks, epochs)
+    record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": trainer.world_size}
 
     try:
-        fit(trainer, classifier, data, Path(resumed[0]) if resumed else None)
-    except Exception as error:
-        if is_out_of_memory(error) and ranks == 1:
-            raise MemoryError(f"no room in memory: {suggest_batch_size(error, classifier, data)}") from error
-        raise
+        fit(trainer, classifier, data, path)
     finally:  # a run that ends early has its history too
-        record["history"] = history.columns()
-        record["metrics"] = dict(classifier.metrics)
-        record["best"] = checkpoint.best
-        seconds = history.epoch_seconds
-        record["time"] = {
-            "fit_seconds": resume.seconds(),
-            "epoch_seconds": seconds,
-            "images_per_second": data.count("train") * len(seconds) / sum(seconds) if any(seconds) else None,
-        }
-        record["resumed"] = resume.sessions
+        record["history"], record["metrics"] = history.columns(), dict(classifier.metrics)
+        record["best"], record["resumed"] = checkpoint.best, resume.sessions
+        record["time"] = history.times(data.count("train"), resume.seconds())
     record["model"]["sha256"] = weights_sha256(classifier)
 
     matrices = test(trainer, classifier, data, checkpoint, config["test_with"])
-    if not trainer.is_global_zero:
-        return
-    record["metrics"] = dict(classifier.metrics)
-    record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
-    recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
-    record["per_class"] = {"classes": data.classes, **recalls}
-    figures.finish(trainer, classifier, matrices)
-    record["agreement_with_cpu"] = agreement_with_cpu(classifier, data, trainer.strategy.root_device)
-    log_hparams(trainer, record)
-    record["status"] = "completed"
+    if trainer.is_global_zero:
+        record["metrics"] = dict(classifier.metrics)
+        record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
+        recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
+        record["per_class"] = {"classes": data.classes, **recalls}
+        figures.finish(trainer, classifier, matrices)
+        record["agreement_with_cpu"] = agreement_with_cpu(classifier, data, trainer.strategy.root_device)
+        log_hparams(trainer, record)
+        record["status"] = "completed"
 
 
-def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: Path | None) -> None:
+def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: str | None) -> None:
     """Train, from ``checkpoint`` on if there is one.
 
     Raises:
         KeyboardInterrupt: where Lightning would have ended the process.
+        MemoryError: there is not enough; the message says which batch size fits.
         Stopped: the run was asked to stop.
     """
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint)
     except SystemExit as error:
         raise KeyboardInterrupt from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    except Exception as error:
+        if not is_out_of_memory(error) or trainer.world_size > 1:
+            raise
+        suggestion = suggest_batch_size(error, classifier, data, trainer.strategy.root_device)
+        raise MemoryError(f"no room in memory: {suggestion}") from error
 
 
 def test(
     trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: BestAndLast, weights: str
 ) -> dict[str, torch.Tensor]:
     """Evaluate the test set once, with the best or the last weights; confusion matrices of val and test with those."""
-    final = dict(classifier.metrics)
-    matrices = dict(classifier.confusion)
-    if weights == "best":
-        if trainer.is_global_zero:  # which has written them; the others get them from it
-            classifier.load_state_dict(checkpoint.best_weights())
-        matrices = dict(checkpoint.best_confusion)
+    if weights == "best" and trainer.is_global_zero:  # which has written them; the others get them from it
+        classifier.load_state_dict(checkpoint.best_weights())
     trainer.test(classifier, datamodule=data, verbose=False)
-    classifier.metrics = {**final, **{k: v for k, v in classifier.metrics.items() if k.startswith("test/")}}
-    matrices["test"] = classifier.confusion["test"]
+    confusion = checkpoint.best_confusion if weights == "best" else classifier.confusion
+    matrices = {**confusion, "test": classifier.confusion["test"]}
     return {split: matrices[split] for split in ("val", "test") if split in matrices}

@@ -107,20 +107,20 @@ def test_known_effects_are_found_with_their_size(runs):
     assert (norm.factor, norm.before, norm.after) == ("model.norm", "none", "batch")
     assert norm.value == pytest.approx(0.024, abs=0.002)  # 3.1 and 1.7 points, averaged over dropout
     assert norm.low < norm.value < norm.high
-    assert norm.sentence.startswith("norm=batch instead of norm=none raises test accuracy by 2.")
-    assert "which is better" in norm.sentence
+    assert found.sentence(norm).startswith("norm=batch instead of norm=none raises test accuracy by 2.")
+    assert "which is better" in found.sentence(norm)
     assert (dropout.before, dropout.after) == ("0", "0.5")
     (joint,) = found.interactions
     assert joint.factor == "model.dropout" and joint.other == "model.norm"
     assert joint.effects["none"] == pytest.approx(0.010, abs=0.002)
     assert joint.effects["batch"] == pytest.approx(-0.004, abs=0.002)
-    assert joint.sentence.startswith("The effect of dropout depends on norm: dropout=0 to 0.5 is +")
+    assert found.sentence(joint).startswith("The effect of dropout depends on norm: dropout=0 to 0.5 is +")
 
 
 def test_of_a_loss_less_is_better(runs):
     runs.grid(lambda model__norm: 0.9 + 0.02 * (model__norm == "batch"), model__norm=["none", "batch"])
     found = effects_of(runs, "test/loss")
-    assert "lowers test loss" in found.mains[0].sentence and "which is better" in found.mains[0].sentence
+    assert "lowers test loss" in found.sentence(found.mains[0]) and "which is better" in found.sentence(found.mains[0])
 
 
 def test_an_interval_of_two_levels_is_students(runs):
@@ -139,8 +139,8 @@ def test_an_interval_of_two_levels_is_students(runs):
 def test_nothing_to_tell_says_so(runs):
     runs.grid(lambda **_: 0.9, noise=0.01, model__norm=["none", "batch"], model__dropout=[0.0, 0.5])
     found = effects_of(runs)
-    assert all("no effect shown" in effect.sentence for effect in found.mains)
-    assert all("no interaction shown" in item.sentence for item in found.interactions)
+    assert all("no effect shown" in found.sentence(effect) for effect in found.mains)
+    assert all("no interaction shown" in found.sentence(item) for item in found.interactions)
 
 
 def test_the_baselines_levels_stand_first(runs):

@@ -10,8 +10,8 @@ import pytest
 from made_up import failed, make_record
 
 from cnnbench.analysis.leaderboard import build
-from cnnbench.analysis.report.formats import leaderboard_csv, leaderboard_markdown, write_leaderboard
-from cnnbench.analysis.report.text import leaderboard_text, text_table
+from cnnbench.analysis.report.tables import leaderboard_text, text_table
+from cnnbench.analysis.report.write import leaderboard_csv, leaderboard_markdown, write_leaderboard
 from cnnbench.analysis.runs import collect
 from cnnbench.utils.errors import RequestError
 

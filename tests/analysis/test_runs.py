@@ -10,7 +10,7 @@ import pytest
 from made_up import failed, make_record
 
 from cnnbench.analysis.grouping import group
-from cnnbench.analysis.report.commands import run_commands
+from cnnbench.analysis.report.html import run_commands
 from cnnbench.analysis.runs import collect
 from cnnbench.config.overrides import parse_override
 from cnnbench.config.settings import canonical, show
@@ -205,8 +205,8 @@ def test_nothing_heavy_is_imported_for_a_leaderboard(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"])
     code = (
         "import sys, json; from pathlib import Path; from cnnbench.analysis.leaderboard import build;"
-        "from cnnbench.analysis.runs import collect; from cnnbench.analysis.report.formats import write_leaderboard;"
-        "from cnnbench.analysis.report.text import leaderboard_text; from cnnbench.analysis.report import write;"
+        "from cnnbench.analysis.runs import collect; from cnnbench.analysis.report.write import write_leaderboard;"
+        "from cnnbench.analysis.report.tables import leaderboard_text; from cnnbench.analysis.report import write;"
         f"board = build(collect([Path({str(runs.root)!r})])); leaderboard_text(board);"
         f"write_leaderboard(board, Path({str(runs.root)!r}));"
         "print(json.dumps([m for m in ('pandas', 'statsmodels', 'matplotlib', 'torch', 'scipy.stats', 'jinja2')"

@@ -52,3 +52,9 @@ def test_what_cannot_be_read_is_said_in_one_line() -> None:
     with pytest.raises(RequestError, match="foo cannot be read") as error:
         parse("foo")
     assert "\n" not in str(error.value)
+    with pytest.raises(RequestError) as error:
+        without_shorthand(["seed=1", "data.path=my(photos)"])
+    hint = "data.path='my(photos)'"
+    assert f'"{hint}"' in str(error.value) and parse(hint).value() == "my(photos)"
+    with pytest.raises(RequestError, match="model=null is not a choice of model: alexnet"):
+        without_shorthand(["model=null"])

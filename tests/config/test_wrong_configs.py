@@ -94,6 +94,26 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(override: str, key: 
         assert key in told or key.split(".")[0] in told or key.split(".")[-1] in told, (value, told)
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("+trainer.max_steps=5", "a Lightning step is several optimizer steps"),
+        ("+trainer.limit_train_batches=2", "data.limit_train"),
+        ("+trainer.check_val_every_n_epoch=2", "not supported"),
+        ("+trainer.gradient_clip=1", "did you mean 'gradient_clip_val'"),
+        ("+trainer.gradient_clip_algorithm=values", "norm or value"),
+        ("trainer.precision=16-mixed", "needs a GPU"),
+        ("trainer.precision=16-true", "needs a GPU"),
+        ("scheduler=plateau scheduler.interval=step", "scheduler.interval=epoch"),
+    ],
+)
+def test_what_would_not_do_what_it_says_is_refused(asked: str, told: str) -> None:
+    config = resolved(compose([*SMALL, *asked.split()]))
+    with pytest.raises(RequestError, match=told):
+        check_values(config)
+        preflight.check(config)
+
+
 def test_there_are_enough_of_them() -> None:
     assert sum(len(values) for _, _, values in CASES) > 700
 

@@ -26,7 +26,8 @@ def build(name: str, channels: int, size: int, classes: int = 10, *overrides: st
     config = resolved(compose([f"model={name}", *overrides]))
     check_values(config)
     node = config["model"]
-    return building("model", lambda: instantiate(node, in_channels=channels, num_classes=classes, image_size=size))
+    with building("model"):
+        return instantiate(node, in_channels=channels, num_classes=classes, image_size=size)
 
 
 def parameters(network: nn.Module) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnnbench.config.compose import compose
-from cnnbench.sweep.pool import GpuPlaces
+from cnnbench.sweep.pool import GpuSlots
 from cnnbench.utils.environment import cores, runs_at_once
 
 ONE = {"accelerator": "auto", "devices": 1}
@@ -19,20 +19,20 @@ def test_as_many_runs_go_on_as_the_gpus_take(monkeypatch: pytest.MonkeyPatch) ->
     assert runs_at_once("auto", 4) == cores()
 
 
-def test_no_place_is_given_twice_and_the_gpus_fill_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_slot_is_given_twice_and_the_gpus_fill_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    places = GpuPlaces(2)
-    assert [places.take(ONE) for _ in range(5)] == [["0"], ["3"], ["0"], ["3"], None]
-    places.give_back(["3"])
-    assert places.take(ONE) == ["3"] and places.take(ONE) is None
+    slots = GpuSlots(2)
+    assert [slots.take(ONE) for _ in range(5)] == [["0"], ["3"], ["0"], ["3"], None]
+    slots.give_back(["3"])
+    assert slots.take(ONE) == ["3"] and slots.take(ONE) is None
 
 
 def test_a_run_on_several_gpus_waits_for_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3,5")
-    places, two = GpuPlaces(1), {"accelerator": "auto", "devices": 2}
-    assert places.take(two) == ["0", "3"] and places.take(two) is None
-    places.give_back(["0", "3"])
-    assert places.take({"accelerator": "gpu", "devices": "auto"}) == ["0", "3", "5"]
+    slots, two = GpuSlots(1), {"accelerator": "auto", "devices": 2}
+    assert slots.take(two) == ["0", "3"] and slots.take(two) is None
+    slots.give_back(["0", "3"])
+    assert slots.take({"accelerator": "gpu", "devices": "auto"}) == ["0", "3", "5"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_where_there_is_nothing_to_choose_nothing_is(
     monkeypatch: pytest.MonkeyPatch, visible: str, accelerator: str, devices: int | list[int]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert GpuPlaces(1).take({"accelerator": accelerator, "devices": devices}) == []
+    assert GpuSlots(1).take({"accelerator": accelerator, "devices": devices}) == []
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from helpers import ROOT, SMALL, cnnbench, config
 from cnnbench.analysis.runs import PRUNED, collect
 from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
-from cnnbench.sweep.optuna_search import Search
-from cnnbench.sweep.search_space import Axis, corners, parse
+from cnnbench.sweep.optuna_search import Axis, Search, corners, parse
 from cnnbench.training.pruner import load_trial
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
@@ -44,7 +43,7 @@ def test_the_axes_are_those_that_hydra_s_syntax_names() -> None:
         Axis("model.dropout", low=0, high=0.5),
         Axis("trainer.max_epochs", ("2", "3", "4")),
     ]
-    assert axes[1].text(0.000123456789) == "0.000123457" and axes[3].text(4) == "4"
+    assert axes[1].override(0.000123456789) == "optimizer.lr=0.000123457" and axes[3].override(4) == "seed=4"
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,9 @@ def fail(error: Exception) -> None:
 
 
 def run_in_pool(job: Job) -> dict[str, Any]:
-    records: list[dict[str, Any]] = []
     with handle_stop_signals():
-        Pool(1, 1, lambda folder, record: records.append(record)).run([job])
-    return records[0]
+        ((_, record),) = Pool(1).run([job])
+    return record
 
 
 def test_a_run_that_is_stopped_before_it_could_listen_is_interrupted(tmp_path: Path) -> None:

@@ -231,6 +231,17 @@ def test_two_runs_of_the_same_second_have_a_folder_each(tmp_path: Path, monkeypa
     assert [read_record(folder)["seed"] for folder in folders] == [0, 1]
 
 
+def test_a_sweep_does_not_take_runs_of_another_of_the_same_second_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hydra.core.utils.datetime", SimpleNamespace(now=lambda: datetime(2026, 1, 2)))
+    for _ in range(2):
+        assert launch(["-m", *QUIET, "seed=0,1", "sweep.isolate=false"]) == 0
+    folders = [*(tmp_path / "outputs" / "cnnbench").iterdir()]
+    assert [statuses(folder) for folder in folders] == [{0: "completed", 1: "completed"}] * 2
+
+
 @pytest.mark.parametrize("more", [["-m", "seed=0,1"], []])
 def test_a_time_limit_needs_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
@@ -288,3 +299,20 @@ def test_a_killed_server_takes_no_run_with_it(tmp_path: Path) -> None:
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_server}"), "seed=range(3)", "hydra.sweep.dir=s"]
     cnnbench("-m", *asked, cwd=tmp_path, check=0, fresh=True)
     assert statuses(tmp_path / "s") == dict.fromkeys(range(3), "completed")
+
+
+def test_after_kills_of_its_server_and_of_itself_a_parallel_sweep_is_done_in_the_folders_that_it_planned(
+    tmp_path: Path,
+) -> None:
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_server,2:hang}"), "seed=range(4)", "hydra.sweep.dir=s"]
+    process = start("-m", *asked, "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", cwd=tmp_path)
+    for seed in (1, 2):  # the server has been killed, and a run is hanging
+        wait_for(tmp_path / f"seed{seed}", process)
+    process.kill()
+    process.communicate()
+    owners = read_plan(tmp_path / "s")["runs"]
+    assert owners.keys() == {f"seed={seed}" for seed in range(4)}  # the file is there before the runs are
+    cnnbench("resume", "s", cwd=tmp_path, check=0, fresh=True)
+    folders = [path for path in (tmp_path / "s").iterdir() if path.is_dir()]
+    assert {path.name: read_record(path)["fingerprint"] for path in folders} == owners
+    assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")

@@ -14,6 +14,16 @@ from cnnbench.training.schedulers import one_cycle
 from cnnbench.training.train import train
 
 
+def one_cycle_of(length: int, step: int) -> float:
+    """The rate of torch's OneCycleLR after so many steps, as a share of the peak."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], momentum=0.9)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, length, pct_start=0.3)
+    for _ in range(step):
+        optimizer.step()
+        schedule.step()
+    return schedule.get_last_lr()[0]
+
+
 @pytest.mark.parametrize(
     ("asked", "formula"),
     [
@@ -21,6 +31,8 @@ from cnnbench.training.train import train
         (("scheduler=exp", "scheduler.gamma=0.5"), lambda e: 0.5**e),
         (("scheduler=step", "scheduler.step_size=2", "scheduler.gamma=0.1"), lambda e: 0.1 ** (e // 2)),
         (("scheduler=cosine",), lambda e: (1 + math.cos(math.pi * e / 4)) / 2),
+        (("scheduler=cosine", "scheduler.interval=step"), lambda e: (1 + math.cos(math.pi * e / 4)) / 2),
+        (("scheduler=onecycle", "scheduler.interval=epoch"), lambda e: one_cycle_of(4, e)),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,17 @@ def plain_loop(cfg: dict[str, Any], schedule: Any = None) -> tuple[torch.nn.Modu
     torch.set_num_threads(cfg["threads"] or available_cores())
     seed_everything(cfg["seed"], verbose=False)
     data = build.build_data(cfg)
-    network = build.build_network(cfg, data)
+    options = cfg["trainer"]
+    dtype = torch.float64 if options["precision"] == "64-true" else torch.float32
+    network = build.build_network(cfg, data).to(dtype)
     arrays, rows = data.prepared.arrays, data.rows["train"]
     mean, std = (torch.tensor(v)[:, None, None] for v in data.statistics())
     images = torch.from_numpy(arrays["train_images"][rows]).permute(0, 3, 1, 2).float()
-    images = images * (1 / (255 * std)) + (-mean / std)
+    images = (images * (1 / (255 * std)) + (-mean / std)).to(dtype)
     labels = torch.from_numpy(arrays["train_labels"][rows])
     parts = build.build_optimization(cfg)
-    size = cfg["data"]["batch_size"]
-    per_epoch = -(-len(labels) // size)
+    size, accumulate = cfg["data"]["batch_size"], options["accumulate_grad_batches"]
+    per_epoch = math.ceil(math.ceil(len(labels) / size) / accumulate)
     optimizer = build_optimizer(parts["optimizer"], network.parameters(), per_epoch * cfg["trainer"]["max_epochs"])
     make = parts["scheduler"]
     scheduler = schedule and schedule(optimizer, per_epoch * cfg["trainer"]["max_epochs"])
@@ -63,12 +66,16 @@ def plain_loop(cfg: dict[str, Any], schedule: Any = None) -> tuple[torch.nn.Modu
         network.train()
         order = torch.randperm(len(labels), generator=epoch_generator(cfg["seed"], epoch, "order"))
         total_loss = 0.0
-        for batch in order.split(size):
-            loss = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])
-            loss.backward()
+        batches = order.split(size)
+        for group in (batches[start : start + accumulate] for start in range(0, len(batches), accumulate)):
+            for batch in group:
+                loss = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])
+                (loss / len(group)).backward()
+                total_loss += loss.item() * len(batch)
+            if options["gradient_clip_val"] is not None:
+                torch.nn.utils.clip_grad_value_(network.parameters(), options["gradient_clip_val"])
             optimizer.step()
             optimizer.zero_grad()
-            total_loss += loss.item() * len(batch)
             if scheduler is not None and parts["interval"] == "step":
                 scheduler.step()
         losses.append(total_loss / len(labels))
@@ -92,6 +99,24 @@ def test_a_run_equals_a_plain_loop_to_the_bit(tmp_path: Path, optimizer: str, sc
     for name, value in network.state_dict().items():
         assert torch.equal(mine[f"network.{name}"], value), name
     np.testing.assert_allclose(record["history"]["train/loss"], losses, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("trainer.accumulate_grad_batches=4",),  # five batches, so the second group is of one
+        ("trainer.gradient_clip_val=0.001", "+trainer.gradient_clip_algorithm=value"),
+        ("trainer.precision=64-true",),
+    ],
+    ids=" ".join,
+)
+def test_so_does_one_with_other_steps(tmp_path: Path, asked: tuple[str, ...]) -> None:
+    asked = ("optimizer=sgd", "scheduler=exp", *asked)
+    run(tmp_path, *asked)
+    network, _ = plain_loop(config(*asked))
+    mine = weights(tmp_path)
+    for name, value in network.state_dict().items():
+        assert mine[f"network.{name}"].dtype == value.dtype and torch.equal(mine[f"network.{name}"], value), name
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw"])
@@ -130,6 +155,7 @@ COMBINATIONS = [
     ("optimizer=adamw", "scheduler=step", "decay_norm_and_bias=false", "model.norm=batch"),
     ("optimizer=adadelta", "scheduler=exp", "label_smoothing=0.1", "trainer.accumulate_grad_batches=2"),
     ("optimizer=adam", "trainer.precision=bf16-mixed"),
+    ("optimizer=sgd", "trainer.precision=bf16-true"),
 ]
 
 

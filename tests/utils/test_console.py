@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import config
 
-from cnnbench.analysis.report.formats import _markdown_text
+from cnnbench.analysis.report.write import _markdown_text
 from cnnbench.cli.main import main
 from cnnbench.inference.predict import as_csv, as_json, as_table
 from cnnbench.training.train import train

@@ -1,28 +1,25 @@
-"""report.html: an analysis laid out as one file that asks nothing of the network.
+"""report.html: an analysis laid out by ``templates/report.html`` as one file that asks nothing of the network.
 
-The words are in ``templates/report.html``. Jinja escapes every text that goes into it, and only the SVG of our own
-figures is marked as safe.
+Jinja escapes every text that goes into it; only the SVG of our own figures is marked as safe.
 """
 
+import shlex
 from collections.abc import Sequence
 from itertools import count
-from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cnnbench.analysis.analyse import Analysis
-from cnnbench.analysis.metric_names import COSTS, number, plural, title, unit
 from cnnbench.analysis.report import sections
-from cnnbench.analysis.report.commands import run_commands
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
 from cnnbench.analysis.report.tables import report_tables
 from cnnbench.analysis.runs import Run
-from cnnbench.config.settings import show
+from cnnbench.analysis.wording import environment
+from cnnbench.config.settings import SEED, show
 
-TEMPLATES = Path(__file__).parent / "templates"
+MOST_COMMANDS = 12
 
 
 def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) -> str:
@@ -32,23 +29,14 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     def draw(figure: Figure | None, description: str) -> str:
         return "" if figure is None else Markup(svg(figure, f"figure{next(numbers)}", description))
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters.update(plural=plural, metric=title, unit=unit, number=number, show=show)
     board, done = analysis.board, analysis.board.grid.runs
     subject = [{show(run.settings[key]) for run in done if key in run.settings} for key in ("model", "data")]
     reference = analysis.reference if analysis.baseline_given else None
     context = {
         "analysis": analysis,
-        "board": board,
         "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
         "warnings": [note for note in board.notes if "test set" in note],
         "notes": [note for note in board.notes if "test set" not in note],
-        "run_count": len(done) + len(board.grid.incomplete),
-        "second_metric": analysis.metric if analysis.metric not in (board.objective, *COSTS) else None,
-        "objectives": ", ".join(sorted({run.objective for run in done if run.objective})),
-        "seeds": ", ".join(map(str, sorted({run.seed for run in done if run.seed is not None}))) or "unknown",
         "comparison": None, "anova": None, **report_tables(analysis),
         "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
@@ -59,10 +47,42 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "cost": sections.cost(board, analysis.metric, draw),
         "protocol": sections.protocol(done),
         "environment": sections.environment(done or runs),
-        "trouble": board.trouble,
         "run_commands": run_commands(runs),
         "report_command": command,
         "version": version,
-        **{name: Markup((TEMPLATES / f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")},
     }  # fmt: skip
-    return environment.get_template("report.html").render(context) + "\n"
+    return environment().get_template("report.html").render(context) + "\n"
+
+
+def run_commands(runs: Sequence[Run]) -> list[str]:
+    """Sweeps, as few as possible, that together give exactly these runs; a single command where nothing is swept."""
+    # A box is {key: values}, and stands for every combination of the values: first one for each run
+    boxes: list[dict[str, tuple[str, ...]]] = []
+    for run in runs:
+        if run.overrides or run.record:
+            written = dict(text.partition("=")[::2] for text in run.overrides)
+            if run.seed is not None:
+                written.setdefault(SEED, str(run.seed))
+            boxes.append({key: (value,) for key, value in written.items()})
+
+    # Join those that differ in one key alone, key by key
+    order = list(dict.fromkeys(key for box in boxes for key in box))
+    for key in reversed(order):
+        joined: dict[tuple[frozenset, bool], dict[str, None]] = {}
+        for box in boxes:
+            values = box.get(key, ())
+            joins = key in box and not any("," in value and not value.startswith("[") for value in values)
+            rest = frozenset((name, of) for name, of in box.items() if name != key or not joins)
+            joined.setdefault((rest, joins), {}).update(dict.fromkeys(values))
+        boxes = [dict(rest) | ({key: tuple(values)} if joins else {}) for (rest, joins), values in joined.items()]
+
+    commands = []
+    for box in boxes:
+        texts = [f"{key}={','.join(box[key])}" for key in order if key in box]
+        sweep = ["-m"] if any(len(values) > 1 for values in box.values()) else []
+        commands.append(shlex.join(["cnnbench", *sweep, *texts]))
+    if len(commands) > MOST_COMMANDS:
+        commands[MOST_COMMANDS:] = [
+            f"# and {len(commands) - MOST_COMMANDS} more: each run's result.json has its overrides"
+        ]
+    return commands

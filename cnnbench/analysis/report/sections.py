@@ -18,7 +18,6 @@ from cnnbench.analysis.report.figures import curves as curve_figures
 from cnnbench.analysis.report.figures.style import BLUE, LINES, ORANGE
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
-from cnnbench.analysis.statistics import to_number
 from cnnbench.config.settings import show
 
 Draw = Callable[[Figure | None, str], str]  # a figure and its description; empty where there is none
@@ -37,10 +36,9 @@ def searches(runs: Sequence[Run], draw: Draw) -> list[Section]:
     parts = []
     for search in read_searches({run.path.parent for run in runs}):
         metric = title(search.objective)
-        figures = [draw(charts.search_history(search), f"Best {metric} so far over the trials")]
-        for name, figure in charts.search_parameters(search).items():
-            figures.append(draw(figure, f"{name} against {metric}"))
-        parts.append({"search": search, "best": search.best(), "figures": figures})
+        history = draw(charts.search_history(search), f"Best {metric} so far over the trials")
+        figures = [draw(f, f"{name} against {metric}") for name, f in charts.search_parameters(search).items()]
+        parts.append({"search": search, "figures": [history, *figures]})
     return parts
 
 
@@ -48,8 +46,8 @@ def effects(results: Effects, draw: Draw) -> dict[str, list[str]]:
     """Figures of the main effects and of the clearest interactions."""
     mains, pairs = results.mains[:MOST_FACTORS], results.interactions[:MOST_INTERACTIONS]
     return {
-        "mains": [draw(charts.main_effect(effect, results), effect.sentence) for effect in mains],
-        "interactions": [draw(charts.interaction(pair, results), pair.sentence) for pair in pairs],
+        "mains": [draw(charts.main_effect(effect, results), results.sentence(effect)) for effect in mains],
+        "interactions": [draw(charts.interaction(pair, results), results.sentence(pair)) for pair in pairs],
     }
 
 
@@ -66,11 +64,9 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> S
     """Validation curves against each other, and train against validation for a few."""
     leaves = curve_figures.LEAVES
     each = []
-    for configuration in _top(board, reference, MOST_EACH):
-        figures = [curve_figures.train_and_validation(configuration, leaf) for leaf in leaves]
-        name, text = configuration.short, curve_figures.fit_text(configuration)
-        drawn = [draw(figure, f"{leaf}: {name}") for figure, leaf in zip(figures, leaves, strict=True)]
-        each += [{"title": name, "text": text, "figures": drawn}] if any(drawn) else []
+    for c in _top(board, reference, MOST_EACH):
+        drawn = [draw(curve_figures.train_and_validation(c, leaf), f"{leaf}: {c.short}") for leaf in leaves]
+        each += [{"title": c.short, "text": curve_figures.fit_text(c), "figures": drawn}] if any(drawn) else []
     if not each:
         return None
     compared = _top(board, reference, MOST_COMPARED)
@@ -83,13 +79,12 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> S
         for c, (colour, dash, _) in zip(compared, LINES, strict=False)
     ]  # fmt: skip
     long = any(len(run.series("val/loss")) >= curve_figures.LONG for run in board.grid.runs)
-    return {"legend": legend, "against": against, "each": each, "long": long, "blue": BLUE, "orange": ORANGE}  # fmt: skip
+    return {"legend": legend, "against": against, "each": each, "long": long, "blue": BLUE, "orange": ORANGE}
 
 
 def classes(analysis: Analysis) -> Section | None:
     """Recall by class, and the confusion matrices of two runs; None where no record has them."""
-    known = any(run.part("per_class").get("test/recall") for run in analysis.board.grid.runs)
-    split = "test" if known else "val"
+    split = "test" if any(run.per_class("test/recall") for run in analysis.board.grid.runs) else "val"
     recall, confusion = _recall(analysis.board, split), _confusion(analysis, split)
     return {"split": split, "recall": recall, "confusion": confusion} if recall or confusion else None
 
@@ -99,14 +94,13 @@ def _recall(board: Leaderboard, split: str) -> Section | None:
     names: list[str] = []
     means: dict[str, pd.Series] = {}
     for row in board.rows[:MOST_ROWS]:
-        runs = [run for run in row.configuration.runs if run.part("per_class").get(f"{split}/recall")]
-        names = names or (_class_names(runs[0]) if runs else [])
-        values = [list(map(to_number, run.part("per_class")[f"{split}/recall"])) for run in runs]
-        if runs and _class_names(runs[0]) == names and all(len(line) == len(names) for line in values):
-            means[f"{row.rank}  {row.configuration.short}"] = pd.DataFrame(values, dtype=float).mean()
-    if not means or not names:
+        recalls = [recall for run in row.configuration.runs if (recall := run.per_class(f"{split}/recall"))]
+        names = names or [name for recall in recalls[:1] for name in recall]
+        if recalls and all(list(recall) == names for recall in recalls):
+            means[f"{row.rank}  {row.configuration.short}"] = pd.DataFrame(recalls, dtype=float).mean()
+    if not means:
         return None
-    table = pd.DataFrame(means).set_axis(names)
+    table = pd.DataFrame(means)
     hardest = table.mean(axis=1).dropna().nsmallest(3)
     return {
         "classes": names,
@@ -122,8 +116,7 @@ def _confusion(analysis: Analysis, split: str) -> Section | None:
     one, other = _matrix(run, split), _matrix(versus, split)
     if run is None or one is None:
         return None
-    names = _class_names(run)
-    names = names if len(names) == len(one) else [str(at) for at in range(len(one))]
+    names = run.classes if len(run.classes) == len(one) else [str(at) for at in range(len(one))]
     errors = one - np.diag(np.diag(one))
     pairs = [divmod(int(at), len(one)) for at in np.argsort(errors, axis=None)[::-1][:3]]
     section = {
@@ -153,11 +146,6 @@ def _matrix(run: Run | None, split: str) -> NDArray | None:
     return np.nan_to_num(np.array(rows, dtype=float))
 
 
-def _class_names(run: Run) -> list[str]:
-    names = run.part("per_class").get("classes")
-    return [str(name) for name in names] if isinstance(names, list) else []
-
-
 def _label(analysis: Analysis, run: Run) -> str:
     name = next((c.short for c in analysis.board.grid.configurations if run in c.runs), run.path.name)
     return name if run.seed is None else f"{name}, seed {run.seed}"
@@ -185,7 +173,7 @@ def protocol(runs: Sequence[Run]) -> Section:
         "last_weights": weights == {"last"},
         "on_test": any(run.validated_on_test for run in runs),
         "images": {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")},
-        "classes": _same(len(_class_names(run)) for run in runs) or None,
+        "classes": _same(len(run.classes) for run in runs) or None,
     }
 
 
@@ -197,6 +185,6 @@ def _same(values: Iterable[Any]) -> int | None:
 
 def environment(runs: Sequence[Run]) -> dict[str, list[str]]:
     """What the runs were made with; several values where they differ."""
-    values = {name: [run.part("environment").get(name) for run in runs] for name in ENVIRONMENT}
-    shown = {name: [show(value) for value in of_runs if value is not None] for name, of_runs in values.items()}
+    environments = [run.part("environment") for run in runs]
+    shown = {name: [show(e[name]) for e in environments if e.get(name) is not None] for name in ENVIRONMENT}
     return {name.replace("_", " "): list(dict.fromkeys(texts)) for name, texts in shown.items() if texts}

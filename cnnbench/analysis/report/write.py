@@ -1,18 +1,31 @@
-"""The comparison of finished, unfinished and failed runs, in one of several formats."""
+"""The report of finished, unfinished and failed runs as HTML, JSON, CSV, Markdown or LaTeX, and the leaderboard's files."""
 
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.analysis.leaderboard import Leaderboard
-from cnnbench.analysis.report import formats
+from cnnbench.analysis.report import tables
 from cnnbench.analysis.runs import collect
+from cnnbench.config.settings import show
+from cnnbench.utils.console import cell, escape
 from cnnbench.utils.environment import packages
 from cnnbench.utils.errors import one_of
-from cnnbench.utils.record import write_atomically
+from cnnbench.utils.record import finite_or_none, write_atomically
+
+if TYPE_CHECKING:
+    from cnnbench.analysis.analyse import Analysis
+    from cnnbench.analysis.effects import Effects
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
+NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": []}
 
 
 class Report(NamedTuple):
@@ -26,7 +39,7 @@ class Report(NamedTuple):
         """Write ``report.*``, of html also ``leaderboard.csv`` and ``.md``; the one to open first is in front."""
         path = folder / f"report.{FORMATS[self.fmt]}"
         write_atomically(path, self.text)
-        return [path, *(formats.write_leaderboard(self.board, folder) if self.fmt == "html" else [])]
+        return [path, *(write_leaderboard(self.board, folder) if self.fmt == "html" else [])]
 
 
 def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None, **options: Any) -> Report:
@@ -51,6 +64,155 @@ def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None
         command = command or shlex.join(["cnnbench", "report", *map(str, folders)])
         return Report(render(analysis, runs, command, packages()["cnnbench"]), analysis.board, fmt)
     if fmt == "csv":
-        return Report(formats.leaderboard_csv(analysis.board, analysis), analysis.board, fmt)
-    writers = {"json": formats.to_json, "md": formats.to_markdown, "latex": formats.to_latex}
+        return Report(leaderboard_csv(analysis.board, analysis), analysis.board, fmt)
+    writers = {"json": to_json, "md": to_markdown, "latex": to_latex}
     return Report(writers[fmt](analysis), analysis.board, fmt)
+
+
+def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
+    """Write leaderboard.csv and leaderboard.md into ``folder`` and return their paths."""
+    paths = [folder / "leaderboard.csv", folder / "leaderboard.md"]
+    for path, text in zip(paths, (leaderboard_csv(board), leaderboard_markdown(board)), strict=True):
+        write_atomically(path, text)
+    return paths
+
+
+def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[str, Any]]:
+    """A mapping a row with every number in full; of ``analysis`` with its difference from the reference too."""
+    entries = [tables.leaderboard_entry(board, row) for row in board.rows]
+    if analysis is None or analysis.reference is None:
+        return entries
+    keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
+            "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
+    for entry, row in zip(entries, board.rows, strict=True):
+        entry.update(dict.fromkeys(keys))
+        if c := analysis.comparison(row.configuration):
+            d = c.difference
+            entry.update(zip(keys, (analysis.reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
+                                    d.method, c.seeds_needed, c.size), strict=True))  # fmt: skip
+    return entries
+
+
+def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
+    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too.
+
+    Shares are in [0, 1]; empty is unknown.
+    """
+    entries = _entries(board, analysis)
+    text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
+    keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
+    writer = csv.DictWriter(text, list(keys), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: cell(value) for key, value in entry.items()} for entry in entries)
+    return text.getvalue()
+
+
+def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
+    """The leaderboard, its notes, and the runs that did not complete."""
+    parts = [f"{heading} Leaderboard\n", _markdown(tables.leaderboard_table(board))]
+    if shared := board.grid.shared:
+        parts.append(f"The same in all: {', '.join(f'`{key}={show(value)}`' for key, value in shared.items())}.\n")
+    parts += [f"{_markdown_text(note)}\n" for note in board.notes]
+    if lines := board.trouble:
+        parts += [f"{heading}# Not completed\n", _bullets(lines)]
+    return "\n".join(parts)
+
+
+def to_markdown(analysis: Analysis) -> str:
+    """The answer, the leaderboard, the comparisons and the effects."""
+    parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
+    shown = tables.report_tables(analysis)
+    if "comparison" in shown:
+        title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
+        parts += [title, _markdown(shown["comparison"])]
+    if effects := analysis.effects:
+        sentences = [*map(effects.sentence, effects.mains), *map(effects.sentence, effects.interactions)]
+        parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(shown["anova"])]
+        parts += [f"{note}\n" for note in effects.notes]
+    return "\n".join(parts)
+
+
+def _bullets(sentences: Sequence[str]) -> str:
+    return "".join(f"- {_markdown_text(sentence)}\n" for sentence in sentences)
+
+
+def _markdown(table: tables.Table) -> str:
+    """A table with its caption."""
+    lines = [_markdown_text(table.caption), ""]
+    if table.rows:
+        rule = ["---:" if numeric else "---" for numeric in table.numeric]
+        rows = [table.headers, rule, *([cell.text for cell in row] for row in table.rows)]
+        lines += [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
+    return "\n".join([*lines, ""])
+
+
+def _markdown_text(text: str) -> str:
+    """``text`` on one line that cannot end a cell or begin HTML or a link, by brackets or by itself."""
+    return LINK.sub(r"\g<0>\\", escape(" ".join(text.split())).replace("|", "\\|").replace("<", "&lt;"))
+
+
+LINK = re.compile(r"\](?=[(\[:])|(?<=\w):(?=//)|\bwww(?=\.)", re.IGNORECASE)
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "\u00d7": r"$\times$", "η²": r"$\eta^2$",
+    "\u2013": "--", "<": "$<$", ">": "$>$", "·": r"$\cdot$",
+}  # fmt: skip
+LATEX_PATTERN = re.compile("|".join(map(re.escape, LATEX)))
+
+
+def to_latex(analysis: Analysis) -> str:
+    """The tables for a paper, a ``table`` environment each; they need the booktabs package."""
+    import pandas as pd
+
+    def escaped(text: str) -> str:
+        return LATEX_PATTERN.sub(lambda match: LATEX[match[0]], " ".join(text.split()))
+
+    parts = ["% \\usepackage{booktabs}"]
+    for name, table in tables.report_tables(analysis).items():
+        rows = [[escaped(cell.text) for cell in row] for row in table.rows]
+        frame = pd.DataFrame(rows, columns=list(map(escaped, table.headers)), dtype=object)
+        parts.append(frame.style.hide(axis="index").to_latex(
+            column_format="".join("r" if numeric else "l" for numeric in table.numeric),
+            position_float="centering", hrules=True, caption=escaped(table.caption), label=f"tab:{name}",
+        ))  # fmt: skip
+    return "\n".join(parts)
+
+
+def to_json(analysis: Analysis) -> str:
+    """Everything as numbers in full; shares are in [0, 1], unknown is null."""
+    board = analysis.board
+    content = {
+        "answer": analysis.answer,
+        "objective": board.objective,
+        "metric": analysis.metric,
+        "reference": analysis.reference.label if analysis.reference else None,
+        "baseline_was_asked_for": analysis.baseline_given,
+        "factors": board.grid.factors,
+        "shared": board.grid.shared,
+        "notes": board.notes,
+        "leaderboard": _entries(board, analysis),
+        "not_completed": [
+            {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
+            for c, run in board.grid.incomplete
+        ],
+        **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
+    }  # fmt: skip
+    return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def _effects_entries(effects: Effects) -> dict[str, Any]:
+    return {
+        "anova": [
+            {"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
+             "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in effects.table.rows
+        ],
+        "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
+        "main_effects": [
+            {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
+             "means": dict(e.means), "sentence": effects.sentence(e)} for e in effects.mains
+        ],
+        "interactions": [
+            {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": dict(i.effects),
+             "sentence": effects.sentence(i)} for i in effects.interactions
+        ],
+    }  # fmt: skip

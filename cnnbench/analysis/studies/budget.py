@@ -1,12 +1,9 @@
 """How the runs differ from what was published, as the title of every table tells it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.studies.study import Row
@@ -17,8 +14,7 @@ IMAGES = {"MNIST": 60_000, "CIFAR10": 50_000, "CIFAR100": 50_000}  # in the trai
 SAME = 0.01  # a split is stratified, so that its size is not exact
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """Something of which a run had another amount than its row asks for; of another set, less and more mean nothing."""
 
     had: int
@@ -34,7 +30,7 @@ def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
     counts what it was to train.
     """
     changes: dict[tuple[str, str], list[int]] = {}
-    for change in (c for row in rows for run in runs.get(row.name, []) for c in _changes(row, run)):
+    for change in (change for row in rows for run in runs.get(row.name, []) for change in _changes(row, run)):
         changes.setdefault((change.text, change.kind), []).append(change.had)
     kinds = {kind for _, kind in changes}
     article = "another" if kinds not in ({"smaller"}, {"larger"}) else f"a {kinds.pop()}"
@@ -51,10 +47,10 @@ def is_short(row: Row, runs: Sequence[Run]) -> bool:
 
 
 def _changes(row: Row, run: Run) -> Iterator[Change]:
-    config, data, ran = row.config.get("data", {}), run.part("data"), run.part("config", "trainer")
+    config, data, trainer = row.config.get("data", {}), run.part("data"), run.part("config", "trainer")
     asked = row.config["trainer"]["max_epochs"]
     trained = max((len(series) for series in run.part("history").values()), default=0) if run.completed else 0
-    yield from _amount(trained or ran.get("max_epochs", asked), asked, "epochs")
+    yield from _amount(trained or trainer.get("max_epochs", asked), asked, "epochs")
 
     images, source = data.get("train"), config.get("source")
     own = str(source.get("dataset") or source["_target_"].rpartition(".")[2]) if source else None
@@ -66,21 +62,20 @@ def _changes(row: Row, run: Run) -> Iterator[Change]:
         less = not images or (whole is not None and images < (1 - SAME) * whole)
         yield Change(images or 0, f"{data['name']} instead of {own} ({{}} training images)", "another", less)
     elif images is not None and whole is not None:
-        yield from _amount(images, whole, "training images") if abs(images - whole) > SAME * whole else ()
+        yield from _amount(images, whole, "training images", allowed=SAME * whole)
     elif (limit := run.part("config", "data").get("limit_train")) is not None:
         yield Change(limit, "{} training images", "smaller", True)
 
     # epochs that end before all images were seen, as with ``trainer.limit_train_batches``
     batch, steps = run.part("config", "data").get("batch_size"), run.series("step")[:1] if run.completed else []
     if images and batch and steps and steps[0]:
-        all_steps = math.ceil(images / (batch * ran.get("accumulate_grad_batches", 1)))
-        yield from _amount(int(steps[0]), all_steps, "steps an epoch") if steps[0] < all_steps - 1 else ()
+        all_steps = math.ceil(images / (batch * trainer.get("accumulate_grad_batches", 1)))
+        yield from _amount(min(int(steps[0]), all_steps), all_steps, "steps an epoch", allowed=1)
 
 
-def _amount(had: int, asked: int, of: str) -> list[Change]:
-    if had == asked:
-        return []
-    return [Change(had, f"{{}} of {asked:,} {of}", "smaller" if had < asked else "larger", had < asked)]
+def _amount(had: int, asked: int, unit: str, allowed: float = 0) -> Iterator[Change]:
+    if abs(had - asked) > allowed:
+        yield Change(had, f"{{}} of {asked:,} {unit}", "smaller" if had < asked else "larger", had < asked)
 
 
 def overrides(runs: Mapping[str, Sequence[Run]]) -> list[str]:
@@ -95,8 +90,8 @@ def overrides(runs: Mapping[str, Sequence[Run]]) -> list[str]:
 
 def common_overrides(runs: Iterable[Run]) -> list[str]:
     """The overrides that all of these runs had, as they were given."""
-    asked = [_asked(run) for run in runs]
-    return [text for text in asked[0] if all(text in other for other in asked)] if asked else []
+    first, *others = [_asked(run) for run in runs] or [[]]
+    return [text for text in first if all(text in other for other in others)]
 
 
 def _asked(run: Run) -> list[str]:

@@ -1,37 +1,24 @@
 """A report's conclusions, each judged on our runs: reproduced, contradicted or not shown.
 
-    A > B on COLUMN                    A is better in the plain sense of the number (A < B likewise)
-    A > B by about X on COLUMN         and by X, within the study's tolerance or with X in the interval
-    A < B by at most X on COLUMN       A is worse by no more than X; X is in points (1.5 points) where COLUMN is a share
-    A ~ B on COLUMN                    they differ by less than the study's tolerance
-    A - B > C - D on COLUMN            one gain is larger than another
-    A fails to learn on COLUMN         no more than twice the accuracy of guessing, or diverged
-    A spreads more at epoch N than at epoch M on METRIC  the standard deviation over seeds is larger
-    A levels off by epoch N on METRIC  later epochs bring less than a twentieth of all that was gained
-    A is still rising at epoch N on METRIC  at its pace, as many epochs again would bring more than a twentieth
-    A finds X, Y hardest               these classes have the lowest recall
-
-A to D are rows; COLUMN is one of the study's, or an expression of cnnbench.analysis.studies.measure. Each claim comes to one
-number a seed and an interval for its mean: it is reproduced where the whole 95% interval lies on its side, contradicted
-where it lies on the other, and not shown otherwise, nor with one seed (but for weights and FLOPs, which have no spread).
-Where a seed diverged or failed, a mean of the others would be of a favourable selection, so nothing is shown.
+``KINDS`` has the forms of a claim, and docs/howto/study_row.md explains them: A to D are rows, COLUMN is one of the
+study's columns or an expression (cnnbench.analysis.studies.study). Each claim comes to one number a seed and an interval
+for its mean: it is reproduced where the whole 95% interval lies on its side, contradicted where it lies on the other, and
+not shown otherwise, nor with one seed (but for weights and FLOPs, which have no spread). Where a seed diverged or failed,
+a mean of the others would be of a favourable selection, so nothing is shown.
 
 With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and one
 that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*, *by at
 most*) is judged with the report's budget alone. Costs are of any budget.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from cnnbench.analysis.metric_names import compact, plural
+from cnnbench.analysis.metric_names import COSTS, compact, plural
 from cnnbench.analysis.runs import COMPLETED, Run
 from cnnbench.analysis.studies import verdicts
-from cnnbench.analysis.studies.measure import SIZES, has_learned, is_cost
-from cnnbench.analysis.studies.study import Claim, Study
+from cnnbench.analysis.studies.study import SIZES, Claim, Study
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, Case, Finding, Verdict
 from cnnbench.utils.errors import RequestError
 
@@ -55,8 +42,7 @@ PATTERNS = {  # A to D and COLUMN as named groups
 }
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(NamedTuple):
     """A verdict and its evidence in words."""
 
     claim: Claim
@@ -65,11 +51,7 @@ class Judgement:
 
 
 def read(claim: Claim, study: Study) -> tuple[re.Match[str], Callable[[Case], Finding]]:
-    """The claim taken apart, and what judges it: ``a`` to ``d`` are its rows, ``on`` its column.
-
-    Raises:
-        RequestError: the claim cannot be read.
-    """
+    """The claim taken apart (``a`` to ``d`` are its rows, ``on`` its column) and what judges it, or RequestError."""
     for pattern, kind in PATTERNS.items():
         if match := pattern.fullmatch(claim.holds):
             return match, kind
@@ -82,33 +64,29 @@ def rows_of(claim: Claim, study: Study) -> list[str]:
     return list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
 
 
-def judge(
-    claim: Claim, study: Study, rows: Mapping[str, Sequence[Run]], form: str, short: Collection[str] = ()
-) -> Judgement:
-    """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget.
-
-    Raises:
-        RequestError: the claim cannot be read.
-    """
+def judge(claim: Claim, study: Study, rows: Mapping[str, Sequence[Run]], short: Collection[str] = ()) -> Judgement:
+    """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget."""
     match, kind = read(claim, study)
     named = rows_of(claim, study)
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
     if missing:
         return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")
-    on_cost = "on" in match.groupdict() and is_cost(Case(match, study, rows, form).metric)
+    on_cost = "on" in match.groupdict() and Case(match, study, rows).metric in (*COSTS, *SIZES)
     counted = {COMPLETED}  # what a run cost does not depend on how it ended
     counted |= {DIVERGED, FAILED} if on_cost else {DIVERGED} if kind is verdicts.fails_to_learn else set()
     usable = {row: [run for run in rows[row] if run.status in counted] for row in named}
     left_out = [text for row in named if (text := _left_out(row, rows[row], counted))]
     if not all(usable.values()):
         return Judgement(claim, "not shown", "; ".join(left_out))
-    verdict, evidence = kind(Case(match, study, usable, form))
-    verdict = "not shown" if left_out else verdict
-    if on_cost:
-        return Judgement(claim, verdict, "; ".join([*left_out, evidence]))
-    early = _too_early(kind, study, rows, [row for row in named if row in short])
-    reasons = [*early, *left_out, evidence, *_different_sizes(usable)]
-    return Judgement(claim, NO_VERDICT if early else verdict, "; ".join(reasons))
+    verdict, evidence = kind(Case(match, study, usable))
+    reasons = [*left_out, evidence]
+    if left_out:
+        verdict = "not shown"
+    if not on_cost:
+        early = _too_early(kind, study, rows, [row for row in named if row in short])
+        reasons = [*early, *reasons, *_different_sizes(usable)]
+        verdict = NO_VERDICT if early else verdict
+    return Judgement(claim, verdict, "; ".join(reasons))
 
 
 def _too_early(
@@ -118,25 +96,20 @@ def _too_early(
     if short and kind is verdicts.compare_size:
         return ["a size is judged at the report's budget"]
     asked = [study.baseline] if short and kind is verdicts.fails_to_learn else short
-    late = [row for row in asked if not has_learned(study.learned, rows.get(row, ()))]
+    late = [row for row in asked if not study.is_learned_by(rows.get(row, ()))]
     have = "has" if len(late) == 1 else "have"
     return [f"{' and '.join(late)} {have} not been seen to learn at this budget"] if late else []
 
 
 def _different_sizes(usable: Mapping[str, Sequence[Run]]) -> list[str]:
     """The weights and FLOPs of networks that are compared and differ in size."""
-    sizes = {
-        what: [runs[0].cost(name) for runs in usable.values()]
-        for name, what in zip(SIZES, ("weights", "FLOPs an image"), strict=False)
-    }
+    names = {"parameters": "weights", "flops_per_image": "FLOPs an image"}
+    sizes = {text: [runs[0].cost(name) for runs in usable.values()] for name, text in names.items()}
     if all(len(set(values)) == 1 for values in sizes.values()):
         return []
-    return [
-        ", ".join(
-            f"{compact(first)} {what} against {' against '.join(map(compact, others))}"
-            for what, (first, *others) in sizes.items()
-        )
-    ]
+    texts = (f"{compact(values[0])} {text} against {' against '.join(map(compact, values[1:]))}"
+             for text, values in sizes.items())  # fmt: skip
+    return [", ".join(texts)]
 
 
 def _left_out(row: str, runs: Sequence[Run], counted: Collection[str]) -> str:

@@ -1,24 +1,20 @@
 """Pictures of a study: curves over the epochs, and what one run drew of itself."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import is_share, scale, title
 from cnnbench.analysis.report.figures.curves import band, curve
 from cnnbench.analysis.report.figures.style import COLOURS, whole_epochs
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.studies.measure import metric_of
 from cnnbench.analysis.studies.study import Study
 from cnnbench.analysis.studies.tables import TableRow
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LOG_RATIO = 5  # losses so far apart are drawn on a logarithmic axis
 OF_A_RUN = {
@@ -31,17 +27,18 @@ OF_A_RUN = {
 
 
 def draw(
-    study: Study, table: Sequence[TableRow], runs: Mapping[str, Sequence[Run]], form: str, folder: Path
+    study: Study, table: Sequence[TableRow], runs: Mapping[str, Sequence[Run]], folder: Path
 ) -> list[tuple[Path, str]]:
     """Write the pictures into ``folder``; returns the files with a line each on what they show."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
+    runs = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
     completed = [row.row.name for row in table if row.n]
     groups = {
         what: [name for name in names if name in completed][: len(COLOURS)] for what, names in study.curves.items()
     }
     most = max(map(len, groups.values()), default=0)
-    kinds = {metric_of(column.measures[form]).rpartition("/")[2].removeprefix("batch_") for column in study.columns}
+    kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
     share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
     for what, names in groups.items():
         if len(names) < min(most, 2):  # a comparison of which less was run than of another
@@ -49,21 +46,14 @@ def draw(
         rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
         for leaf in (share, "loss"):
             if (figure := over_epochs(rows, [f"train/{leaf}", f"val/{leaf}"])) is not None:
-                text = f"{what}: {leaf} over the epochs, mean ± standard deviation over seeds"
-                drawn.append((_save(figure, folder / f"curves_{what.replace(' ', '_')}_{leaf}.png"), text))
+                path = folder / f"curves_{what.replace(' ', '_')}_{leaf}.png"
+                figure.savefig(path, dpi=110)
+                drawn.append((path, f"{what}: {leaf} over the epochs, mean ± standard deviation over seeds"))
     return drawn + _of_one_run(completed, runs, folder)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=110)
-    return path
 
 
 def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Figure | None:
     """A panel a metric, a line a row: mean over seeds with a band of one standard deviation."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
-
     if not any(curve(row, metric) for row in rows.values() for metric in metrics):
         return None
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")

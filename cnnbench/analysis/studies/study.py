@@ -1,48 +1,62 @@
-"""A study as ``conf/study`` and ``conf/experiment`` have it: its rows, the columns of its table, its claims."""
+"""A study as ``conf/study`` and ``conf/experiment`` have it: its rows, the columns of its table, its claims.
 
-from __future__ import annotations
+What a column or a claim measures is an expression in words, evaluated on the record of a run:
 
-from collections.abc import Mapping
+val/recall                   of the weights that the run stands for (its last, or its best epoch's)
+val/recall mean over epochs  the mean of the epochs' values
+train/loss at epoch 1        the value after that epoch, counted from 1
+test/recall of cat           of one class
+val/loss minus train/loss    the difference of two of these
+parameters                   or another cost: flops_per_image, bits, seconds_per_epoch, ...
+"""
+
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
+from cnnbench.analysis.runs import Run
+from cnnbench.analysis.statistics import finite_mean
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.utils.errors import one_of
 
 FORMS = ("published", "corrected")
+MEAN, MINUS = " mean over epochs", " minus "
+SIZES = ("parameters", "flops_per_image", "bits")  # of the network alone, so that seeds do not differ
 Reported = float | tuple[float, float]  # a number, or the lowest and the highest of several
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table; ``measures`` says by form which of our numbers it is (cnnbench.analysis.studies.measure)."""
+class Column(NamedTuple):
+    """A column of the table, and the expression that it measures in the study's form."""
 
     key: str
     heading: str
-    measures: Mapping[str, str]
+    measure: str
+
+    @property
+    def metric(self) -> str:
+        """The metric within the expression."""
+        return metric_of(self.measure)
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A conclusion of the report, and the comparison it comes to (cnnbench.analysis.studies.claims)."""
 
     says: str
     holds: str
 
 
-@dataclass(frozen=True)
-class Learned:
+class Learned(NamedTuple):
     """When a row has learned: ``measure`` is at least ``times_chance`` times what guessing gives."""
 
     measure: str = "val/accuracy"
     times_chance: float = 2.0
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """What a row changes, the numbers that the report gives by column, and the row's configuration."""
 
     name: str
@@ -53,13 +67,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A study; ``tolerance`` is the difference up to which a share counts as a match.
-
-    With less than the report's budget only rows that have ``learned`` get a verdict. ``curves`` has the rows that are
-    drawn together, by what they compare.
-    """
+    """A study in one of its forms, with the keys of its YAML, which explains them."""
 
     name: str
+    form: str
     title: str
     report: str
     rows: tuple[str, ...]
@@ -71,9 +82,14 @@ class Study:
     learned: Learned
     curves: Mapping[str, tuple[str, ...]]
 
-    def expression(self, name: str, form: str) -> str:
-        """What a column measures in this form; a name that is no column's is an expression itself."""
-        return next((column.measures[form] for column in self.columns if column.key == name), name)
+    def expression(self, name: str) -> str:
+        """What a column measures; a name that is no column's is an expression itself."""
+        return next((column.measure for column in self.columns if column.key == name), name)
+
+    def is_learned_by(self, runs: Sequence[Run]) -> bool:
+        """Whether the completed runs of a row are above guessing, as ``learned`` says; no if there is none."""
+        value = finite_mean(measure(run, self.learned.measure) for run in runs if run.completed)
+        return value is not None and value >= self.learned.times_chance / class_count(runs)
 
 
 def studies() -> list[str]:
@@ -81,23 +97,18 @@ def studies() -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / "study").glob("*.yaml"))
 
 
-def load_study(name: str) -> Study:
-    """Read ``conf/study/NAME.yaml``.
-
-    Raises:
-        RequestError: there is no such study.
-    """
+def load_study(name: str, form: str = "published") -> Study:
+    """Read ``conf/study/NAME.yaml``; raises RequestError where there is no such study or form."""
     one_of("study", name, studies())
+    one_of("form", form, FORMS)
     node = yaml.safe_load((CONFIG_DIR / "study" / f"{name}.yaml").read_text(encoding="utf-8"))
     rows = tuple(map(str, node["rows"]))
     return Study(
         name=name,
+        form=form,
         **{key: node[key] for key in ("title", "report", "baseline", "tolerance", "notes")},
         rows=rows,
-        columns=tuple(
-            Column(key, column["heading"], {form: column[form] for form in FORMS})
-            for key, column in node["columns"].items()
-        ),
+        columns=tuple(Column(key, column["heading"], column[form]) for key, column in node["columns"].items()),
         claims=tuple(Claim(**claim) for claim in node["claims"]),
         learned=Learned(**node.get("learned", {})),
         curves={what: tuple(map(str, names)) for what, names in node.get("curves", {"rows": rows}).items()},
@@ -105,14 +116,34 @@ def load_study(name: str) -> Study:
 
 
 def load_row(study: str, row: str, form: str) -> Row:
-    """Compose ``conf/experiment/STUDY/ROW.yaml`` as it stands.
-
-    Raises:
-        RequestError: there is no such row or form.
-    """
-    one_of("form", form, FORMS)
-    one_of(f"row of {study}", row, load_study(study).rows)
+    """Compose ``conf/experiment/STUDY/ROW.yaml`` as it stands; raises RequestError without such a row or form."""
+    one_of(f"row of {study}", row, load_study(study, form).rows)
     config = resolved(compose([f"experiment={study}/{row}", f"study.form={form}"]))
     node = config["study"]
     reported = {key: tuple(value) if isinstance(value, list) else value for key, value in node["reported"].items()}
     return Row(row, str(node["change"]), reported, config)
+
+
+def metric_of(expression: str) -> str:
+    """The metric's name within an expression."""
+    return expression.split(" ")[0]
+
+
+def measure(run: Run, expression: str) -> float | None:
+    """The value of ``expression`` in a run; None where the run does not have it."""
+    if MINUS in expression:
+        first, second = (measure(run, part) for part in expression.split(MINUS, 1))
+        return None if first is None or second is None else first - second
+    if expression.endswith(MEAN):
+        return finite_mean(run.series(expression.removesuffix(MEAN)))
+    if match := re.fullmatch(r"(\S+) at epoch (\d+)", expression):
+        series, epoch = run.series(match[1]), int(match[2])
+        return series[epoch - 1] if 0 < epoch <= len(series) else None
+    if match := re.fullmatch(r"(\S+) of (.+)", expression):
+        return run.per_class(match[1]).get(match[2])
+    return run.cost(expression) if expression in SIZES else run.value(expression)
+
+
+def class_count(runs: Sequence[Run]) -> int:
+    """Classes of the set that the runs saw."""
+    return max((run.part("data").get("classes") or 10) for run in runs)

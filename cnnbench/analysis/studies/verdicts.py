@@ -1,20 +1,16 @@
 """The kinds of claim, each judged by an interval: a function from a ``Case`` to a verdict and its evidence."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from statistics import mean, stdev
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from scipy.special import fdtri
 
 from cnnbench.analysis.metric_names import compact, difference, higher_is_better, interval, is_share, number, scale
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import CONFIDENCE, Difference, compare, finite_values, summarise
-from cnnbench.analysis.studies.measure import SIZES, class_count, measure, metric_of, per_class
-from cnnbench.analysis.studies.study import Study
+from cnnbench.analysis.statistics import CONFIDENCE, compare, finite_values, summarise
+from cnnbench.analysis.studies.study import SIZES, Study, class_count, measure, metric_of
 
 NO_VERDICT: Final = "no verdict at this budget"
 Verdict = Literal["reproduced", "contradicted", "not shown", "no verdict at this budget"]
@@ -24,34 +20,31 @@ LATE_GAIN = 0.05  # share of the whole gain that may come after a curve has leve
 LAST = 10  # the last tenth of the epochs gives the pace at which a curve still rises
 
 
-@dataclass(frozen=True)
-class Case:
-    """A claim that has been read, with the runs it is judged on.
+class Case(NamedTuple):
+    """A claim that has been read, with the runs it is judged on."""
 
-    Args:
-        match: ``a`` to ``d`` are its rows, ``on`` its column or expression.
-        rows: runs by row.
-    """
-
-    match: re.Match[str]
+    match: re.Match[str]  # "a" to "d" are its rows, "on" its column or expression
     study: Study
     rows: Mapping[str, Sequence[Run]]
-    form: str
 
     @property
     def expression(self) -> str:
         """What is measured."""
-        return self.study.expression(self.match["on"], self.form)
+        return self.study.expression(self.match["on"])
 
     @property
     def metric(self) -> str:
         """The metric within the expression."""
         return metric_of(self.expression)
 
+    def runs(self, key: str = "a") -> Sequence[Run]:
+        """Of the row ``a`` to ``d``."""
+        return self.rows[self.match[key]]
+
     def by_seed(self, key: str) -> dict[Hashable, float]:
         """The finite values of the row ``a`` to ``d`` by seed."""
-        values = {run.seed: measure(run, self.expression) for run in self.rows[self.match[key]]}
-        return {seed: value for seed, value in values.items() if value is not None and finite_values([value])}
+        values = {run.seed: measure(run, self.expression) for run in self.runs(key)}
+        return {seed: value for seed, value in values.items() if value is not None}
 
 
 def decide(reproduced: bool, contradicted: bool) -> Verdict:
@@ -76,15 +69,15 @@ def by_mean(values: Sequence[float], show: Callable[[float], str], threshold: fl
 
 def compare_rows(case: Case) -> Finding:
     """``A > B``, ``A < B`` and ``A ~ B`` (within the study's tolerance)."""
-    gap, evidence = _gap(case)
-    if gap.low is None or gap.high is None:
+    limits, evidence = _gap(case)
+    if limits is None:
         return "not shown", evidence
-    if case.match["relation"] == "~":
-        margin = case.study.tolerance
-        near, apart = -margin < gap.low and gap.high < margin, gap.low > margin or gap.high < -margin
-        return decide(near, apart), f"{evidence}; asked within {_size(margin, case.metric)}"
-    above, below = gap.low > 0, gap.high < 0
-    return (decide(above, below) if case.match["relation"] == ">" else decide(below, above)), evidence
+    low, high = limits
+    if case.match["relation"] != "~":
+        return decide(low > 0, high < 0), evidence
+    margin = case.study.tolerance
+    verdict = decide(-margin < low and high < margin, low > margin or high < -margin)
+    return verdict, f"{evidence}; asked within {_size(margin, case.metric)}"
 
 
 def compare_size(case: Case) -> Finding:
@@ -93,12 +86,11 @@ def compare_size(case: Case) -> Finding:
     *At most* asks for an interval that ends before X, and is contradicted too where the other row is better. *About* asks
     for a gain that is shown and is X within the study's tolerance, or has X in its interval.
     """
-    gap, evidence = _gap(case)
-    if gap.low is None or gap.high is None:
+    limits, evidence = _gap(case)
+    if limits is None:
         return "not shown", evidence
     size, margin = float(case.match["size"]) / scale(case.metric), case.study.tolerance
-    sign = 1 if case.match["relation"] == ">" else -1
-    low, high = sorted((sign * gap.low, sign * gap.high))
+    low, high = limits
     evidence += f"; asked {case.match['bound']} {_size(size, case.metric)}"
     if case.match["bound"] == "at most":
         return decide(0 <= high <= size, high < 0 or low > size), evidence
@@ -113,20 +105,25 @@ def compare_gains(case: Case) -> Finding:
     return by_mean(gains, lambda value: difference(value, case.metric), 0.0)
 
 
-def _gap(case: Case) -> tuple[Difference, str]:
-    """A minus B on the column, and the difference in words."""
+def _gap(case: Case) -> tuple[tuple[float, float] | None, str]:
+    """The interval of A minus B (of B minus A for ``A < B``) where there is one, and A minus B in words."""
     first, second = case.by_seed("a"), case.by_seed("b")
     gap, metric = compare(first, second), case.metric
     if gap.value is None:
-        return gap, "no numbers"
-    exact = replace(gap, low=gap.value, high=gap.value)
+        return None, "no numbers"
+    low, high = gap.low, gap.high
     if metric in SIZES:
-        return exact, f"{compact(max(first.values()))} against {compact(max(second.values()))}"
-    if gap.n < 2:
-        return gap, f"{difference(gap.value, metric)} with one seed: no interval"
-    limits = interval(gap.low, gap.high, metric, sign=True)
-    evidence = f"{difference(gap.value, metric)}, 95% interval {limits}, {gap.method}, n = {gap.n}"
-    return exact if gap.low is None and gap.sd == 0.0 else gap, evidence  # sd 0: all seeds agree to the last digit
+        evidence = f"{compact(max(first.values()))} against {compact(max(second.values()))}"
+    elif gap.n < 2:
+        evidence = f"{difference(gap.value, metric)} with one seed: no interval"
+    else:
+        limits = interval(low, high, metric, sign=True)
+        evidence = f"{difference(gap.value, metric)}, 95% interval {limits}, {gap.method}, n = {gap.n}"
+    if metric in SIZES or gap.sd == 0.0:  # no spread: all seeds agree to the last digit
+        low = high = gap.value
+    if low is None or high is None:
+        return None, evidence
+    return ((-high, -low) if case.match["relation"] == "<" else (low, high)), evidence
 
 
 def _size(value: float, metric: str) -> str:
@@ -138,7 +135,7 @@ def _size(value: float, metric: str) -> str:
 
 def fails_to_learn(case: Case) -> Finding:
     """``A fails to learn``: every seed diverged or stayed below twice the accuracy of guessing."""
-    runs = case.rows[case.match["a"]]
+    runs = case.runs()
     chance = 1 / class_count(runs)
     values = [measure(run, case.expression) for run in runs]
     known = finite_values([value for run, value in zip(runs, values, strict=True) if run.completed])
@@ -156,8 +153,8 @@ def finds_hardest(case: Case) -> Finding:
     """``A finds X, Y hardest``: these classes have the lowest recall."""
     names = [name.strip() for name in case.match["classes"].split(",")]
     tables = [
-        {name: value for name, value in per_class(run, "test/recall").items() if value is not None}
-        for run in case.rows[case.match["a"]]
+        {name: value for name, value in run.per_class("test/recall").items() if value is not None}
+        for run in case.runs()
     ]
     tables = [table for table in tables if table and len(table) == max(map(len, tables))]
     if not tables or not set(names) < set(tables[0]):
@@ -167,18 +164,16 @@ def finds_hardest(case: Case) -> Finding:
     rival = min(recall.keys() - set(names), key=recall.__getitem__)
     gaps = [table[rival] - table[easiest] for table in tables]
     verdict, evidence = by_mean(gaps, lambda value: difference(value, "recall"), 0.0)
-    lowest = ", ".join(
-        f"{name} {recall[name]:.1%}" for name in sorted(recall, key=recall.__getitem__)[: len(names) + 1]
-    )
-    return verdict, f"lowest recall: {lowest}; {rival} minus {easiest}: {evidence}"
+    lowest = sorted(recall, key=recall.__getitem__)[: len(names) + 1]
+    shown = ", ".join(f"{name} {recall[name]:.1%}" for name in lowest)
+    return verdict, f"lowest recall: {shown}; {rival} minus {easiest}: {evidence}"
 
 
 def levels_off(case: Case) -> Finding:
     """``A levels off by epoch N``: less than ``LATE_GAIN`` of all that is gained comes after it."""
     epoch = int(case.match["epoch"])
-    return _share_of_gain(
-        case, lambda c: max(c) - max(c[:epoch]), f"of all that was gained, after epoch {epoch}", epoch + 1, above=False
-    )
+    evidence = f"of all that was gained, after epoch {epoch}"
+    return _share_of_gain(case, lambda curve: max(curve) - max(curve[:epoch]), evidence, epoch + 1, above=False)
 
 
 def still_rises(case: Case) -> Finding:
@@ -221,12 +216,8 @@ def _share_of_gain(
     if (shortest := min(map(len, curves))) < needed:
         return NO_VERDICT, f"the runs have {shortest} epochs; it takes {needed}"
     gains = [max(curve) - curve[0] for curve in curves]
-    tolerance = case.study.tolerance
-    flat = sum(
-        gain <= (tolerance if is_share(case.metric) else RELATIVE * abs(curve[0]))
-        for gain, curve in zip(gains, curves, strict=True)
-    )
-    if flat:
+    least = [case.study.tolerance if is_share(case.metric) else RELATIVE * abs(curve[0]) for curve in curves]
+    if flat := sum(gain <= enough for gain, enough in zip(gains, least, strict=True)):
         return "not shown", f"nothing was gained in {flat} of {len(curves)} runs"
     shares = [part(curve) / gain for curve, gain in zip(curves, gains, strict=True)]
     verdict, evidence = by_mean(shares, lambda share: f"{share:.1%}", LATE_GAIN, above)
@@ -236,7 +227,7 @@ def _share_of_gain(
 def _curves(case: Case) -> list[list[float]]:
     """The epochs' values, turned so that more is better; a test metric, which has one value, by its validation."""
     curves = []
-    for run in case.rows[case.match["a"]]:
+    for run in case.runs():
         metric = case.metric if case.metric in run.part("history") else case.metric.replace("test/", "val/")
         sign = 1 if higher_is_better(metric) else -1
         curves.append([sign * value for value in finite_values(run.series(metric))])

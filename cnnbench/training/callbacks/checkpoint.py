@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from cnnbench.training.checkpoint_io import BEST, LAST, AtomicCheckpointIO, link, read
+from cnnbench.training.checkpoint_io import BEST, LAST, link, read
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.torch_files import DamagedFileError
 
 
-class BestAndLast(Checkpoint):
+class BestAndLast(pl.callbacks.Checkpoint):
     """Keeps the newest checkpoint, the one before it, and the one with the best objective. A small validation set gives
     equal accuracies often; of those the one with the lowest loss is the best."""
 
@@ -24,16 +23,12 @@ class BestAndLast(Checkpoint):
         self.best: dict[str, float] = {}  # epoch and metrics where the objective was best
         self.best_confusion: dict[str, Tensor] = {}  # by split, of that epoch
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics: dict[str, float] = cast(ImageClassifier, pl_module).metrics
-        better = not self.best or self._score(metrics) > self._score(self.best)
+        classifier = cast(ImageClassifier, pl_module)
+        better = not self.best or self._score(classifier.metrics) > self._score(self.best)
         if better:
-            shown = {name: number for name, number in metrics.items() if not name.startswith("test/")}
-            self.best = {"epoch": trainer.current_epoch, **shown}
-            self.best_confusion = dict(cast(ImageClassifier, pl_module).confusion)
+            shown = {name: number for name, number in classifier.metrics.items() if not name.startswith("test/")}
+            self.best, self.best_confusion = {"epoch": trainer.current_epoch, **shown}, dict(classifier.confusion)
         self.save(trainer)
         if better and trainer.is_global_zero:
             link(self.folder / LAST, self.folder / BEST)
@@ -46,20 +41,16 @@ class BestAndLast(Checkpoint):
         trainer.save_checkpoint(self.folder / LAST)
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The state of the classifier where the objective was best.
-
-        Raises:
-            RuntimeError: ``best.ckpt`` is damaged, missing, or of another epoch than ``best`` says.
-        """
+        """The state of the classifier where the objective was best; raises RuntimeError where ``best.ckpt`` is damaged,
+        missing, or of another epoch than ``best`` says."""
         path = self.folder / BEST
         try:
             checkpoint = read(path)
         except (FileNotFoundError, DamagedFileError) as error:
             raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
-        if checkpoint["epoch"] != self.best["epoch"]:
+        if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
             raise RuntimeError(
-                f"{path} is of epoch {checkpoint['epoch']}, the best was {self.best['epoch']:.0f}: "
-                f"delete {self.folder} to start again"
+                f"{path} is of epoch {epoch}, the best was {best:.0f}: delete {self.folder} to start again"
             )
         return checkpoint["state_dict"]
 

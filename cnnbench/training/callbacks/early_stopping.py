@@ -4,8 +4,6 @@ import math
 from typing import Any, cast
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.module import ImageClassifier
@@ -15,7 +13,7 @@ from cnnbench.utils.signals import Stopped
 AT_CHANCE = 0.02  # relative distance from the loss of guessing that counts as being there
 
 
-class EarlyStopping(LightningEarlyStopping):
+class EarlyStopping(pl.callbacks.EarlyStopping):
     """Ends training once the objective, whose direction is known, has not improved by more than ``min_delta`` for
     ``patience`` epochs."""
 
@@ -32,7 +30,9 @@ class Diverged(RuntimeError):
         self.epoch, self.step = epoch, step
 
 
-class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
+class StopWhenDiverged(
+    pl.callbacks.Checkpoint
+):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
     """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
     epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
     that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""
@@ -49,8 +49,7 @@ class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when th
             raise Diverged("the training loss is not finite", trainer.current_epoch, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        classifier = cast(ImageClassifier, pl_module)
-        at = trainer.current_epoch, trainer.global_step
+        classifier, at = cast(ImageClassifier, pl_module), (trainer.current_epoch, trainer.global_step)
         if not math.isfinite(classifier.metrics.get("val/loss", 0.0)):
             raise Diverged("the validation loss is not finite", *at)
         loss, guessing = classifier.metrics["train/loss"], math.log(classifier.num_classes)
@@ -69,10 +68,10 @@ class StopWhenDiverged(Checkpoint):  # Lightning calls Checkpoints last, when th
 
 
 class Pruned(Stopped):
-    """The search ended the run. The record's error has this class's name, by which reports know such runs."""
+    """The search ended the run; reports know such runs by this name in their record's error."""
 
 
-class Pruning(Checkpoint):
+class Pruning(pl.callbacks.Checkpoint):
     """Reports the objective after each epoch to the run's Optuna trial (see ``load_trial``), and ends the run where the
     trial should be pruned, but not after the last of its ``epochs``."""
 

@@ -7,7 +7,6 @@ from typing import cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from PIL import Image
 from torch import Tensor, nn
 
@@ -25,9 +24,9 @@ COLUMNS = 5  # of these: TensorBoard shows a picture small
 Pictures = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
 
 
-class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
-    """Draws the confusion matrices of validation and test, predictions, mistakes, recall by class and kernels: at the end,
-    and after epochs that ``conf/callbacks/default.yaml`` explains; TensorBoard has a slider that goes through them."""
+class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
+    """Draws confusion matrices, predictions, mistakes, recall by class and kernels, at the end and after epochs that
+    ``conf/callbacks/default.yaml`` explains; TensorBoard has a slider that goes through them."""
 
     def __init__(
         self,
@@ -35,36 +34,33 @@ class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         data: ImageDataModule,
         every_n_epochs: int = 0,
         at_epochs: Sequence[int] | str = (),
-        pictures: bool = True,
+        pictures: bool = False,
     ) -> None:
         self.folder, self.data = Path(folder), data
         self.every_n_epochs, self.at_epochs, self.pictures = every_n_epochs, at_epochs, pictures
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch, auto = trainer.current_epoch + 1, self.at_epochs == AUTO
-        to_file = bool(self.every_n_epochs and epoch % self.every_n_epochs == 0)
-        to_file |= not auto and epoch in self.at_epochs
-        power_of_two = epoch & (epoch - 1) == 0
-        to_tensorboard = auto and (power_of_two or epoch == trainer.max_epochs) and summary_writer(trainer) is not None
-        if not trainer.is_global_zero or not (to_file or to_tensorboard):
-            return
-        for name, picture in self._of_epoch(cast(ImageClassifier, pl_module), epoch).items():
-            file = f"{name}_val_epoch{epoch:04d}.png" if to_file else None
-            self._show(trainer, picture, file, f"validation/{TAGS.get(name, name)}", epoch)
+        is_power_of_two = epoch & (epoch - 1) == 0
+        chosen = (is_power_of_two or epoch == trainer.max_epochs) if auto else epoch in self.at_epochs
+        to_file = bool(self.every_n_epochs and epoch % self.every_n_epochs == 0) or (chosen and not auto)
+        if trainer.is_global_zero and (to_file or (chosen and summary_writer(trainer) is not None)):
+            pictures = self._of_epoch(cast(ImageClassifier, pl_module), epoch)
+            if to_file:
+                self._save({f"{name}_val_epoch{epoch:04d}": picture for name, picture in pictures.items()})
+            send(trainer, pictures, "validation", epoch)
 
     def finish(self, trainer: pl.Trainer, classifier: ImageClassifier, matrices: dict[str, Tensor]) -> None:
         """Draw the final figures, after the test; rank 0 alone calls it, with the confusion matrices by split."""
-        epoch, classes = trainer.current_epoch, self.data.classes
         for split, title in (("val", "Validation set"), ("test", "Test set")):
             if split in matrices:
-                picture = confusion_picture(matrices[split].numpy(), classes, title)
-                self._show(trainer, picture, f"confusion_{split}.png")
+                picture = confusion_picture(matrices[split].numpy(), self.data.classes, title)
+                self._save({f"confusion_{split}": picture})
+        pictures = self._of_test(classifier, matrices["test"]) if self.pictures else {}
+        self._save(pictures)
         if summary_writer(trainer) is not None:  # which shows pictures small: one panel can be read
-            picture = confusion_picture(matrices["test"].numpy(), classes, "Test set", counts=False)
-            self._show(trainer, picture, None, "test/confusion", epoch)
-        if self.pictures:
-            for name, picture in self._of_test(classifier, matrices["test"]).items():
-                self._show(trainer, picture, f"{name}.png", f"test/{TAGS.get(name, name)}", epoch)
+            one_panel = confusion_picture(matrices["test"].numpy(), self.data.classes, "Test set", counts=False)
+            send(trainer, {"confusion": one_panel, **pictures}, "test", trainer.current_epoch)
 
     def _of_epoch(self, classifier: ImageClassifier, epoch: int) -> Pictures:
         """The validation confusions and, with ``pictures``, some predictions and the first kernels."""
@@ -87,22 +83,25 @@ class Figures(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         wrong = np.flatnonzero(classifier.test_predictions.numpy() != data.labels("test"))
         if len(wrong):
             mistakes = predict(classifier, data, "test", wrong)
-            surest = mistakes[np.argsort(-mistakes.confidence, kind="stable")[:MISTAKES]]
+            order = np.argsort(-mistakes.confidence, kind="stable")[:MISTAKES]
+            surest = Predictions(*(values[order] for values in mistakes))
             title = f"The surest of {len(wrong):,} mistakes on {count:,} test images"
             drawn["mistakes"] = prediction_sheet(surest, classes, title, COLUMNS)
         recalls = recall_per_class(matrix).tolist()
         drawn["per_class"] = recall_bars(recalls, classes, "Recall by class on the test set")
         return drawn | _kernels(classifier)
 
-    def _show(
-        self, trainer: pl.Trainer, picture: np.ndarray, file: str | None, tag: str | None = None, epoch: int = 0
-    ) -> None:
-        if file is not None:
+    def _save(self, pictures: Pictures) -> None:
+        for name, picture in pictures.items():
             self.folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(self.folder / file, compress_level=1)  # the default takes three times as long
-        writer = summary_writer(trainer)
-        if writer is not None and tag is not None:
-            writer.add_image(tag, picture, epoch, dataformats="HWC")
+            Image.fromarray(picture).save(self.folder / f"{name}.png", compress_level=1)  # the default is slow
+
+
+def send(trainer: pl.Trainer, pictures: Pictures, section: str, epoch: int) -> None:
+    """Show the pictures in TensorBoard, if the run has it, below ``section``."""
+    if (writer := summary_writer(trainer)) is not None:
+        for name, picture in pictures.items():
+            writer.add_image(f"{section}/{TAGS.get(name, name)}", picture, epoch, dataformats="HWC")
 
 
 def predict(classifier: ImageClassifier, data: ImageDataModule, split: str, rows: np.ndarray) -> Predictions:

@@ -8,13 +8,12 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.record import write_atomically
 
 
-class History(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
+class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
     """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and writes
     ``metrics.csv`` into the run's folder after each epoch."""
 
@@ -29,6 +28,12 @@ class History(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's
         """The rows as one list a name, as the record has them."""
         names = self.rows[0] if self.rows else {}
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
+
+    def times(self, images: int, fit_seconds: float) -> dict[str, Any]:
+        """The record's ``time``, of a run that has trained for so long with so many images in an epoch."""
+        seconds = sum(self.epoch_seconds)
+        speed = images * len(self.epoch_seconds) / seconds if seconds else None
+        return {"fit_seconds": fit_seconds, "epoch_seconds": self.epoch_seconds, "images_per_second": speed}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._trained = time.perf_counter()

@@ -30,7 +30,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         self.seconds = 0.0 if is_verbose() else seconds
         self._terminal = sys.stdout.isatty()
         self._interval = BAR_SECONDS if self._terminal else None if minutes is None else 60 * minutes
-        self._bar: _Bar | None = None
+        self._bar = _Bar(disable=True)
         self._shown = self._printed = self._loss_read = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -42,25 +42,26 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
             f"  {weights:,} weights; {data.count('train'):,} training, {data.count('val'):,} validation and "
             f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}{others}"
         )
-        if trainer.is_global_zero and not is_quiet() and self._interval is not None:
-            self._bar = _Bar(
-                file=sys.stdout if self._terminal else io.StringIO(), bar_format=BAR if self._terminal else LINE,
-                ncols=shutil.get_terminal_size().columns - 1 if self._terminal else None, nrows=24,
-                unit=" images", unit_scale=True, leave=False, mininterval=0, miniters=1,
-            )  # fmt: skip
+        self._bar = _Bar(
+            disable=is_quiet() or self._interval is None or not trainer.is_global_zero,
+            file=sys.stdout if self._terminal else io.StringIO(), bar_format=BAR if self._terminal else LINE,
+            ncols=shutil.get_terminal_size().columns - 1 if self._terminal else None, nrows=24,
+            unit=" images", unit_scale=True, leave=False, mininterval=0, miniters=1,
+        )  # fmt: skip
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start, self._epoch_began = time.perf_counter(), False
-        if self._bar is not None:
-            self._bar.set_description_str(f"  epoch {self._epoch(trainer)}", refresh=False)
-            self._bar.set_postfix_str("", refresh=False)
-            self._bar.reset(trainer.train_dataloader.images)  # type: ignore[union-attr]
+        last = trainer.max_epochs
+        self._epoch = f"  epoch {trainer.current_epoch + 1:>{len(str(last))}}/{last}"
+        self._bar.set_description_str(self._epoch, refresh=False)
+        self._bar.set_postfix_str("", refresh=False)
+        self._bar.reset(trainer.train_dataloader.images)  # type: ignore[union-attr]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         bar, now = self._bar, time.perf_counter()
-        if bar is None or self._interval is None:
+        if bar.disable or self._interval is None:
             return
         images = bar.total / trainer.num_training_batches  # that share a Lightning step
         if not self._epoch_began:  # with a later batch than the first where a run goes on within an epoch
@@ -73,8 +74,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         if trainer.world_size == 1 and (pl_module.device.type == "cpu" or now - self._loss_read >= LOSS_SECONDS):
             self._loss_read = now
             meter = cast(ImageClassifier, pl_module).meters["train"]
-            quality = f"loss {meter.loss():.4f} acc {meter.accuracy():6.2%}"
-            bar.set_postfix_str(quality, refresh=False)
+            bar.set_postfix_str(f"loss {meter.loss():.4f} acc {meter.accuracy():6.2%}", refresh=False)
         bar.update(round((batch_idx + 1) * images) - bar.n)
         if not self._terminal:
             print_info(str(bar))
@@ -88,23 +88,17 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         done = trainer.current_epoch + 1 - self._first_epoch
         left = (now - self._start) / done * ((trainer.max_epochs or 0) - trainer.current_epoch - 1)
         images = trainer.train_dataloader.images  # type: ignore[union-attr]
-        metrics, parts = cast(ImageClassifier, pl_module).metrics, [f"  epoch {self._epoch(trainer)}"]
+        metrics, parts = cast(ImageClassifier, pl_module).metrics, [self._epoch]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 loss, accuracy, recall = (metrics[f"{split}/{name}"] for name in ("loss", "accuracy", "recall"))
                 parts.append(f"{split} loss {loss:.4f} acc {accuracy:6.2%} recall {recall:6.2%}")
         parts.append(f"{images / (now - self._epoch_start):,.0f} images/s, {duration(left)} left")
-        if self._bar is not None:
-            self._bar.clear()
+        self._bar.clear()
         print_info(" | ".join(parts))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
-
-    @staticmethod
-    def _epoch(trainer: pl.Trainer) -> str:
-        return f"{trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"

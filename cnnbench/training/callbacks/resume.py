@@ -13,7 +13,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.data import ImageDataModule
 from cnnbench.training import checkpoint_io
@@ -25,48 +24,48 @@ from cnnbench.utils.errors import RequestError
 from cnnbench.utils.signals import Stopped, restore_stop_signals, stop_requested
 
 
-def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint in the run's folder and what it holds, if there is one.
+def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, list[dict[str, Any]]] | None:
+    """The newest whole checkpoint in the run's folder, if there is one, and the sessions that led to it. Without one the
+    run begins anew, and so do its curves in TensorBoard.
 
     Raises:
         RequestError: it is of another configuration, or of another number of devices in all.
     """
     newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
     if newest is None:
+        for events in folder.rglob("events.out.tfevents.*"):
+            events.unlink()
         return None
     path, saved = newest
-    last = saved["resume"]["sessions"][-1]
+    sessions = saved["resume"]["sessions"]
+    last = sessions[-1]
     if last["fingerprint"] != fingerprint:
         raise RequestError(f"{path} is of another configuration; choose another folder")
     if (began := last.get("devices", 1)) != devices:
         raise RequestError(f"{path} is of a run on {began} devices in all; it goes on with as many only")
     print_info(f"  going on at epoch {last['epoch'] + 1}, batch {last['batch'] + 1} ({path})")
-    return newest
+    return path, sessions
 
 
-class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
+class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls those last
     """Saves within an epoch when it is time, or when a stop is asked for; and restores what Lightning does not.
 
     Args:
         checkpoint: writes the files.
-        fingerprint, devices: of the run; each checkpoint keeps them, and what else its process ran on.
-        minutes: between two checkpoints within an epoch; None is none.
-        steps: likewise in optimizer steps.
+        fingerprint: of the run; each checkpoint keeps it, and what else its process ran on.
+        minutes, steps: between two checkpoints within an epoch, the latter in optimizer steps; None is none.
     """
 
-    def __init__(
-        self, checkpoint: BestAndLast, fingerprint: str, devices: int, minutes: float | None, steps: int | None
-    ) -> None:
+    def __init__(self, checkpoint: BestAndLast, fingerprint: str, minutes: float | None, steps: int | None) -> None:
         self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps
         commit, dirty = code_version()
         self.session = {
-            "fingerprint": fingerprint, "threads": torch.get_num_threads(), "devices": devices,
+            "fingerprint": fingerprint, "threads": torch.get_num_threads(),
             "torch": str(torch.__version__), "git": commit, "git_dirty": dirty,
         }  # fmt: skip
         self.sessions: list[dict[str, Any]] = []  # those before this one, each with where it had come to
         self.earlier_seconds = 0.0
-        self._started = self._saved = time.perf_counter()
-        self._saved_step = 0
+        self._started = time.perf_counter()
         self._random_state: dict[str, Any] | None = None
 
     def seconds(self) -> float:
@@ -77,10 +76,12 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         restore_stop_signals()  # Lightning's handler of SIGTERM, set just before this, does not say what stopped a run
-        self._restart_intervals(trainer)
+
+    on_test_start = on_train_start
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         raise_if_stopped(trainer)  # nothing to save: an epoch has just ended, or not begun
+        self._saved, self._saved_step = time.perf_counter(), trainer.global_step
         if self._random_state is not None:
             set_random_state(self._random_state)
             self._random_state = None
@@ -93,31 +94,22 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
         due |= self.steps is not None and trainer.global_step - self._saved_step >= self.steps
         if trainer.strategy.reduce_boolean_decision(due, all=False):  # all ranks save, or none
             self.checkpoint.save(trainer)
-            self._restart_intervals(trainer)
+            self._saved, self._saved_step = time.perf_counter(), trainer.global_step
             raise_if_stopped(trainer)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restart_intervals(trainer)  # ``checkpoint`` has just saved
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        restore_stop_signals()
-
-    def _restart_intervals(self, trainer: pl.Trainer) -> None:
-        self._saved, self._saved_step = time.perf_counter(), trainer.global_step
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         given = trainer.train_dataloader.state_dict()["given"]  # type: ignore[union-attr]
         position = {"epoch": trainer.current_epoch + (given == 0), "batch": given, "step": trainer.global_step}
-        state, *others = gather(random_state())  # by rank
+        states = gather(random_state())  # by rank
         checkpoint["resume"] = {
             "position": position,
             "should_stop": bool(trainer.should_stop),
             "seconds": self.seconds(),
-            "random": state,
-            "random_of_others": others,
-            "sessions": [*self.sessions, {**self.session, **position}],
+            "random": states[0],
+            "random_of_others": states[1:],
+            "sessions": [*self.sessions, {**self.session, "devices": trainer.world_size, **position}],
         }
 
     # Going on
@@ -141,10 +133,8 @@ def raise_if_stopped(trainer: pl.Trainer) -> None:
 
 
 def set_position(fit_loop: dict[str, Any], position: Mapping[str, int], data: ImageDataModule) -> None:
-    """Let the saved state of Lightning's fit loop stand at ``position``, in Lightning steps of today's length.
-
-    Lightning's own account of an interrupted epoch leaves out hooks and depends on the hook that saved.
-    """
+    """Let the saved state of Lightning's fit loop stand at ``position``, in Lightning steps of today's length; its own
+    account of an interrupted epoch leaves out hooks and depends on the hook that saved."""
     batches_per_step = data.steps_per_execution * data.accumulate
     batches = -(-data.count("train") // data.batch_size)
     left = -(-(batches - position["batch"]) // batches_per_step)

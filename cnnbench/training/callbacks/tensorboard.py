@@ -4,15 +4,12 @@ epochs, counted from 1, so that runs with other batch sizes can be compared."""
 import contextlib
 import io
 import logging
-import re
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
@@ -38,13 +35,9 @@ def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     return trainer.logger.experiment
 
 
-def delete_event_files(folder: Path) -> None:
-    """Delete those of an attempt that left no checkpoint: the run begins anew, and so do its curves."""
-    for path in folder.rglob("events.out.tfevents.*"):
-        path.unlink()
-
-
-class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
+class TensorBoardCallback(
+    pl.callbacks.Checkpoint
+):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
     """Sends the charts' layout and the graph once, and the validation recall of each class after each epoch."""
 
     def __init__(self, data: ImageDataModule) -> None:
@@ -77,18 +70,14 @@ class TensorBoardCallback(Checkpoint):  # Lightning calls Checkpoints last, when
 
 def layout(classes: Sequence[str], momentum: bool) -> dict[str, dict[str, list[object]]]:
     """The charts of the CUSTOM SCALARS tab; a chart names its tags by regular expressions."""
-
-    def chart(*tags: str) -> list[object]:
-        return ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]]
-
     metrics = ("accuracy", "loss", "recall")
-    charts = {"training and validation": {name: chart(f"{name}/train", f"{name}/val") for name in metrics}}
+    lines = {"training and validation": {name: [f"^{name}/train$", f"^{name}/val$"] for name in metrics}}
     if len(classes) <= MAX_CLASSES:
-        charts["classes"] = {f"{BY_CLASS}, validation": ["Multiline", [f"^{BY_CLASS}/"]]}
-    charts["optimizer"] = {"learning rate": chart("optimizer/lr")}
+        lines["classes"] = {f"{BY_CLASS}, validation": [f"^{BY_CLASS}/"]}
+    lines["optimizer"] = {"learning rate": ["^optimizer/lr$"]}
     if momentum:
-        charts["optimizer"]["momentum"] = chart("optimizer/momentum")
-    return charts
+        lines["optimizer"]["momentum"] = ["^optimizer/momentum$"]
+    return {title: {name: ["Multiline", tags] for name, tags in charts.items()} for title, charts in lines.items()}
 
 
 def log_hparams(trainer: pl.Trainer, record: Record) -> None:

@@ -9,10 +9,9 @@ import pytest
 from helpers import config
 
 from cnnbench.analysis.metric_names import SPLITS
-from cnnbench.analysis.report.figures.style import MOST_LINES
+from cnnbench.analysis.report.figures.style import COLOURS
 from cnnbench.analysis.studies.claims import PATTERNS, read
-from cnnbench.analysis.studies.measure import metric_of
-from cnnbench.analysis.studies.study import load_row, load_study, studies
+from cnnbench.analysis.studies.study import load_row, load_study, metric_of, studies
 from cnnbench.config.groups import groups
 from cnnbench.config.overrides import expand, without_shorthand
 from cnnbench.training import train as training
@@ -67,7 +66,7 @@ def test_every_claim_can_be_read_and_names_rows_and_columns(study):
     loaded, rows = load_study(study), load_study(study).rows
     assert loaded.baseline in rows
     assert {name for names in loaded.curves.values() for name in names} <= set(rows)
-    assert all(len(names) <= MOST_LINES for names in loaded.curves.values())
+    assert all(len(names) <= len(COLOURS) for names in loaded.curves.values())
     assert known_column(loaded, loaded.learned.measure) and loaded.learned.times_chance > 1
     for claim in loaded.claims:
         assert sum(bool(pattern.fullmatch(claim.holds)) for pattern in PATTERNS) == 1, claim.holds

@@ -13,9 +13,8 @@ from scipy import stats
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import summarise
 from cnnbench.analysis.studies.claims import judge
-from cnnbench.analysis.studies.measure import measure
-from cnnbench.analysis.studies.study import Claim, Row, load_study
-from cnnbench.analysis.studies.tables import build_table, compared, count_text, ours_text
+from cnnbench.analysis.studies.study import Claim, Row, load_study, measure
+from cnnbench.analysis.studies.tables import build_table, compared
 from cnnbench.analysis.studies.verdicts import NO_VERDICT
 
 STUDY = load_study("eq2425")
@@ -43,7 +42,7 @@ def runs_of(values: list[float], metric: str = COLUMN) -> list[Run]:
 
 def verdict(holds: str, short: tuple[str, ...] = (), **rows: list[Run]) -> tuple[str, str]:
     named = {{"first": "default", "second": "4a1_filters"}.get(name, name): found for name, found in rows.items()}
-    found = judge(Claim("", holds), STUDY, named, "published", short)
+    found = judge(Claim("", holds), STUDY, named, short)
     return found.verdict, found.evidence
 
 
@@ -241,7 +240,7 @@ def test_a_number_of_a_row_that_has_not_learned_is_not_judged_at_a_smaller_budge
     values = {"val/batch_recall": [0.1, 0.1], "train_eval/batch_recall": [0.1, 0.1]}
     for last, short, expected in ((0.1, ["default"], NO_VERDICT), (0.1, [], "differs"), (0.3, ["default"], "differs")):
         runs = {"default": [run(seed, **values, **{"val/recall": last}) for seed in range(2)]}
-        line = build_table(STUDY, [row], runs, "published", short=short)[0]
+        line = build_table(STUDY, [row], runs, short=short)[0]
         assert [cell.fit for cell in line.cells[:2]] == [expected, expected]
 
 
@@ -292,9 +291,9 @@ def test_a_row_without_runs_is_in_the_table_and_failed_ones_are_counted():
         run(2, "diverged", **{metric: [0.1]}),
         run(3, "failed"),
     ]
-    table = build_table(STUDY, rows, {"default": found}, "published")
-    assert [count_text(line) for line in table] == ["2, and 1 diverged, and 1 failed", "not run"]
+    table = build_table(STUDY, rows, {"default": found})
+    assert [line.count_text for line in table] == ["2, and 1 diverged, and 1 failed", "not run"]
     cell = table[0].cells[1]
     assert (cell.ours.n, cell.ours.mean) == (2, 0.5)
-    assert ours_text(cell, 2) == "50.00 ± 0.00"
-    assert ours_text(cell, 3) == "50.00 ± 0.00 (n = 2)"
+    assert cell.ours_text(2) == "50.00 ± 0.00"
+    assert cell.ours_text(3) == "50.00 ± 0.00 (n = 2)"

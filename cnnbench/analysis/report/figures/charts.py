@@ -84,7 +84,7 @@ def main_effect(effect: Effect, effects: Effects) -> Figure | None:
     points = {level: by * mean for level, mean in effect.means.items() if mean is not None}
     if len(points) < 2:
         return None
-    figure, axes = panel((2.9, 2.5), effect.short, y=label(effects.metric))
+    figure, axes = panel((2.9, 2.5), effects.short[effect.factor], y=label(effects.metric))
     axes.plot(range(len(points)), list(points.values()), "o-", color=BLUE, markersize=6)
     axes.axhline(sum(points.values()) / len(points), color=INK, alpha=0.4, linewidth=0.8, linestyle=":")
     means = [by * mean for other in effects.mains for mean in other.means.values() if mean is not None]
@@ -98,8 +98,9 @@ def interaction(pair: Interaction, effects: Effects) -> Figure:
     by = scale(effects.metric)
     across, lines = effects.levels[pair.factor], effects.levels[pair.other]
     shown = lines if len(lines) <= len(LINES) else [*lines[: len(LINES) - 1], lines[-1]]
-    names = [f"{pair.other_short}={level}" for level in shown]
-    figure, axes = panel((3.9, 2.8), f"{pair.short} by {pair.other_short}", pair.short, label(effects.metric))
+    factor, other = effects.short[pair.factor], effects.short[pair.other]
+    names = [f"{other}={level}" for level in shown]
+    figure, axes = panel((3.9, 2.8), f"{factor} by {other}", factor, label(effects.metric))
     for level, name, (colour, dash, marker) in zip(shown, names, LINES, strict=False):
         values = [by * pair.cells.get((at, level), math.nan) for at in across]
         axes.plot(range(len(across)), values, marker=marker, color=colour, linestyle=dash, markersize=5.5,

@@ -15,6 +15,7 @@ from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better, is_share, label, scale, unit
 from cnnbench.analysis.report.figures.style import BLUE, DASHES, INK, LINES, ORANGE, STYLE, panel, whole_epochs
 from cnnbench.analysis.statistics import finite_values
+from cnnbench.analysis.wording import sentences
 
 LEAVES = ("loss", "accuracy", "recall")
 LONG = 10  # epochs from which on the steep beginning may leave the axes
@@ -106,17 +107,5 @@ def train_and_validation(configuration: Configuration, leaf: str) -> Figure | No
 
 def fit_text(configuration: Configuration) -> str:
     """Where validation loss was lowest, and how far train and validation are apart at the last epoch, in words."""
-    loss = curve(configuration, "val/loss")
-    if loss is None:
-        return ""
-    (epoch, lowest), last = loss.best("val/loss"), loss.epochs[-1]
-    if epoch == last:
-        text = f"Validation loss was still falling at the last epoch ({last})"
-    else:
-        rise = f" and {loss.centre[-1] / lowest - 1:.0%} higher at the end" if lowest > 0 else ""
-        text = f"Validation loss was lowest at epoch {epoch} of {last}{rise}"
-    train, val = curve(configuration, "train/accuracy"), curve(configuration, "val/accuracy")
-    if train and val:
-        gap = 100 * (train.centre[-1] - val.centre[-1])
-        text += f"; train accuracy ends {gap:+.1f} points from validation accuracy"
-    return f"{text}."
+    metrics = ("val/loss", "train/accuracy", "val/accuracy")
+    return " ".join(sentences("fit", {metric: curve(configuration, metric) for metric in metrics}))

@@ -17,7 +17,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 BLUE, ORANGE = COLOURS[:2]
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), "-", (0, (5, 2)))
 LINES = list(zip(COLOURS, DASHES, "os^DvP", strict=True))  # colour, dashes and marker of each
-MOST_LINES = len(COLOURS)
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 SMALL = (4.3, 2.9)  # inches; three of these stand side by side on a desk, one below the other on a phone
 # Of every function that makes a figure: @rc_context(STYLE)

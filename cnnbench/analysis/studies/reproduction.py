@@ -1,0 +1,139 @@
+"""A study's runs beside its report: evaluated, as text for a terminal, and as the page ``templates/reproduction.md``."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cnnbench.analysis.metric_names import difference, is_share, unit
+from cnnbench.analysis.report.tables import text_table
+from cnnbench.analysis.runs import Run, collect
+from cnnbench.analysis.studies.budget import budget, is_short, overrides
+from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
+from cnnbench.analysis.studies.study import Row, Study, load_row
+from cnnbench.analysis.studies.tables import TableRow, build_table
+from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
+from cnnbench.analysis.wording import environment
+from cnnbench.utils.record import write_atomically
+
+PAGE = "reproduction.md"
+ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
+
+
+class Part(NamedTuple):
+    """One form of a study, evaluated."""
+
+    study: Study
+    rows: Sequence[Row]
+    runs: Mapping[str, Sequence[Run]]  # by row
+    table: Sequence[TableRow]
+    judgements: Sequence[Judgement]
+    pictures: Sequence[tuple[Path, str]]  # files and what they show
+    refusals: Sequence[str] = ()  # which rows could not be run, and why
+
+    @property
+    def other_budget(self) -> str:
+        """How the budget differs from the published one, if it does."""
+        return budget(self.rows, self.runs)
+
+    @property
+    def title(self) -> str:
+        """The heading of the table."""
+        return f"{self.study.name}, {self.study.form}" + (f" ({self.other_budget})" if self.other_budget else "")
+
+    @property
+    def columns(self) -> list[tuple[str, bool]]:
+        """The headings of the table with their units, and whether the report has a number there."""
+        headings = [f"{c.heading}{unit(c.metric)}" for c in self.study.columns]
+        return [(text, any(row.cells[i].reported is not None for row in self.table)) for i, text in enumerate(headings)]
+
+    @property
+    def tolerance(self) -> str:
+        """The difference up to which a number is a match, in words."""
+        if not any(is_share(cell.metric) for row in self.table for cell in row.cells):
+            return f"{RELATIVE:.0%}"
+        points = difference(self.study.tolerance, "recall").lstrip("+")
+        return f"{points} ({RELATIVE:.0%} of what is not a share)"
+
+    @property
+    def lacks_verdicts(self) -> bool:
+        """Whether the budget was too small for one."""
+        fits = {cell.fit for row in self.table for cell in row.cells}
+        return NO_VERDICT in fits | {judgement.verdict for judgement in self.judgements}
+
+    @property
+    def budgets(self) -> dict[str, str]:
+        """How the budget of each row differs; empty where that of all rows with runs is the same."""
+        differing = {row.name: budget([row], self.runs).partition(": ")[2] for row in self.rows}
+        return differing if len({differing[name] for name in differing if name in self.runs}) > 1 else {}
+
+
+def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
+    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
+
+    Raises RequestError where the folder is not there or has no runs.
+    """
+    from cnnbench.analysis.studies.figures import draw
+
+    by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
+    for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
+        row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
+        by_row.get(row, []).append(run)
+    runs = {row: of_row for row, of_row in by_row.items() if of_row}
+    rows = [load_row(study.name, name, study.form) for name in names]
+    short = [row for row in runs if is_short(load_row(study.name, row, study.form), runs[row])]
+    table = build_table(study, rows, runs, short)
+    known = {*names, *runs}  # claims of other rows are left out
+    claims = [claim for claim in study.claims if known.issuperset(rows_of(claim, study))]
+    judgements = [judge(claim, study, runs, short) for claim in claims]
+    pictures = draw(study, table, runs, folder / "pictures")
+    refusals = [f"`{row}` ({' '.join(reason.split()).rstrip('.')})" for row, reason in refused.items()]
+    return Part(study, rows, runs, table, judgements, pictures, refusals)
+
+
+def terminal_text(part: Part) -> str:
+    """The table and the verdicts as text."""
+    heads = ["row", *(name for column in part.study.columns for name in (column.heading, "ours", "")), "n"]
+    body = [
+        [
+            row.row.name,
+            *(text for cell in row.cells for text in (cell.reported_text, cell.ours_text(row.n), cell.gap_text)),
+            row.count_text,
+        ]
+        for row in part.table
+    ]
+    keep = [i for i in range(len(heads)) if any(row[i].strip("–") for row in body)]  # noqa: RUF001
+    table = text_table([heads[i] for i in keep], [[row[i] for i in keep] for row in body])
+    verdicts = [f"{j.verdict:<{len(NO_VERDICT)}} {j.claim.says}  {j.evidence}" for j in part.judgements]
+    refused = [f"not run here: {text}" for text in part.refusals]
+    return "\n".join([part.title, "", table, "", *refused, *verdicts])
+
+
+def render(parts: Sequence[Part], command: str, folder: Path, note: str | None = None) -> str:
+    """The page; pictures are linked relative to ``folder``, and ``note`` stands under the title."""
+    runs = [run for part in parts for of_row in part.runs.values() for run in of_row]
+    environments = [known for run in runs if (known := run.part("environment"))] or [{}]
+    text = environment().get_template("reproduction.md").render(
+        study=parts[0].study, parts=parts, command=command, folder=folder, note=note, overrides=overrides, runs=runs,
+        environment={name: environments[0][name] for name in ENVIRONMENT if environments[0].get(name) is not None},
+        hours=sum(run.cost("fit_seconds") or 0.0 for run in runs) / 3600, NO_VERDICT=NO_VERDICT,
+    )  # fmt: skip
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def write(parts: Sequence[Part], command: str, folder: Path, out: Path | None, note: str | None = None) -> list[Path]:
+    """Write the page beside the runs and, with ``out``, with copies of its pictures there; returns the pages."""
+    pages = {folder / PAGE: render(parts, command, folder, note)}
+    if out is not None:
+        name, moved = parts[0].study.name, []
+        for part in parts:
+            copies = [(out / name / f"{part.study.form}_{path.name}", text) for path, text in part.pictures]
+            for (source, _), (target, _) in zip(part.pictures, copies, strict=True):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+            moved.append(part._replace(pictures=copies))
+        pages[out / f"{name}.md"] = render(moved, command, out, note)
+    for path, text in pages.items():
+        write_atomically(path, text)
+    return list(pages)

@@ -1,0 +1,34 @@
+"""Results in words: Jinja with the pages and sentences in ``templates``."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from cnnbench.analysis import metric_names as names
+from cnnbench.config.settings import show
+
+
+def sentences(macro: str, *about: Any) -> list[str]:
+    """What a macro of ``sentences.txt`` says of its arguments; a paragraph is a sentence."""
+    paragraphs = re.split(r"\n\s*\n", getattr(_sentences(), macro)(*about))
+    return [" ".join(text.split()) for text in paragraphs if text.strip()]
+
+
+@cache
+def _sentences() -> Any:
+    return environment().get_template("sentences.txt").module
+
+
+@cache
+def environment() -> Environment:
+    """Jinja with our words for metrics and numbers; whatever goes into a ``.html`` is escaped."""
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    is_html = select_autoescape(["html"], default=False)
+    made = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=is_html)
+    made.filters.update(metric=names.title, unit=names.unit, number=names.number, plural=names.plural, show=show)
+    made.filters["cell"] = lambda text: " ".join(text.split()).replace("|", "\\|")
+    made.globals["names"] = names
+    return made
