@@ -371,7 +371,6 @@ tensorboard --port
 tensorboard
 list nope
 list optimizer=nope
-list optimizer=
 list model=alexnet channels=0
 list model=alexnet image_size=a
 list --nope
