@@ -299,14 +299,13 @@ reproduce eq2425 --seeds a
 reproduce eq2425 --form nope
 reproduce eq2425 --nope
 reproduce eq2425 model=lenet,alexnet
-reproduce eq2425 nope=3 --dry-run
+reproduce eq2425 nope=3
 reproduce {LONG}
 resume
 resume nope
 resume file
 resume empty
 resume {LONG}
-resume run
 resume empty nope
 resume empty optimizer=adam
 resume empty --nope
