@@ -1,11 +1,11 @@
 """``cnnbench export RUN``: a finished run as files that other programs run, each compared with the run before it is kept."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.cli.parser import Parser
-from cnnbench.utils.errors import one_of
+from cnnbench.utils.console import print_error, print_result
+from cnnbench.utils.errors import RequestError, one_of
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -15,24 +15,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--format", default="both", metavar="F", help="onnx, torch or both (both)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (RUN/export)")
     parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
+    parser.add_trust()
     options = parser.parse_args(arguments)
     from cnnbench.inference.export import DESCRIPTION, FORMATS, ExportDiffers, describe, export, images_to_compare
     from cnnbench.inference.load import load_run
 
     one_of("--format", options.format, (*FORMATS, "both"))
     formats = list(FORMATS) if options.format == "both" else [options.format]
-    run = load_run(options.run, options.weights)
+    run = load_run(options.run, options.weights, options.trust)
     out = options.out or options.run / "export"
+    if options.out is None and not out.resolve().is_relative_to(options.run.resolve()):
+        raise RequestError(f"{out} is a link out of {options.run}, and nothing is written there (--out DIR says where)")
     images, kind = images_to_compare(run)
     try:
         differences = export(run, describe(run, options.run, options.weights), out, formats, images)
     except ExportDiffers as error:
-        print(f"cnnbench: {error}; nothing was written", file=sys.stderr)
+        print_error(f"{error}; nothing was written")
         return 1
-    print(out)
+    print_result(str(out))
     for name, difference in differences.items():
         file = FORMATS[name].file
         size = (out / file).stat().st_size / 1e6
-        print(f"  {file:<12} {size:6.2f} MB, at most {difference:.1e} from the run on {len(images)} {kind}")
-    print(f"  {DESCRIPTION:<12} the {len(run.classes)} classes, the input, where it comes from")
+        print_result(f"  {file:<12} {size:6.2f} MB, at most {difference:.1e} from the run on {len(images)} {kind}")
+    print_result(f"  {DESCRIPTION:<12} the {len(run.classes)} classes, the input, where it comes from")
     return 0

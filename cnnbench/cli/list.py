@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
 from cnnbench.config.groups import groups, plugins, read_yaml
-from cnnbench.utils.console import bold
+from cnnbench.utils.console import bold, print_result
 from cnnbench.utils.errors import RequestError, one_of
 
 IMAGES = ("channels", "image_size", "classes")  # of images that are not on this disk
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         one_of(group, choice, known[group])
         cost = f"\n\n{_cost(chosen, images)}" if group == "model" else ""
         sections.append(f"{bold(text)}\n{_with_inherited(group, choice)}{cost}")
-    print("\n\n".join(sections))
+    print_result("\n\n".join(sections))
     return 0
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
-from cnnbench.utils.console import TRACEBACK, verbosity
+from cnnbench.utils.console import TRACEBACK, print_error, verbosity
 from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, did_you_mean
 
@@ -27,6 +27,7 @@ COMMANDS = {
     "list": "List the config groups and their choices.",
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
@@ -45,19 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RequestError as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
-        print(f"cnnbench: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except KeyboardInterrupt:
-        print("cnnbench: interrupted", file=sys.stderr)
+        print_error("interrupted")
         return 1
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in DISK_ERRORS or os.environ.get(TRACEBACK) == "1":
+        if error.errno not in (*DISK_ERRORS, *NAME_ERRORS) or os.environ.get(TRACEBACK) == "1":
             raise
-        print(f"cnnbench: {error.filename or 'a file'} cannot be written ({error.strerror})", file=sys.stderr)
-        return 1
+        problem = "cannot be written" if error.errno in DISK_ERRORS else "cannot be used"
+        print_error(f"{error.filename or 'a file'} {problem} ({error.strerror})")
+        return 1 if error.errno in DISK_ERRORS else 2
 
 
 def _run(arguments: list[str]) -> int:
@@ -81,6 +83,8 @@ def command() -> NoReturn:
     """The installed ``cnnbench``: ``main``, then an end that does not free thousands of modules one by one, which would
     be a quarter of a short command's time."""
     status = 1  # of an error that nobody expected
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what the terminal cannot show
 
     def leave() -> None:
         for stream in (sys.stdout, sys.stderr):

@@ -15,12 +15,17 @@ class Parser(argparse.ArgumentParser):
         description, epilog: before and after the options in ``--help``.
     """
 
-    def __init__(self, verb: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(prog=f"cnnbench {verb}", description=description, epilog=epilog, allow_abbrev=False)
+    def __init__(self, verb: str, description: str, epilog: str | None = None, add_help: bool = True) -> None:
+        super().__init__(f"cnnbench {verb}", None, description, epilog, allow_abbrev=False, add_help=add_help)
 
     def error(self, message: str) -> NoReturn:
         """Raise a RequestError instead of ending the process."""
         raise RequestError(f"{message} ({self.prog} --help lists the options)")
+
+    def add_trust(self) -> None:
+        """Add the option for what a saved run may name that is of none of our YAMLs."""
+        text = "trust what this package defines, if the run names it; may be given more than once"
+        self.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=text)
 
     def parse_with_overrides(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """The options, and the other arguments, which have to be overrides."""

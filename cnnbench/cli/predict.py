@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cnnbench.cli.parser import Parser
 from cnnbench.inference.predict import FORMATS, draw_sheet, find_images, predict_files
+from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, one_of
 
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="images at a time (256)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw the images with their classes (.png)")
+    parser.add_trust()
     options = parser.parse_args(arguments)
     one_of("--format", options.format, FORMATS)
     for option, number in (("--top", options.top), ("--batch-size", options.batch_size)):
@@ -26,11 +28,11 @@ def main(arguments: Sequence[str]) -> int:
     files = find_images(options.images)
     from cnnbench.inference.load import load_run
 
-    run = load_run(options.run, options.weights)
+    run = load_run(options.run, options.weights, options.trust)
     draw = options.sheet is not None
     predictions, images = predict_files(run, files, options.top, options.batch_size, keep_images=draw)
     if predictions or options.format == "json":
-        print(FORMATS[options.format](predictions))
+        print_result(FORMATS[options.format](predictions))
     if draw and predictions:
         draw_sheet(options.sheet, predictions, images)
     return 0 if len(predictions) == len(files) else 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from cnnbench.analysis.report.tables import leaderboard_text
 from cnnbench.analysis.report.write import FORMATS, build
 from cnnbench.cli.parser import Parser
+from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError
 
 
@@ -30,10 +31,10 @@ def main(arguments: Sequence[str]) -> int:
         raise RequestError(f"--out {out} is a file; give a folder")
     report = build(folders, fmt, shlex.join(["cnnbench", "report", *arguments]), **options)
     if fmt != "html" and out is None:
-        print(report.text, end="")
+        print_result(report.text.removesuffix("\n"))
         return 0
     paths = report.write(out or folders[0])
     if fmt == "html":
-        print(leaderboard_text(report.board))
-    print("\n".join(f"  {path}" for path in paths))
+        print_result(leaderboard_text(report.board))
+    print_result("\n".join(f"  {path}" for path in paths))
     return 0

@@ -15,7 +15,7 @@ from cnnbench.config.compose import compose, resolved, run_folder
 from cnnbench.config.overrides import parse, parse_override, quoted
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import ignored
-from cnnbench.utils.console import duration
+from cnnbench.utils.console import duration, print_result
 from cnnbench.utils.errors import RequestError, one_of
 
 INSTEAD = {"experiment": "--rows", "seed": "--seeds", "study.form": "--form", "hydra.sweep.dir": "--folder"}
@@ -66,12 +66,12 @@ def main(argv: Sequence[str]) -> int:
         status = max(status, ended)
     for form in forms:
         parts.append(evaluate(load_study(study.name, form), rows, folder / form, refused.get(form, {})))
-        print(f"\n{terminal_text(parts[-1])}\n")
+        print_result(f"\n{terminal_text(parts[-1])}\n")
     for path in write(parts, _command(study.name, named, options, parts), folder, options.out, options.note):
-        print(f"  {path}")
+        print_result(f"  {path}")
     left = [f"{part.study.form}, {text}" for part in parts for text in _not_completed(rows, options.seeds, part.runs)]
     if left and (status or options.no_train):
-        print("\n".join(["not all runs completed:", *left]))
+        print_result("\n".join(["not all runs completed:", *left]))
         return 1
     return status
 
@@ -105,7 +105,7 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
     silence_libraries()
     keep_freed_memory()
     if note := busy_note():
-        print(note)
+        print_result(note)
     estimates: list[float] = []
     refused: list[RequestError] = []
     for form in forms:
@@ -115,13 +115,15 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
                 check(config)
             except RequestError as error:
                 refused.append(error)
-                print(f"{form:<10} {row:<24} cannot be run: {error}", flush=True)
+                print_result(f"{form:<10} {row:<24} cannot be run: {error}")
                 continue
             estimates.append(run_seconds(config))
-            print(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}", flush=True)
+            print_result(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}")
     if not estimates:
         raise refused[0]
-    print(f"{seeds * len(estimates)} runs, {duration(seeds * sum(estimates))} one after the other on this machine")
+    print_result(
+        f"{seeds * len(estimates)} runs, {duration(seeds * sum(estimates))} one after the other on this machine"
+    )
     return 1 if refused else 0
 
 
@@ -161,7 +163,7 @@ def run_rows(
         if not refused or not left:
             raise
         for row, reason in refused.items():
-            print(f"{row} cannot be run: {reason}", flush=True)
+            print_result(f"{row} cannot be run: {reason}")
         launch(["-m", *sweep(left)])
         return 1, refused
 

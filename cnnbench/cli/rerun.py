@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.config.settings import flatten, with_current_targets
+from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", type=existing_folder, help="folder of a finished run")
     parser.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="of the new run (outputs/rerun/...)")
+    parser.add_trust()
     options = parser.parse_args(arguments)
     folder = options.run
     try:
@@ -38,28 +40,32 @@ def main(arguments: Sequence[str]) -> int:
         raise RequestError(f"{into} holds a run already; choose another folder")
 
     from cnnbench.config.schema import check_values
-    from cnnbench.config.trusted_targets import check_targets
+    from cnnbench.config.trusted_targets import check_config, without_foreign_folders
     from cnnbench.training.preflight import check
     from cnnbench.training.same_data import refuse_changed_data
     from cnnbench.training.train import train
 
-    config = with_current_targets(before["config"])
-    check_targets(config, f"the record in {folder}")
-    config["threads"] = (before.get("environment") or {}).get("threads") or config.get("threads")
-    config["sweep"] = {**config["sweep"], "trial": None}  # the search is over
-    check_values(config)
-    check(config)
-    refuse_changed_data([(config, folder)])
-    print(f"running {folder} again, into {into}", flush=True)
+    check_config(before["config"], f"the record in {folder}", options.trust)
+    try:
+        config = with_current_targets(before["config"])
+        config["threads"] = (before.get("environment") or {}).get("threads") or config.get("threads")
+        config["data"] = without_foreign_folders(config["data"])
+        config["sweep"] = {**config["sweep"], "trial": None}  # the search is over
+        check_values(config)
+        check(config)
+        refuse_changed_data([(config, folder)])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RequestError(f"the configuration in {folder} is not whole ({type(error).__name__}: {error})") from error
+    print_result(f"running {folder} again, into {into}")
     after = train(config, into, before.get("overrides", ()), before.get("choices"))
     for line in differences(*map(surroundings, (before, after))):
-        print(f"  {line}")
+        print_result(f"  {line}")
     runs = {"then": before, "now": after}
     if dirty := [when for when, record in runs.items() if (record.get("environment") or {}).get("git_dirty")]:
-        print(f"  the code had changes that were not committed, {' and '.join(dirty)}")
+        print_result(f"  the code had changes that were not committed, {' and '.join(dirty)}")
     if after["status"] != "completed":
         end = after["error"] or {}
-        print(f"  {after['status']}: {end.get('type')}: {end.get('message')}")
+        print_result(f"  {after['status']}: {end.get('type')}: {end.get('message')}")
         return 1
     after = read_record(into)  # as the file says it, like the one before
     lines = differences(*(flatten({part: record.get(part) for part in COMPARED}) for record in (before, after)))
@@ -67,8 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     lines += ["the last weights differ"] * (old != new_digest)
     more = [f"... and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
     for line in [*lines[:MOST_SHOWN], *more]:
-        print(f"  {line}")
-    print("the result is not the same" if lines else "the result is the same, to the bit")
+        print_result(f"  {line}")
+    print_result("the result is not the same" if lines else "the result is the same, to the bit")
     return 1 if lines else 0
 
 

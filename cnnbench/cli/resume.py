@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import yaml
 
 from cnnbench.cli.parser import Parser, existing_folder
-from cnnbench.config.overrides import quoted
+from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.settings import changes_result
 from cnnbench.utils.errors import RequestError
 
@@ -21,25 +21,28 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.usage = "%(prog)s DIR [OVERRIDE ...]"
     parser.add_argument("folder", metavar="DIR", type=existing_folder, help="folder of a run or a sweep")
+    parser.add_trust()
     options, more = parser.parse_with_overrides(arguments)
-    from cnnbench.config.trusted_targets import check_overrides
+    from cnnbench.config.trusted_targets import repeatable, trust
     from cnnbench.sweep.launcher import launch
     from cnnbench.sweep.plan import FILE, read_plan
 
-    folder = options.folder
+    folder, plan, kept = options.folder, options.folder / FILE, options.folder / ".hydra" / "overrides.yaml"
     for text in more:
-        key = text.partition("=")[0].lstrip("+~")
-        if not text.startswith("hydra") and changes_result(key):
+        if not text.startswith("hydra") and changes_result(override_key(text)):
             raise RequestError(f"{text} changes the result: a run goes on as it began (start a new one instead)")
-    if (folder / FILE).exists():
-        commands = read_plan(folder)["commands"]
-        for command in commands:
-            check_overrides(command, str(folder / FILE))
-        return launch(["-m", *commands[-1], *more, "sweep.earlier=true", f"hydra.sweep.dir={quoted(folder)}"])
-    kept = folder / ".hydra" / "overrides.yaml"
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise RequestError(f"{path} is a link out of {folder}, and nothing is written there")
+    trust(options.trust)
+    if plan.exists():
+        command = (read_plan(folder)["commands"] or [[]])[-1]
+        own = ["-m", *repeatable(command, str(plan), more), *more, "sweep.earlier=true"]
+        return launch([*own, f"hydra.sweep.dir={quoted(folder)}"])
     if not kept.exists():
         raise RequestError(f"{folder} is neither the folder of a run (.hydra/overrides.yaml) nor of a sweep ({FILE})")
-    overrides = [str(text) for text in yaml.safe_load(kept.read_text(encoding="utf-8")) or ()]
-    check_overrides(overrides, str(kept))
-    own = [text for text in overrides if not text.startswith("sweep.trial=")]  # its search goes on by its own folder
-    return launch([*own, *more, f"hydra.run.dir={quoted(folder)}"])
+    try:
+        overrides = [str(text) for text in yaml.safe_load(kept.read_text(encoding="utf-8")) or ()]
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise RequestError(f"{kept} cannot be read ({' '.join(str(error).split())})") from error
+    return launch([*repeatable(overrides, str(kept), more), *more, f"hydra.run.dir={quoted(folder)}"])

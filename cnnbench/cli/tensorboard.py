@@ -112,4 +112,4 @@ def short_name(folder: str) -> str:
         value if key in groups() else f"{leaf if leaves.count(leaf) == 1 else key}={value}"
         for (key, value), leaf in zip(pairs, leaves, strict=True)
     ]
-    return " ".join(words)
+    return folder if set(words) & {".", ".."} else " ".join(words)

@@ -1,49 +1,84 @@
 """``cnnbench OVERRIDES``: train once, sweep with -m, or answer Hydra's own questions about a configuration."""
 
 import os
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
 from io import StringIO
 
+from omegaconf import OmegaConf
+
 from cnnbench.cli.main import COMMANDS
 from cnnbench.cli.parser import Parser
+from cnnbench.config.compose import compose
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.config.overrides import without_shorthand
 from cnnbench.sweep.launcher import answer, call_hydra, launch
+from cnnbench.utils.errors import RequestError
 
-# Nothing is run for these.
-QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--info", "-i", "--shell-completion", "-sc")
-SHOW = ("--cfg", "-c")
+# What is asked instead of a run, by the names of Hydra's flags.
+QUESTIONS = ("help", "hydra_help", "version", "shell_completion", "cfg", "info")
+INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
 COMP_LINE = "COMP_LINE"  # where the shell's completion has the line so far
 WITH_OVERRIDES = ("train", "find-lr", "reproduce")
+SHELLS = [f"{step}={shell}" for step in ("install", "uninstall") for shell in ("bash", "fish", "zsh")]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, sweep or answer; returns 0, or 1 when a run did not complete."""
+    """Train, sweep or answer; returns 0, or 1 when a run did not complete.
+
+    Raises:
+        RequestError: a flag is none of Hydra's that have a use here, two exclude each other, or as ``launch``.
+    """
     if COMP_LINE in os.environ and any(text.startswith("query=") for text in arguments):
         _complete(arguments)
-    elif any(text.partition("=")[0] in SHOW for text in arguments):
-        _show_configuration(arguments)
-    elif any(text.partition("=")[0] in QUESTIONS for text in arguments):
+        return 0
+    options = _parse(arguments)
+    if options.question is None:
+        return launch(["-m"] * options.multirun + options.overrides)
+    if options.question == "shell_completion":
+        if len(options.overrides) != 1 or options.overrides[0] not in SHELLS:
+            raise RequestError(f"--shell-completion needs one of {', '.join(SHELLS)}")
         answer(arguments)
+        return 0
+    from cnnbench.sweep.optuna_search import corners
+
+    first = corners(without_shorthand(options.overrides))[0]  # of a sweep; Hydra answers for single runs alone
+    if options.question == "cfg":
+        if options.package is not None and OmegaConf.select(compose(first, hydra=True), options.package) is None:
+            raise RequestError(f"--package={options.package} is not a node of the configuration")
+        call_hydra("show_cfg", overrides=first, cfg_type=options.cfg, package=options.package, resolve=options.resolve)
     else:
-        return launch(arguments)
+        compose(first)  # which says what is wrong
+        answer([text for text in arguments if text not in options.overrides] + first)
     return 0
 
 
-def _show_configuration(arguments: Sequence[str]) -> None:
-    """Print the configuration of a run, or of a sweep's first; Hydra itself shows those of single runs alone."""
-    parser = Parser("train", "Show the configuration of a run, or of the first run of a sweep.")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument(*SHOW, choices=("job", "hydra", "all"))
+def _parse(arguments: Sequence[str]) -> Namespace:
+    """Hydra's flags, but for those that take the configuration from elsewhere; ``question`` is what is asked instead of
+    a run, by Hydra's name."""
+    parser = Parser("train", "", add_help=False)
+    mode, question = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+    mode.add_argument("-r", "--run", action="store_true")
+    mode.add_argument("-m", "--multirun", action="store_true")
+    for flags in (("-h", "--help"), ("--hydra-help",), ("--version",), ("-sc", "--shell-completion")):
+        question.add_argument(*flags, action="store_true")
+    question.add_argument("-c", "--cfg", choices=("job", "hydra", "all"))
+    question.add_argument("-i", "--info", nargs="?", const="all", choices=INFORMATION)
     parser.add_argument("-p", "--package")
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("overrides", nargs="*")
-    options = parser.parse_intermixed_args(arguments)
-    from cnnbench.sweep.optuna_search import corners
-
-    first = corners(without_shorthand(options.overrides))[0]
-    call_hydra("show_cfg", overrides=first, cfg_type=options.cfg, package=options.package, resolve=options.resolve)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise RequestError(
+            f"{unknown[0]} is no flag of a run: there are -m for a sweep, and those that --hydra-help lists"
+        )
+    chosen = vars(options)
+    options.question = next((name for name in QUESTIONS if chosen[name]), None)
+    if options.question != "cfg" and (options.package is not None or options.resolve):
+        raise RequestError("--package and --resolve are of --cfg")
+    return options
 
 
 def _complete(arguments: Sequence[str]) -> None:

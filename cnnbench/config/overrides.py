@@ -10,7 +10,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.groups import groups
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, did_you_mean
+
+GLOBAL = "experiment"  # the group whose choices set keys anywhere in the configuration
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -30,11 +32,15 @@ def parse(text: str) -> Override:
         raise RequestError(f"{text} cannot be read ({reason}){hint}") from error
 
 
+def override_key(text: str) -> str:
+    """``optimizer.lr`` of ``++optimizer.lr=0.1``."""
+    return text.partition("=")[0].strip().lstrip("+~")
+
+
 @lru_cache(2**14)  # thousands of runs share a few overrides
 def parse_override(text: str) -> tuple[str, Any]:
     """``("optimizer.lr", 0.1)`` of ``optimizer.lr=0.1``; a sweep, and what cannot be read, is left as text."""
-    key, _, value = text.partition("=")
-    key = key.strip().lstrip("+~").split("@")[0]
+    key, value = override_key(text).split("@")[0], text.partition("=")[2]
     try:
         override = parse(text)
     except RequestError:
@@ -58,7 +64,14 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
     for text in overrides:
         key, _, value = text.partition("=")
         parse(text)
-        choices = groups().get(key, []) if value.startswith("glob(") or "null" in value else []
+        choices = groups().get(key, [])
+        if not override_key(text).strip("@") or (
+            key in (*groups(), "hydra") and isinstance(parse_value(value), (int, float))
+        ):
+            raise RequestError(f"{text} names no {'choice' if choices else 'key'}")
+        for name in value.split(",") if key.lstrip("+") == GLOBAL and re.fullmatch(r"[\w/.,-]+", value) else ():
+            if name not in ("null", *groups()[GLOBAL]):  # which Hydra would leave out in silence
+                raise RequestError(f"{name} is not a choice of {GLOBAL}{did_you_mean(name, groups()[GLOBAL])}")
         if choices and value.startswith("glob("):
             glob: Any = parse(text).value()
             included = {name for name in choices for pattern in glob.include if fnmatchcase(name, pattern)}
@@ -87,7 +100,10 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         if override.is_interval_sweep():
             raise RequestError(f"{text}: an interval is for a search: add hydra/sweeper=optuna")
         if override.is_sweep_override():
-            values[key] = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            each = (f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator())
+            values[key] = without_shorthand([*each])
+        if not values[key]:
+            raise RequestError(f"{text} has no value")
     return [list(run) for run in product(*values.values())]
 
 

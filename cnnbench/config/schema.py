@@ -54,8 +54,10 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 # the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
-    (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache logger.name logger.version "
-                                                  "sweep.trial.storage"),
+    (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache sweep.trial.storage"),
+    (Check("a folder's name below the run's folder", lambda v: isinstance(v, str) and ".." not in v and v[:1] != "/"),
+     "logger.name logger.version logger.sub_dir"),
+    (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from cnnbench.config.overrides import parse_override
+from cnnbench.config.overrides import GLOBAL, parse_override
 
 Settings = Mapping[str, Any]
 SEED = "seed"  # the replicate, never a factor
@@ -36,8 +36,6 @@ VERSION_1_TARGETS = {
     "cnnbench.optim.Switch": "cnnbench.training.optimizers.SwitchOptimizer",
     "cnnbench.schedulers.": "cnnbench.training.schedulers.",
 }
-# A choice of this group sets keys anywhere in the configuration, so whatever follows from it carries its name.
-GLOBAL = "experiment"
 
 
 def changes_result(key: str) -> bool:

@@ -1,70 +1,167 @@
-"""What a saved configuration may build: objects of known packages, and of those that the user names.
+"""What a saved run may make this program do: only what this installation does by itself.
 
-A record, or the overrides kept in a folder, may come from anywhere, and Hydra calls whatever ``_target_`` names, at any
-depth. So each target is looked up, and the module that it is defined in (``torch.os.system`` is of ``posix``, not of
-torch) has to be in one of these packages.
+A record, and the overrides that a folder keeps, may come from anywhere, while Hydra calls whatever ``_target_`` names, at
+any depth, and OmegaConf computes ``${...}``. So what is received is taken as data:
+
+- none of it is an interpolation;
+- of Hydra's keywords (``_target_``, ``_partial_``, ``_args_``, ...) it repeats what a YAML of this installation says at the
+  same key, or names an optimizer or a schedule of ``torch.optim`` where those are, or what a package defines that the
+  user trusts; all else are plain values, which the classes' signatures and ``check_values`` hold to their kinds;
+- of groups it chooses what is there, and of ``hydra`` the launcher, the sweeper and their numbers.
 """
-
-from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-from hydra.utils import get_object
+import yaml
+from hydra.errors import HydraException
 
+from cnnbench.config.compose import compose, resolved
+from cnnbench.config.groups import CONFIG_DIR, groups, plugins
+from cnnbench.config.overrides import expand, override_key, parse
 from cnnbench.config.settings import current_target
 from cnnbench.utils.errors import RequestError
 
-TRUSTED = ("cnnbench", "torch.nn", "torch.optim", "torchvision", "torchmetrics", "lightning")
-ALLOW = "CNNBENCH_TRUST"  # an environment variable: more packages, separated by commas
-TARGET = re.compile(r"_target_['\"]?\s*[=:]\s*['\"]?([\w.]*)")
+ALLOW = "CNNBENCH_TRUST"  # an environment variable: packages that are trusted, separated by commas
+COMPUTED = re.compile(r"\$\{|[\x00-\x1f\x7f]")  # control characters too: a launcher writes names into scripts
+KEYWORD = re.compile(r"(^|\.)_\w*_(\.|$)")
+TORCH = "torch.optim."
+TORCH_KINDS = {"optimizer._target_": f"{TORCH}Optimizer", "scheduler._target_": f"{TORCH}lr_scheduler.LRScheduler"}
+# Folders that images are put into, each with what is there once they have been.
+FOLDERS = {
+    "data.cache": ("*/meta.json",),
+    "data.root": ("MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-py", "cifar-100-python"),
+}
+SET_ANEW = ("hydra.run.dir", "hydra.sweep.dir", "sweep.trial")  # by whoever repeats overrides
+HYDRA = re.compile(
+    r"hydra\.mode=\w+|hydra\.sweeper\.(sampler|pruner)=\w+|hydra\.(launcher|sweeper)(\.[a-z]\w*)+=(-?[\d.e-]+|True|False|None)"
+    r"|hydra\.launcher\.(partition|account|qos|constraint|gres)=[\w:.-]+"
+)
 
 
-def check_targets(config: Any, where: str, more: Iterable[str] = ()) -> None:
-    """Check every ``_target_`` in a configuration.
+def check_config(config: Any, where: str, trusted: Iterable[str] = ()) -> None:
+    """Check a configuration as it was saved.
 
     Args:
-        config: mappings and lists, as they were saved.
-        where: the configuration comes from, for the message.
-        more: packages and modules that are trusted too.
+        where: it comes from, for the message.
+        trusted: packages and modules that are trusted, beside those of the environment variable.
 
     Raises:
-        RequestError: one is of none of the trusted packages, or does not exist.
+        RequestError: something in it would be computed, or would build what this installation does not.
     """
-    if isinstance(config, dict):
-        if (target := config.get("_target_")) is not None:
-            _check(str(target), where, more)
-        config = list(config.values())
-    for value in config if isinstance(config, (list, tuple)) else ():
-        check_targets(value, where, more)
+    for key, value in _leaves(config):
+        _check(key, value, where, trusted)
 
 
-def check_overrides(overrides: Iterable[str], where: str) -> None:
-    """The same for overrides: ``+callbacks.x._target_=os.system``, ``+callbacks.x={_target_: os.system}``."""
-    for text in overrides:
-        targets = [target for target in TARGET.findall(text) if target]
-        if text.count("_target_") > len(targets):
-            raise RequestError(f"{where} has {text!r}, and what that would build is not known")
-        for target in targets:
-            if target != "null":
-                _check(target, where)
-
-
-def _check(target: str, where: str, more: Iterable[str] = ()) -> None:
-    target = current_target(target)
-    allowed = [*TRUSTED, *filter(None, map(str.strip, os.environ.get(ALLOW, "").split(","))), *more]
-    prefixes = tuple(f"{package}." for package in allowed)
-    if target.startswith(prefixes):  # only then is anything imported
+def repeatable(overrides: Iterable[str], where: str, anew: Sequence[str] = ()) -> list[str]:
+    """The overrides that were kept, but for those whose keys are given ``anew``; raises as ``check_config`` does."""
+    given = {*map(override_key, anew), *SET_ANEW}
+    kept = [text for text in overrides if override_key(text) not in given]
+    for text in kept:
         try:
-            found = get_object(target)
-        except Exception as error:
-            raise RequestError(f"{where} names {target}, which is not there ({error})") from error
-        if f"{getattr(found, '__module__', None)}.".startswith(prefixes):
-            return
-    package = target.split(".")[0]
-    raise RequestError(
-        f"{where} names {target}, which is of none of the trusted packages ({', '.join(allowed)}); "
-        f"the environment variable {ALLOW}={package} trusts {package} too"
-    )
+            runs = [[text]] if parse(text).is_interval_sweep() else expand([text])
+        except HydraException as error:
+            raise RequestError(f"{where} has {text!r}, which cannot be read ({error})") from error
+        for (single,) in runs:
+            _check_override(single, where)
+    return kept
+
+
+def trust(packages: Iterable[str]) -> None:
+    """Trust these packages too, in this process and those that it starts."""
+    os.environ[ALLOW] = ",".join([os.environ.get(ALLOW, ""), *packages])
+
+
+def without_foreign_folders(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The node ``data`` of a saved configuration, in which folders to write to, but for those of such data, are this
+    installation's own."""
+    own = resolved(compose(["data=mnist"]))["data"]
+    return {key: value if _is_folder_of_data(f"data.{key}", value) else own[key] for key, value in data.items()}
+
+
+def _is_folder_of_data(key: str, folder: Any) -> bool:
+    """Whether ``folder`` holds what has been written by the key that names it; any other key's value is none to write to."""
+    return key not in FOLDERS or any(any(Path(str(folder)).expanduser().glob(name)) for name in FOLDERS[key])
+
+
+def _check_override(text: str, where: str) -> None:
+    override = parse(text)
+    name, value = override.get_key_element().lstrip("+~"), override.value()
+    chosen = {**groups(), **plugins()}
+    chosen |= {f"optimizer@optimizer.{part}": chosen["optimizer"] for part in ("first", "then")}
+    if not isinstance(value, dict) and (re.search("[/@]", name) or (CONFIG_DIR / name).is_dir()):
+        names = value if isinstance(value, list) else [value]
+        if not all(one is None or str(one) in chosen.get(name, ()) for one in names):
+            raise RequestError(f"{where} has {text!r}, which is no choice of a group that is repeated")
+        return
+    for key, leaf in _leaves(value, name):
+        _check(key, leaf, where)
+        is_ours = re.fullmatch(r"(?!sweep\.trial|hydra)[\w.]+", key) and _is_folder_of_data(key, leaf)
+        if not is_ours and not HYDRA.fullmatch(f"{key}={leaf}"):
+            raise RequestError(f"{where} has {text!r}, which is not repeated; give {key}=... again, if you want it")
+
+
+def _check(key: str, value: Any, where: str, trusted: Iterable[str] = ()) -> None:
+    shown = repr(f"{key}={value}"[:200])
+    if COMPUTED.search(f"{key}={value}"):
+        raise RequestError(f"{where} has {shown}, and nothing in a saved run is computed, or holds control characters")
+    if KEYWORD.search(key) and not _is_known(key, value, where, trusted):
+        package = str(value).split(".")[0]
+        hint = f"; --trust {package}, or {ALLOW}={package} in the environment, trusts what {package} defines"
+        wanted = "which is not what this installation has there"
+        raise RequestError(f"{where} has {shown}, {wanted}{hint if package.isidentifier() else ''}")
+
+
+def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
+    place = re.sub(r"^optimizer\.(first|then)\.", "optimizer.", _place(key))
+    target = current_target(value) if isinstance(value, str) else value
+    if repr(target) in known_keywords().get(place, ()):
+        return True
+    packages = [*map(str.strip, os.environ.get(ALLOW, "").split(",")), *trusted]
+    own = tuple(f"{package}." for package in packages if package)
+    kind = TORCH_KINDS.get(place)
+    may_be = (*own, TORCH) if kind is not None else own
+    if not isinstance(target, str) or not key.endswith("_target_") or not target.startswith(may_be):
+        return False  # nothing else is even imported
+    try:
+        found = resolve_name(target)
+    except Exception as error:
+        raise RequestError(f"{where} names {target}, which is not there ({' '.join(str(error).split())})") from error
+    module = f"{getattr(found, '__module__', None)}."
+    if module.startswith(own):
+        return True
+    if kind is None or not module.startswith(TORCH) or not isinstance(found, type):
+        return False
+    return issubclass(found, resolve_name(kind))
+
+
+def _place(key: str) -> str:
+    """The key, alike for all callbacks."""
+    return re.sub(r"^callbacks\.[^.]+\.", "callbacks.*.", key)
+
+
+@cache
+def known_keywords() -> dict[str, set[str]]:
+    """What this installation's YAMLs say of Hydra's keywords: ``{"model._target_": {"'cnnbench.models.MLP'", ...}, ...}``."""
+    known: dict[str, set[str]] = {}
+    for path in CONFIG_DIR.rglob("*.yaml"):
+        group, text = path.relative_to(CONFIG_DIR).parts[0], path.read_text(encoding="utf-8")
+        if "_:" in text and group not in ("hydra", "study"):
+            for key, value in _leaves(yaml.safe_load(text), "" if "@package _global_" in text else group):
+                if KEYWORD.search(key):
+                    known.setdefault(_place(key), set()).add(repr(value))
+    return known
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in mappings and lists, at any depth, with its dotted key."""
+    if not isinstance(node, (Mapping, list, tuple)) or not node:
+        yield path, node
+        return
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from cnnbench.data.decode import Range
 from cnnbench.data.imageset import Source, load_array
 from cnnbench.data.preparing import Report, make_set
+from cnnbench.utils.console import escape
 from cnnbench.utils.errors import RequestError
 
 FORMAT = 2
@@ -72,7 +73,7 @@ def prepare(
             cannot be written.
     """
     bar = report is None and sys.stderr.isatty()
-    report = report or (lambda line: print(line, file=sys.stderr, flush=True))
+    report = report or (lambda line: print(escape(line), file=sys.stderr, flush=True))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f".{type(source).__name__}.lock", report):  # finding out may mean downloading

@@ -1,10 +1,10 @@
 """A finished run as something to use: its network with its weights, its classes, and the pre-processing of its training.
 
-Nothing that is loaded executes code: weights are read with ``weights_only=True``, and only networks of trusted packages
-are built.
+Nothing that is loaded executes code: weights are read with ``weights_only=True``, and only networks that this installation
+has are built, or that the user trusts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from cnnbench.config.settings import with_current_targets
-from cnnbench.config.trusted_targets import check_targets
+from cnnbench.config.trusted_targets import check_config
 from cnnbench.data.augment import Normalize
 from cnnbench.models.weights import skip_weight_loading
 from cnnbench.training.checkpoint_io import read
@@ -50,12 +50,13 @@ class TrainedRun:
             return self.network(self.normalize(torch.from_numpy(images))).float().softmax(dim=1)
 
 
-def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...] = ()) -> TrainedRun:
+def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] = ()) -> TrainedRun:
     """Load a finished run.
 
     Args:
         weights: best (by its objective) or last.
-        trusted: packages whose networks may be built, beside torch's, torchvision's and our own (``cnnbench.config.trusted_targets``).
+        trusted: packages whose networks may be built, beside those of this installation's YAMLs
+            (``cnnbench.config.trusted_targets``).
 
     Raises:
         RequestError: there is no finished run, its network is of another package, or its weights do not fit.
@@ -63,22 +64,20 @@ def load_run(folder: str | Path, weights: str = "best", trusted: tuple[str, ...]
     folder = Path(folder)
     one_of("weights", weights, WEIGHTS)
     record = _record(folder)
-    config, data = with_current_targets(record["config"]), record["data"]
-    classes = list(record["per_class"]["classes"])
-    node = config["model"]
-    check_targets(node, f"the run in {folder}", trusted)
-    if not (isinstance(made := get_class(node["_target_"]), type) and issubclass(made, nn.Module)):
-        raise RequestError(f"the run in {folder} names {node['_target_']}, which is no network")
-    sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
+    check_config(record["config"], f"the run in {folder}", trusted)
     try:
+        config, data = with_current_targets(record["config"]), record["data"]
+        classes = [str(name) for name in record["per_class"]["classes"]]
+        sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
         with skip_weight_loading():  # the weights that it began with; the run's own follow
-            network: nn.Module = instantiate(node, **sizes).to(memory_format=torch.channels_last)
-    except InstantiationException as error:
+            network: nn.Module = instantiate(config["model"], **sizes).to(memory_format=torch.channels_last)
+        mean, std = (np.broadcast_to(config["data"][key], data["channels"]).tolist() for key in ("mean", "std"))
+        normalize = Normalize(mean, std)
+    except (InstantiationException, AttributeError, KeyError, TypeError, ValueError) as error:
         cause = error.__cause__ or error
         raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
     _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
-    mean, std = (np.broadcast_to(config["data"][key], data["channels"]).tolist() for key in ("mean", "std"))
-    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], Normalize(mean, std))
+    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize)
 
 
 def _record(folder: Path) -> dict[str, Any]:

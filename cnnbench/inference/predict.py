@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnbench.data.imageset import printable
+from cnnbench.utils.console import cell, escape, print_error
 from cnnbench.utils.errors import RequestError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray | None:
         return decode_image(source, run.image_size, run.channels, resize=True, value_range=value_range)[0]
     except RequestError as error:
         wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else error
-        print(f"cnnbench: {wrong}", file=sys.stderr)
+        print_error(wrong)
         return None
 
 
@@ -87,8 +88,9 @@ def as_table(predictions: Sequence[Prediction]) -> str:
     for one in predictions:
         others = ", ".join(f"{other['class']} {other['confidence']:.1%}" for other in one["top"][1:])
         rows.append((one["file"], one["class"], f"{one['confidence']:.1%}", others))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    shown = [[escape(text) for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
@@ -103,7 +105,7 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
     ranks = ["", *(f"_{rank}" for rank in range(2, len(predictions[0]["top"]) + 1))]
     columns = ["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))]
     rows = [[one["file"], *(value for likely in one["top"] for value in likely.values())] for one in predictions]
-    return pd.DataFrame(rows, columns=columns).to_csv(index=False).rstrip("\n")
+    return pd.DataFrame(rows, columns=columns).map(cell).to_csv(index=False).rstrip("\n")
 
 
 FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}

@@ -32,8 +32,6 @@ from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
-MULTIRUN, RUN = ("-m", "--multirun"), ("-r", "--run")
-
 
 def launch(arguments: Sequence[str]) -> int:
     """Run what the overrides ask for, with -m a sweep, and of that what has not been done; returns 0 when every run
@@ -43,19 +41,11 @@ def launch(arguments: Sequence[str]) -> int:
         RequestError: before anything ran.
         KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been printed.
     """
-    flags = {text for text in arguments if text.startswith("-")}
-    overrides = without_shorthand([text for text in arguments if not text.startswith("-")])
-    if unknown := sorted(flags.difference(MULTIRUN, RUN)):
-        raise RequestError(
-            f"{unknown[0]} is no flag of a run: there are -m for a sweep, and those that --hydra-help lists"
-        )
-    is_sweep = not flags.isdisjoint(MULTIRUN)
-    if is_sweep and not flags.isdisjoint(RUN):
-        raise RequestError("--run and --multirun exclude each other")
+    overrides = without_shorthand([text for text in arguments if text != "-m"])
     for key, _, name in (text.partition("=") for text in overrides):
         if key == "hydra/sweeper":  # Hydra's basic is none of ours
             one_of(key, name, plugins()[key])
-    if not is_sweep and "hydra.mode=MULTIRUN" not in overrides:
+    if "-m" not in arguments and "hydra.mode=MULTIRUN" not in overrides:
         return _run_once(overrides)
     if not any(text.startswith("sweep.isolate=") for text in overrides):
         warm_up()  # imports torch while this process composes and imports what the end needs

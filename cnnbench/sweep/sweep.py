@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.config.compose import explain, resolved
 from cnnbench.config.overrides import expand, quoted
 from cnnbench.config.schema import check_values
+from cnnbench.config.trusted_targets import repeatable
 from cnnbench.sweep import plan
 from cnnbench.sweep.job import Job, check_options, check_runs, count_jobs, is_isolated, make_job, share_of_cores
 from cnnbench.sweep.plan import PlannedRun
@@ -177,7 +178,8 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     if sweep.is_named:  # another folder will be new, whatever another command of the same second has put there
         known = plan.read_plan(sweep.folder)
         for command in known["commands"] if options["earlier"] else ():
-            more = _compose_all(sweep, [text for text in command if not text.startswith("hydra")])
+            kept = repeatable(command, str(sweep.folder / plan.FILE))
+            more = _compose_all(sweep, [text for text in kept if not text.startswith("hydra")])
             runs_by_key |= {key: run for key, run in more.items() if key not in runs_by_key}
         owners = known["runs"]
         plan.assign_folders([*runs_by_key.values()], sweep.folder, owners)

@@ -32,6 +32,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             link(path, path.with_name(PREVIOUS))
         os.replace(temporary, path)
 
+    def load_checkpoint(self, path: str | os.PathLike, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As ``read``, whatever Lightning or the environment says of ``weights_only``."""
+        return read(Path(path))
+
 
 def link(source: Path, target: Path) -> None:
     """Let ``target`` be what ``source`` is now: a hard link, or a copy where the file system has none."""

@@ -7,6 +7,7 @@ is taken once an optimizer step and always over the same layout, so that a resum
 not stopped.
 """
 
+import io
 import itertools
 import json
 import multiprocessing
@@ -226,3 +227,20 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     dist.all_reduce(flat)
     for gradient, total in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(total.view_as(gradient))
+
+
+def gather(value: Any) -> list[Any]:
+    """The values, tensors and plain ones, of all ranks; ``[value]`` where there is one alone. Nothing is unpickled."""
+    if not dist.is_initialized():
+        return [value]
+    file = io.BytesIO()
+    torch.save(value, file)
+    device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+    own = torch.frombuffer(file.getbuffer(), dtype=torch.uint8).to(device)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, torch.tensor([own.numel()], device=device))
+    longest = int(max(sizes))
+    files = [torch.empty(longest, dtype=torch.uint8, device=device) for _ in sizes]
+    dist.all_gather(files, torch.nn.functional.pad(own, (0, longest - own.numel())))
+    contents = [part[: int(size)].cpu().numpy().tobytes() for part, size in zip(files, sizes, strict=True)]
+    return [torch.load(io.BytesIO(content), weights_only=True) for content in contents]

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cnnbench.utils.console import escape
+
 DARK, GREY, RIGHT, WRONG = "#222222", "#8a8a8a", "#1a7f37", "#c62828"
 # Blues of ColorBrewer (Harrower & Brewer 2003), from none to most
 BLUES = ((247, 251, 255), (222, 235, 247), (198, 219, 239), (158, 202, 225), (107, 174, 214), (66, 146, 198),
@@ -36,7 +38,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 def fit_text(text: str, width: float, face: ImageFont.FreeTypeFont) -> str:
     """``text`` on one line, cut with an ellipsis where it is wider than ``width`` pixels."""
-    text, end = " ".join(text.split()), ""
+    text, end = escape(" ".join(text.split())), ""
     while text and face.getlength(text + end) > width:
         text, end = text[:-1], "…"
     return text + end

@@ -1,12 +1,16 @@
 """What a command prints: how much of it, when, and in which style."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 VERBOSITY = "CNNBENCH_VERBOSITY"  # quiet (-q) or verbose (-v), for all processes of a command
 TRACEBACK = "CNNBENCH_TRACEBACK"
+BOLD, END = "\033[1m", "\033[0m"
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def is_quiet() -> bool:
@@ -30,6 +34,17 @@ def verbosity(level: str | None) -> Iterator[None]:
         os.environ[VERBOSITY] = before
 
 
+def escape(text: str, keep: str = "") -> str:
+    """``text``, which may be a stranger's, as it can be shown: control characters, and what turns the direction of writing
+    or is half a character, as in JSON (``\\u001b``); those in ``keep`` stay."""
+    return UNSAFE.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
+
+
+def cell(value: Any) -> Any:
+    """A cell of a CSV file, in which text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def print_info(text: str) -> None:
     """Print and flush what a quiet command leaves out."""
     if not is_quiet():
@@ -37,17 +52,29 @@ def print_info(text: str) -> None:
 
 
 def print_result(text: str) -> None:
-    """Print and flush a result or an error; where the reader of a pipe is gone, the work goes on in silence."""
+    """Print and flush a result; where the reader of a pipe is gone, the work goes on in silence."""
+    shown = escape(text, keep="\n\t")
+    for code in (BOLD, END) if is_coloured() else ():
+        shown = shown.replace(escape(code), code)
     try:
-        print(text, flush=True)
+        print(shown, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def print_error(error: object) -> None:
+    """Print what is wrong, as one line, on standard error."""
+    print(f"cnnbench: {escape(str(error))}", file=sys.stderr, flush=True)
+
+
+def is_coloured() -> bool:
+    """Whether standard output is a terminal, and colours are not turned off (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def bold(text: str) -> str:
-    """``text``, bold where standard output is a terminal, and colours are not turned off (no-color.org)."""
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return f"\033[1m{text}\033[0m" if coloured else text
+    """``text``, bold where there are colours."""
+    return f"{BOLD}{text}{END}" if is_coloured() else text
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 SCHEMA = 1
 RECORD_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.npz"  # beside it (cnnbench.training.predictions)
+MAPPINGS = ("config", "choices", "metrics", "best", "history", "per_class", "model", "data", "environment", "error", "time",
+            "protocol", "confusion_matrix")  # fmt: skip
 Record = dict[str, Any]
 
 
@@ -34,7 +36,7 @@ def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # half characters
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -62,10 +64,12 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a whole record ({error})") from error
-    if not isinstance(record, dict) or "status" not in record:
+    if not isinstance(record, dict) or not isinstance(record.get("status"), str):
         raise RecordError(f"{path}: not a record of a run (no 'status' in it)")
+    if wrong := [key for key in MAPPINGS if not isinstance(record.get(key) or {}, dict)]:
+        raise RecordError(f"{path}: not a record of a run ({wrong[0]!r} is no mapping)")
     if not isinstance(record.get("schema"), int) or record["schema"] > SCHEMA:
         newer = f"schema {record.get('schema')!r} is newer than {SCHEMA}; read it with a newer cnnbench"
         raise RecordError(f"{path}: {newer}")

@@ -96,8 +96,8 @@ def archive_attempt(folder: Path) -> None:
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """The earlier ends of this run, oldest first."""
-    with suppress(FileNotFoundError, json.JSONDecodeError):
-        return json.loads((folder / ATTEMPTS).read_text())
+    with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
+        return list(json.loads((folder / ATTEMPTS).read_text()))
     return []
 
 

@@ -1,19 +1,23 @@
-"""What a folder from a stranger may make this program build: networks, optimizers and the like, nothing else."""
+"""What a folder from a stranger may make this program do: nothing. The hostile folders are made by ``hostile.py``."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pytest
-import yaml
 from helpers import config
 from PIL import Image
 
 from cnnbench.cli.main import main
+from cnnbench.cli.tensorboard import link_runs
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import groups
-from cnnbench.config.trusted_targets import ALLOW, check_overrides, check_targets
+from cnnbench.config.trusted_targets import ALLOW, check_config, repeatable
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record, write_record
@@ -22,74 +26,189 @@ from cnnbench.utils.record import read_record, write_record
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trust") / "run"
-    assert train(config("trainer.max_epochs=1"), folder)["status"] == "completed"
+    assert train(config("trainer.max_epochs=1"), folder, ["logger=none"])["status"] == "completed"
     return folder
 
 
-def hidden(path: Path) -> dict[str, Any]:
-    """A folder is made at ``path`` where this is instantiated."""
-    return {"_target_": "os.mkdir", "path": str(path)}
+@pytest.fixture(scope="module")
+def made(run: Path) -> dict[str, list[Path]]:
+    """The hostile folders by kind."""
+    Image.new("L", (12, 12)).save(run.parent / "x.png")
+    return hostile.make(run, run.parent / "all")
 
 
-PLACES = {
-    "at the top": lambda node, evil: node.update(evil),
-    "in a list": lambda node, evil: node.update(filters=[evil]),
-    "deep": lambda node, evil: node.update(filters={"a": {"b": [evil]}}),
-    "as an attribute of a trusted module": lambda node, evil: node.update(
-        filters=[{**evil, "_target_": "cnnbench.training.checkpoint_io.os.mkdir"}]
-    ),
+@pytest.fixture
+def theirs(
+    made: dict[str, list[Path]], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, list[Path]], Callable[[], list[str]]]:
+    """The hostile folders by kind, and what has appeared beside them since."""
+    monkeypatch.chdir(run.parent)
+    monkeypatch.syspath_prepend(str(run.parent / "all" / "theirs"))
+
+    def names() -> set[str]:
+        return {path.name for folder in (".", "all") for path in Path(folder).iterdir()}
+
+    there = names()
+    return made, lambda: sorted(names() - there)
+
+
+COMMANDS: dict[str, Callable[[Path], list[str]]] = {
+    "predict": lambda folder: ["predict", str(folder), "x.png"],
+    "export": lambda folder: ["export", str(folder)],
+    "rerun": lambda folder: ["rerun", str(folder), "again"],
+    "resume": lambda folder: ["resume", str(folder)],
+    "resume of a sweep": lambda folder: ["resume", str(folder / "sweep")],
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("verb", ["predict", "rerun"])
-def test_no_record_makes_it_call_what_it_names(
-    run: Path, tmp_path: Path, place: str, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_hostile_is_refused_in_a_line(
+    theirs: tuple[dict[str, list[Path]], Callable[[], list[str]]], command: str, capfd: pytest.CaptureFixture
 ) -> None:
+    made, appeared = theirs
+    kinds = ["configuration"] if command in ("predict", "export") else ["configuration", "values"]
+    kinds = ["configuration", "values", "overrides"] if command.startswith("resume") else kinds
+    for kind in kinds:
+        for folder in made[kind]:
+            status, told = main(COMMANDS[command](folder)), capfd.readouterr()
+            if command == "rerun" and folder.name in ("a search's storage elsewhere", "prepared images elsewhere"):
+                assert status in (0, 1), told  # done without, into a folder of its own
+                assert appeared() == ["again"]
+                shutil.rmtree("again")
+                continue
+            assert status == 2 and not told.out and told.err.count("\n") == 1, (folder.name, status, told)
+            assert appeared() == [], folder.name
+
+
+def test_there_are_enough_of_them(theirs: tuple[dict[str, list[Path]], Callable[[], list[str]]]) -> None:
+    assert sum(map(len, theirs[0].values())) > 90
+
+
+def test_what_is_hostile_is_nothing_to_a_report_and_to_tensorboard(
+    theirs: tuple[dict[str, list[Path]], Callable[[], list[str]]], run: Path, capfd: pytest.CaptureFixture
+) -> None:
+    made, appeared = theirs
+    for folder in (folder for folders in made.values() for folder in folders):
+        (folder / "tensorboard").mkdir()
+        (folder / "tensorboard" / "events.out.tfevents.1").touch()
+    odd = run.parent / "all" / "optimizer=.." / "tensorboard"
+    odd.mkdir(parents=True)
+    (odd / "events.out.tfevents.1").touch()
+    link_runs(Path("links"), [Path("all")])
+    assert len(list(Path("links").rglob("*"))) > 90
+    some = [str(folder) for folders in made.values() for folder in folders[::9]]
+    assert main(["report", *some, "--format", "md", "--out", "out"]) == 0
+    assert appeared() == ["links", "optimizer=..", "out"] and "\x1b" not in capfd.readouterr().out
+
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "a configuration that is a list": {"config": []},
+    "a configuration that is empty": {"config": {}},
+    "an environment that is text": {"environment": "cuda"},
+    "classes that are a number": {"per_class": {"classes": 3}},
+    "no data": {"data": None},
+    "a status that is a list": {"status": ["completed"]},
+    "a schema that is text": {"schema": "1"},
+}
+
+
+@pytest.mark.parametrize("command", ["predict", "rerun"])
+@pytest.mark.parametrize("case", RECORDS)
+def test_a_record_of_another_form_is_refused_in_a_line(
+    run: Path, tmp_path: Path, case: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    if command == "rerun" and case in ("classes that are a number", "no data"):
+        pytest.skip("these are of the result, which it makes anew")
     monkeypatch.chdir(tmp_path)
-    record = read_record(run)
-    PLACES[place](record["config"]["model"], hidden(tmp_path / "made"))
-    write_record(tmp_path / "theirs", record)
-    (tmp_path / "theirs" / "checkpoints").symlink_to(run / "checkpoints")
     Image.new("L", (12, 12)).save("x.png")
-    assert main([verb, "theirs", *["x.png"] * (verb == "predict")]) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "os.mkdir, which is of none of the trusted packages" in told
-    assert not (tmp_path / "made").exists()
+    write_record(tmp_path / "theirs", {**read_record(run), **RECORDS[case]})
+    assert main(COMMANDS[command](Path("theirs"))) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    "override",
-    [
-        "+callbacks.x={_target_: os.mkdir, path: made}", "+callbacks.x._target_=os.mkdir", "model._target_='os.mkdir'",
-        "+callbacks.x={'_target_':os.mkdir}", "+a=os.mkdir +callbacks.x._target_=${a}",
-        "+callbacks.x._target_=cnnbench.training.checkpoint_io.shutil.rmtree",
-    ],
-)  # fmt: skip
-def test_no_kept_command_does_either(
-    override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    "text", ["[" * 100_000, '{"status": "completed", "schema": 1, "config": ' + '{"a":' * 50_000, "\x00"]
+)
+def test_a_record_that_is_no_json_is_refused_in_a_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "theirs" / ".hydra").mkdir(parents=True)
-    overrides = [override] if "+a=" not in override else override.split(" ")
-    (tmp_path / "theirs" / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-    assert main(["resume", "theirs"]) == 2
-    assert ("trusted" in (told := capsys.readouterr().err) or "is not known" in told) and told.count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs"]
+    (tmp_path / "result.json").write_text(text)
+    assert main(["rerun", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_is_written_through_a_link(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.copytree(run, tmp_path / "theirs")
+    (tmp_path / "mine").mkdir()
+    for name, command in (("figures", "resume"), ("export", "export")):
+        shutil.rmtree(tmp_path / "theirs" / name, ignore_errors=True)
+        (tmp_path / "theirs" / name).symlink_to(tmp_path / "mine")
+        assert main([command, str(tmp_path / "theirs")]) == 2
+        assert "is a link out of" in capsys.readouterr().err
+    assert not list((tmp_path / "mine").iterdir())
 
 
 def test_all_that_can_be_chosen_is_trusted() -> None:
     for group, choices in groups().items():
         for choice in choices if group != "experiment" else choices[:3]:
-            check_targets(resolved(compose([f"{group}={choice}", "++data.path=x"])), choice)
+            check_config(resolved(compose([f"{group}={choice}", "++data.path=x"])), choice)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer=adam", "model=lenet,alexnet", "model=glob(le*)", "optimizer@optimizer.first=rmsprop", "~callbacks.figures",
+        "experiment=eq2425/default", "optimizer.lr=tag(log,interval(1e-4,1))", "seed=range(3)", "model.filters=[8,16],[4,4]",
+        "hydra/launcher=parallel", "hydra.launcher.n_jobs=-1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=20",
+        "hydra.sweeper.sampler=qmc", "hydra.launcher.partition=gpu-long", "hydra.launcher.mem_gb=null", "hydra.mode=MULTIRUN",
+        "optimizer._target_=torch.optim.NAdam", "optimizer.then._target_=torch.optim.adam.Adam", "name='a run, of mine'",
+        "+callbacks.x._target_=null", "+callbacks.x={_target_:cnnbench.training.callbacks.EarlyStopping,objective:val/loss}",
+        "scheduler._target_=torch.optim.lr_scheduler.PolynomialLR", "+augment._target_=cnnbench.augment.Augment",
+        "data.path='/a b/c'", "+trainer.limit_train_batches=3",
+    ],
+)  # fmt: skip
+def test_what_a_user_says_is_repeated(override: str) -> None:
+    if "_target_=null" in override:
+        with pytest.raises(RequestError, match="not what this installation has"):
+            repeatable([override], "it")
+    else:
+        assert repeatable([override], "it") == [override]
+
+
+def test_what_is_given_anew_is_not_repeated() -> None:
+    kept = ["hydra.launcher.setup=['module load cuda']", "name=${seed}", "hydra.run.dir=/x", "seed=0"]
+    assert repeatable(kept, "it", ["hydra.launcher.setup=['x']", "+name=a"]) == ["seed=0"]
+    with pytest.raises(RequestError, match=r"give hydra\.launcher\.setup\.0=|give hydra\.launcher\.setup="):
+        repeatable(kept[:1], "it")
 
 
 def test_the_user_may_trust_more(monkeypatch: pytest.MonkeyPatch) -> None:
     node = {"model": {"_target_": "collections.Counter"}}
-    with pytest.raises(RequestError, match=r"trusted packages .*CNNBENCH_TRUST=collections"):
-        check_targets(node, "it")
+    with pytest.raises(RequestError, match=r"--trust collections, or CNNBENCH_TRUST=collections"):
+        check_config(node, "it")
+    check_config(node, "it", ["collections"])
     monkeypatch.setenv(ALLOW, "numpy, collections")
-    check_targets(node, "it")
-    check_overrides(["model._target_=collections.Counter", "optimizer=adam", "+callbacks.x._target_=null"], "it")
+    check_config(node, "it")
+    assert repeatable(["model._target_=collections.Counter"], "it")
     with pytest.raises(RequestError, match="not there"):
-        check_targets({"_target_": "torch.nn.Convolution"}, "it")
+        check_config({"optimizer": {"_target_": "torch.optim.Nope"}}, "it")
+    with pytest.raises(RequestError, match="not what this installation has"):
+        check_config({"model": {"_target_": "logging.os.mkdir"}}, "it", ["logging"])  # which logging does not define
+
+
+def test_a_trusted_package_may_be_named_on_the_command_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv(ALLOW, "")
+    Path("my_nets.py").write_text("from cnnbench.models import ConvNet\nclass Net(ConvNet): pass\n")
+    Image.new("L", (12, 12)).save("x.png")
+    record = read_record(run)
+    record["config"]["model"]["_target_"] = "my_nets.Net"
+    write_record(tmp_path / "theirs", record)
+    Path("theirs/checkpoints").symlink_to(run / "checkpoints")
+    assert main(["predict", "theirs", "x.png"]) == 2
+    assert "--trust my_nets" in capsys.readouterr().err
+    assert main(["predict", "theirs", "x.png", "--trust", "my_nets", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["class"]

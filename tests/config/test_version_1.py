@@ -17,7 +17,7 @@ from cnnbench.cli.main import main
 from cnnbench.config.compose import compose, fingerprint, resolved
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import VERSION_1_TARGETS, with_current_targets
-from cnnbench.config.trusted_targets import check_targets
+from cnnbench.config.trusted_targets import check_config
 from cnnbench.training import preflight
 from cnnbench.utils.record import read_record
 
@@ -48,7 +48,7 @@ def test_targets_that_have_moved_are_found() -> None:
 
 def test_the_configuration_passes_the_checks_of_a_rerun() -> None:
     config = with_current_targets(read_record(RUN)["config"])
-    check_targets(config, "the record")
+    check_config(config, "the record")
     check_values(config)
     preflight.check(config)
 

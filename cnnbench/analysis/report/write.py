@@ -15,6 +15,7 @@ from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.report import tables
 from cnnbench.analysis.runs import collect
 from cnnbench.config.settings import show
+from cnnbench.utils.console import cell, escape
 from cnnbench.utils.environment import packages
 from cnnbench.utils.errors import one_of
 from cnnbench.utils.record import finite_or_none, write_atomically
@@ -102,7 +103,7 @@ def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str
     keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(entries)
+    writer.writerows({key: cell(value) for key, value in entry.items()} for entry in entries)
     return text.getvalue()
 
 
@@ -146,10 +147,11 @@ def _markdown(table: tables.Table) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    """``text`` on one line that cannot end a cell or begin HTML."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    """``text`` on one line that cannot end a cell or begin HTML or a link, by brackets or by itself."""
+    return LINK.sub(r"\g<0>\\", escape(" ".join(text.split())).replace("|", "\\|").replace("<", "&lt;"))
 
 
+LINK = re.compile(r"\](?=[(\[:])|(?<=\w):(?=//)|\bwww(?=\.)", re.IGNORECASE)
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "\u00d7": r"$\times$", "η²": r"$\eta^2$",

@@ -17,6 +17,7 @@ import torch
 from cnnbench.data import ImageDataModule
 from cnnbench.training import checkpoint_io
 from cnnbench.training.callbacks.checkpoint import BestAndLast
+from cnnbench.training.distributed import gather
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import code_version
 from cnnbench.utils.errors import RequestError
@@ -102,10 +103,7 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
         given = trainer.train_dataloader.state_dict()["given"]  # type: ignore[union-attr]
         data = trainer.datamodule.prepared.fingerprint  # type: ignore[attr-defined]
         position = {"epoch": trainer.current_epoch + (given == 0), "batch": given, "step": trainer.global_step}
-        state = random_state()
-        states = [state] * trainer.world_size  # by rank
-        if trainer.world_size > 1:
-            torch.distributed.all_gather_object(states, state)
+        states = gather(random_state())  # by rank
         checkpoint["resume"] = {
             "position": position,
             "should_stop": bool(trainer.should_stop),

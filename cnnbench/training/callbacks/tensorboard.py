@@ -19,6 +19,7 @@ from cnnbench.data import ImageDataModule
 from cnnbench.training.callbacks.history import tag
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
+from cnnbench.utils.console import escape
 from cnnbench.utils.record import Record
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class TensorBoardCallback(
             return
         for name, recall in zip(self.classes, recall_per_class(matrix).tolist(), strict=True):
             if recall == recall:  # NaN is of a class without images
-                writer.add_scalar(f"{BY_CLASS}/{name}", recall, trainer.current_epoch + 1)
+                writer.add_scalar(f"{BY_CLASS}/{escape(name)}", recall, trainer.current_epoch + 1)
 
 
 def layout(classes: Sequence[str], momentum: bool) -> dict[str, dict[str, list[object]]]:
