@@ -10,6 +10,7 @@ from torch import Tensor
 from cnnbench.data import ImageDataModule
 from cnnbench.utils.record import PREDICTIONS_FILE
 
+LARGEST = float(np.finfo(np.float16).max)
 MOST_CLASSES = 100  # with more, only probabilities are kept
 
 
@@ -35,7 +36,7 @@ def save_predictions(folder: Path, logits: Mapping[str, Tensor], data: ImageData
             "probability_predicted": probabilities[rows, predicted].astype(np.float32),
         }
         if values.shape[1] <= MOST_CLASSES:
-            columns["logits"] = values.cpu().numpy().astype(np.float16)
+            columns["logits"] = values.cpu().clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
         arrays |= {f"{split}_{name}": column for name, column in columns.items()}
     temporary = folder / f".{PREDICTIONS_FILE}"
     with temporary.open("wb") as file:
