@@ -37,7 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     if fmt != "html" and out is None:
         print_result(report.text.removesuffix("\n"))
         return 0
-    paths = report.write(out or folders[0])
+    try:
+        paths = report.write(out or folders[0])
+    except PermissionError as error:
+        raise RequestError(
+            f"{error.filename} cannot be written ({error.strerror}); --out DIR writes elsewhere"
+        ) from error
     if fmt == "html":
         print_result(leaderboard_text(report.board))
     print_result("\n".join(f"  {path}" for path in paths))
