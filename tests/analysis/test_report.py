@@ -300,3 +300,14 @@ def test_the_band_of_a_share_stays_within_what_a_share_can_be():
     low, high = band(Curve([1, 2], [0.5, 0.9], [0.6, 0.2]), "val/accuracy")
     assert low == pytest.approx([0, 70]) and high == pytest.approx([100, 100])
     assert band(Curve([1], [0.5], [0.6]), "val/loss")[0] == pytest.approx([-0.1])
+
+
+def test_a_report_that_cannot_be_written_names_another_way(runs, monkeypatch):
+    runs.add(make_record(["seed=0"], 0.9))
+
+    def refused(path, text):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("cnnbench.analysis.report.write.write_atomically", refused)
+    with pytest.raises(RequestError, match=r"report\.html cannot be written \(Permission denied\); --out DIR writes"):
+        report_command([str(runs.root)])

@@ -114,6 +114,12 @@ def test_what_would_not_do_what_it_says_is_refused(asked: str, told: str) -> Non
         preflight.check(config)
 
 
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_working_folder_for_each_run_is_refused(sweep: list[str]) -> None:
+    with pytest.raises(RequestError, match=r"hydra\.job\.chdir must be false"):
+        launch([*sweep, *SMALL, "hydra.job.chdir=true", "sweep.isolate=false"])
+
+
 def test_there_are_enough_of_them() -> None:
     assert sum(len(values) for _, _, values in CASES) > 700
 
