@@ -37,11 +37,10 @@ def draw(
     groups = {
         what: [name for name in names if name in completed][: len(COLOURS)] for what, names in study.curves.items()
     }
-    most = max(map(len, groups.values()), default=0)
     kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
     share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
     for what, names in groups.items():
-        if len(names) < min(most, 2):  # a comparison of which less was run than of another
+        if len(names) < min(len(study.curves[what]), 2):  # no comparison of what was run
             continue
         rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
         for leaf in (share, "loss"):

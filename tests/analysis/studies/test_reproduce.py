@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from cnnbench.cli import reproduce
@@ -79,6 +81,10 @@ def test_a_row_that_cannot_be_run_does_not_keep_the_others_from_it(tmp_path, mon
     assert main(["reproduce", "int305_mnist", *rows, *here, "--folder", str(folder)]) == 1
     assert "published, fine_tune: seed 0 not run" in capsys.readouterr().out
     page = (folder / "reproduction.md").read_text()
+    lines = page.splitlines()
+    for above, line in pairwise(lines):  # else Markdown makes a paragraph of them
+        begins = line.startswith("#") or (line.startswith("|") and not above.startswith("|"))
+        assert not begins or not above or "```" in above, (above, line)
     assert "Not run here: `fine_tune` (model.weights=imagenet" in page
     assert [line.rpartition("| ")[2] for line in page.splitlines() if line.startswith("| `")] == ["1 |", "not run |"]
 
