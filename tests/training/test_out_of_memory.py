@@ -90,7 +90,12 @@ if __name__ == "__main__":
 
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path: Path) -> None:
-    asked = ["model=three_layer_cnn", "data.image_size=64", "data.limit_train=1200"]  # 0.3 MiB an image and layer
+    asked = [
+        "model=three_layer_cnn",
+        "data.image_size=64",
+        "data.limit_train=1200",
+        "trainer.max_epochs=1",
+    ]  # 0.3 MiB an image and layer
 
     def run(size: int) -> dict:
         done = subprocess.run(
