@@ -30,7 +30,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, RunProcsResult, start_processes
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from cnnbench.utils.environment import is_one_of_several_ranks
@@ -41,6 +41,9 @@ LOCALHOST = "127.0.0.1"
 POLL = 0.1  # seconds between two looks at the ranks
 LAST_READ = 10.0  # seconds for the other ranks to read the last value
 LOST_RANK_DELAY = 3.0  # seconds for which a rank that has lost another one leaves its launcher to see that one first
+FAILURE_DELAY = (
+    4.0  # seconds for the others to end where a rank has failed: one that waits inside torch hears no signal
+)
 PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked from imports
 
 
@@ -71,20 +74,22 @@ def _store() -> dist.Store:
 
 
 _numbers = itertools.count()
+_has_lost_a_rank = False
 
 
 def broadcast_json(value: Any, is_last: bool = False) -> Any:
     """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end.
 
     It goes through the store and not through the process group, which Lightning opens for the first run. Of the last
-    value rank 0, in which the store may be, waits until the others have read it, or some seconds where one is lost.
+    value rank 0, in which the store may be, waits until the others have read it, or some seconds where one is lost, or
+    not at all where this rank has seen that: then the others have failed too.
     """
     environment = external_launch()
     assert environment is not None
     key = str(next(_numbers))
     if environment.global_rank() == 0:
         _store().set(key, json.dumps(value))
-        deadline = time.monotonic() + LAST_READ if is_last else 0.0
+        deadline = time.monotonic() + LAST_READ if is_last and not _has_lost_a_rank else 0.0
         while time.monotonic() < deadline and _store().add(f"{key} read", 0) < environment.world_size() - 1:
             time.sleep(POLL)
         return value
@@ -133,7 +138,8 @@ def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any
         processes = pool.submit(_start, dict.fromkeys(ranks, (function, *arguments)), environs, logs).result()
         try:
             pids = list(processes.pids().values())
-            while (result := processes.wait(POLL, POLL)) is None:
+            started = [process for process in multiprocessing.active_children() if process.pid in pids]
+            while (result := _wait(processes, started)) is None:
                 if (by := stop_requested()) is not None:
                     while pids:  # each is signalled once
                         os.kill(pids.pop(), getattr(signal, by, signal.SIGTERM))
@@ -150,6 +156,22 @@ def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], log
         resource_tracker.ensure_running()  # else the server's start does that, and lets signals through
         block_signals()  # of this thread, and so of the server and of the ranks until they handle them
     return start_processes("rank", _rank_main, arguments, environs, DefaultLogsSpecs(logs), start_method=method)
+
+
+def _wait(processes: PContext, started: list[multiprocessing.process.BaseProcess]) -> RunProcsResult | None:
+    """Look at the ranks, and where one has failed, wait for the others; torch would leave them 30 seconds."""
+    timer = threading.Timer(FAILURE_DELAY, _kill, [started])
+    if any(process.exitcode for process in started):
+        timer.start()
+    try:
+        return processes.wait(POLL, POLL)
+    finally:
+        timer.cancel()
+
+
+def _kill(processes: Iterable[multiprocessing.process.BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
 def _rank_main(function: Callable[..., None], *arguments: Any) -> None:
@@ -177,9 +199,11 @@ def mute() -> None:
 def has_lost_a_rank(error: BaseException) -> bool:
     """Whether a collective has failed, as it does where another rank has ended. A launcher names the first that ends, so
     this one then stays a little."""
+    global _has_lost_a_rank
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or not frames[-1].filename.startswith(str(Path(dist.__file__).parent)):
         return False
+    _has_lost_a_rank = True
     until = time.monotonic() + LOST_RANK_DELAY
     while time.monotonic() < until and stop_requested() is None:
         time.sleep(POLL)

@@ -48,7 +48,7 @@ def _mean_seconds(call: Callable[[], object]) -> float:
 
     timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
     timer.timeit(1)
-    return timer.blocked_autorange(min_run_time=0.5).mean
+    return timer.blocked_autorange(min_run_time=0.2).mean
 
 
 def suggest_batch_size(

@@ -9,33 +9,44 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed.run
 from helpers import ROOT, config
 from same import differences
 from test_distributed import BASE, DDP, DROPOUT, go
 
+from cnnbench.sweep.process import start
 from cnnbench.training import preflight
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record
+from cnnbench.utils.signals import unblock_signals
 
 TWO = [*BASE, *DDP, *DROPOUT, "trainer.devices=1", "trainer.num_nodes=2", "logger=none"]
 
 
-def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int, str]]:
+def torchrun(port: int, folder: Path, output: Path, environ: dict[str, str], arguments: tuple[str, ...]) -> None:
+    """What the command torchrun does, in this process."""
+    unblock_signals()
+    os.environ.update(environ)
+    os.chdir(folder)
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    options = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"]
+    torch.distributed.run.main([*options, "-m", "cnnbench", *arguments])
+
+
+def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int | None, str]]:
     """Start the command on both, in ``folder``; the exit status of each and what it printed."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d",
-        f"--rdzv-endpoint=127.0.0.1:{port}", "-m", "cnnbench", *arguments,
-    ]  # fmt: skip
     environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for _ in range(2)
-    ]
-    printed = [process.communicate(timeout=200)[0] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, printed, strict=True)]
+    outputs = [folder / f"machine_{machine}_at_{port}" for machine in range(2)]
+    # from a process that has imported torch; the ranks that torchrun starts are new ones
+    started = [start(torchrun, port, folder, output, environ, arguments) for output in outputs]
+    for process in started:
+        process.join(200)
+    return [(process.exitcode, output.read_text()) for process, output in zip(started, outputs, strict=True)]
 
 
 def test_a_sweep_over_two_machines_stops_and_goes_on_until_one_loses_a_rank(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, SMALL, cnnbench
+from helpers import ROOT, SMALL, cnnbench, config
 
 from cnnbench.data.cache import prepare
 from cnnbench.data.sources import Digits
+from cnnbench.sweep.process import start
+from cnnbench.training.train import train
 from cnnbench.utils.record import read_record
 
 RUN = [*SMALL, "model=lenet_bn", "data.image_size=28", "trainer.max_epochs=3", "logger=none"]
@@ -78,26 +80,24 @@ def test_a_sweep_whose_reader_has_gone_goes_on(tmp_path: Path) -> None:
     assert [read_record(tmp_path / "sweep" / f"seed={seed}")["status"] for seed in (0, 1)] == ["completed"] * 2
 
 
-NO_MEMORY = """
-import re, resource, sys
-from helpers import config
-from cnnbench.training import train as training
-if __name__ == "__main__":
-    used = 1024 * int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1])
+def train_with_900_mib(folder: Path, overrides: list[str]) -> None:
+    used = 1024 * int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
     resource.setrlimit(resource.RLIMIT_AS, (used + 900 * 2**20,) * 2)
-    training.train(config(*sys.argv[2:]), sys.argv[1])
-"""
+    train(config(*overrides), folder)
 
 
 def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path: Path) -> None:
-    asked = ["model=three_layer_cnn", "data.image_size=64", "data.limit_train=1200"]  # 0.3 MiB an image and layer
+    asked = [
+        "model=three_layer_cnn",
+        "data.image_size=64",
+        "data.limit_train=1200",
+        "trainer.max_epochs=1",
+    ]  # 0.3 MiB an image and layer
 
     def run(size: int) -> dict:
-        done = subprocess.run(
-            [sys.executable, "-c", NO_MEMORY, f"run{size}", *asked, f"data.batch_size={size}"], cwd=tmp_path, timeout=200,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        process = start(train_with_900_mib, tmp_path / f"run{size}", [*asked, f"data.batch_size={size}"])
+        process.join(200)
+        assert process.exitcode == 0
         return read_record(tmp_path / f"run{size}")
 
     record = run(1200)
