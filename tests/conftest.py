@@ -10,6 +10,15 @@ from pathlib import Path
 
 import pytest
 
+# Tests that start many processes or wait for some: begun first, so that none of them is alone at the end.
+SLOW = ("test_machines", "test_slurm", "test_sweep", "test_distributed", "test_ray", "test_out_of_memory", "test_search",
+        "test_resume", "test_docs", "test_reproduce")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow files first."""
+    items.sort(key=lambda item: item.path.stem not in SLOW)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -46,7 +46,11 @@ def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | 
 
 
 def compare_with_reference(
-    reference: Configuration, others: Sequence[Configuration], metric: str, size: float | None = None
+    reference: Configuration,
+    others: Sequence[Configuration],
+    metric: str,
+    size: float | None = None,
+    practical: float | None = None,
 ) -> list[Comparison]:
     """Compare each of ``others`` with ``reference``, in their order.
 
@@ -54,19 +58,23 @@ def compare_with_reference(
         metric: of the weights that each run stands for (``Run.value``).
         size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
             a twentieth of the reference's mean of anything else.
+        practical: the largest difference that does not matter; ``size`` is that too then.
     """
     base = _values_by_seed(reference.runs, metric)
+    size = practical if size is None else size
     if size is None:
         size = 0.01 if names.is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
     differences = [statistics.compare(_values_by_seed(other.runs, metric), base) for other in others]
     adjusted = statistics.holm([d.p for d in differences])
+    same = statistics.holm([None if practical is None else d.p_not_within(practical) for d in differences])
     level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
     images = [compare_runs(other.runs, reference.runs) if metric == "test/accuracy" else None for other in others]
     both = statistics.holm([found.p if found else None for found in images])
     comparisons = []
-    for other, d, p, found, p_both in zip(others, differences, adjusted, images, both, strict=True):
+    for other, d, p, found, p_both, p_same in zip(others, differences, adjusted, images, both, same, strict=True):
         needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
-        word = statistics.verdict(d.value, p, names.higher_is_better(metric))
+        word = statistics.verdict(d.value, p, names.higher_is_better(metric), p_same)
+        word = "undecided" if practical is not None and word == "no difference shown" else word
         comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
     return comparisons
 
@@ -83,13 +91,14 @@ class Analysis:
     effects: Effects | None  # None where nothing varies or nothing is finished
     run: Run | None  # whose confusion matrix is shown
     versus: Run | None  # and the difference from this one's
+    practical: float | None = None  # the largest difference that does not matter, in the metric's unit
 
     @property
     def survivors(self) -> tuple[int, int]:
         """Of the comparisons that show a difference over seeds: how many have predictions, and of these how many show it
         over other images too."""
         shown = [
-            c for c in self.comparisons if c.verdict != "no difference shown" and c.images and c.images.p is not None
+            c for c in self.comparisons if c.verdict in ("better", "worse") and c.images and c.images.p is not None
         ]
         return len(shown), sum((c.p_both or 0) < ALPHA for c in shown)
 
@@ -110,6 +119,7 @@ def analyse(
     objective: str | None = None,
     metric: str | None = None,
     size: float | None = None,
+    practical: float | None = None,
     run: str | None = None,
     versus: str | None = None,
     ignore: Iterable[str] = (),
@@ -121,6 +131,7 @@ def analyse(
         objective: metric that orders the configurations; by default the runs' own.
         metric: metric that is compared; by default the test set's of the objective's kind.
         size: true difference, in the metric's unit (0.01 is a point), for which the needed seeds are given.
+        practical: the largest difference that does not matter, in points of a share, else in the metric's unit.
         run, versus: folders of the runs whose confusion matrices are shown.
         ignore: factors to average over, although they vary (``code``).
 
@@ -139,11 +150,13 @@ def analyse(
     if reference is not None and not reference.runs:
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
     others = [c for c in ranked if c is not reference]
-    comparisons = compare_with_reference(reference, others, metric, size) if reference else []
+    if practical is not None:
+        practical /= 100 if names.is_share(metric) else 1
+    comparisons = compare_with_reference(reference, others, metric, size, practical) if reference else []
     effects = find_effects(ranked, grid.factors, metric, reference if baseline else None)
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
     second = _named_run(grid.runs, versus) if versus else _other_run(first, [reference, *ranked[::-1]])
-    return Analysis(board, metric, reference, bool(baseline), comparisons, effects, first, second)
+    return Analysis(board, metric, reference, bool(baseline), comparisons, effects, first, second, practical)
 
 
 def _named_run(runs: Sequence[Run], name: str) -> Run:

@@ -17,7 +17,7 @@ ALPHA = 0.05
 POWER = 0.8
 MOST_SEEDS = 1000  # beyond it the answer is "more than"
 
-Verdict = Literal["better", "worse", "no difference shown"]
+Verdict = Literal["better", "worse", "no difference shown", "practically the same", "undecided"]
 Method = Literal["paired t", "Welch t", "exact permutation", "none"]
 
 
@@ -43,6 +43,17 @@ class Difference:
     method: Method = "none"  # of p and the interval
     n: int = 0  # pairs, or runs of the smaller sample
     sd: float | None = None  # of the pairs' differences, or of a run (root of the mean of both variances)
+    df: float | None = None  # degrees of freedom of a t test
+
+    def p_not_within(self, practical: float) -> float | None:
+        """The p-value against a true difference of ``practical`` or more, either way: that of the two one-sided t tests
+        (Schuirmann 1987); None where there is no t test."""
+        if self.df is None or self.low is None or self.high is None or self.value is None:
+            return None
+        from scipy.special import stdtr
+
+        error = (self.high - self.low) / 2 / t_quantile((1 + CONFIDENCE) / 2, self.df)
+        return float(stdtr(self.df, (abs(self.value) - practical) / error))
 
 
 def to_number(value: Any) -> float | None:
@@ -118,7 +129,8 @@ def compare(sample: Mapping[Hashable, float | None], other: Mapping[Hashable, fl
         test = ttest_rel(one, two) if is_paired else ttest_ind(one, two, equal_var=False)
     low, high = map(float, test.confidence_interval(CONFIDENCE))
     sd = stdev(differences) if is_paired else _mean_sd(one, two)
-    return Difference(value, low, high, effect, float(test.pvalue), "paired t" if is_paired else "Welch t", n, sd)
+    method: Method = "paired t" if is_paired else "Welch t"
+    return Difference(value, low, high, effect, float(test.pvalue), method, n, sd, float(test.df))
 
 
 def _mean_sd(one: Sequence[float], two: Sequence[float]) -> float:
@@ -152,8 +164,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict(value: float | None, adjusted_p: float | None, higher_is_better: bool) -> Verdict:
-    """The word for a difference: it is "better" or "worse" only where the corrected p-value is below 0.05."""
+def verdict(
+    value: float | None, adjusted_p: float | None, higher_is_better: bool, p_not_within: float | None = 1.0
+) -> Verdict:
+    """The word for a difference: it is "better" or "worse" only where the corrected p-value is below 0.05.
+
+    With ``p_not_within``, corrected too, it is first asked whether the difference is too small to matter.
+    """
+    if p_not_within is not None and p_not_within < ALPHA:
+        return "practically the same"
     if value is None or adjusted_p is None or adjusted_p >= ALPHA or value == 0:
         return "no difference shown"
     return "better" if (value > 0) == higher_is_better else "worse"

@@ -24,16 +24,25 @@ def main(arguments: Sequence[str]) -> int:
     add("--run", metavar="NAME", help="show this run's confusion matrix (the first place's)")
     add("--versus", metavar="NAME", help="and its difference from this run's")
     add("--size", type=float, metavar="X", help="tell the seeds that show this difference (0.01: 1 point)")
+    add("--practical", type=float, metavar="X", help="a difference of up to X points does not matter: verdicts are "
+        "better, worse, practically the same, undecided")  # fmt: skip
     add("--ignore", action="append", default=[], metavar="KEY", help="average over this, e.g. code")
     options = vars(parser.parse_args(arguments))
     folders, out, fmt = options.pop("folders"), options.pop("out"), options.pop("format")
     if out is not None and out.exists() and not out.is_dir():
         raise RequestError(f"--out {out} is a file; give a folder")
+    if (practical := options["practical"]) is not None and not 0 < practical < float("inf"):
+        raise RequestError(f"--practical must be a number above 0, got {practical:g}")
     report = build(folders, fmt, shlex.join(["cnnbench", "report", *arguments]), **options)
     if fmt != "html" and out is None:
         print_result(report.text.removesuffix("\n"))
         return 0
-    paths = report.write(out or folders[0])
+    try:
+        paths = report.write(out or folders[0])
+    except PermissionError as error:
+        raise RequestError(
+            f"{error.filename} cannot be written ({error.strerror}); --out DIR writes elsewhere"
+        ) from error
     if fmt == "html":
         print_result(leaderboard_text(report.board))
     print_result("\n".join(f"  {path}" for path in paths))

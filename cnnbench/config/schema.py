@@ -107,6 +107,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(TRUTH, _one_of("warn")), "trainer.deterministic"),
     (_one_of("norm", "value"), "trainer.gradient_clip_algorithm"),
     (_one_of("epoch", "step"), "scheduler.interval"),
+    (Check("false, for paths are relative to where the command runs", lambda v: v in (False, None)), "hydra.job.chdir"),
     (_or(_list_of("a list of whole numbers of at least 1", _whole(1), least=0), AUTO), "callbacks.figures.at_epochs"),
     (_or(POSITIVE, AUTO), "optimizer.lr"),
     (Check("a whole number of at least 1, or -1 for a run a core, -2 for one less",

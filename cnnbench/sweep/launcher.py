@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, plugins
 from cnnbench.config.overrides import parse, quoted, without_shorthand
+from cnnbench.config.schema import check_values
 from cnnbench.sweep.job import NO_RECORD, OUTPUT, Job, check_options, check_runs, make_job, share_of_cores
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
 from cnnbench.sweep.pool import train_job
@@ -69,6 +70,7 @@ def _run_once(overrides: list[str]) -> int:
     cfg = compose(overrides, hydra=True)
     config, folder = resolved(cfg), Path(str(OmegaConf.select(cfg, "hydra.run.dir")))
     check_options(config)
+    check_values({"hydra": cfg.hydra})
     is_named = any(text.startswith("hydra.run.dir=") for text in overrides)
     if is_named:
         own = fingerprint(config)

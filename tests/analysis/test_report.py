@@ -143,6 +143,11 @@ def test_words_and_reference_are_those_asked_for(runs):
     words = {c.configuration.label: c.verdict for c in analysis.comparisons}
     assert words == {"optimizer=adam": "better", "optimizer=rmsprop": "no difference shown"}
     assert analyse(collect([runs.root]), baseline="optimizer=adam").comparisons[0].verdict == "worse"
+    decided = analyse(collect([runs.root]), baseline="optimizer=sgd", practical=0.5)  # points
+    words = {c.configuration.label: c.verdict for c in decided.comparisons}
+    assert words == {"optimizer=adam": "better", "optimizer=rmsprop": "practically the same"}
+    assert decided.comparisons[0].size == 0.005 and "1 practically the same, 0 undecided" in " ".join(decided.answer)
+    assert analyse(collect([runs.root]), practical=0.001).comparisons[-1].verdict in ("worse", "undecided")
     loss = analyse(collect([runs.root]), baseline="optimizer=sgd", objective="val/loss")
     assert loss.metric == "test/loss" and loss.comparisons[0].verdict == "better"
     free = analyse(collect([runs.root]))

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
+from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from cnnbench.analysis.statistics import (
     ALPHA,
@@ -202,3 +203,25 @@ def test_a_true_effect_is_found_with_the_seeds_that_were_said_to_be_needed():
     found = [compare(seeds(random.normal(0.01, 0.01, n).tolist()), seeds([0.0] * n)) for _ in range(SIMULATIONS)]
     share = np.mean([d.p is not None and d.p < ALPHA for d in found])
     assert share == pytest.approx(0.8, abs=0.06)
+
+
+def test_two_one_sided_tests_are_statsmodels() -> None:
+    random = np.random.default_rng(5)
+    for practical in (0.5, 1.0, 2.0):
+        one, two = random.normal(0, 1, (2, 8))
+        found = compare(dict(enumerate(one)), dict(enumerate(two)))
+        assert found.p_not_within(practical) == pytest.approx(ttost_paired(one, two, -practical, practical)[0])
+        found = compare(dict(enumerate(one)), dict(enumerate(two, start=100)))
+        expected = ttost_ind(one, two, -practical, practical, usevar="unequal")[0]
+        assert found.method == "Welch t" and found.p_not_within(practical) == pytest.approx(expected)
+    assert compare({0: 0.5}, {0: 0.6}).p_not_within(1) is None
+
+
+def test_what_is_practically_the_same_is_rarely_said_of_a_difference_that_matters() -> None:
+    random, said = np.random.default_rng(6), 0
+    for _ in range(1000):  # a true difference that just matters
+        one, two = random.normal(1, 1, 5), random.normal(0, 1, 5)
+        p = compare(dict(enumerate(one)), dict(enumerate(two))).p_not_within(1.0)
+        said += verdict(1.0, 0.5, True, p) == "practically the same"
+    assert said / 1000 <= 0.07
+    assert verdict(0.1, 0.001, True, 0.01) == "practically the same" and verdict(0.1, 0.001, True, 0.2) == "better"

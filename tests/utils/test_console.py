@@ -13,6 +13,7 @@ from helpers import config
 
 from cnnbench.analysis.report.write import _markdown_text
 from cnnbench.cli.main import main
+from cnnbench.data.imageset import printable
 from cnnbench.inference.predict import as_csv, as_json, as_table
 from cnnbench.training.train import train
 from cnnbench.utils.console import bold, cell, escape, print_error, print_result
@@ -88,7 +89,7 @@ def test_a_run_on_odd_class_names_completes_and_is_shown(
     )
     record = train(cfg, tmp_path / "run")
     assert record["status"] == "completed", record["error"]
-    assert read_record(tmp_path / "run")["per_class"]["classes"] == NAMES
+    assert read_record(tmp_path / "run")["per_class"]["classes"] == [printable(name) for name in NAMES]
     np.save("x.npy", images[0])
     from PIL import Image
 
