@@ -181,5 +181,5 @@ def test_a_journal_draws_nothing_but_what_was_asked_for(tmp_path: Path) -> None:
     )
     search = Search(tmp_path, ["model.filters=choice([4],[8])"], "val/accuracy", 1, n_trials=1)
     (trial,) = search.next_batch()
-    with pytest.raises(RequestError, match="has drawn .* which is none of"):
+    with pytest.raises(RequestError, match=r"has drawn .* which is none of"):
         search.overrides(trial)
