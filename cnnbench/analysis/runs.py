@@ -15,7 +15,7 @@ from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.statistics import finite_values, to_number
 from cnnbench.config.settings import SEED, settings_of
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import PREDICTIONS_FILE, RECORD_FILE, Record, RecordError, read_record
+from cnnbench.utils.record import PREDICTIONS_FILE, RECORD_FILE, Record, RecordError, read_record, read_yaml_file
 
 COMPLETED = "completed"
 PRUNED = "Pruned"  # the type of its record's error
@@ -47,7 +47,8 @@ class Run:
 
     @property
     def overrides(self) -> list[str]:
-        return [str(item) for item in self.record.get("overrides") or []]
+        given = self.record.get("overrides")
+        return list(map(str, given)) if isinstance(given, list) else []
 
     @property
     def objective(self) -> str | None:
@@ -73,6 +74,8 @@ class Run:
     def predictions(self, split: str = "test") -> dict[str, np.ndarray] | None:
         """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, (N,)
         each, and perhaps logits (N, classes); None where there is no such file or it is damaged."""
+        if not (self.path / PREDICTIONS_FILE).is_file():  # a pipe would be waited for
+            return None
         try:
             with np.load(self.path / PREDICTIONS_FILE, allow_pickle=False) as file:
                 return {name.partition("_")[2]: file[name] for name in file.files if name.startswith(f"{split}_")}
@@ -165,7 +168,8 @@ def read_run(folder: Path) -> Run:
     except (RecordError, OSError) as error:
         failure = {"type": "RecordError", "message": str(error)}
         record, status = {**_read_hydra(folder), "error": failure}, "unreadable"
-    overrides = [item for item in record.get("overrides") or [] if isinstance(item, str)]
+    given = record.get("overrides")
+    overrides = [item for item in given if isinstance(item, str)] if isinstance(given, list) else []
     settings = settings_of(_mapping(record, "config"), _mapping(record, "choices"), overrides)
     if isinstance(record.get(SEED), int):
         settings[SEED] = record[SEED]
@@ -177,8 +181,8 @@ def _read_hydra(folder: Path) -> Record:
     record: Record = {}
     for name in ("config", "overrides", "hydra"):
         try:
-            record[name] = yaml.safe_load((folder / ".hydra" / f"{name}.yaml").read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            record[name] = read_yaml_file(folder / ".hydra" / f"{name}.yaml")
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
             continue
     record["choices"] = _mapping(record.pop("hydra", None), "hydra", "runtime", "choices")
     return record

@@ -45,9 +45,9 @@ def main(arguments: Sequence[str]) -> int:
     from cnnbench.training.same_data import refuse_changed_data
     from cnnbench.training.train import train
 
-    check_config(before["config"], f"the record in {folder}", options.trust)
+    check_config(before.get("config"), f"the record in {folder}", options.trust)
     try:
-        config = with_current_targets(before["config"])
+        config = with_current_targets(before.get("config"))
         config["threads"] = (before.get("environment") or {}).get("threads") or config.get("threads")
         config["data"] = without_foreign_folders(config["data"])
         config["sweep"] = {**config["sweep"], "trial": None}  # the search is over

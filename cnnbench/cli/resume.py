@@ -1,6 +1,8 @@
 """``cnnbench resume DIR``: go on with a stopped run or sweep."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import yaml
 
@@ -8,6 +10,7 @@ from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.settings import changes_result
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_yaml_file
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,8 +35,10 @@ def main(arguments: Sequence[str]) -> int:
         if not text.startswith("hydra") and changes_result(override_key(text)):
             raise RequestError(f"{text} changes the result: a run goes on as it began (start a new one instead)")
     for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder.resolve()):  # even of a circle
             raise RequestError(f"{path} is a link out of {folder}, and nothing is written there")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RequestError(f"{path} is neither a file nor a folder, and no run has such things")
     trust(options.trust)
     if plan.exists():
         command = (read_plan(folder)["commands"] or [[]])[-1]
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     if not kept.exists():
         raise RequestError(f"{folder} is neither the folder of a run (.hydra/overrides.yaml) nor of a sweep ({FILE})")
     try:
-        overrides = [str(text) for text in yaml.safe_load(kept.read_text(encoding="utf-8")) or ()]
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+        overrides = [str(text) for text in read_yaml_file(kept) or ()]
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise RequestError(f"{kept} cannot be read ({' '.join(str(error).split())})") from error
     return launch([*repeatable(overrides, str(kept), more), *more, f"hydra.run.dir={quoted(folder)}"])

@@ -92,7 +92,7 @@ def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
     named, count = dict[str, Path](), Counter[str]()
     for top in folders:
         for path in sorted({file.parent for file in top.rglob("events.out.tfevents.*")}):
-            run = (path.parent if path.name == "tensorboard" else path).resolve()
+            run = (path.parent if path.name == "tensorboard" and path != top else path).resolve()
             above = run.relative_to(top.resolve()).parts
             prefix = [top.resolve().name] if len(folders) > 1 and above else []
             name = "/".join([*prefix, *above[:-1], short_name(run.name)])

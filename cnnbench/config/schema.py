@@ -55,8 +55,10 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
     (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache sweep.trial.storage"),
-    (Check("a folder's name below the run's folder", lambda v: isinstance(v, str) and ".." not in v and v[:1] != "/"),
-     "logger.name logger.version logger.sub_dir"),
+    # TensorBoard's logger expands variables: .$EMPTY. is what .. is
+    (Check("a folder's name below the run's folder",
+           lambda v: isinstance(v, str) and ".." not in v and "$" not in v and v[:1] not in ("/", "~")),
+     "logger.name logger.version logger.sub_dir logger.filename_suffix"),
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "

@@ -140,6 +140,19 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
     return issubclass(found, resolve_name(kind))
 
 
+def computes_as_here(config: Any) -> bool:
+    """Whether every ``${...}`` in the configuration that Hydra wrote when a run began is one of this installation's."""
+    computed = {value for _, value in _leaves(config) if isinstance(value, str) and "${" in value}
+    return not computed or computed <= known_interpolations()
+
+
+@cache
+def known_interpolations() -> set[str]:
+    """What this installation's YAMLs compute."""
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONFIG_DIR.rglob("*.yaml")]
+    return {value for _, value in _leaves(files) if isinstance(value, str) and "${" in value}
+
+
 def _place(key: str) -> str:
     """The key, alike for all callbacks."""
     return re.sub(r"^callbacks\.[^.]+\.", "callbacks.*.", key)

@@ -118,7 +118,7 @@ def find_prepared(cache: Path, fingerprint: str) -> PreparedSet | None:
     """The set that a record names by its fingerprint; None where it is not in ``cache``. Nothing is read from the source,
     or downloaded."""
     for path in cache.glob("*/meta.json"):
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             if json.loads(path.read_text())["fingerprint"] == fingerprint:
                 return _open(path.parent, lambda _: None)
     return None

@@ -120,10 +120,10 @@ class Npz:
         splits, channels = {}, {}
         for name in [name for name in ("train", "val", "test") if f"{name}_images" in arrays]:
             images, labels = arrays[f"{name}_images"], arrays.get(f"{name}_labels")
-            if labels is None or len(labels) != len(images):
+            if labels is None or labels.shape[:1] != images.shape[:1]:
                 raise RequestError(
-                    f"{location}: {name}_images has {len(images)} images, {name}_labels "
-                    f"{'is missing' if labels is None else f'{len(labels)} labels'}"
+                    f"{location}: {name}_images has {(*images.shape, 0)[0]} images, {name}_labels "
+                    f"{'is missing' if labels is None else f'{(*labels.shape, 0)[0]} labels'}"
                 )
             if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
                 raise RequestError(
@@ -143,6 +143,8 @@ class Npz:
         values = np.unique(np.concatenate([split.labels for split in splits.values()]))
         given = arrays.get("classes", values).tolist()
         names = [printable(name) if isinstance(name, (str, bytes)) else str(name) for name in given]
+        if len({*names}) < len(names):
+            raise RequestError(f"{location} has two classes of one name: {', '.join(sorted(names))}")
         if len(values) and values[-1] < len(names):  # the labels number the names
             return ImageSet(splits, names, channels["train"])
         if len(names) != len(values):

@@ -122,7 +122,7 @@ FORMATS = {
 
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
     """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
-    cache = Path(run.record["config"]["data"]["cache"]).expanduser()
+    cache = Path(str(run.record["config"]["data"].get("cache"))).expanduser()
     if (prepared := find_prepared(cache, run.record["data"]["fingerprint"])) is not None:
         return np.array(prepared.arrays["test_images"][:COMPARED]), "test images"
     shape = (COMPARED, run.image_size, run.image_size, run.channels)

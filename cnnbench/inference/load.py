@@ -64,9 +64,9 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
     folder = Path(folder)
     one_of("weights", weights, WEIGHTS)
     record = _record(folder)
-    check_config(record["config"], f"the run in {folder}", trusted)
+    check_config(record.get("config"), f"the run in {folder}", trusted)
     try:
-        config, data = with_current_targets(record["config"]), record["data"]
+        config, data = with_current_targets(record.get("config")), record["data"]
         classes = [str(name) for name in record["per_class"]["classes"]]
         sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
         with skip_weight_loading():  # the weights that it began with; the run's own follow

@@ -61,8 +61,12 @@ class Axis:
 
     def override(self, value: Any) -> str:
         """A value as it stands on a command line: a real number with six significant digits."""
+        if self.choices and value not in self.choices:  # a journal may come from anywhere
+            raise RequestError(
+                f"the search has drawn {value!r} for {self.key}, which is none of {', '.join(self.choices)}"
+            )
         if not self.choices:
-            value = int(value) if self.whole else f"{value:.6g}"
+            value = int(value) if self.whole else f"{float(value):.6g}"
         return f"{self.key}={value}"
 
 

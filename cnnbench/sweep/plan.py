@@ -18,8 +18,17 @@ from omegaconf import DictConfig, OmegaConf
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import find_runs, read_run
 from cnnbench.config.compose import fingerprint, resolved
+from cnnbench.config.trusted_targets import computes_as_here
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
+from cnnbench.utils.record import (
+    RECORD_FILE,
+    Record,
+    RecordError,
+    read_file,
+    read_record,
+    read_yaml_file,
+    write_atomically,
+)
 from cnnbench.utils.run_dir import is_locked
 
 FILE, LOCK = "sweep.json", ".sweep.lock"
@@ -86,7 +95,10 @@ def existing(sweep: Path, owners: Mapping[str, str] | None = None) -> dict[str, 
 def hydra_fingerprint(folder: Path) -> str | None:
     """The fingerprint of the configuration that Hydra wrote when a run began; None where it cannot be read."""
     try:
-        cfg = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        path = folder / ".hydra" / "config.yaml"
+        if not computes_as_here(read_yaml_file(path)):
+            return None
+        cfg = OmegaConf.load(path)
         return fingerprint(resolved(cfg)) if isinstance(cfg, DictConfig) else None
     except Exception:  # what the libraries make of a damaged file has no common kind
         return None
@@ -115,7 +127,7 @@ def read_plan(sweep: Path) -> dict[str, Any]:
     if not path.exists():
         return {"commands": [], "runs": {}}
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
+        plan = json.loads(read_file(path))
         if isinstance(plan, list):  # of version 1
             plan = {"commands": [command["overrides"] for command in plan], "runs": {}}
         commands = [[str(text) for text in command] for command in plan["commands"]]
@@ -123,7 +135,7 @@ def read_plan(sweep: Path) -> dict[str, Any]:
             name: str(owner) for name, owner in plan["runs"].items() if name[:1] != "/" and ".." not in Path(name).parts
         }
         return {"commands": commands, "runs": runs}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path} cannot be read ({error}); delete it and give the command again") from error
 
 

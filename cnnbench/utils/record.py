@@ -54,6 +54,49 @@ def write_record(folder: Path, record: Record) -> None:
     write_atomically(folder / RECORD_FILE, text + "\n")
 
 
+def read_file(path: Path) -> str:
+    """The text of a file; raises ValueError where it is none but a pipe or a device, which would be waited for or never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is neither a file nor a folder")
+    return path.read_text(encoding="utf-8")
+
+
+def read_yaml_file(path: Path) -> Any:
+    """What a YAML holds, of which nothing may be an alias: a few lines of those say more than memory holds.
+
+    Raises:
+        OSError, ValueError, yaml.YAMLError: it cannot be read.
+    """
+    import yaml
+
+    text = read_file(path)
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
+        raise yaml.YAMLError(f"{path} has aliases")
+    return yaml.safe_load(text)
+
+
+def _wrong_kind(record: Record) -> str | None:
+    """The key of a value that readers could not handle."""
+
+    def texts(values: Any) -> bool:
+        return all(value is None or isinstance(value, str) for value in values)
+
+    def numbers(rows: Any) -> bool:
+        lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+        return lists and all(type(count) in (int, float) for row in rows for count in row)
+
+    overrides, environment = record.get("overrides") or [], record.get("environment") or {}
+    right = {
+        "overrides": isinstance(overrides, list),
+        "fingerprint": texts([record.get("fingerprint")]),
+        "choices": texts((record.get("choices") or {}).values()),
+        "protocol": texts((record.get("protocol") or {}).values()),
+        "environment": isinstance(environment.get("packages") or {}, dict),
+        "confusion_matrix": all(map(numbers, (record.get("confusion_matrix") or {}).values())),
+    }
+    return next((key for key, holds in right.items() if not holds), None)
+
+
 def read_record(folder: Path) -> Record:
     """The record of the run in ``folder``.
 
@@ -63,13 +106,15 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / RECORD_FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        record = json.loads(read_file(path))
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise RecordError(f"{path}: not a whole record ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("status"), str):
         raise RecordError(f"{path}: not a record of a run (no 'status' in it)")
     if wrong := [key for key in MAPPINGS if not isinstance(record.get(key) or {}, dict)]:
         raise RecordError(f"{path}: not a record of a run ({wrong[0]!r} is no mapping)")
+    if (wrong_kind := _wrong_kind(record)) is not None:
+        raise RecordError(f"{path}: not a record of a run ({wrong_kind!r} is not what it has to be)")
     if not isinstance(record.get("schema"), int) or record["schema"] > SCHEMA:
         newer = f"schema {record.get('schema')!r} is newer than {SCHEMA}; read it with a newer cnnbench"
         raise RecordError(f"{path}: {newer}")

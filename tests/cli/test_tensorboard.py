@@ -194,6 +194,7 @@ def test_each_run_has_a_link_and_later_ones_get_theirs(tmp_path: Path) -> None:
     assert found == {"sweep/sgd seed=0", "sweep/sgd seed=1", "alone"}
     assert (links / "sweep" / "sgd seed=1").resolve() == tmp_path / "outputs/sweep/optimizer=sgd,seed=1/tensorboard"
     assert list(browse.name_runs([tmp_path / "outputs/sweep/optimizer=sgd,seed=0"])) == ["sgd seed=0"]
+    assert list(browse.name_runs([tmp_path / "outputs/sweep/optimizer=sgd,seed=0/tensorboard"])) == ["tensorboard"]
 
 
 @pytest.mark.parametrize(

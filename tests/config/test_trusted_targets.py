@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from cnnbench.cli.tensorboard import link_runs
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import groups
 from cnnbench.config.trusted_targets import ALLOW, check_config, repeatable
+from cnnbench.data.cache import find_prepared
+from cnnbench.sweep.plan import hydra_fingerprint
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record, write_record
@@ -26,6 +30,7 @@ from cnnbench.utils.record import read_record, write_record
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trust") / "run"
+    Image.new("L", (12, 12)).save(folder.parent / "x.png")
     assert train(config("trainer.max_epochs=1"), folder, ["logger=none"])["status"] == "completed"
     return folder
 
@@ -33,7 +38,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(run: Path) -> dict[str, list[Path]]:
     """The hostile folders by kind."""
-    Image.new("L", (12, 12)).save(run.parent / "x.png")
     return hostile.make(run, run.parent / "all")
 
 
@@ -212,3 +216,92 @@ def test_a_trusted_package_may_be_named_on_the_command_line(
     assert "--trust my_nets" in capsys.readouterr().err
     assert main(["predict", "theirs", "x.png", "--trust", "my_nets", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["class"]
+
+
+def hostile_copy(run: Path, folder: Path, change: Callable[[dict[str, Any]], Any] = lambda record: None) -> Path:
+    """A copy of the run, whose record has been changed."""
+    shutil.copytree(run, folder)
+    record = read_record(run)
+    change(record)
+    (folder / "result.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "command", "told"),
+    [
+        ({"config": None}, "predict", "the network of the run"),
+        ({"config": None}, "rerun", "is not whole"),
+        ({"overrides": 5}, "rerun", "'overrides' is not what it has to be"),
+        ({"environment": {"packages": 3}}, "rerun", "'environment' is not what it has to be"),
+    ],
+)
+def test_a_record_of_the_wrong_kind_is_refused_and_reported(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, change: Any, command: str, told: str
+) -> None:
+    folder = hostile_copy(run, tmp_path / "theirs", lambda record: record.update(change))
+    more = str(run.parent / "x.png") if command == "predict" else str(tmp_path / "again")
+    assert main([command, str(folder), more]) == 2
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"overrides": 5}, {"fingerprint": {"a": 1}}, {"protocol": {"objective": [1]}}, {"choices": {"optimizer": ["x"]}},
+        {"confusion_matrix": {"test": [["a"]]}},
+    ],
+)  # fmt: skip
+def test_a_report_has_a_record_of_the_wrong_kind_as_unreadable(run: Path, tmp_path: Path, change: Any) -> None:
+    folder = hostile_copy(run, tmp_path / "theirs", lambda record: record.update(change))
+    assert main(["report", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert "unreadable" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("key", ["name", "version", "sub_dir", "filename_suffix"])
+def test_a_logger_expands_no_variable_into_a_folder_above(run: Path, tmp_path: Path, key: str) -> None:
+    node = {"_target_": "lightning.pytorch.loggers.TensorBoardLogger", key: ".$CNNBENCH_VERBOSITY./.$HOME./MARK"}
+    folder = hostile_copy(run, tmp_path / "theirs", lambda record: record["config"].update(logger=node))
+    assert main(["rerun", str(folder), str(tmp_path / "again")]) == 2
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, image = hostile_copy(run, tmp_path / "theirs"), str(run.parent / "x.png")
+    for name, command in (
+        ("predictions.npz", ["report", str(folder), "--out", str(tmp_path)]),
+        ("checkpoints/best.ckpt", ["predict", str(folder), image]),
+        ("result.json", ["rerun", str(folder), str(tmp_path / "again")]),
+        (".hydra", ["resume", str(folder)]),
+    ):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+        assert main(command) == (0 if command[0] == "report" else 2), capsys.readouterr()
+
+
+def test_a_few_lines_do_not_fill_the_memory(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    kept, here = tmp_path / ".hydra", "0123456789abcdefghij"
+    kept.mkdir()
+    lines = [f"- &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in pairwise(here)]
+    (kept / "overrides.yaml").write_text("\n".join(["- &0 [x]", *lines]))
+    assert main(["resume", str(tmp_path)]) == 2
+    assert "has aliases" in capsys.readouterr().err
+    lines = [f"k{new}: '{'${k' + old + '}'}{'${k' + old + '}'}'" for old, new in pairwise(here * 2)]
+    (kept / "config.yaml").write_text("\n".join(["a: b", *dict.fromkeys(lines)]))
+    assert hydra_fingerprint(tmp_path) is None
+
+
+def test_links_in_a_circle_end_nothing(run: Path, tmp_path: Path) -> None:
+    kept = tmp_path / ".hydra"
+    kept.mkdir()
+    (kept / "overrides.yaml").write_text("- what?")
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert main(["resume", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize("text", ["[]", "[" * 100_000])
+def test_a_cache_that_is_none_is_passed_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "meta.json").write_text(text)
+    assert find_prepared(tmp_path, "0") is None

@@ -103,3 +103,20 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
     with pytest.raises(RequestError, match=r"a\.npy cannot be read"):
         prepare(Npz(), tmp_path / "a.npy", None, tmp_path / "cache")
+
+
+def test_a_single_number_is_no_array_of_images(tmp_path: Path) -> None:
+    for labels in (np.int64(1), np.arange(2)):
+        path = tmp_path / f"{np.ndim(labels)}.npz"
+        parts = {"train_images": np.uint8(1), "train_labels": labels}
+        np.savez(path, test_images=np.zeros((2, 4, 4), np.uint8), test_labels=np.arange(2), **parts)
+        with pytest.raises(RequestError, match=f"{path.name}: train_images"):
+            Npz().read(path)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    images, labels = np.zeros((4, 4, 4), np.uint8), np.arange(4) % 2
+    arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    np.savez(tmp_path / "x.npz", classes=np.array(["a", "a"]), **arrays)
+    with pytest.raises(RequestError, match="two classes of one name: a, a"):
+        Npz().read(tmp_path / "x.npz")

@@ -171,3 +171,15 @@ def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
     losses = [{"number": 0, "value": None, "state": "pruned"}, {"number": 1, "value": 0.5, "state": "complete"},
               {"number": 2, "value": 0.7, "state": "complete"}]  # fmt: skip
     assert SearchResult(tmp_path, "val/loss", losses, {}).best_so_far() == [None, 0.5, 0.5]
+
+
+def test_a_journal_draws_nothing_but_what_was_asked_for(tmp_path: Path) -> None:
+    """It may come from anywhere, and what it has drawn becomes an override."""
+    drawn = optuna.distributions.CategoricalDistribution(["[{_target_:os.mkdir,path:MARK}]"])
+    Search(tmp_path, ["model.filters=choice([4],[8])"], "val/accuracy", 1, n_trials=1).study.ask(
+        {"model.filters": drawn}
+    )
+    search = Search(tmp_path, ["model.filters=choice([4],[8])"], "val/accuracy", 1, n_trials=1)
+    (trial,) = search.next_batch()
+    with pytest.raises(RequestError, match=r"has drawn .* which is none of"):
+        search.overrides(trial)
