@@ -39,7 +39,7 @@ FOLDERS = {
 }
 SET_ANEW = ("hydra.run.dir", "hydra.sweep.dir", "sweep.trial")  # by whoever repeats overrides
 HYDRA = re.compile(
-    r"hydra\.mode=\w+|hydra\.sweeper\.(sampler|pruner)=\w+|hydra\.(launcher|sweeper)(\.[a-z]\w*)+=(-?[\d.e-]+|True|False|None)"
+    r"hydra\.mode=\w+|hydra\.sweeper\.(sampler|pruner)=\w+|hydra\.(launcher|sweeper)(\.[a-z]\w*)+=(-?\d+(\.\d+)?(e[-+]?\d+)?|True|False|None)"
     r"|hydra\.launcher\.(partition|account|qos|constraint|gres)=[\w:.-]+"
 )
 
