@@ -151,18 +151,22 @@ def _scale_alike(
 
 
 def _without_copies(images: ImageSet, arrays: Arrays, kept: Arrays, duplicates: str) -> list[str]:
-    """Sentences on images that two splits have, as they are stored; with ``drop`` those of the first are left out of
-    ``kept``, and with ``error`` they are one."""
+    """Sentences on images that two splits have, or train has twice, as they are stored; with ``drop`` those of the first
+    are left out of ``kept``, and with ``error`` they are one."""
     hashes, notes = {part: digests(array) for part, array in arrays.items()}, []
-    for part, other in PAIRS:
+    for part, other in (*PAIRS, ("train", "train")):  # a validation split may be drawn from train
         if part not in kept or other not in kept:
             continue
-        copies = kept[part] & np.isin(hashes[part], hashes[other][kept[other]])
+        if part == other:
+            copies = kept[part].copy()
+            copies[np.flatnonzero(copies)[np.unique(hashes[part][copies], return_index=True)[1]]] = False
+        else:
+            copies = kept[part] & np.isin(hashes[part], hashes[other][kept[other]])
         if copies.any():
             first = int(copies.argmax())
             same = int((kept[other] & (hashes[other] == hashes[part][first])).argmax())
             example = f"{images.splits[part].name(part, first)} and {images.splits[other].name(other, same)}"
-            note = f"{copies.sum()} of {len(copies)} images of {part} are also in {other}, such as {example}; "
+            note = f"{copies.sum()} of {len(copies)} images of {part} are {'there twice' if part == other else f'also in {other}'}, such as {example}; "
             if duplicates == "error":
                 raise RequestError(f"{note}data.duplicates=drop leaves them out of {part}, and warn keeps them")
             if duplicates == "drop":

@@ -140,6 +140,7 @@ def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
         "channels": run.channels,
         "mean": run.normalize.mean,
         "std": run.normalize.std,
+        "grey_range": run.record["data"].get("value_range"),  # what is black and white of more than 8 bits, or null
         "input": {"name": INPUT, "dtype": "uint8", "shape": shape},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(run.classes)]},
         "model": run.record["model"]["name"],

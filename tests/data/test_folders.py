@@ -144,6 +144,16 @@ def test_copies_across_splits_are_reported_dropped_or_refused(root: Path) -> Non
         opened(root, duplicates="error")
 
 
+def test_copies_within_train_are_reported_too_for_validation_may_be_drawn_from_it(root: Path) -> None:
+    classes(root / "train", count=4)
+    classes(root / "test", count=1)
+    for copy in ("copy.png", "zcopy.png"):
+        shutil.copy(root / "train" / "bus" / "1.png", root / "train" / "bus" / copy)
+    (note,) = [note for note in opened(root).notes if "there twice" in note]
+    assert note.startswith("2 of 10 images of train are there twice, such as ") and "copy.png" in note
+    assert counts(opened(root, duplicates="drop"))["train"] == 8
+
+
 @pytest.mark.parametrize(
     ("kind", "tops", "expected"),
     [
