@@ -28,17 +28,37 @@ AXIS_WIDTH, BAR_HEIGHT, NAME_WIDTH = 480, 22, 140  # of recalls by class; the la
 MAX_KERNELS, KERNEL_SCALE, KERNEL_GAP = 128, 10, 6  # kernels shown, pixels of a weight, and between kernels
 
 
-@lru_cache
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font_file() -> str:
     """DejaVu Sans, which has the letters of most alphabets; it comes with matplotlib."""
     import matplotlib
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
+@lru_cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """That font."""
+    return ImageFont.truetype(font_file(), size)
+
+
+@lru_cache
+def _letters() -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(font_file()).get_charmap())
+
+
+def drawable(text: str) -> str:
+    """``text`` on one line, with what the font lacks (Chinese, for example) as ``\\u732b`` instead of an empty box."""
+    text = escape(" ".join(text.split()))
+    if text.isascii():
+        return text
+    return "".join(c if ord(c) in _letters() else c.encode("ascii", "backslashreplace").decode() for c in text)
 
 
 def fit_text(text: str, width: float, face: ImageFont.FreeTypeFont) -> str:
     """``text`` on one line, cut with an ellipsis where it is wider than ``width`` pixels."""
-    text, end = escape(" ".join(text.split())), ""
+    text, end = drawable(text), ""
     while text and face.getlength(text + end) > width:
         text, end = text[:-1], "…"
     return text + end
@@ -59,7 +79,7 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, co
     below, panel_width = name_width if upright else 22, name_width + side + 2 * MARGIN
 
     heading = f"{title}: {np.trace(matrix) / max(matrix.sum(), 1):.2%} of {int(matrix.sum()):,} correct"
-    confusions = most_frequent_confusions(matrix, classes)
+    confusions = drawable(most_frequent_confusions(matrix, classes))
     panels_width = (2 if counts else 1) * panel_width + MARGIN
     text_width = int(max(font(15).getlength(heading), font(13).getlength(confusions))) + 2 * MARGIN
     picture = Image.new("RGB", (max(panels_width, text_width), side + below + 138), "white")

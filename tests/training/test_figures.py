@@ -10,6 +10,7 @@ from cnnbench.training.figures import (
     WRONG,
     Predictions,
     confusion_picture,
+    drawable,
     fit_text,
     font,
     kernel_sheet,
@@ -82,3 +83,8 @@ def test_names_are_cut_to_the_width_that_there_is():
     assert fit_text("short", 100, face) == "short"
     cut = fit_text("a very long name indeed", 60, face)
     assert cut.endswith("…") and face.getlength(cut) <= 60
+
+
+def test_what_the_font_lacks_is_escaped_instead_of_an_empty_box() -> None:
+    assert drawable("caf\u00e9 \u0416 \u03b1") == "caf\u00e9 \u0416 \u03b1"
+    assert drawable("\u732b cat\n2") == "\\u732b cat 2"
