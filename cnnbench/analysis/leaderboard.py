@@ -74,7 +74,7 @@ class Leaderboard:
         """What orders the rows and what ± is."""
         way = "highest" if higher_is_better(self.objective) else "lowest"
         single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
-        images = "; (images): of one run, over other images (Wilson)" if single else ""
+        images = "; *: of one run, over other images (Wilson)" if single else ""
         return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over seeds, "
                 f"95% Student-t interval of the mean{images}.")  # fmt: skip
 

@@ -92,7 +92,7 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
         if layout < (4 if chosen else 1) and names.leaf(metric) == names.leaf(board.objective):
             images = row.image_interval(metric)
             span = "none: n = 1" if summary.n == 1 else names.interval(summary.low, summary.high, metric)
-            span = f"{names.interval(*images, metric)} (images)" if images else span
+            span = f"{names.interval(*images, metric)}*" if images else span
             cells.append(("95% interval", Cell(span, images[0] if images else summary.low)))
         if layout == 0 and chosen and not metric.startswith("test/") and metric not in names.COSTS:
             final = row.final(metric)
