@@ -104,12 +104,17 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference
         first, second = (
             [runs[of.index(seed)] for seed in shared] for runs, of in zip((first, second), seeds, strict=True)
         )
-    found = [run.predictions() for run in (*first, *second)]
+    correct = correct_answers([*first, *second])
+    return None if correct is None else compare_on_images(correct[: len(first)], correct[len(first) :], paired)
+
+
+def correct_answers(runs: Sequence[Run]) -> Correct | None:
+    """Which test images each run had right, bool (runs, images); None where predictions are missing or of other images."""
+    found = [run.predictions() for run in runs]
     known = [predictions for predictions in found if predictions]
     if len(known) < len(found) or not same_images(known):
         return None
-    correct = np.stack([predictions["true"] == predictions["predicted"] for predictions in known])
-    return compare_on_images(correct[: len(first)], correct[len(first) :], paired)
+    return np.stack([predictions["true"] == predictions["predicted"] for predictions in known])
 
 
 def same_images(predictions: Sequence[dict[str, np.ndarray]]) -> bool:

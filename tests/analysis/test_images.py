@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_up import make_record
 from scipy.stats import t, ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from cnnbench.analysis.images import compare_on_images, mcnemar, split_spread, wilson
+from cnnbench.analysis.report import write as report
+from cnnbench.analysis.runs import collect
 
 
 def simulate(
@@ -86,3 +89,20 @@ def test_the_spread_is_split_into_what_the_images_and_what_the_training_make() -
     found = split_spread(random.random((40, 2000)) < np.clip(0.5 + skill, 0, 1)[:, None])
     assert found is not None and found.training == pytest.approx(skill.std(ddof=1), rel=0.2)
     assert split_spread(same[:1]) is None
+
+
+def test_the_report_says_where_the_spread_of_the_first_place_comes_from(runs) -> None:
+    random, easy = np.random.default_rng(5), np.random.default_rng(6).random(100)
+    for seed in range(3):
+        record = make_record([f"seed={seed}"], 0.9)
+        path = runs.add(record)
+        true = np.arange(100) % 10
+        predicted = np.where(random.random(100) < easy, true, (true + 1) % 10)
+        columns = {"row": np.arange(100), "true": true, "predicted": predicted, "probability_predicted": easy}
+        np.savez(path / "predictions.npz", **{f"test_{name}": column for name, column in columns.items()})
+    found = split_spread(
+        np.stack([run.predictions()["true"] == run.predictions()["predicted"] for run in collect([runs.root])])
+    )
+    assert found is not None
+    page = report.build([runs.root]).text
+    assert f"varies by ± {100 * found.total:.2f} points" in page and f"by ± {100 * found.test_set:.2f} on" in page

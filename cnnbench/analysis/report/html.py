@@ -47,6 +47,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "disagreements": sections.disagreements(analysis),
         "cost": sections.cost(board, analysis.metric, draw),
         "protocol": sections.protocol(done),
+        "spread": sections.spread(board),
         "environment": sections.environment(done or runs),
         "run_commands": run_commands(runs),
         "report_command": command,

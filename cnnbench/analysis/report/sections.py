@@ -15,7 +15,7 @@ from PIL import Image
 from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.effects import Effects
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.images import mcnemar, same_images
+from cnnbench.analysis.images import Spread, correct_answers, mcnemar, same_images, split_spread
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import COSTS, compact, title
 from cnnbench.analysis.report.figures import charts
@@ -182,6 +182,12 @@ def disagreements(analysis: Analysis) -> Section | None:
         labels = [_label(analysis, run) for run in (runs[better], runs[worse]) if run]
         sides.append({"right": labels[0], "wrong": labels[1], "count": len(rows), "shown": shown})
     return {"sides": sides, "p": mcnemar(*correct), "images": len(one["true"])}
+
+
+def spread(board: Leaderboard) -> Spread | None:
+    """Where the spread between the runs of the first place comes from; None for a single run or without predictions."""
+    correct = correct_answers(board.rows[0].configuration.runs) if board.rows else None
+    return None if correct is None else split_spread(correct)
 
 
 def _test_images(run: Run | None) -> NDArray | None:
