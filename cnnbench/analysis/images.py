@@ -81,9 +81,8 @@ def compare_on_images(first: Correct, second: Correct, paired: bool) -> ImageDif
     if seeds_vary := min(len(side) for side in sides) > 1:
         for side in sides:
             runs = len(side)
-            residual = side - side.mean(axis=1, keepdims=True) - side.mean(axis=0) + side.mean()
             parts.append((side.mean(axis=1).var(ddof=1) / runs, runs - 1))
-            parts.append(((residual**2).sum() / (runs * (runs - 1) * images**2), math.inf))
+            parts.append((_interaction(side) / (runs * (runs - 1) * images**2), math.inf))
     variance = sum(part for part, _ in parts)
     spread = sum(part**2 / df for part, df in parts)
     df = variance**2 / spread if spread else 1e9
@@ -135,7 +134,11 @@ def split_spread(correct: Correct) -> Spread | None:
     if runs < 2 or images < 2:
         return None
     cells = correct.astype(float)
-    residual = cells - cells.mean(axis=1, keepdims=True) - cells.mean(axis=0) + cells.mean()
-    noise = float((residual**2).sum()) / ((runs - 1) * (images - 1)) / images
+    noise = _interaction(cells) / ((runs - 1) * (images - 1)) / images
     total = float(cells.mean(axis=1).var(ddof=1))
     return Spread(math.sqrt(total), math.sqrt(noise), math.sqrt(max(total - noise, 0.0)))
+
+
+def _interaction(cells: NDArray[np.float64]) -> float:
+    """The sum of squares of what varies neither with the row nor with the column alone."""
+    return float(((cells - cells.mean(axis=1, keepdims=True) - cells.mean(axis=0) + cells.mean()) ** 2).sum())

@@ -118,13 +118,13 @@ def _check(key: str, value: Any, where: str, trusted: Iterable[str] = ()) -> Non
 
 
 def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
-    place = re.sub(r"^optimizer\.(first|then)\.", "optimizer.", _place(key))
+    pattern = re.sub(r"^optimizer\.(first|then)\.", "optimizer.", _key_pattern(key))
     target = current_target(value) if isinstance(value, str) else value
-    if repr(target) in known_keywords().get(place, ()):
+    if repr(target) in known_keywords().get(pattern, ()):
         return True
     packages = [*map(str.strip, os.environ.get(ALLOW, "").split(",")), *trusted]
     own = tuple(f"{package}." for package in packages if package)
-    kind = TORCH_KINDS.get(place)
+    kind = TORCH_KINDS.get(pattern)
     may_be = (*own, TORCH) if kind is not None else own
     if not isinstance(target, str) or not key.endswith("_target_") or not target.startswith(may_be):
         return False  # nothing else is even imported
@@ -153,7 +153,7 @@ def known_interpolations() -> set[str]:
     return {value for _, value in _leaves(files) if isinstance(value, str) and "${" in value}
 
 
-def _place(key: str) -> str:
+def _key_pattern(key: str) -> str:
     """The key, alike for all callbacks."""
     return re.sub(r"^callbacks\.[^.]+\.", "callbacks.*.", key)
 
@@ -167,7 +167,7 @@ def known_keywords() -> dict[str, set[str]]:
         if "_:" in text and group not in ("hydra", "study"):
             for key, value in _leaves(yaml.safe_load(text), "" if "@package _global_" in text else group):
                 if KEYWORD.search(key):
-                    known.setdefault(_place(key), set()).add(repr(value))
+                    known.setdefault(_key_pattern(key), set()).add(repr(value))
     return known
 
 

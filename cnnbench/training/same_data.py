@@ -33,9 +33,8 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
         key = repr((node["source"], node["path"], node["image_size"], options))
         if key not in sets:
             sets[key] = None
-            with suppress(
-                RequestError
-            ):  # without its images a finished run is what it was, and another says that itself
+            # without its images a finished run is what it was, and any other says itself that they are missing
+            with suppress(RequestError):
                 source = instantiate(node["source"])
                 sets[key] = prepare(source, Path(node["path"]).expanduser(), node["image_size"], cache, **options)
         now = sets[key]
@@ -65,7 +64,7 @@ def _fingerprint_of(folder: Path) -> str | None:
 def _describe_change(before: "PreparedSet | None", now: "PreparedSet") -> str:
     """How many images have come, gone and moved."""
     if before is None:
-        return "what has changed is not known, for the set of then is no longer in the cache"
+        return "what has changed is not known, for its images are no longer in the cache"
     old, new = _locate(before), _locate(now)
     both = [(old[image], new[image]) for image in old.keys() & new.keys()]
     counts = {

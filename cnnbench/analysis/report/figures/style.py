@@ -33,13 +33,13 @@ def panel(size: tuple[float, float] = SMALL, title: str = "", x: str = "", y: st
 
 def plain(text: str, most: int = 0) -> str:
     """``text`` without mathematics or unprintable characters, cut to ``most`` characters (0 is no limit)."""
-    text = printable(text)
+    text = without_control_characters(text)
     if most and len(text) > most:
         text = text[: most - 1] + "…"
     return text.replace("$", r"\$")
 
 
-def printable(text: str) -> str:
+def without_control_characters(text: str) -> str:
     """``text`` with a space for everything that XML cannot hold or a reader cannot see."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
@@ -67,6 +67,6 @@ def svg(figure: Figure, name: str, description: str) -> str:
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", text)
     text = text.replace(INK, "currentColor")
     size = f"width:100%;max-width:{figure.get_figwidth() * 96:.0f}px;height:auto"
-    label = f'style="{size}" role="img" aria-label="{escape(printable(description))}"'
+    label = f'style="{size}" role="img" aria-label="{escape(without_control_characters(description))}"'
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', lambda match: f"{match[1]} {label}", text, count=1)
     return re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1).strip()
