@@ -28,9 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
             free = shutil.disk_usage(path.parent).free
             raise OSError(f"{path} could not be written; {free / 1e6:,.1f} MB are free there") from error
-        if path.name == LAST and path.exists():
-            link(path, path.with_name(PREVIOUS))
-        os.replace(temporary, path)
+        _replace(temporary, path)
 
     def load_checkpoint(self, path: str | os.PathLike, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As ``read``, whatever Lightning or the environment says of ``weights_only``."""
@@ -45,6 +43,12 @@ def link(source: Path, target: Path) -> None:
         os.link(source, temporary)
     except OSError:
         shutil.copyfile(source, temporary)
+    _replace(temporary, target)
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if target.name == LAST and target.exists():
+        link(target, target.with_name(PREVIOUS))
     os.replace(temporary, target)
 
 

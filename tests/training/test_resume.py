@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,37 @@ def test_a_write_that_is_killed_leaves_the_checkpoint_before(tmp_path: Path, mon
         checkpoint_io.AtomicCheckpointIO().save_checkpoint({"number": torch.tensor(2)}, path)
     assert checkpoint_io.read(path)["number"] == 1
     assert checkpoint_io.newest(tmp_path, pytest.fail)[0] == path
+
+
+def test_a_kill_between_any_two_changes_of_files_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    go(tmp_path / "whole")
+    os_replace, changes, last = os.replace, 0, False
+    while not last:
+        left = changes
+
+        def replace(source: Path, target: Path) -> None:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            os_replace(source, target)
+
+        folder = tmp_path / f"killed after {changes}"
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint_io.os, "replace", replace)
+            try:
+                go(folder)
+                last = True
+            except Killed:
+                changes += 1
+        go(folder)
+        assert not differences(tmp_path / "whole", folder)
+    assert changes > 2 * 3  # more than one a checkpoint
 
 
 @pytest.mark.parametrize(

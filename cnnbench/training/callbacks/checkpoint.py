@@ -29,16 +29,17 @@ class BestAndLast(pl.callbacks.Checkpoint):
         if better:
             shown = {name: number for name, number in classifier.metrics.items() if not name.startswith("test/")}
             self.best, self.best_confusion = {"epoch": trainer.current_epoch, **shown}, dict(classifier.confusion)
-        self.save(trainer)
+        # the best one first: a kill between the two leaves one that is newer than last.ckpt, never one that is missing
+        self.save(trainer, BEST if better else LAST)
         if better and trainer.is_global_zero:
-            link(self.folder / LAST, self.folder / BEST)
+            link(self.folder / BEST, self.folder / LAST)
 
-    def save(self, trainer: pl.Trainer) -> None:
-        """Write ``last.ckpt``; all that was sent to the logger so far is on disk before it."""
+    def save(self, trainer: pl.Trainer, name: str = LAST) -> None:
+        """Write a checkpoint; all that was sent to the logger so far is on disk before it."""
         flush = getattr(getattr(trainer.logger, "experiment", None), "flush", None)
         if flush is not None:
             flush()
-        trainer.save_checkpoint(self.folder / LAST)
+        trainer.save_checkpoint(self.folder / name)
 
     def best_weights(self) -> dict[str, Tensor]:
         """The state of the classifier where the objective was best; raises RuntimeError where ``best.ckpt`` is damaged,
