@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.report import tables
 from cnnbench.analysis.runs import collect
+from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import show
 from cnnbench.utils.console import cell, escape
 from cnnbench.utils.environment import packages
@@ -23,9 +24,11 @@ from cnnbench.utils.record import finite_or_none, write_atomically
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
     from cnnbench.analysis.effects import Effects
+    from cnnbench.analysis.pairs import Pairs
+    from cnnbench.analysis.time_to_target import TimeToTarget
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
-NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": []}
+NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": [], "cautions": []}
 
 
 class Report(NamedTuple):
@@ -125,9 +128,17 @@ def to_markdown(analysis: Analysis) -> str:
     if "comparison" in shown:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
+    if analysis.pairs:
+        parts += [
+            "## Each against each\n",
+            _markdown(shown["pairs"]),
+            *(f"{t}\n" for t in sentences("pairs", analysis.pairs)),
+        ]
+    if analysis.target:
+        parts += ["## Time to the target\n", _markdown(shown["target"]), *(f"{t}\n" for t in sentences("target_notes"))]
     if effects := analysis.effects:
-        sentences = [*map(effects.sentence, effects.mains), *map(effects.sentence, effects.interactions)]
-        parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(shown["anova"])]
+        told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]
+        parts += ["## Effects of the factors\n", _bullets(told), _markdown(shown["anova"])]
         parts += [f"{note}\n" for note in effects.notes]
     return "\n".join(parts)
 
@@ -188,6 +199,8 @@ def to_json(analysis: Analysis) -> str:
         "reference": analysis.reference.label if analysis.reference else None,
         "baseline_was_asked_for": analysis.baseline_given,
         "factors": board.grid.factors,
+        "chosen_over": board.grid.chosen_over,
+        "chosen_by": board.grid.chosen_by,
         "shared": board.grid.shared,
         "notes": board.notes,
         "leaderboard": _entries(board, analysis),
@@ -195,9 +208,27 @@ def to_json(analysis: Analysis) -> str:
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
             for c, run in board.grid.incomplete
         ],
+        "pairs": _pair_entries(analysis.pairs) if analysis.pairs else [],
+        "time_to_target": _target_entries(analysis.target) if analysis.target else None,
         **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def _pair_entries(pairs: Pairs) -> list[dict[str, Any]]:
+    """Configurations by their places in the leaderboard, from 1."""
+    return [
+        {"configuration": row + 1, "minus": column + 1, "difference": d.value, "low": d.low, "high": d.high, "p": d.p,
+         "p_holm": p, "verdict": verdict} for (row, column), (d, p, verdict) in pairs.matrix.items()
+    ]  # fmt: skip
+
+
+def _target_entries(times: TimeToTarget) -> dict[str, Any]:
+    rows = [
+        {"configuration": r.configuration.label, "runs": [t._asdict() for t in r.times], "median_epochs": r.epochs,
+         "median_seconds": r.seconds, "p": r.p_raw, "p_holm": r.p, "verdict": r.verdict} for r in times.rows
+    ]  # fmt: skip
+    return {"metric": times.metric, "target": times.target, "rows": rows}
 
 
 def _effects_entries(effects: Effects) -> dict[str, Any]:
@@ -215,4 +246,5 @@ def _effects_entries(effects: Effects) -> dict[str, Any]:
             {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": dict(i.effects),
              "sentence": effects.sentence(i)} for i in effects.interactions
         ],
+        "cautions": effects.cautions,
     }  # fmt: skip
