@@ -13,7 +13,7 @@ from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.pairs import FEWEST, MOST, Pairs, compare_all
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
-from cnnbench.analysis.time_to_target import DIVERGED, TimeToTarget, check_target, time_to_target
+from cnnbench.analysis.time_to_target import DIVERGED, TimeToTarget, time_to_target
 from cnnbench.analysis.tuning import validation_metric
 from cnnbench.analysis.wording import sentences
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -178,7 +178,7 @@ def _times(board: Leaderboard, reference: Configuration, target: float) -> TimeT
     metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
     diverged = [c for c in grid.configurations if not c.runs and any(run.status == DIVERGED for run in c.incomplete)]
     configurations = [*(row.configuration for row in board.rows), *diverged]
-    return time_to_target(configurations, reference, metric, check_target(target, metric))
+    return time_to_target(configurations, reference, metric, target)
 
 
 def _named_run(runs: Sequence[Run], name: str) -> Run:

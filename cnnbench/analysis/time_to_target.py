@@ -3,7 +3,7 @@ known to take longer than it ran."""
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, combinations
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +22,12 @@ class Time(NamedTuple):
     """What a run took until it reached the target, or until it ended without."""
 
     epochs: int
-    seconds: float | None  # of training; None where the record does not have them
+    seconds: float  # of training; NaN where the record does not have them
     reached: bool
 
 
 class TargetRow(NamedTuple):
-    """A configuration's times, and its comparison with the reference by epochs; no p-values of the reference itself."""
+    """A configuration's times, and by epochs its comparison with the reference, which has no p-values itself."""
 
     configuration: Configuration
     times: Sequence[Time]
@@ -35,11 +35,7 @@ class TargetRow(NamedTuple):
     seconds: float | None
     p_raw: float | None
     p: float | None  # Holm's, over the comparisons with the reference
-    verdict: str  # faster, slower or no difference shown
-
-    @property
-    def reached(self) -> int:
-        return sum(time.reached for time in self.times)
+    verdict: str  # reference, faster, slower or no difference shown
 
 
 class TimeToTarget(NamedTuple):
@@ -51,44 +47,39 @@ class TimeToTarget(NamedTuple):
     reference: Configuration
 
 
-def check_target(target: float, metric: str) -> float:
-    """``target``, in per cent of a share, in the metric's unit; RequestError where it can be none."""
-    if not is_share(metric):
-        return target
-    if not 1 < target <= 100:
-        near = f"; did you mean {100 * target:g}?" if 0 < target <= 1 else ""
-        raise RequestError(f"--target {target:g}: {leaf(metric)} is in per cent here, above 1 and up to 100{near}")
-    return target / 100
-
-
 def time_to_target(
     configurations: Sequence[Configuration], reference: Configuration, metric: str, target: float
 ) -> TimeToTarget:
-    """Completed runs count, and diverged ones as not reaching the target in the longest run's time.
+    """Completed runs count, and diverged ones, which without the target take as long as the longest run.
 
     Args:
         metric: that the history has, one value an epoch.
-        target: in the metric's unit; it is to be exceeded or, of a loss, undercut, or equalled.
+        target: to be exceeded or, of a loss, undercut, or equalled; in per cent of a share.
+
+    Raises:
+        RequestError: a share cannot have this value.
     """
-    known = [(c, [t for run in c.runs if (t := _time(run, metric, target))]) for c in configurations]
-    every = [run for c in configurations for run in c.runs]
-    seconds = [sum(finite_values(run.part("time").get("epoch_seconds") or [])) for run in every]
-    never = Time(max((len(run.series(metric)) for run in every), default=0), max(seconds, default=0.0), False)
-    rows = []
-    for c, times in known:
+    if is_share(metric):
+        if not 1 < target <= 100:
+            near = f"; did you mean {100 * target:g}?" if 0 < target <= 1 else ""
+            raise RequestError(f"--target {target:g}: {leaf(metric)} is in per cent here, above 1 and up to 100{near}")
+        target /= 100
+    known = [[t for run in c.runs if (t := _time(run, metric, target))] for c in configurations]
+    beyond = math.inf if higher_is_better(metric) else -math.inf
+    whole = [t for c in configurations for run in c.runs if (t := _time(run, metric, beyond))]
+    never = Time(max(t.epochs for t in whole), max(t.seconds for t in whole), False) if whole else None
+    for c, times in zip(configurations, known, strict=True):
         diverged = [_time(run, metric, target) for run in c.incomplete if run.status == DIVERGED]
-        rows.append((c, [*times, *(t if t and t.reached else never for t in diverged)]))
-    base = next(times for c, times in rows if c is reference)
-    tests = [(0.0, None) if c is reference else log_rank(times, base) for c, times in rows]
-    corrected = holm([p for _, p in tests])
-    found = []
-    for (c, times), (score, raw), p in zip(rows, tests, corrected, strict=True):
+        times += [t for run in diverged if (t := run if run and run.reached else never)]
+    base = next(times for c, times in zip(configurations, known, strict=True) if c is reference)
+    tests = [(0.0, None) if times is base else log_rank(times, base) for times in known]
+    rows = []
+    for c, times, (score, raw), p in zip(configurations, known, tests, holm([p for _, p in tests]), strict=True):
         word = "no difference shown" if p is None or p >= ALPHA else "faster" if score > 0 else "slower"
-        seconds = [t.seconds for t in times if t.seconds is not None]
-        median = median_time(seconds, [t.reached for t in times]) if len(seconds) == len(times) else None
-        epochs = median_time([t.epochs for t in times], [t.reached for t in times])
-        found.append(TargetRow(c, times, epochs, median, raw, p, "reference" if c is reference else word))
-    return TimeToTarget(metric, target, found, reference)
+        done = [t.reached for t in times]
+        epochs, seconds = median_time([t.epochs for t in times], done), median_time([t.seconds for t in times], done)
+        rows.append(TargetRow(c, times, epochs, seconds, raw, p, "reference" if times is base else word))
+    return TimeToTarget(metric, target, rows, reference)
 
 
 def _time(run: Run, metric: str, target: float) -> Time | None:
@@ -98,8 +89,8 @@ def _time(run: Run, metric: str, target: float) -> Time | None:
         return None
     first = next((i for i, value in enumerate(series) if value is not None and sign * (value - target) >= 0), None)
     epochs = len(series) if first is None else first + 1
-    seconds = list(accumulate(finite_values(run.part("time").get("epoch_seconds") or [])))
-    return Time(epochs, seconds[epochs - 1] if len(seconds) >= epochs else None, first is not None)
+    seconds = finite_values(run.part("time").get("epoch_seconds") or [])[:epochs]
+    return Time(epochs, sum(seconds) if len(seconds) == epochs else math.nan, first is not None)
 
 
 def median_time(times: Sequence[float], reached: Sequence[bool]) -> float | None:
@@ -110,7 +101,7 @@ def median_time(times: Sequence[float], reached: Sequence[bool]) -> float | None
     """
     from scipy.stats import CensoredData, ecdf
 
-    if not any(reached):
+    if not any(reached) or any(map(math.isnan, times)):
         return None
     at, done = np.asarray(times, dtype=float), np.asarray(reached)
     survival = ecdf(CensoredData(at[done], right=at[~done])).sf
@@ -126,7 +117,7 @@ def log_rank(first: Sequence[Time], second: Sequence[Time]) -> tuple[float, floa
     Epochs after those that both sides were given compare nothing, and are cut off, so that runs of other lengths can be
     exchanged too.
 
-    >>> log_rank([Time(1, None, True)] * 3, [Time(2, None, True)] * 3)
+    >>> log_rank([Time(1, 0.5, True)] * 3, [Time(2, 1.0, True)] * 3)
     (1.5, 0.1)
     """
     n, total = len(first), len(first) + len(second)

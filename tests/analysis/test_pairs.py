@@ -52,7 +52,7 @@ def test_the_table_has_row_minus_column_and_is_in_every_format(four):
     for fmt in ("html", "md", "latex"):
         assert f"{100 * best:+.2f}" in report.build([four.root], fmt).text
     told = json.loads(report.build([four.root], "json").text)["pairs"]
-    assert len(told) == 6 and told[2]["configuration"] == 1 and told[2]["minus"] == 4 and told[2]["difference"] == best
+    assert len(told) == 6 and told[2]["place"] == 1 and told[2]["minus"] == 4 and told[2]["difference"] == best
 
 
 def test_words_of_practical_differences(four):

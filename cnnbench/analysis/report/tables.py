@@ -179,14 +179,13 @@ def target_table(times: TimeToTarget) -> Table:
     """Epochs and seconds that training takes to reach a value."""
     rows = []
     for row in times.rows:
-        most = max((time.epochs for time in row.times), default=0)
-        seconds = max((time.seconds or 0 for time in row.times), default=0)
-        fastest = [time.epochs for time in row.times if time.reached]
+        done = [time.epochs for time in row.times if time.reached]
+        epochs, seconds = (max((t[at] for t in row.times), default=None) for at in (0, 1))
         rows.append([
-            _words(row.configuration.short), Cell(f"{row.reached} of {len(row.times)}", row.reached),
-            Cell(f"> {most}" if row.epochs is None else f"{row.epochs:g}", row.epochs),
-            Cell(f"{min(fastest)} to {max(fastest)}" if fastest else names.MISSING, min(fastest, default=None)),
-            Cell(f"> {names.compact(seconds)}" if row.seconds is None else names.compact(row.seconds), row.seconds),
+            _words(row.configuration.short), Cell(f"{len(done)} of {len(row.times)}", len(done)),
+            Cell(names.compact(row.epochs) if row.epochs else f"> {epochs}", row.epochs),
+            Cell(f"{min(done)} to {max(done)}" if done else names.MISSING, min(done, default=None)),
+            Cell(names.compact(row.seconds) if row.epochs else f"> {names.compact(seconds)}", row.seconds),
             Cell(names.p_value(row.p_raw), row.p_raw), Cell(names.p_value(row.p), row.p), _words(row.verdict),
         ])  # fmt: skip
     headers = ["configuration", "reached by", "epochs, median", "of those that reached it", "seconds, median", "p",

@@ -24,7 +24,6 @@ from cnnbench.utils.record import finite_or_none, write_atomically
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
     from cnnbench.analysis.effects import Effects
-    from cnnbench.analysis.pairs import Pairs
     from cnnbench.analysis.time_to_target import TimeToTarget
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
@@ -208,26 +207,22 @@ def to_json(analysis: Analysis) -> str:
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
             for c, run in board.grid.incomplete
         ],
-        "pairs": _pair_entries(analysis.pairs) if analysis.pairs else [],
+        "pairs": [  # places in the leaderboard
+            {"place": row + 1, "minus": column + 1, "difference": d.value, "low": d.low, "high": d.high, "p": d.p,
+             "p Holm": p, "verdict": verdict}
+            for (row, column), (d, p, verdict) in (analysis.pairs.matrix.items() if analysis.pairs else ())
+        ],
         "time_to_target": _target_entries(analysis.target) if analysis.target else None,
         **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
 
 
-def _pair_entries(pairs: Pairs) -> list[dict[str, Any]]:
-    """Configurations by their places in the leaderboard, from 1."""
-    return [
-        {"configuration": row + 1, "minus": column + 1, "difference": d.value, "low": d.low, "high": d.high, "p": d.p,
-         "p_holm": p, "verdict": verdict} for (row, column), (d, p, verdict) in pairs.matrix.items()
-    ]  # fmt: skip
-
-
 def _target_entries(times: TimeToTarget) -> dict[str, Any]:
     rows = [
-        {"configuration": r.configuration.label, "runs": [t._asdict() for t in r.times], "median_epochs": r.epochs,
-         "median_seconds": r.seconds, "p": r.p_raw, "p_holm": r.p, "verdict": r.verdict} for r in times.rows
-    ]  # fmt: skip
+        {**row._asdict(), "configuration": row.configuration.label, "times": [time._asdict() for time in row.times]}
+        for row in times.rows
+    ]
     return {"metric": times.metric, "target": times.target, "rows": rows}
 
 
