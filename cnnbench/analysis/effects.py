@@ -120,10 +120,8 @@ def find_effects(
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
     merged = [f for f in varying if f not in factors]
-    entangled: list[Together | Crossing] = [
-        *find_together(configurations, list(levels), merged, tuned),
-        *find_crossings(table),
-    ]
+    together = find_together(configurations, list(levels), merged, tuned)
+    entangled: list[Together | Crossing] = [*together, *find_crossings(table)]
     return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), entangled)
 
 

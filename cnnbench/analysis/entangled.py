@@ -57,9 +57,8 @@ def find_crossings(table: AnovaTable) -> list[Crossing]:
     and Simon 1985)."""
     model, variance = table.full, table.full.variance
     found = []
-    for factor, key in (
-        order for row in table.rows if len(row.term) == 2 and row.is_shown for order in permutations(row.term)
-    ):
+    shown = [row.term for row in table.rows if len(row.term) == 2 and row.is_shown]
+    for factor, key in (order for term in shown for order in permutations(term)):
         if variance is None or not _is_tunable(key) or _is_tunable(factor):
             continue
         crossings = {}

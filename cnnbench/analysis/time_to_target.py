@@ -124,12 +124,11 @@ def log_rank(first: Sequence[Time], second: Sequence[Time]) -> tuple[float, floa
     if not n or n == total or total < 4:
         return 0.0, None
     limit = min(max(time.epochs for time in side) for side in (first, second))
-    times = np.array([min(time.epochs, limit) for time in (*first, *second)], dtype=float)
+    times = np.array([time.epochs for time in (*first, *second)], dtype=float)
     reached = np.array([time.reached and time.epochs <= limit for time in (*first, *second)])
     at_risk = (times >= times[:, None]).sum(axis=1)
-    scores = reached - (times <= times[:, None]) @ (
-        reached / at_risk
-    )  # a run's own, less its expectation (Nelson 1972)
+    hazard = (times <= times[:, None]) @ (reached / at_risk)  # cumulative, of all runs (Nelson 1972)
+    scores = reached - hazard
     score = float(scores[:n].sum())
     if not reached.any():
         return score, 1.0

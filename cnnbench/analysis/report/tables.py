@@ -162,17 +162,16 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
 def pair_table(pairs: Pairs) -> Table:
     """Row minus column, marked where the two differ."""
     every = range(len(pairs.configurations))
-    rows = []
-    for row in every:
-        values = [pairs.value(row, column) if column != row else None for column in every]
-        signs = [pairs.sign(row, column) if column != row else "" for column in every]
-        texts = [
-            f"{names.number(value, pairs.metric, sign=True)}{sign}" for value, sign in zip(values, signs, strict=True)
-        ]
-        rows.append([Cell(str(row + 1), row + 1), _words(pairs.configurations[row].short),
-                     *(Cell(t if at != row else "", v) for at, (t, v) in enumerate(zip(texts, values, strict=True)))])  # fmt: skip
-    caption = sentences("pairs_caption", pairs)[0]
-    return Table(caption, ["#", "configuration", *(str(at + 1) for at in every)], rows)
+
+    def cell(row: int, column: int) -> Cell:
+        value = pairs.value(row, column) if row != column else None
+        return Cell(
+            names.number(value, pairs.metric, sign=True) + pairs.sign(row, column) if row != column else "", value
+        )
+
+    rows = [[Cell(str(row + 1), row + 1), _words(pairs.configurations[row].short), *(cell(row, c) for c in every)]
+            for row in every]  # fmt: skip
+    return Table(sentences("pairs_caption", pairs)[0], ["#", "configuration", *(str(c + 1) for c in every)], rows)
 
 
 def target_table(times: TimeToTarget) -> Table:

@@ -128,13 +128,9 @@ def to_markdown(analysis: Analysis) -> str:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
     if analysis.pairs:
-        parts += [
-            "## Each against each\n",
-            _markdown(shown["pairs"]),
-            *(f"{t}\n" for t in sentences("pairs", analysis.pairs)),
-        ]
+        parts += ["## Each against each\n", _markdown(shown["pairs"]), *sentences("pairs", analysis.pairs), ""]
     if analysis.target:
-        parts += ["## Time to the target\n", _markdown(shown["target"]), *(f"{t}\n" for t in sentences("target_notes"))]
+        parts += ["## Time to the target\n", _markdown(shown["target"]), *sentences("target_notes"), ""]
     if effects := analysis.effects:
         told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]
         parts += ["## Effects of the factors\n", _bullets(told), _markdown(shown["anova"])]
