@@ -130,10 +130,8 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
     tables = {"leaderboard": leaderboard_table(analysis.board)}
     if analysis.comparisons and analysis.reference:
         tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
-    if analysis.pairs:
-        tables["pairs"] = pair_table(analysis.pairs)
-    if analysis.target:
-        tables["target"] = target_table(analysis.target)
+    tables |= {"pairs": pair_table(analysis.pairs)} if analysis.pairs else {}
+    tables |= {"target": target_table(analysis.target)} if analysis.target else {}
     if analysis.effects:
         tables["anova"] = anova_table(analysis.effects)
     return tables
@@ -187,8 +185,7 @@ def target_table(times: TimeToTarget) -> Table:
             Cell(names.compact(row.seconds) if row.epochs else f"> {names.compact(seconds)}", row.seconds),
             Cell(names.p_value(row.p_raw), row.p_raw), Cell(names.p_value(row.p), row.p), _words(row.verdict),
         ])  # fmt: skip
-    headers = ["configuration", "reached by", "epochs, median", "of those that reached it", "seconds, median", "p",
-               "p, Holm", "verdict"]  # fmt: skip
+    headers = ["configuration", "reached by", "epochs, median", "range", "seconds, median", "p", "p, Holm", "verdict"]
     return Table(sentences("target_caption", times)[0], headers, rows)
 
 
