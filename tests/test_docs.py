@@ -52,7 +52,7 @@ WITH_COMMANDS = [page for page in PAGES if any(block.language in ("sh", "console
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the code and the YAMLs, to which pages may add files; ``cnnbench`` is imported from it."""
     for folder in ("cnnbench", "conf"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, tmp_path / folder)  # with the bytecode, which times of change belong to
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "make_photos.py", tmp_path / "docs")
     kept = {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] == "cnnbench"}

@@ -72,7 +72,7 @@ class Sweep:
     def check(self, runs: Sequence[PlannedRun]) -> None:
         """Build what the runs name, in a process of its own, so that this one does not import torch; raises RequestError."""
         configs, elsewhere = [run.config for run in runs], self.launcher.endswith(ELSEWHERE)
-        if not configs or not configs[0]["sweep"]["isolate"]:
+        if not configs or not is_isolated(configs[0]["sweep"]):
             check_runs(configs, elsewhere)
         else:
             threading.Thread(target=_import_for_the_end, daemon=True).start()
