@@ -25,7 +25,7 @@ gc.disable()  # while the tests are imported, and torch with them
 
 
 def pytest_collection_finish() -> None:
-    """Look no more for garbage in what was imported, which stays for good: a tenth of the tests' time."""
+    """Look no more for garbage in what was imported, which stays for good."""
     gc.freeze()
     gc.enable()
 
