@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cnnbench.analysis import metric_names as names
 from cnnbench.analysis import statistics
+from cnnbench.analysis.decided import DecidedSweep, read_decided
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
@@ -92,6 +93,11 @@ class Analysis:
     run: Run | None  # whose confusion matrix is shown
     versus: Run | None  # and the difference from this one's
     practical: float | None = None  # the largest difference that does not matter, in the metric's unit
+
+    @property
+    def decided(self) -> list[DecidedSweep]:
+        """The sweeps with sweep.until=decided whose runs these are."""
+        return read_decided({run.path.parent for run in self.board.grid.runs})
 
     @property
     def survivors(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cnnbench.analysis.decided import read_decided
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.images import wilson
 from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
@@ -110,6 +111,7 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
         notes.append("Ordered by a test metric: the first was chosen on the test set, so its value is optimistic.")
     if unfinished := sum(not c.runs for c in grid.configurations):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
+    notes += [note for sweep in read_decided({run.path.parent for run in runs}) for note in sweep.notes]
     tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1

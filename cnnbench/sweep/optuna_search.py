@@ -219,6 +219,8 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
     Before it starts, runs are checked that have every choice and both ends of each interval in them.
     """
     ends = [sweep.compose(overrides) for overrides in corners(arguments)]
+    if ends[0].config["sweep"]["until"] is not None:
+        raise RequestError("sweep.until=decided adds seeds to a grid; a search has hydra.sweeper.seeds (leave one out)")
     sweep.check(ends)
     print_info(f"a search; in {sweep.settle_folder()}")
     config, at_a_time = ends[0].config, count_jobs(options["at_a_time"])

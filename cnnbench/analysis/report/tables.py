@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.analysis import metric_names as names
+from cnnbench.analysis.decided import DecidedSweep
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.statistics import Summary
@@ -124,6 +125,8 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
     tables = {"leaderboard": leaderboard_table(analysis.board)}
     if analysis.comparisons and analysis.reference:
         tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
+    for number, sweep in enumerate(analysis.decided, start=1):
+        tables[f"decided{number}"] = decided_table(sweep)
     if analysis.effects:
         tables["anova"] = anova_table(analysis.effects)
     return tables
@@ -149,6 +152,19 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
     return Table(f"Difference in {names.title(metric)} from {reference.short}.", headers, rows)
 
 
+def decided_table(sweep: DecidedSweep) -> Table:
+    """Every pair that a sweep with ``sweep.until=decided`` was asked for, but for those of what was dropped."""
+    metric = sweep.rule["metric"]
+    rows = [
+        [_words(one), _words(other), Cell(names.number(it.difference, metric, sign=True), it.difference),
+         Cell(names.interval(it.low, it.high, metric, sign=True), it.low), Cell(str(it.n), it.n), _words(it.decision)]
+        for one, other, it in sweep.pairs
+    ]  # fmt: skip
+    points = ", points" if names.is_share(metric) else ""
+    headers = ["configuration", "against", f"difference{points}", "interval", "seeds", "decision"]
+    return Table(sweep.caption, headers, rows)
+
+
 def anova_table(effects: Effects) -> Table:
     """Analysis of variance, type 2."""
     rows = [
@@ -172,6 +188,13 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: S
         for texts in (headers, *rows)
     ]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def decided_text(sweep: DecidedSweep, width: int = 100) -> str:
+    """The pairs, for a terminal."""
+    table = decided_table(sweep)
+    rows = [[cell.text for cell in row] for row in table.rows]
+    return f"{textwrap.fill(table.caption, width)}\n{text_table(table.headers, rows, table.numeric)}\n"
 
 
 def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
