@@ -7,13 +7,17 @@ same runs.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
 
 from cnnbench.analysis.decided import DECIDED_FILE, read_decided, write_decided
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.metric_names import higher_is_better, is_share, plural
 from cnnbench.analysis.runs import Run, read_run
 from cnnbench.analysis.sequential import FEWEST, Decisions
-from cnnbench.config.overrides import override_key
+from cnnbench.config.overrides import override_key, parse_override
+from cnnbench.config.schema import check_values
 from cnnbench.config.settings import SEED, settings_of
 from cnnbench.sweep import plan
 from cnnbench.sweep.plan import PlannedRun
@@ -27,15 +31,10 @@ from cnnbench.utils.signals import stop_requested
 ENDED = ("completed", *plan.FAILED)
 
 
-def sweep_until_decided(
-    sweep: Sweep, commands: Sequence[Sequence[str]], runs: Sequence[PlannedRun], dry_run: bool
-) -> int:
-    """Run rounds until all is decided, or only check the first; returns and raises as ``sweep_grid`` does.
-
-    Args:
-        commands, runs: of the grid as it was given, with its own seeds.
-    """
-    rounds = Rounds(sweep, commands, runs)
+def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run: bool) -> int:
+    """Run rounds until all is decided, or only check the first; ``commands`` are the overrides of the grid's runs as they
+    were given. Returns and raises as ``sweep_grid`` does."""
+    rounds = Rounds(sweep, commands)
     sweep.check([run for run in rounds.first if run.left(rounds.repeat_failed)])  # later ones differ in the seed alone
     refuse_changed_data((run.config, sweep.folder / run.folder) for run in rounds.first if run.state != "new")
     if dry_run:
@@ -57,29 +56,36 @@ class Rounds:
     Raises RequestError where there is nothing to compare, a key is wrong, or the folder's sweep has another rule.
     """
 
-    def __init__(self, sweep: Sweep, commands: Sequence[Sequence[str]], runs: Sequence[PlannedRun]) -> None:
-        config, self.sweep = runs[0].config, sweep
-        options, metric = config["sweep"], config["objective"]
-        self.repeat_failed, most = options["repeat_failed"], options["max_seeds"]
-        self.seeds = [*dict.fromkeys(run.config[SEED] for run in runs)]
+    def __init__(self, sweep: Sweep, commands: Sequence[Sequence[str]]) -> None:
+        self.sweep = sweep
+        given = [parse_override(text) for command in commands for text in command]
+        self.seeds = [*dict.fromkeys(value for key, value in given if key == SEED)] or [sweep.config.seed]
+        if not all(type(seed) is int for seed in self.seeds):
+            raise RequestError(f"sweep.until=decided goes on from whole seeds, got {self.seeds}")
         self.seeds += [max(self.seeds) + more for more in range(1, 1 + FEWEST - len(self.seeds))]
-        if len(self.seeds) > most:
-            raise RequestError(f"sweep.max_seeds={most} is less than the {len(self.seeds)} seeds that were given")
-        if options["practical"] is None and not is_share(metric):
+        fewest, options = len(self.seeds), cast(dict[str, Any], OmegaConf.to_container(sweep.config.sweep))
+        metric, self.repeat_failed = str(sweep.config.objective), options["repeat_failed"]
+        most, practical = options["max_seeds"], options["practical"]
+        check_values({"sweep": options})
+        if fewest > most:
+            raise RequestError(f"sweep.max_seeds={most} is less than the {fewest} seeds that were given")
+        if practical is None and not is_share(metric):
             raise RequestError(
                 f"sweep.until=decided by {metric} needs sweep.practical=..., a difference that does not matter"
             )
+        practical = (practical or 0.5) / (100 if is_share(metric) else 1)
         self.cells = [*dict.fromkeys(tuple(t for t in command if override_key(t) != SEED) for command in commands)]
         self.shared = shared_keys(self._commands(range(len(self.cells)), self.seeds))
         self.first = self._compose(range(len(self.cells)), self.seeds)
         self.names, baseline = self._name(options["baseline"])
         self.runs: dict[tuple[str, int], PlannedRun] = {}
-        practical = (options["practical"] or 0.5) / (100 if is_share(metric) else 1)
-        looks, higher = range(len(self.seeds), most + 1), higher_is_better(metric)
+        looks, higher = range(fewest, most + 1), higher_is_better(metric)
         self.decisions = Decisions(self.names, looks, practical, higher, baseline)
-        on_test = config["data"]["validation"] == "test"
-        self.rule = {"metric": metric, "on_test": on_test, "practical": practical, "baseline": baseline, "seeds": self.seeds,
-                     "max_seeds": most, "configurations": self.names}  # fmt: skip
+        self.rule = {
+            "metric": metric, "on_test": self.first[0].config["data"]["validation"] == "test", "practical": practical,
+            "baseline": baseline, "seeds": self.seeds, "max_seeds": most, "configurations": self.names,
+        }  # fmt: skip
+        sweep.folder = Path(str(OmegaConf.select(self.first[0].cfg, "hydra.sweep.dir")))
         if sweep.is_named:
             self._refuse_another_rule()
             self._assign(self.first)

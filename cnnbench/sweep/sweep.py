@@ -172,14 +172,14 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     """Run what is left of a grid, or only check it; returns 0 when every run has completed, else 1. Raises RequestError
     before anything is started, and KeyboardInterrupt as ``finish`` does."""
     commands = expand(arguments)
+    if sweep.config.sweep.until is not None:
+        from cnnbench.sweep.rounds import sweep_until_decided
+
+        return sweep_until_decided(sweep, commands, dry_run)
     runs_by_key = compose_all(sweep, commands, shared_keys(commands))
     first = next(iter(runs_by_key.values()))
     options = first.config["sweep"]
     sweep.folder = Path(str(OmegaConf.select(first.cfg, "hydra.sweep.dir")))
-    if options["until"] is not None:
-        from cnnbench.sweep.rounds import sweep_until_decided
-
-        return sweep_until_decided(sweep, commands, [*runs_by_key.values()], dry_run)
     owners = None
     if sweep.is_named:  # another folder will be new, whatever another command of the same second has put there
         if (sweep.folder / DECIDED_FILE).exists():

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,23 @@ class Trained:
             write_record(sweep.folder / run.folder, record)
 
 
+COMPOSED: dict[tuple[str, ...], PlannedRun] = {}  # Hydra's composition is what takes long here
+
+
+def compose_once(compose: Callable[..., PlannedRun]) -> Callable[..., PlannedRun]:
+    def composed(self: Sweep, overrides: Sequence[str], *rest: object) -> PlannedRun:
+        key = (*self.command, *overrides)
+        if key not in COMPOSED:
+            COMPOSED[key] = compose(self, overrides, *rest)
+        return replace(COMPOSED[key], state="new")
+
+    return composed
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Sweep, "compose", compose_once(Sweep.compose))
     monkeypatch.setattr(Sweep, "check", lambda self, runs: None)
     monkeypatch.setattr("cnnbench.analysis.report.html.svg", lambda *_: "<svg></svg>")  # most of a report's time
     return tmp_path / "s"
@@ -123,11 +138,11 @@ def test_a_killed_sweep_goes_on_to_the_same_runs_wherever_it_was_killed(
     assert sweep(monkeypatch, *grid) == 0
     whole, decided = ran(folder), (folder / "decided.json").read_text()
     total = sum(map(len, whole.values()))
-    for kill_at in (1, 2, 9, 10, 11, total):
+    for kill_at in (2, 10, 11, total):
         folder.rename(folder.with_name(f"s{kill_at}"))
         with pytest.raises(InterruptedError):
             sweep(monkeypatch, *grid, kill_at=kill_at)
-        again = ["resume", "s"] if kill_at % 2 else grid
+        again = ["resume", "s"] if kill_at == 11 else grid
         assert sweep(monkeypatch, *again) == 0
         assert ran(folder) == whole and (folder / "decided.json").read_text() == decided
     trained = Trained(kill_at=1)
@@ -183,34 +198,30 @@ def test_what_makes_no_sense_is_refused_in_one_line(
 def test_a_rule_does_not_change_after_a_look(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    assert main([text for text in GRID if text != "-m" and "sweep.dir" not in text]) == 2  # no sweep
-    assert sweep(monkeypatch, *GRID, "sweep.max_seeds=4") == 0
-    for more in (["sweep.max_seeds=5"], ["optimizer=sgd,adam"], ["sweep.practical=2"], ["sweep.until=null"]):
-        assert main([*GRID, "sweep.max_seeds=4", *more]) == 2
+    pair = [*GRID[:-1], "optimizer=sgd,adam"]
+    assert main([text for text in pair if text != "-m" and "sweep.dir" not in text]) == 2  # no sweep
+    assert sweep(monkeypatch, *pair, "sweep.max_seeds=4") == 0
+    for more in (["sweep.max_seeds=5"], ["optimizer=sgd,rmsprop"], ["sweep.practical=2"], ["sweep.until=null"]):
+        assert main([*pair, "sweep.max_seeds=4", *more]) == 2
         assert "choose another folder" in capsys.readouterr().err
-    assert main([*GRID[:-2], "hydra.sweep.dir=t", "sweep.until=null", "optimizer=sgd,adam"]) == 0
-    assert main([*GRID, "hydra.sweep.dir=t"]) == 2
+    assert main([*pair, "hydra.sweep.dir=t", "sweep.until=null"]) == 0
+    assert main([*pair, "hydra.sweep.dir=t"]) == 2
     (folder / "decided.json").write_text(json.dumps({"rule": {"metric": 3}, "pairs": [[1]], "seeds": [], "failed": []}))
     assert read_decided([folder]) == [] and main(["report", "s"]) == 0
 
 
-@pytest.mark.parametrize("launcher", ["parallel", "basic"])
-def test_it_survives_a_kill_with_real_runs(tmp_path: Path, launcher: str) -> None:
+def test_real_runs_survive_a_kill_and_a_change_of_the_launcher(tmp_path: Path) -> None:
     grid = ["-m", *QUIET, "sweep.until=decided", "sweep.max_seeds=4", "optimizer=sgd,adam", "hydra.sweep.dir=s"]
-    grid += (
-        ["hydra/launcher=parallel", "hydra.launcher.n_jobs=2"] if launcher == "parallel" else ["hydra/launcher=basic"]
-    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "cnnbench", *grid], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", "cnnbench", *grid], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    while not (tmp_path / "s" / "optimizer=adam,seed=1" / "result.json").exists():
+    while not (tmp_path / "s" / "optimizer=adam,seed=0" / "result.json").exists():
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = cnnbench("resume", "s", cwd=tmp_path, check=0)
-    assert Counter(run.status for run in collect([tmp_path / "s"])) == {
-        "completed": sum(read_decided([tmp_path / "s"])[0].seeds.values())
-    }
+    done = cnnbench("resume", "s", "hydra/launcher=basic", cwd=tmp_path, check=0)
+    (result,) = read_decided([tmp_path / "s"])
+    assert Counter(run.status for run in collect([tmp_path / "s"])) == {"completed": sum(result.seeds.values())}
     assert "runs instead of 8" in done.stdout
