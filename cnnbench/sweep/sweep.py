@@ -186,8 +186,9 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
             raise RequestError(f"{sweep.folder} holds a sweep with sweep.until=decided; choose another folder")
         known = plan.read_plan(sweep.folder)
         earlier = [_earlier_runs(sweep, command) for command in known["commands"] if options["earlier"]]
-        shared = shared_keys([run for runs in (commands, *earlier) for run in runs])
-        if shared != shared_keys(commands):  # names that tell the runs of all commands apart
+        shared = shared_keys([run for runs in earlier or [commands] for run in runs])
+        if len(earlier) > 1:  # names that tell the runs of all commands apart
+            shared |= {override_key(text) for text in plan.NOT_KEPT}
             runs_by_key = compose_all(sweep, commands, shared)
         for more in (compose_all(sweep, runs, shared) for runs in earlier):
             runs_by_key |= {key: run for key, run in more.items() if key not in runs_by_key}
