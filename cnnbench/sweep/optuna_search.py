@@ -183,9 +183,9 @@ class Search:
 
     def overrides(self, trial: optuna.Trial, seed: int | None = None) -> list[str]:
         """The overrides of the trial's run, or of that with this seed: one of several does not report its epochs."""
-        own = [f"sweep.trial={{number:{trial.number},storage:{quoted(self.path)},{self.pruning}}}"]
-        own = [f"seed={seed}"] if len(self.seeds) > 1 else own
-        return [*self.fixed, *self.varied(trial), *own, f"hydra.sweep.subdir={quoted(self.run_name(trial, seed))}"]
+        own = f"sweep.trial={{number:{trial.number},storage:{quoted(self.path)},{self.pruning}}}"
+        own = f"seed={seed}" if len(self.seeds) > 1 else own
+        return [*self.fixed, *self.varied(trial), own, f"hydra.sweep.subdir={quoted(self.run_name(trial, seed))}"]
 
     def records(self, trial: optuna.Trial) -> dict[int, Record]:
         """The records of the trial's runs that have ended, by seed; one that was stopped, so that it is resumed, has not."""
@@ -272,29 +272,28 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
     count = len(search.seeds)
     with sweep.running(count * search.count_left(), count * search.n_trials, search.objective):
         while stop_requested() is None and (batch := search.next_batch()):
-            while stop_requested() is None and (
-                left := [(one, seed) for one in batch for seed in search.seeds_left(one)]
-            ):
-                drawn = [
-                    sweep.compose(
-                        search.overrides(one, seed),
-                        search.label(one, seed),
-                        count * one.number + seed - search.seeds[0],
-                    )
-                    for one, seed in left
-                ]
-                sweep.launch(drawn)
-                runs += drawn
-                if not any(
-                    seed in search.records(one) for one, seed in left
-                ):  # the launcher gave up, or another process has them
-                    break
+            runs += _run(sweep, search, batch)
             ended = [search.tell(trial) for trial in batch]
             search.write()
             if not any(ended):
                 break
         interrupted = stop_requested() is not None
     return finish(sweep.folder, runs, interrupted)
+
+
+def _run(sweep: Sweep, search: Search, batch: Sequence[optuna.Trial]) -> list[plan.PlannedRun]:
+    """Run the seeds of these trials, until none is left or a stop is asked for."""
+    runs: list[plan.PlannedRun] = []
+    while left := [(trial, seed) for trial in batch for seed in search.seeds_left(trial)]:
+        drawn = []
+        for trial, seed in left:
+            number = len(search.seeds) * trial.number + seed - search.seeds[0]
+            drawn.append(sweep.compose(search.overrides(trial, seed), search.label(trial, seed), number))
+        sweep.launch(drawn)
+        runs += drawn
+        if stop_requested() is not None or not any(seed in search.records(trial) for trial, seed in left):
+            break  # or the launcher gave up, or another process has them
+    return runs
 
 
 def _is_pruned(record: Record) -> bool:
