@@ -17,7 +17,7 @@ from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
 from cnnbench.analysis.report.tables import decided_table, report_tables
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.wording import environment
+from cnnbench.analysis.wording import environment, sentences
 from cnnbench.config.settings import SEED, show
 
 MOST_COMMANDS = 12
@@ -39,8 +39,10 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
         "warnings": [note for note in board.notes if re.search(WARNING, note)],
         "notes": [note for note in board.notes if not re.search(WARNING, note)],
-        "comparison": None, "anova": None, **report_tables(analysis),
+        "comparison": None, "anova": None, "pairs": None, "target": None, **report_tables(analysis),
         "decided": list(map(decided_table, analysis.decided)),
+        "pair_sentences": sentences("pairs", analysis.pairs) if analysis.pairs else [],
+        "target_notes": sentences("target_notes"),
         "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": sections.searches(runs, draw),
