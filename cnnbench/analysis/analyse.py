@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cnnbench.analysis import metric_names as names
 from cnnbench.analysis import statistics
+from cnnbench.analysis.decided import DecidedSweep, read_decided
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
@@ -94,6 +95,11 @@ class Analysis:
     practical: float | None = None  # the largest difference that does not matter, in the metric's unit
     pairs: Pairs | None = None  # None of more than a few configurations, unless they are asked for
     target: TimeToTarget | None = None  # None unless it is asked for
+
+    @property
+    def decided(self) -> list[DecidedSweep]:
+        """The sweeps with sweep.until=decided whose runs these are."""
+        return read_decided({run.path.parent for run in self.board.grid.runs})
 
     @property
     def survivors(self) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cnnbench.analysis.confirmation import confirmation_notes
+from cnnbench.analysis.decided import read_decided
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.images import wilson
 from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
@@ -118,10 +120,11 @@ def build(
         notes.append("Ordered by a test metric: the first was chosen on the test set, so its value is optimistic.")
     if unfinished := sum(not c.runs for c in (*grid.configurations, *grid.set_aside)):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
+    notes += [note for sweep in read_decided({run.path.parent for run in runs}) for note in sweep.notes]
     tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1
     summaries = [(c, summarise(run.value(chosen) for run in c.runs)) for c in grid.configurations if c.runs]
     summaries.sort(key=lambda item: (item[1].mean is None, sign * (item[1].mean or 0), item[0].label))
     rows = [LeaderboardRow(rank, *item) for rank, item in enumerate(summaries, start=1)]
-    return Leaderboard(grid, metrics, rows, notes, known)
+    return Leaderboard(grid, metrics, rows, [*notes, *confirmation_notes(rows)], known)

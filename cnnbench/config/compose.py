@@ -152,10 +152,15 @@ def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
     return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
 
 
+def pruner_for(seeds: int) -> str:
+    """The pruner of a search unless one is chosen: by epochs where a trial is one run, by seeds where there are enough."""
+    return "median" if seeds == 1 else "wilcoxon" if seeds >= 5 else "none"
+
+
 def register_resolvers() -> None:
     """Register what the YAMLs call, such as ``${better:METRIC}``; done on import."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
-    for function in (run_folder, run_length, by_form, choices, runs_at_once, drawn_together):
+    for function in (run_folder, run_length, by_form, choices, runs_at_once, drawn_together, pruner_for):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
 
 

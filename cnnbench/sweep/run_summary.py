@@ -80,14 +80,17 @@ def _table(record: Mapping[str, Any]) -> list[str]:
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
     Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
+    from cnnbench.analysis.decided import read_decided
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.tables import leaderboard_text
+    from cnnbench.analysis.report.tables import decided_text, leaderboard_text
     from cnnbench.analysis.runs import collect, read_run
 
     try:
         collected = collect([folder])
         print_result(f"\n{leaderboard_text(build(collected))}\n")
+        for sweep in read_decided([folder]):
+            print_result(f"{decided_text(sweep)}\n")
     except RequestError:  # stopped before the first began
         collected = []
     if interrupted:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.analysis import metric_names as names
+from cnnbench.analysis.decided import DecidedSweep
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.statistics import Summary
@@ -130,6 +131,8 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
     tables = {"leaderboard": leaderboard_table(analysis.board)}
     if analysis.comparisons and analysis.reference:
         tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
+    for number, sweep in enumerate(analysis.decided, start=1):
+        tables[f"decided{number}"] = decided_table(sweep)
     tables |= {"pairs": pair_table(analysis.pairs)} if analysis.pairs else {}
     tables |= {"target": target_table(analysis.target)} if analysis.target else {}
     if analysis.effects:
@@ -155,6 +158,19 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
     headers = ["configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
                *(["p, images", "p, both, Holm"] if with_images else []), "test", "seeds needed to show"]  # fmt: skip
     return Table(f"Difference in {names.title(metric)} from {reference.short}.", headers, rows)
+
+
+def decided_table(sweep: DecidedSweep) -> Table:
+    """Every pair that a sweep with ``sweep.until=decided`` was asked for, but for those of what was dropped."""
+    metric = sweep.rule["metric"]
+    rows = [
+        [_words(one), _words(other), Cell(names.number(it.difference, metric, sign=True), it.difference),
+         Cell(names.interval(it.low, it.high, metric, sign=True), it.low), Cell(str(it.n), it.n), _words(it.decision)]
+        for one, other, it in sweep.pairs
+    ]  # fmt: skip
+    points = ", points" if names.is_share(metric) else ""
+    headers = ["configuration", "against", f"difference{points}", "interval", "seeds", "decision"]
+    return Table(sweep.caption, headers, rows)
 
 
 def pair_table(pairs: Pairs) -> Table:
@@ -212,6 +228,13 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: S
         for texts in (headers, *rows)
     ]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def decided_text(sweep: DecidedSweep, width: int = 100) -> str:
+    """The pairs, for a terminal."""
+    table = decided_table(sweep)
+    rows = [[cell.text for cell in row] for row in table.rows]
+    return f"{textwrap.fill(table.caption, width)}\n{text_table(table.headers, rows, table.numeric)}\n"
 
 
 def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
