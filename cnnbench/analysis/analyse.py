@@ -1,6 +1,6 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
 from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.runs import Run
+from cnnbench.analysis.splits import overlap_of, replicates
 from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 from cnnbench.analysis.wording import sentences
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -31,18 +32,13 @@ class Comparison(NamedTuple):
     def describe_seeds_needed(self, metric: str) -> str:
         """How many seeds would show a difference of ``size``, in words."""
         size = names.difference(self.size, metric).lstrip("+").replace("1.00 points", "1 point")
+        noun = "split" if self.difference.overlap else "seed"
         if self.seeds_needed is None:
-            return "one run a side: no test" if self.difference.n < 2 else "no spread between seeds to reckon with"
+            no_test = f"one {'split' if self.difference.overlap else 'run'} a side: no test"
+            return no_test if self.difference.n < 2 else "no spread between seeds to reckon with"
         if self.seeds_needed > MOST_SEEDS:
-            return f"more than {MOST_SEEDS} seeds for {size}"
-        return f"{names.plural(self.seeds_needed, 'seed')} for {size}"
-
-
-def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
-    """{seed: value}; where seeds are unknown or repeated nothing can be paired, and every run has a key of its own."""
-    seeds = [run.seed for run in runs]
-    distinct = None not in seeds and len(set(seeds)) == len(seeds)
-    return {run.seed if distinct else run.path: run.value(metric) for run in runs}
+            return f"more than {MOST_SEEDS} {noun}s for {size}"
+        return f"{names.plural(self.seeds_needed, noun)} for {size}"
 
 
 def compare_with_reference(
@@ -60,11 +56,11 @@ def compare_with_reference(
             a twentieth of the reference's mean of anything else.
         practical: the largest difference that does not matter; ``size`` is that too then.
     """
-    base = _values_by_seed(reference.runs, metric)
     size = practical if size is None else size
     if size is None:
-        size = 0.01 if names.is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
-    differences = [statistics.compare(_values_by_seed(other.runs, metric), base) for other in others]
+        mean = statistics.finite_mean(run.value(metric) for run in reference.runs)
+        size = 0.01 if names.is_share(metric) else abs(mean or 0.0) / 20
+    differences = [_difference(other.runs, reference.runs, metric) for other in others]
     adjusted = statistics.holm([d.p for d in differences])
     same = statistics.holm([None if practical is None else d.p_not_within(practical) for d in differences])
     level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
@@ -72,11 +68,19 @@ def compare_with_reference(
     both = statistics.holm([found.p if found else None for found in images])
     comparisons = []
     for other, d, p, found, p_both, p_same in zip(others, differences, adjusted, images, both, same, strict=True):
-        needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
+        needed = statistics.seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor)
         word = statistics.verdict(d.value, p, names.higher_is_better(metric), p_same)
         word = "undecided" if practical is not None and word == "no difference shown" else word
         comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
     return comparisons
+
+
+def _difference(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Difference:
+    overlap = overlap_of([*runs, *others])
+    first, second = (
+        {key: run.value(metric) for key, run in zip(replicates(of, overlap), of, strict=True)} for of in (runs, others)
+    )
+    return statistics.compare(first, second, overlap)
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,9 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
 
 
 def _other_run(run: Run | None, candidates: Iterable[Configuration | None]) -> Run | None:
-    """A run of the first configuration that ``run`` is not of, with the same seed if there is one."""
+    """A run of the first configuration that ``run`` is not of, with the same seed and split if there is one."""
     for configuration in candidates:
         if run is not None and configuration is not None and run not in configuration.runs:
-            return next((other for other in configuration.runs if other.seed == run.seed), configuration.runs[0])
+            own = run.replicate
+            return next((other for other in configuration.runs if other.replicate == own), configuration.runs[0])
     return None

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.cache import PreparedSet, prepare
-from cnnbench.data.imageset import Source, stratified
+from cnnbench.data.imageset import Source, stratified, stratified_folds
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
 
@@ -40,6 +40,8 @@ class ImageDataModule(LightningDataModule):
     batch_size: int = 64
     eval_batch_size: int = 256
     validation: float | str = 0.1
+    folds: int | None = None
+    fold: int | None = None
     split_seed: int = 0
     limit_train: int | None = None
     shuffle: bool = True
@@ -53,6 +55,7 @@ class ImageDataModule(LightningDataModule):
 
     def __post_init__(self) -> None:
         super().__init__()
+        check_folds(self.folds, self.fold, self.validation)
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
 
     @cached_property
@@ -80,6 +83,8 @@ class ImageDataModule(LightningDataModule):
                     f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it: "
                     "give a larger fraction or more images, or use data.validation=none"
                 )
+        elif self.folds is not None:
+            rows["val"], rows["train"] = self._fold_rows(labels, self.folds)
         elif self.validation != "none":
             if f"{self._stored('val')}_labels" not in self.prepared.arrays:
                 raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
@@ -90,6 +95,22 @@ class ImageDataModule(LightningDataModule):
                 chosen, _ = stratified(labels[candidates], self.limit_train, self.split_seed)
                 rows["train"] = candidates[chosen]
         return rows
+
+    def _fold_rows(self, labels: np.ndarray, folds: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the fold that validates, and those of the others."""
+        if "val_labels" in self.prepared.arrays:
+            raise RequestError(
+                f"data.folds={folds}, but this set has a validation split of its own; use data.validation=own without folds"
+            )
+        counts = np.bincount(labels)
+        smallest = int(np.where(counts > 0, counts, len(labels) + 1).argmin())
+        if folds > counts[smallest]:
+            raise RequestError(
+                f"data.folds={folds} is more than the {counts[smallest]} images of class {self.classes[smallest]} in train; "
+                f"use at most {max(counts[smallest], 2)}"
+            )
+        is_held_out = stratified_folds(labels, folds, self.split_seed) == self.fold
+        return np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
 
     def _stored(self, split: str) -> str:
         """The stored split whose rows make up ``split``."""
@@ -117,6 +138,7 @@ class ImageDataModule(LightningDataModule):
             "classes": len(self.classes),
             **{split: self.count(split) for split in ("train", "val", "test")},
             "validation": str(self.validation),
+            **({"folds": self.folds, "fold": self.fold} if self.folds else {}),
             **{key: value for key in known if (value := getattr(self.prepared, key))},
         }
 
@@ -139,6 +161,11 @@ class ImageDataModule(LightningDataModule):
         """Where the images of a split are in the set's own train, validation or test part, int64 (N,)."""
         stored = self.prepared.arrays[f"{self._stored(split)}_labels"]
         return np.arange(len(stored))[self.rows[split]]
+
+    def files(self, split: str) -> np.ndarray | None:
+        """The files of a split, paths below ``data.path``, unicode (N,); None where the images come from no files."""
+        stored = self.prepared.arrays.get(f"{self._stored(split)}_files")
+        return None if stored is None else np.char.decode(stored[self.rows[split]], "utf-8")
 
     def labels(self, split: str) -> np.ndarray:
         """The true classes of a split, int64 (N,)."""
@@ -197,6 +224,25 @@ class ImageDataModule(LightningDataModule):
             workers=self.workers if streaming else None,
             rank=rank,
             world=world,
+        )
+
+
+def check_folds(folds: int | None, fold: int | None, validation: float | str) -> None:
+    """Raises RequestError where these do not go together."""
+    if folds is None and (fold is not None or validation == "folds"):
+        given = "data.validation=folds" if fold is None else f"data.fold={fold}"
+        raise RequestError(f"{given} needs data.folds, the number of folds (data.folds=5 data.fold='range(5)')")
+    if folds is None:
+        return
+    if validation != "folds":
+        raise RequestError(
+            f"data.folds={folds} and data.validation={validation} are two ways to validate: a fold is the validation split; "
+            "leave one out"
+        )
+    if fold is None or fold >= folds:
+        given = "" if fold is None else f", got {fold}"
+        raise RequestError(
+            f"data.fold must be from 0 to {folds - 1} with data.folds={folds}{given}; all: data.fold='range({folds})'"
         )
 
 
