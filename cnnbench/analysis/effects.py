@@ -14,6 +14,7 @@ from scipy.stats import studentized_range
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, Configuration
 from cnnbench.analysis.metric_names import MISSING
+from cnnbench.analysis.splits import count_splits
 from cnnbench.analysis.statistics import CONFIDENCE, finite_values
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
@@ -61,6 +62,7 @@ class Effects:
     levels: Levels  # of each factor, in the order in which they are shown
     too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
     run_count: int
+    splits: int  # of the train set
 
     def sentence(self, effect: Effect | Interaction) -> str:
         """One of the effects with its evidence in words."""
@@ -97,6 +99,8 @@ def find_effects(
     if not levels:
         return None
 
+    splits = count_splits([run for c, _ in measured for run in c.runs])
+
     # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
     mains = [_main(row, table) for row in table.rows if len(row.term) == 1]
@@ -105,7 +109,7 @@ def find_effects(
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
-    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y))
+    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), splits)
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:

@@ -82,21 +82,21 @@ class Leaderboard:
         return self.metrics[0]
 
     @property
+    def splits(self) -> tuple[int, int]:
+        """The smallest and the largest number of splits that a row has."""
+        counts = [row.splits for row in self.rows] or [0]
+        return min(counts), max(counts)
+
+    @property
     def caption(self) -> str:
         """What orders the rows and what ± is."""
         way = "highest" if higher_is_better(self.objective) else "lowest"
         single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
         images = "; *: of one run, over other images (Wilson)" if single else ""
-        counts = sorted({row.splits for row in self.rows if row.splits > 1})
-        splits = (
-            f" and {' to '.join(map(str, counts[:: max(len(counts) - 1, 1)]))} splits, n counts runs" if counts else ""
-        )
-        kind = (
-            "interval of the mean, corrected for images that splits share"
-            if counts
-            else "Student-t interval of the mean"
-        )
-        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over seeds{splits}; "
+        splits = self.splits[1] > 1
+        over = "seeds and splits (n: runs)" if splits else "seeds"
+        kind = "interval of the mean, corrected for images that splits share" if splits else "Student-t interval of the mean"
+        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over {over}, "
                 f"95% {kind}{images}.")  # fmt: skip
 
     @property
