@@ -95,7 +95,11 @@ class Leaderboard:
         images = "; *: of one run, over other images (Wilson)" if single else ""
         splits = self.splits[1] > 1
         over = "seeds and splits (n: runs)" if splits else "seeds"
-        kind = "interval of the mean, corrected for images that splits share" if splits else "Student-t interval of the mean"
+        kind = (
+            "interval of the mean, corrected for images that splits share"
+            if splits
+            else "Student-t interval of the mean"
+        )
         return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over {over}, "
                 f"95% {kind}{images}.")  # fmt: skip
 
