@@ -81,10 +81,8 @@ def compare_on_images(
     parts = [(float(by_image.var()) / images, math.inf)]  # variances of the mean with their degrees of freedom
     sides = [one - two] if paired else [one, two]
     others = t_test(value, parts)
-    if (
-        runs_vary := min(len(set(of)) if overlap else len(side) for side, of in zip((one, two), splits, strict=True))
-        > 1
-    ):
+    counts = [len(set(of)) if overlap else len(side) for side, of in zip((one, two), splits, strict=True)]
+    if runs_vary := min(counts) > 1:
         for side, of in zip(sides, splits, strict=False):
             runs = len(side)
             parts.append(variance_of_mean(side.mean(axis=1).tolist(), of, overlap))
@@ -94,8 +92,8 @@ def compare_on_images(
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
-    """The same from two configurations' runs, paired where their seeds and splits are the same; None where predictions are missing
-    or of different images."""
+    """The same from two configurations' runs, paired where their seeds and splits are the same; None where predictions are
+    missing or of different images."""
     overlap = overlap_of([*first, *second])
     seeds = [replicates(runs, overlap) for runs in (first, second)]
     shared = [one for one in seeds[0] if one in seeds[1]]

@@ -32,12 +32,6 @@ class LeaderboardRow:
         return count_splits(self.configuration.runs)
 
     @property
-    def times(self) -> str:
-        """``3 seeds``, or ``15 runs on 5 splits``."""
-        several = self.splits > 1
-        return f"{self.n} runs on {self.splits} splits" if several else plural(self.n, "seed")
-
-    @property
     def best_epoch(self) -> float | None:
         """Mean of the epochs that the runs' objective chose, counted from 1."""
         epochs = finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
@@ -93,15 +87,11 @@ class Leaderboard:
         way = "highest" if higher_is_better(self.objective) else "lowest"
         single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
         images = "; *: of one run, over other images (Wilson)" if single else ""
-        splits = self.splits[1] > 1
-        over = "seeds and splits (n: runs)" if splits else "seeds"
-        kind = (
-            "interval of the mean, corrected for images that splits share"
-            if splits
-            else "Student-t interval of the mean"
-        )
+        over, corrected = "seeds", ""
+        if self.splits[1] > 1:
+            over, corrected = "seeds and splits (n: runs)", ", corrected for images that splits share"
         return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over {over}, "
-                f"95% {kind}{images}.")  # fmt: skip
+                f"95% Student-t interval of the mean{corrected}{images}.")  # fmt: skip
 
     @property
     def trouble(self) -> list[str]:

@@ -8,7 +8,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, mean, stdev, variance
+from statistics import fmean, mean, variance
 from typing import Any, Literal, NamedTuple
 
 CONFIDENCE = 0.95
@@ -18,6 +18,7 @@ MOST_SEEDS = 1000  # beyond it the answer is "more than"
 
 Verdict = Literal["better", "worse", "no difference shown", "practically the same", "undecided"]
 Method = Literal["paired t", "Welch t", "corrected paired t", "corrected Welch t", "exact permutation", "none"]
+METHODS: tuple[tuple[Method, Method], ...] = (("Welch t", "corrected Welch t"), ("paired t", "corrected paired t"))
 Variance = tuple[float, float]  # and its degrees of freedom
 
 
@@ -185,16 +186,11 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
     test = t_test(value, parts)
     floors = [overlap * variance(side) for side in sides]
     sd = math.sqrt(fmean(max(part - floor, 0.0) * (df + 1) for (part, df), floor in zip(parts, floors, strict=True)))
-    kind: Method = "paired t" if is_paired else "Welch t"
-    method: Method = f"corrected {kind}" if overlap else kind  # type: ignore[assignment]
+    plain, corrected = METHODS[is_paired]
+    method = corrected if overlap else plain
     return Difference(
         value, test.low, test.high, effect, test.p, method, n, sd, test.df, test.error, overlap, sum(floors)
     )
-
-
-def _mean_sd(one: Sequence[float], two: Sequence[float]) -> float:
-    """The root of the mean of the two variances."""
-    return math.sqrt((stdev(one) ** 2 + stdev(two) ** 2) / 2)
 
 
 def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
@@ -207,7 +203,7 @@ def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
         return None
     df = len(one) + len(two) - 2
     correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
-    return correction * (mean(one) - mean(two)) / _mean_sd(one, two)
+    return correction * (mean(one) - mean(two)) / math.sqrt((variance(one) + variance(two)) / 2)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -13,7 +13,8 @@ from lightning.pytorch import LightningDataModule
 
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.cache import PreparedSet, prepare
-from cnnbench.data.imageset import Source, stratified, stratified_folds
+from cnnbench.data.folds import check_folds, fold_rows
+from cnnbench.data.imageset import Source, stratified
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
 
@@ -84,7 +85,11 @@ class ImageDataModule(LightningDataModule):
                     "give a larger fraction or more images, or use data.validation=none"
                 )
         elif self.folds is not None:
-            rows["val"], rows["train"] = self._fold_rows(labels, self.folds)
+            if "val_labels" in self.prepared.arrays:
+                raise RequestError(
+                    f"data.folds={self.folds}, but this set has a validation split; use data.validation=own"
+                )
+            rows["val"], rows["train"] = fold_rows(labels, self.classes, self.folds, self.fold, self.split_seed)
         elif self.validation != "none":
             if f"{self._stored('val')}_labels" not in self.prepared.arrays:
                 raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
@@ -95,22 +100,6 @@ class ImageDataModule(LightningDataModule):
                 chosen, _ = stratified(labels[candidates], self.limit_train, self.split_seed)
                 rows["train"] = candidates[chosen]
         return rows
-
-    def _fold_rows(self, labels: np.ndarray, folds: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of the fold that validates, and those of the others."""
-        if "val_labels" in self.prepared.arrays:
-            raise RequestError(
-                f"data.folds={folds}, but this set has a validation split of its own; use data.validation=own without folds"
-            )
-        counts = np.bincount(labels)
-        smallest = int(np.where(counts > 0, counts, len(labels) + 1).argmin())
-        if folds > counts[smallest]:
-            raise RequestError(
-                f"data.folds={folds} is more than the {counts[smallest]} images of class {self.classes[smallest]} in train; "
-                f"use at most {max(counts[smallest], 2)}"
-            )
-        is_held_out = stratified_folds(labels, folds, self.split_seed) == self.fold
-        return np.flatnonzero(is_held_out), np.flatnonzero(~is_held_out)
 
     def _stored(self, split: str) -> str:
         """The stored split whose rows make up ``split``."""
@@ -224,25 +213,6 @@ class ImageDataModule(LightningDataModule):
             workers=self.workers if streaming else None,
             rank=rank,
             world=world,
-        )
-
-
-def check_folds(folds: int | None, fold: int | None, validation: float | str) -> None:
-    """Raises RequestError where these do not go together."""
-    if folds is None and (fold is not None or validation == "folds"):
-        given = "data.validation=folds" if fold is None else f"data.fold={fold}"
-        raise RequestError(f"{given} needs data.folds, the number of folds (data.folds=5 data.fold='range(5)')")
-    if folds is None:
-        return
-    if validation != "folds":
-        raise RequestError(
-            f"data.folds={folds} and data.validation={validation} are two ways to validate: a fold is the validation split; "
-            "leave one out"
-        )
-    if fold is None or fold >= folds:
-        given = "" if fold is None else f", got {fold}"
-        raise RequestError(
-            f"data.fold must be from 0 to {folds - 1} with data.folds={folds}{given}; all: data.fold='range({folds})'"
         )
 
 

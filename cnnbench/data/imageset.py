@@ -1,4 +1,4 @@
-"""What a source of images is, what it gives, stratified splits and folds of that, and hashes of images."""
+"""What a source of images is, what it gives, stratified splits of that, and hashes of images."""
 
 import re
 from collections.abc import Sequence
@@ -95,24 +95,6 @@ def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.nd
     )
     chosen = np.sort(chosen).astype(np.int64)
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
-
-
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each row, from 0 to ``folds`` - 1, int64 (N,): of every class and in all, no fold has more than one row
-    more than another.
-
-    Args:
-        labels: class of each row, (N,).
-        seed: of the order in which the rows of a class are dealt out.
-
-    >>> np.bincount(stratified_folds(np.repeat([0, 1], [7, 4]), folds=3, seed=0)).tolist()
-    [4, 4, 3]
-    """
-    random = np.random.default_rng(seed)
-    order = np.concatenate([random.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)])
-    fold = np.empty(len(labels), np.int64)
-    fold[order] = np.arange(len(labels)) % folds
-    return fold
 
 
 def load_array(folder: Path, name: str) -> np.ndarray:
