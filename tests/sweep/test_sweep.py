@@ -328,4 +328,4 @@ def test_folds_are_swept_continued_and_reported_as_one_configuration(tmp_path: P
     assert row["n"] == "3" and "data.fold" not in row
     assert "0 to do" in cnnbench("resume", "s", cwd=tmp_path, check=0).stdout
     page = (tmp_path / "s" / "report.html").read_text()
-    assert "covers other splits of these images too (3 splits" in page and "saw different data" not in page
+    assert "(3 runs on 3 splits," in page and "saw different data" not in page
