@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Summary, finite_mean, summarise
+from cnnbench.analysis.statistics import Difference, Summary, compare, finite_mean, summarise
 
 Replicate = tuple[Any, Hashable]  # seed and split
 
@@ -37,3 +37,12 @@ def replicates(runs: Sequence[Run], overlap: float) -> list[Replicate]:
     keys: list[Replicate] = [(run.seed, run.split if overlap else None) for run in runs]
     distinct = all(run.seed is not None for run in runs) and len(set(keys)) == len(keys)
     return keys if distinct else [(run.path, split) for run, (_, split) in zip(runs, keys, strict=True)]
+
+
+def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Difference:
+    """The runs of one configuration against those of another, paired by seed and split where these are shared."""
+    overlap = overlap_of([*runs, *others])
+    first, second = (
+        {key: run.value(metric) for key, run in zip(replicates(of, overlap), of, strict=True)} for of in (runs, others)
+    )
+    return compare(first, second, overlap)
