@@ -9,14 +9,15 @@ from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.images import wilson
 from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, summarise
+from cnnbench.analysis.splits import count_splits, summarise_runs
+from cnnbench.analysis.statistics import Summary, finite_mean, finite_values
 
 DEFAULT_OBJECTIVE = "val/accuracy"
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A configuration's rank, from 1, and its numbers over seeds."""
+    """A configuration's rank, from 1, and its numbers over seeds and splits."""
 
     rank: int
     configuration: Configuration
@@ -28,6 +29,11 @@ class LeaderboardRow:
         return len(self.configuration.runs)
 
     @property
+    def splits(self) -> int:
+        """On how many splits of the train set these are."""
+        return count_splits(self.configuration.runs)
+
+    @property
     def best_epoch(self) -> float | None:
         """Mean of the epochs that the runs' objective chose, counted from 1."""
         epochs = finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
@@ -35,7 +41,7 @@ class LeaderboardRow:
 
     def value(self, metric: str) -> Summary:
         """A metric of the weights that each run stands for."""
-        return summarise(run.value(metric) for run in self.configuration.runs)
+        return summarise_runs(self.configuration.runs, lambda run: run.value(metric))
 
     def image_interval(self, metric: str) -> tuple[float, float] | None:
         """Of a single run's accuracy the interval from the number of images alone; None of anything else."""
@@ -46,11 +52,11 @@ class LeaderboardRow:
 
     def best(self, metric: str) -> Summary:
         """A metric at the epoch that the run's objective chose."""
-        return summarise(run.best(metric) for run in self.configuration.runs)
+        return summarise_runs(self.configuration.runs, lambda run: run.best(metric))
 
     def final(self, metric: str) -> Summary:
         """A metric after the last epoch."""
-        return summarise(run.final(metric) for run in self.configuration.runs)
+        return summarise_runs(self.configuration.runs, lambda run: run.final(metric))
 
     def cost(self, name: str) -> float | None:
         """Mean of one of ``COSTS``; None where no record has it."""
@@ -72,19 +78,28 @@ class Leaderboard:
         return self.metrics[0]
 
     @property
+    def splits(self) -> tuple[int, int]:
+        """The smallest and the largest number of splits that a row has."""
+        counts = [row.splits for row in self.rows] or [0]
+        return min(counts), max(counts)
+
+    @property
     def caption(self) -> str:
         """What orders the rows and what ± is."""
         way = "highest" if higher_is_better(self.objective) else "lowest"
         single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
         images = "; *: of one run, over other images (Wilson)" if single else ""
-        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over seeds, "
-                f"95% Student-t interval of the mean{images}.")  # fmt: skip
+        over, corrected = "seeds", ""
+        if self.splits[1] > 1:
+            over, corrected = "seeds and splits (n: runs)", ", corrected for images that splits share"
+        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over {over}, "
+                f"95% Student-t interval of the mean{corrected}{images}.")  # fmt: skip
 
     @property
     def trouble(self) -> list[str]:
         """A line for each run that did not complete: how it ended, what it was, why."""
         return [
-            f"{run.status}: {c.short}{'' if run.seed is None else f', seed {run.seed}'}: {run.reason} ({run.path.name})"
+            f"{run.status}: {c.short}{run.replicate and f', {run.replicate}'}: {run.reason} ({run.path.name})"
             for c, run in self.grid.incomplete
         ]
 
@@ -124,7 +139,7 @@ def build(
     tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1
-    summaries = [(c, summarise(run.value(chosen) for run in c.runs)) for c in grid.configurations if c.runs]
+    summaries = [(c, summarise_runs(c.runs, lambda run: run.value(chosen))) for c in grid.configurations if c.runs]
     summaries.sort(key=lambda item: (item[1].mean is None, sign * (item[1].mean or 0), item[0].label))
     rows = [LeaderboardRow(rank, *item) for rank, item in enumerate(summaries, start=1)]
     return Leaderboard(grid, metrics, rows, [*notes, *confirmation_notes(rows)], known)

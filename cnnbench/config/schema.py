@@ -89,7 +89,9 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
     (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma"),
-    (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none")), "data.validation"),
+    (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none", "folds")), "data.validation"),
+    (_or(_whole(2), NULL), "data.folds"),
+    (_or(_whole(0), NULL), "data.fold"),
     (_number("a number between 0 and 1", lambda v: 0 < v < 1), "data.source.test_share optimizer.switch_at scheduler.factor "
                                                              "scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),

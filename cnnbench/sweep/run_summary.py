@@ -22,7 +22,8 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     parts = [optimizer, *(name for name in used if name not in (None, "none"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
     name = bold(f"{choices.get('model')} on {choices.get('data')}")
-    return f"{name}: {', '.join(map(str, parts))}, {budget}; seed {config['seed']}\n  in {folder}"
+    fold = f", fold {data['fold']} of {data['folds']}" if (data := config["data"]).get("folds") else ""
+    return f"{name}: {', '.join(map(str, parts))}, {budget}; seed {config['seed']}{fold}\n  in {folder}"
 
 
 def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:

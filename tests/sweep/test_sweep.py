@@ -319,3 +319,16 @@ def test_after_kills_of_its_server_and_of_itself_a_parallel_sweep_is_done_in_the
     folders = [path for path in (tmp_path / "s").iterdir() if path.is_dir()]
     assert {path.name: read_record(path)["fingerprint"] for path in folders} == owners
     assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
+
+
+def test_folds_are_swept_continued_and_reported_as_one_configuration(tmp_path: Path) -> None:
+    folds = ["-m", *QUIET, "trainer.max_epochs=1", "sweep.isolate=false", "data.folds=3", "hydra.sweep.dir=s"]
+    cnnbench(*folds, "data.fold=0,1", cwd=tmp_path, check=0)
+    done = cnnbench(*folds, "data.fold=range(3)", cwd=tmp_path, check=0).stdout
+    assert "2 finished, 1 to do" in done and "seeds and splits (n: runs)" in " ".join(done.split())
+    assert {run.path.name for run in collect([tmp_path / "s"])} == {f"data.fold={fold}" for fold in range(3)}
+    (row,) = csv.DictReader((tmp_path / "s" / "leaderboard.csv").read_text().splitlines())
+    assert row["n"] == "3" and "data.fold" not in row
+    assert "0 to do" in cnnbench("resume", "s", cwd=tmp_path, check=0).stdout
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert "(3 runs on 3 splits," in page and "saw different data" not in page

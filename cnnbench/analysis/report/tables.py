@@ -31,7 +31,8 @@ MOST_ROWS = 40  # in a terminal
 SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
                "images_per_second": "images/s"}  # fmt: skip
 EMPTY_ROW = LeaderboardRow(0, Configuration({}, (), ()), Summary(0))  # has the columns of a leaderboard without rows
-METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": names.MISSING}
+METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "corrected paired t": "{} splits, corrected t",
+           "corrected Welch t": "corrected Welch t", "exact permutation": "exact", "none": names.MISSING}  # fmt: skip
 
 
 class Cell(NamedTuple):
