@@ -82,7 +82,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(POSITIVE, NULL), "sweep.timeout trainer.gradient_clip_val"),
     (_or(_number("a number above 1", lambda v: v > 1), NULL), "divergence.above"),
     (_number("a number of at least 1", lambda v: v >= 1), "scheduler.div_factor scheduler.final_div_factor"),
-    (SHARE, "label_smoothing model.dropout model.feature_dropout"),
+    (SHARE, "label_smoothing model.dropout model.feature_dropout average.decay average.start"),
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
     (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma"),

@@ -89,6 +89,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
     options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
+    averages = [instantiate(config["average"])] if config["average"].get("_target_") else []
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
@@ -99,7 +100,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         options,
         strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
         plugins=plugins,
-        callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
+        callbacks=[*averages, *chosen[1:], *callbacks, *chosen[:1]],
         logger=logger,
         default_root_dir=str(folder),
         num_sanity_val_steps=0,

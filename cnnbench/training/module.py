@@ -7,6 +7,7 @@ that the results do not depend on how many of them share a Lightning step.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -48,6 +49,8 @@ class ImageClassifier(pl.LightningModule):
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
         self.meters: dict[str, EpochMeter] = {}  # "train" while an epoch runs, and "eval"
         self.optimizer: Optimizer  # that a step uses
+        self.total_steps = 0  # optimizer steps of the whole run, once it has begun
+        self.average_weights: Callable[[], None] | None = None  # after each optimizer step (callbacks/average.py)
         self._scaler: torch.amp.GradScaler | None = None  # of trainer.precision=16-mixed
         self._several_ranks = False
         self._captured_step: CapturedStep | None = None
@@ -75,7 +78,7 @@ class ImageClassifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule."""
         epochs = self.trainer.max_epochs or 1
-        steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
+        self.total_steps = steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
         optimizer, make_scheduler = self.build_optimizer(steps), self.optimization["scheduler"]
         if self.config["cuda_graph"] and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
@@ -128,6 +131,8 @@ class ImageClassifier(pl.LightningModule):
             progress.increment_completed()
             if autocast:  # it keeps cast weights for a whole Lightning step, and these just changed
                 torch.clear_autocast_cache()
+            if self.average_weights is not None:
+                self.average_weights()
             if scheduler is not None:
                 scheduler.step()
 

@@ -67,6 +67,10 @@ def check(config: Config) -> None:
                 "use scheduler.interval=epoch"
             )
     check_trainer(config["trainer"])
+    if config["average"].get("_target_") and str(config["trainer"]["precision"]).endswith("16-true"):
+        raise RequestError(
+            "average: 16 bits do not hold what a step adds to an average; use trainer.precision=bf16-mixed"
+        )
     with building("trainer"):
         devices = build.count_devices(config)
     check_devices(config, devices)
