@@ -51,17 +51,17 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of ``optimizer`` and ``scheduler``, and the ``interval`` at which the latter advances.
+    """The makers of ``optimizer`` and ``scheduler``, the ``interval`` at which the latter advances, and the ``warmup`` before.
 
     ``optimizer.lr=auto`` builds here as 1.0, for checks and for the range test; a run has its rate before it builds.
     """
     optimizer, schedule = dict(config["optimizer"]), dict(config["scheduler"])
-    interval = schedule.pop("interval")
+    timing = {"interval": schedule.pop("interval"), "warmup": schedule.pop("warmup", 0.0)}
     if optimizer.get("lr") == AUTO:
         optimizer["lr"] = 1.0
     # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
     make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
-    return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, "interval": interval}
+    return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, **timing}
 
 
 def count_devices(config: Config) -> int:

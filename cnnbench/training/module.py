@@ -79,13 +79,12 @@ class ImageClassifier(pl.LightningModule):
         """The optimizer and, where there is one, its schedule."""
         epochs = self.trainer.max_epochs or 1
         self.total_steps = steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
-        optimizer, make_scheduler = self.build_optimizer(steps), self.optimization["scheduler"]
+        optimizer, options = self.build_optimizer(steps), self.optimization
         if self.config["cuda_graph"] and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
-        if make_scheduler is None:
-            return optimizer
-        length = steps if self.optimization["interval"] == "step" else epochs
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(make_scheduler, optimizer, length)}
+        length = steps if options["interval"] == "step" else epochs
+        scheduler = build_scheduler(options["scheduler"], optimizer, length, options["warmup"], steps // length)
+        return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
@@ -117,7 +116,9 @@ class ImageClassifier(pl.LightningModule):
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
         meter, step = self.meters["train"], self._captured_step or self.train_step
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
-        scheduler: Any = self.lr_schedulers() if self.optimization["interval"] == "step" else None
+        scheduler: Any = self.lr_schedulers()
+        warm_up = getattr(scheduler, "warm_up", None)
+        scheduler = scheduler if self.optimization["interval"] == "step" else None
         autocast, accumulate = torch.is_autocast_enabled(self.device.type), self.accumulate
         for number, (images, labels) in enumerate(batches):
             first = number - number % accumulate
@@ -133,6 +134,8 @@ class ImageClassifier(pl.LightningModule):
                 torch.clear_autocast_cache()
             if self.average_weights is not None:
                 self.average_weights()
+            if warm_up is not None:
+                warm_up()
             if scheduler is not None:
                 scheduler.step()
 

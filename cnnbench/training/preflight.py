@@ -58,14 +58,13 @@ def check(config: Config) -> None:
     with building("optimizer"):
         parts = build.build_optimization(config)
         optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], 2)
-    if parts["scheduler"] is not None:
-        with building("scheduler"):
-            scheduler = build_scheduler(parts["scheduler"], optimizer, 2)
-        if parts["interval"] == "step" and watches_a_metric(scheduler):
-            raise RequestError(
-                "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
-                "use scheduler.interval=epoch"
-            )
+    with building("scheduler"):
+        scheduler = build_scheduler(parts["scheduler"], optimizer, 2, parts["warmup"])
+    if parts["interval"] == "step" and watches_a_metric(scheduler):
+        raise RequestError(
+            "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
+            "use scheduler.interval=epoch"
+        )
     check_trainer(config["trainer"])
     if config["average"].get("_target_") and str(config["trainer"]["precision"]).endswith("16-true"):
         raise RequestError(

@@ -48,6 +48,9 @@ COMBINATIONS = [
     (["optimizer=adam", "data.storage=stream", "data.workers=1", "augment=crop", *DROPOUT], 18),
     (["optimizer=switch", "scheduler=onecycle", "decay_norm_and_bias=false"], 6),  # the switch is at step 12
     (["optimizer=switch", "scheduler=plateau", "scheduler.patience=0"], 16),
+    (["scheduler=wsd", "scheduler.warmup=0.3", "scheduler.decay=0.5"], 6),  # the warm-up is until step 7
+    (["scheduler=cosine_restarts", "optimizer=momentum", "scheduler.warmup=0.1"], 11),
+    (["scheduler=poly", "optimizer=switch", "scheduler.warmup=0.6"], 13),  # until step 14
     (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
     (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch", "scheduler=step"], 19),
 ]  # fmt: skip
