@@ -116,16 +116,18 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_one_of("tpe", "random", "qmc"), "hydra.sweeper.sampler"),
     (_one_of("median", "halving", "none"), "hydra.sweeper.pruner sweep.trial.pruner"),
 )  # fmt: skip
-# Of an optimizer, and of each of the two of optimizer=switch.
+# Of an optimizer, of each of the two of optimizer=switch, and of the one in optimizer=sam.
 OPTIMIZER_KEYS: tuple[tuple[Check, str], ...] = (
     (POSITIVE, "lr"),
     (SHARE, "momentum alpha rho"),
-    (NOT_NEGATIVE, "weight_decay eps"),
+    (NOT_NEGATIVE, "weight_decay eps momentum_decay"),
     (_list_of("two numbers from 0 to below 1, such as [0.9, 0.999]", SHARE, least=2, most=2), "betas"),
-    (TRUTH, "nesterov"),
+    (TRUTH, "nesterov decoupled_weight_decay"),
+    (_or(POSITIVE, NULL), "max_grad_norm"),
+    (_one_of("match_rms_adamw", "original", "rms_to_rms"), "adjust_lr_fn"),
     (_or(TRUTH, NULL), "fused foreach"),
 )
-OPTIMIZERS = ("optimizer", "optimizer.first", "optimizer.then")
+OPTIMIZERS = ("optimizer", "optimizer.first", "optimizer.then", "optimizer.base_optimizer")
 VALUES = {f"{node}.{key}": check for node in OPTIMIZERS for check, keys in OPTIMIZER_KEYS for key in keys.split()}
 VALUES |= {key: check for check, keys in KEYS for key in keys.split()}
 

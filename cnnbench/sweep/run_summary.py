@@ -16,13 +16,14 @@ METRICS = {"loss": "loss", "accuracy": "accuracy", "recall": "macro recall"}
 def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path) -> str:
     """``lenet_bn on digits: adam (lr 0.001), cosine, 20 epochs of batches of 64; seed 0; in outputs/...``."""
     settings = config["optimizer"]
-    rates = [part["lr"] for part in (settings, settings.get("first", {}), settings.get("then", {})) if "lr" in part]
+    parts = [settings, *(settings.get(name, {}) for name in ("base_optimizer", "first", "then"))]
+    rates = [part["lr"] for part in parts if "lr" in part]
     optimizer = f"{choices.get('optimizer')} (lr {', then '.join(map(str, rates))})"
     used = [choices.get(group) for group in ("scheduler", "augment", "average", "fine_tune")]
-    parts = [optimizer, *(name for name in used if name not in (None, "none"))]
+    shown = [optimizer, *(name for name in used if name not in (None, "none"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
     name = bold(f"{choices.get('model')} on {choices.get('data')}")
-    return f"{name}: {', '.join(map(str, parts))}, {budget}; seed {config['seed']}\n  in {folder}"
+    return f"{name}: {', '.join(map(str, shown))}, {budget}; seed {config['seed']}\n  in {folder}"
 
 
 def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:

@@ -18,11 +18,12 @@ from torch.optim import Optimizer
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.models.profile import eval_mode
+from cnnbench.training.batch_norm import keep_statistics, recompute_statistics
 from cnnbench.training.build import Config, build_optimization
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
-from cnnbench.training.optimizers import build_optimizer, parameter_groups
+from cnnbench.training.optimizers import build_optimizer, parameter_groups, set_training
 from cnnbench.training.quirks import CrossEntropy
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 
@@ -101,6 +102,7 @@ class ImageClassifier(pl.LightningModule):
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
 
     def on_train_epoch_start(self) -> None:
+        set_training(self.optimizer, True)
         loader = self.trainer.train_dataloader
         loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
         self.meters["train"] = self._new_meter(loader)
@@ -108,9 +110,12 @@ class ImageClassifier(pl.LightningModule):
             self.meters["train"].load_state_dict(self._resumed)
             self._resumed = {}
         if frozen_epochs := self.config["fine_tune"]["frozen_epochs"]:
-            freeze_backbone(self.network, self.current_epoch < frozen_epochs)
+            freeze_backbone(self.network, self._is_frozen())
             if self._captured_step is not None and self.current_epoch == frozen_epochs:
                 self._captured_step = CapturedStep(self.train_step, self.optimizer)
+
+    def _is_frozen(self) -> bool:
+        return self.current_epoch < self.config["fine_tune"]["frozen_epochs"]
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
@@ -138,36 +143,50 @@ class ImageClassifier(pl.LightningModule):
                 warm_up()
             if scheduler is not None:
                 scheduler.step()
+        if self.trainer.is_last_batch and set_training(self.optimizer, False) and not self._is_frozen():
+            recompute_statistics(self.network, self.trainer.datamodule.train_evaluation_loader())  # type: ignore[attr-defined]
 
     def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch, one of ``summed`` whose mean counts, and, with ``update``, move the weights by
         them; what a CUDA graph captures. Returns the batch's loss and its logits (N, num_classes), both detached."""
+        loss, logits = self._add_gradients(images, labels, summed)
+        if update:
+            self._finish_gradients()
+            if self._scaler is not None:
+                self._scaler.step(self.optimizer)
+                self._scaler.update()
+            elif hasattr(self.optimizer, "first_step"):  # SAM, which has moved the weights when it calls this
+                self.optimizer.step(lambda: self._second_pass(images, labels))
+            else:
+                self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss.detach(), logits.detach()
+
+    def _add_gradients(self, images: Tensor, labels: Tensor, summed: int) -> tuple[Tensor, Tensor]:
         logits = self.network(images.to(self.dtype))
         loss = self.train_loss(logits, labels)
         weighted = loss / summed if summed > 1 else loss
         if self._several_ranks:
             weighted = weighted * self.meters["train"].share
         (weighted if self._scaler is None else self._scaler.scale(weighted)).backward()
-        if update:
-            self._update_weights()
-        return loss.detach(), logits.detach()
+        return loss, logits
 
-    def _update_weights(self) -> None:
-        """Sum the gradients over the ranks, clip them, step the optimizer and forget them."""
-        scaler = self._scaler
+    def _finish_gradients(self) -> None:
+        """Sum the gradients over the ranks, and clip them."""
         if self._several_ranks:
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
-            if scaler is not None:
-                scaler.unscale_(self.optimizer)
+            if self._scaler is not None:
+                self._scaler.unscale_(self.optimizer)
             clip = nn.utils.clip_grad_value_ if self.clip_by_value else nn.utils.clip_grad_norm_
             clip(self.network.parameters(), self.gradient_clip_val)
-        if scaler is None:
-            self.optimizer.step()
-        else:
-            scaler.step(self.optimizer)
-            scaler.update()
-        self.optimizer.zero_grad()
+
+    def _second_pass(self, images: Tensor, labels: Tensor) -> float:
+        """The gradients of the same batch at the weights as they are now; batch norm's statistics stay."""
+        with keep_statistics(self.network):
+            loss, _ = self._add_gradients(images, labels, 1)
+        self._finish_gradients()
+        return loss.detach()  # type: ignore[return-value]
 
     def on_train_epoch_end(self) -> None:
         self._finish("train", self.meters.pop("train"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import config
+from helpers import config, installed
 from lightning.pytorch import seed_everything
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
@@ -23,7 +23,7 @@ from cnnbench.training.schedulers import build_scheduler
 from cnnbench.utils.environment import available_cores
 from cnnbench.utils.record import read_record
 
-OPTIMIZERS = groups()["optimizer"]
+OPTIMIZERS = [name for name in groups()["optimizer"] if name not in ("sam", "schedulefree") and installed(name)]
 SCHEDULERS = groups()["scheduler"]
 
 
