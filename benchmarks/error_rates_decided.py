@@ -47,7 +47,7 @@ def until_decided(runs: NDArray, practical: float = PRACTICAL) -> Simulated:
         differences = runs[:, one, :n] - runs[:, other, :n]
         mean, error = differences.mean(axis=2), differences.std(axis=2, ddof=1) / n**0.5
         alpha = ALPHA / len(pairs)
-        same = np.abs(mean) + t.ppf(1 - level(n, looks, alpha, one_sided=True), n - 1) * error < practical
+        same = np.abs(mean) + t.ppf(1 - level(n, looks, 2 * alpha) / 2, n - 1) * error < practical
         differs = np.abs(mean) > t.ppf(1 - level(n, looks, alpha) / 2, n - 1) * error
         found = np.where(same, SAME, np.where(differs, np.where(mean > 0, BETTER, WORSE), UNDECIDED))
         is_open = (decisions == UNDECIDED) & ~out[:, one] & ~out[:, other]

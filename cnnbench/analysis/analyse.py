@@ -165,11 +165,7 @@ def analyse(
     comparisons = compare_with_reference(reference, others, metric, size, practical) if reference else []
     effects = find_effects(ranked, grid.factors, metric, reference if baseline else None, grid.chosen_over)
     some = FEWEST <= len(ranked) <= MOST or (all_pairs and len(ranked) > 1)
-
-    def difference(row: int, column: int) -> Difference:
-        return difference_of(ranked[row].runs, ranked[column].runs, metric)
-
-    pairs = compare_all(ranked, difference, metric, practical) if some else None
+    pairs = compare_all(ranked, metric, practical) if some else None
     times = _times(board, reference, target) if reference and target is not None else None
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
     second = _named_run(grid.runs, versus) if versus else _other_run(first, [reference, *ranked[::-1]])

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
-from cnnbench.analysis.entangled import Crossing, Together, find_crossings, find_together
+from cnnbench.analysis.entangled import Together, find_together
 from cnnbench.analysis.grouping import CONTEXT, Configuration
 from cnnbench.analysis.metric_names import MISSING
 from cnnbench.analysis.splits import count_splits
@@ -64,7 +64,7 @@ class Effects:
     too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
     run_count: int
     splits: int  # of the train set
-    entangled: list[Together | Crossing]  # factors whose effect is also that of a setting that was not tuned
+    entangled: list[Together]  # factors whose effect is also that of a setting that was not tuned
 
     def sentence(self, effect: Effect | Interaction) -> str:
         """One of the effects with its evidence in words."""
@@ -124,8 +124,7 @@ def find_effects(
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
     merged = [f for f in varying if f not in factors]
-    together = find_together(configurations, list(levels), merged, tuned)
-    entangled: list[Together | Crossing] = [*together, *find_crossings(table)]
+    entangled = find_together(configurations, list(levels), merged, tuned)
     return Effects(
         metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), splits, entangled
     )

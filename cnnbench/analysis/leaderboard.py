@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnbench.analysis.confirmation import confirmation_notes
 from cnnbench.analysis.decided import read_decided
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.images import wilson
@@ -142,4 +141,4 @@ def build(
     summaries = [(c, summarise_runs(c.runs, lambda run: run.value(chosen))) for c in grid.configurations if c.runs]
     summaries.sort(key=lambda item: (item[1].mean is None, sign * (item[1].mean or 0), item[0].label))
     rows = [LeaderboardRow(rank, *item) for rank, item in enumerate(summaries, start=1)]
-    return Leaderboard(grid, metrics, rows, [*notes, *confirmation_notes(rows)], known)
+    return Leaderboard(grid, metrics, rows, notes, known)

@@ -14,9 +14,8 @@ SEARCH_FILE = "search.json"
 class SearchResult(NamedTuple):
     """A search, as ``search.json`` in its sweep's folder has it."""
 
-    folder: Path
     objective: str
-    trials: list[dict[str, Any]]  # "number", "state", "value", "epochs", "folder" and "parameters", in their order
+    trials: list[dict[str, Any]]  # "number", "state", "value" and "parameters", in their order
     importance: dict[str, float]  # share of the variance that a parameter explains, the largest first
     seeds: int = 1  # runs of a trial, whose value is their mean
 
@@ -39,7 +38,7 @@ def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
         try:
             data = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
             trials, seeds = list(data["trials"]), int(data.get("seeds", 1))
-            searches.append(SearchResult(folder, data["objective"], trials, dict(data["importance"]), seeds))
+            searches.append(SearchResult(data["objective"], trials, dict(data["importance"]), seeds))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return searches

@@ -8,7 +8,6 @@ any level. Bonferroni's correction over all pairs that are asked for at the star
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from typing import Literal, NamedTuple
@@ -19,67 +18,32 @@ from numpy.typing import NDArray
 from cnnbench.analysis.statistics import ALPHA, finite_values, is_rounding_error, summarise, t_quantile
 
 Decision = Literal["better", "worse", "practically the same", "undecided"]
-Values = Mapping[str, Mapping[int, float | None]]  # {configuration: {seed: value}}
 DRAWS, FEWEST_DRAWS = 100_000, 50  # simulated; of which so many must be beyond a level to tell it
 FEWEST = 3  # seeds at the first look
 
 
 @lru_cache
-def _smallest_p(looks: tuple[int, ...]) -> tuple[NDArray, NDArray]:
-    """Of made-up pairs without a difference the smallest p/n over the looks, (DRAWS,): two-sided, and one-sided."""
+def _smallest_p(looks: tuple[int, ...]) -> NDArray:
+    """Of made-up pairs without a difference the smallest p/n over the looks, (DRAWS,)."""
     from scipy.special import stdtr
 
     pairs = np.random.default_rng(0).standard_normal((DRAWS, max(looks)))
-    sums, squares = pairs.cumsum(axis=1), (pairs**2).cumsum(axis=1)
-    two, one = np.ones(DRAWS), np.ones(DRAWS)
+    sums, squares, smallest = pairs.cumsum(axis=1), (pairs**2).cumsum(axis=1), np.ones(DRAWS)
     for n in looks:
-        mean = sums[:, n - 1] / n
-        t = mean / np.sqrt((squares[:, n - 1] - n * mean**2) / (n - 1) / n)
-        tail = stdtr(n - 1, -np.abs(t))
-        np.minimum(two, 2 * tail / n, out=two)
-        np.minimum(one, np.where(t > 0, tail, 1 - tail) / n, out=one)
-    return two, one
+        total, square = sums[:, n - 1], squares[:, n - 1]
+        t = total / np.sqrt(n * (square - total**2 / n) / (n - 1))
+        np.minimum(smallest, 2 * stdtr(n - 1, -np.abs(t)) / n, out=smallest)
+    return smallest
 
 
-def level(n: int, looks: tuple[int, ...], alpha: float = ALPHA, one_sided: bool = False) -> float:
-    """The level of a t test of ``n`` pairs at which any of all ``looks`` rejects what is true with a chance of ``alpha``.
+def level(n: int, looks: tuple[int, ...], alpha: float = ALPHA) -> float:
+    """The level of a two-sided t test of ``n`` pairs at which any of all ``looks`` errs with a chance of ``alpha``.
 
     >>> round(level(5, looks=(5,)), 3)  # one look
     0.05
     """
-    if len(looks) == 1:
-        return alpha
-    bonferroni = alpha / sum(looks)  # over the looks
-    if alpha * DRAWS < FEWEST_DRAWS:
-        return n * bonferroni
-    return n * max(float(np.quantile(_smallest_p(looks)[one_sided], alpha)), bonferroni)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """When a pair of configurations is decided."""
-
-    looks: tuple[int, ...]  # numbers of seeds
-    pairs: int  # that are asked for
-    practical: float  # the largest difference that does not matter, in the metric's unit
-    higher_is_better: bool = True
-
-    def judge(self, differences: Sequence[float | None]) -> "Judgement":
-        """What the differences, seed by seed, say: "practically the same" by two one-sided tests (Schuirmann 1987)."""
-        sample = finite_values(differences)
-        summary = summarise(sample)
-        n, mean, std = summary.n, summary.mean, summary.std
-        if mean is None or not std or is_rounding_error(max(sample) - min(sample), sample) or n not in self.looks:
-            return Judgement(n, mean)
-        alpha, error = ALPHA / self.pairs, std / n**0.5
-        same = t_quantile(1 - level(n, self.looks, alpha, one_sided=True), n - 1) * error
-        if abs(mean) + same < self.practical:
-            return Judgement(n, mean, mean - same, mean + same, "practically the same")
-        half = t_quantile(1 - level(n, self.looks, alpha) / 2, n - 1) * error
-        if abs(mean) <= half:
-            return Judgement(n, mean, mean - half, mean + half)
-        word: Decision = "better" if (mean > 0) == self.higher_is_better else "worse"
-        return Judgement(n, mean, mean - half, mean + half, word)
+    bonferroni, is_known = alpha / sum(looks), alpha * DRAWS >= FEWEST_DRAWS and len(looks) > 1
+    return n * (max(float(np.quantile(_smallest_p(looks), alpha)), bonferroni) if is_known else bonferroni)
 
 
 class Judgement(NamedTuple):
@@ -93,8 +57,12 @@ class Judgement(NamedTuple):
 
 
 class Decisions:
-    """The pairs that are asked for, look by look: each configuration with the ``baseline``, or without one all pairs, of
-    which a configuration that is worse than another is dropped.
+    """The pairs that are asked for: each configuration with the ``baseline``, or without one all pairs, of which a
+    configuration that is worse than another is dropped.
+
+    Args:
+        looks: numbers of seeds.
+        practical: the largest difference that does not matter, in the metric's unit.
 
     >>> decisions = Decisions(["a", "b"], looks=range(3, 21), practical=0.5)
     >>> decisions.look({"a": {0: 98.0, 1: 98.2, 2: 97.9}, "b": {0: 81.0, 1: 81.3, 2: 80.7}})
@@ -108,29 +76,39 @@ class Decisions:
     ) -> None:  # fmt: skip
         asked = [(name, baseline) for name in names if name != baseline] if baseline else [*combinations(names, 2)]
         self.pairs: dict[tuple[str, str], Judgement] = dict.fromkeys(asked, Judgement())
-        self.rule = Rule(tuple(looks), len(asked), practical, higher_is_better)
+        self.looks, self.practical, self.higher_is_better = tuple(looks), practical, higher_is_better
         self.drops = baseline is None
-        self.dropped: set[str] = set()  # worse than another
-        self.failed: set[str] = set()  # without a completed run
+        self.dropped: set[str] = set()  # worse than another, or without a completed run
 
     @property
     def open(self) -> list[tuple[str, str]]:
-        """The pairs that are neither decided nor have a configuration that was dropped or failed."""
-        out = self.dropped | self.failed
-        return [pair for pair, it in self.pairs.items() if it.decision == "undecided" and not out & {*pair}]
+        """The pairs that are neither decided nor have a configuration that was dropped."""
+        return [p for p, it in self.pairs.items() if it.decision == "undecided" and self.dropped.isdisjoint(p)]
 
     @property
     def active(self) -> list[str]:
         """The configurations that need more seeds."""
         return [*dict.fromkeys(name for pair in self.open for name in pair)]
 
-    def look(self, values: Values) -> None:
-        """Judge the open pairs by these values, of all seeds so far."""
-        self.failed |= {name for name in self.active if not finite_values(values[name].values())}
+    def look(self, values: Mapping[str, Mapping[int, float | None]]) -> None:
+        """Judge the open pairs by the values of all seeds so far, ``{configuration: {seed: value}}``."""
+        self.dropped |= {name for name in self.active if not finite_values(values[name].values())}
         for one, other in self.open:
-            shared = [seed for seed in values[one] if seed in values[other]]
-            both = [(values[one][seed], values[other][seed]) for seed in shared]
-            differences = [a - b for a, b in both if a is not None and b is not None]
-            self.pairs[one, other] = judged = self.rule.judge(differences)
+            both = [(values[one][seed], values[other].get(seed)) for seed in values[one]]
+            judged = self.judge([a - b for a, b in both if a is not None and b is not None])
+            self.pairs[one, other] = judged
             if self.drops and judged.decision in ("better", "worse"):
                 self.dropped.add(one if judged.decision == "worse" else other)
+
+    def judge(self, differences: Sequence[float | None]) -> Judgement:
+        """What the differences, seed by seed, say: "practically the same" by two one-sided tests (Schuirmann 1987)."""
+        sample = finite_values(differences)
+        n, mean, std, *_ = summarise(sample)
+        if mean is None or not std or is_rounding_error(max(sample) - min(sample), sample) or n not in self.looks:
+            return Judgement(n, mean)
+        alpha, error = ALPHA / len(self.pairs), std / n**0.5
+        half, narrow = (t_quantile(1 - level(n, self.looks, a) / 2, n - 1) * error for a in (alpha, 2 * alpha))
+        if abs(mean) + narrow < self.practical:
+            return Judgement(n, mean, mean - narrow, mean + narrow, "practically the same")
+        word: Decision = "better" if (mean > 0) == self.higher_is_better else "worse"
+        return Judgement(n, mean, mean - half, mean + half, word if abs(mean) > half else "undecided")

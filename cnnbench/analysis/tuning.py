@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from cnnbench.analysis.grouping import Configuration, Grid
 from cnnbench.analysis.metric_names import COSTS, higher_is_better, leaf
-from cnnbench.analysis.statistics import summarise, to_number
+from cnnbench.analysis.statistics import summarise
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import canonical, short_names
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -53,15 +53,8 @@ def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
 
     ordered = [sorted(tries, key=order) for tries in groups.values()]
     best = [replace(tries[0], tries=len(tries)) for tries in ordered]
-    edges = [tries[0] for tries in ordered if any(_is_at_edge(tries, key) for key in keys)]
     set_aside = tuple(c for tries in ordered for c in tries[1:])
-    notes = (*grid.notes, *sentences("tuned", [c for c in best if c.runs], keys, metric, edges))
+    notes = (*grid.notes, *sentences("tuned", [c for c in best if c.runs], keys, metric))
     return replace(
         grid, configurations=tuple(best), notes=notes, chosen_over=keys, chosen_by=metric, set_aside=set_aside
     )
-
-
-def _is_at_edge(tries: Sequence[Configuration], key: str) -> bool:
-    """Whether the value of ``key`` in the first of ``tries`` is the smallest or the largest of several numbers."""
-    tried = [number for c in tries if (number := to_number(c.values.get(key))) is not None]
-    return len(set(tried)) > 1 and tries[0].values.get(key) in (min(tried), max(tried))

@@ -24,31 +24,16 @@ def check_folds(folds: int | None, fold: int | None, validation: float | str) ->
         )
 
 
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """The fold of each row, from 0 to ``folds`` - 1, int64 (N,): of every class and in all, no fold has more than one row
-    more than another.
-
-    Args:
-        labels: class of each row, (N,).
-        seed: of the order in which the rows of a class are dealt out.
-
-    >>> np.bincount(stratified_folds(np.repeat([0, 1], [7, 4]), folds=3, seed=0)).tolist()
-    [4, 4, 3]
-    """
-    random = np.random.default_rng(seed)
-    order = np.concatenate([random.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)])
-    fold = np.empty(len(labels), np.int64)
-    fold[order] = np.arange(len(labels)) % folds
-    return fold
-
-
 def fold_rows(
     labels: np.ndarray, classes: Sequence[str], folds: int, fold: int | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of one fold, and those of the others; raises RequestError where a class has fewer rows than there are folds."""
+    """The rows of one fold, and those of the others, in their order; each fold has as many images of a class as the others,
+    or one more. Raises RequestError where a class has fewer rows than there are folds."""
+    from sklearn.model_selection import StratifiedKFold
+
     present, counts = np.unique(labels, return_counts=True)
     if folds > (least := counts.min()):
         name = classes[present[counts.argmin()]]
         raise RequestError(f"data.folds={folds} is more than the {least} images of class {name} in the train set")
-    held_out = stratified_folds(labels, folds, seed) == fold
-    return np.flatnonzero(held_out), np.flatnonzero(~held_out)
+    others, held_out = [*StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)][fold or 0]
+    return held_out, others

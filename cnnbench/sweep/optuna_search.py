@@ -1,31 +1,29 @@
 """A search: Optuna draws the configurations, the launcher runs them, a few at a time.
 
-The axes are overrides in Hydra's syntax: ``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its
-whole numbers, ``interval(0,0.5)`` a real number, ``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))``
-is drawn uniformly in the logarithm. The study lies in the sweep's folder; each run reports its epochs to it
-(``cnnbench.training.callbacks.Pruning``). A search that was killed first resumes the runs that it had begun.
+The study lies in the sweep's folder; a trial of one run reports its epochs to it (``cnnbench.training.callbacks.Pruning``), one
+of several seeds the value of each. A search that was killed first resumes the trials that it had begun.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.analysis.search import SEARCH_FILE
 from cnnbench.config.compose import run_folder
-from cnnbench.config.overrides import parse as parse_override
 from cnnbench.config.overrides import quoted
+from cnnbench.config.settings import SEED
 from cnnbench.sweep import plan
 from cnnbench.sweep.job import count_jobs
 from cnnbench.sweep.run_summary import finish
+from cnnbench.sweep.search_space import corners, override, parse
 from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.pruner import STUDY, find_trial, make_pruner, open_storage
 from cnnbench.utils.console import print_info
@@ -36,71 +34,7 @@ from cnnbench.utils.signals import stop_requested
 if TYPE_CHECKING:
     import optuna
 
-FEWEST_FOR_WILCOXON = 5  # Optuna's threshold is p < 0.1, and four pairs can have 1/16
-JOURNAL, DATABASE = "search.log", "search.db"  # the latter of version 1
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One thing that varies: among ``choices`` (as they stand on a command line), or from ``low`` to ``high``."""
-
-    key: str
-    choices: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    whole: bool = False
-
-    def distribution(self) -> optuna.distributions.BaseDistribution:
-        """What Optuna draws from."""
-        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-        if self.choices:
-            return CategoricalDistribution(self.choices)
-        if self.whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log)
-        return FloatDistribution(self.low, self.high, log=self.log)
-
-    def override(self, value: Any) -> str:
-        """A value as it stands on a command line: a real number with six significant digits."""
-        if self.choices and value not in self.choices:  # a journal may come from anywhere
-            raise RequestError(
-                f"the search has drawn {value!r} for {self.key}, which is none of {', '.join(self.choices)}"
-            )
-        if not self.choices:
-            value = int(value) if self.whole else f"{float(value):.6g}"
-        return f"{self.key}={value}"
-
-
-def parse(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
-    """The overrides that all runs share, and the axes; raises RequestError where one cannot be read, or its ends are not in
-    order."""
-    fixed, axes = [], []
-    for text in overrides:
-        override = parse_override(text)
-        key, sweep = override.get_key_element(), cast(Any, override.value())
-        if not override.is_sweep_override():
-            fixed.append(text)
-        elif not override.is_interval_sweep():
-            axes.append(Axis(key, tuple(str(value) for value in override.sweep_string_iterator())))
-        else:
-            low, high, log = sweep.start, sweep.end, "log" in sweep.tags
-            if unknown := sweep.tags - {"log"}:
-                raise RequestError(f"{text}: the tag is {', '.join(sorted(unknown))}; there is log alone")
-            if not low < high or (log and low <= 0):
-                both = ", both above 0" if log else ""
-                raise RequestError(f"{text}: an interval goes from a smaller to a larger number{both}")
-            whole = isinstance(low, int) and isinstance(high, int) and "int(" in text
-            axes.append(Axis(key, (), float(low), float(high), log, whole))
-    return fixed, axes
-
-
-def corners(overrides: Sequence[str]) -> list[list[str]]:
-    """Runs that have every choice and both ends of each interval in them, each at least once."""
-    fixed, axes = parse(overrides)
-    ends = {axis.key: [axis.override(value) for value in axis.choices or (axis.low, axis.high)] for axis in axes}
-    most = max(map(len, ends.values()), default=1)
-    return [[*fixed, *(texts[min(number, len(texts) - 1)] for texts in ends.values())] for number in range(most)]
+JOURNAL = "search.log"
 
 
 class Search:
@@ -109,7 +43,7 @@ class Search:
     Args:
         arguments: the sweep's overrides, fixed ones and axes.
         objective: the metric to be best at; epochs: that a run trains.
-        n_trials: runs in all; at_a_time: runs that are drawn and launched together.
+        n_trials: trials in all; at_a_time: trials that are drawn and run together.
         sampler: ``tpe`` (tree-structured Parzen estimator; Bergstra et al. 2011), ``random`` or ``qmc`` (Sobol).
         pruner, startup_trials: as ``make_pruner`` has them; so many trials are drawn at random.
         seed: of the draws.
@@ -125,11 +59,10 @@ class Search:
     ) -> None:  # fmt: skip
         import optuna
 
-        self.seeds, self.by_seed = range(first_seed, first_seed + seeds), pruner == "wilcoxon"
-        self.folder, self.objective = folder, objective
+        self.folder, self.objective, self.seeds = folder, objective, range(first_seed, first_seed + seeds)
         self.fixed, self.axes = parse(arguments)
         self.n_trials, self.at_a_time = n_trials, at_a_time
-        self.path = folder.absolute() / (DATABASE if (folder / DATABASE).exists() else JOURNAL)
+        self.path = folder.absolute() / JOURNAL
         self.pruning = f"pruner:{pruner},startup_trials:{startup_trials}"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,9 +81,8 @@ class Search:
         }
         # a search that goes on does not draw the same again
         self.study.sampler = samplers[sampler](seed=seed + len(self.study.get_trials(deepcopy=False)))
-        space = json.loads(json.dumps({"objective": objective, "axes": [vars(axis) for axis in self.axes]}))
-        if seeds > 1:
-            space |= {"seeds": [*self.seeds]}
+        axes = {key: optuna.distributions.distribution_to_json(of) for key, of in self.axes.items()}
+        space = {"objective": objective, "axes": axes, "seeds": [*self.seeds] if seeds > 1 else []}
         if self.study.user_attrs.get("asked", space) != space:
             raise RequestError(f"{folder} holds a search over something else; choose another folder")
         self.study.set_user_attr("asked", space)
@@ -165,24 +97,19 @@ class Search:
         begun = [find_trial(self.study, self.storage, one.number) for one in there if not one.state.is_finished()]
         if begun:
             return begun[: self.at_a_time]
-        space = {axis.key: axis.distribution() for axis in self.axes}
-        return [self.study.ask(space) for _ in range(min(self.at_a_time, self.n_trials - len(there)))]
+        return [self.study.ask(self.axes) for _ in range(min(self.at_a_time, self.n_trials - len(there)))]
 
     def varied(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> list[str]:
         """What the trial has drawn, as overrides."""
-        return [axis.override(trial.params[axis.key]) for axis in self.axes if axis.key in trial.params]
-
-    def label(self, trial: optuna.Trial, seed: int) -> str:
-        """What the terminal says of the run."""
-        return " ".join([*self.varied(trial), *([f"seed={seed}"] if len(self.seeds) > 1 else [])])
+        return [override(key, of, trial.params[key]) for key, of in self.axes.items() if key in trial.params]
 
     def run_name(self, trial: optuna.Trial | optuna.trial.FrozenTrial, seed: int | None = None) -> str:
-        """The folder of the trial's run, of several that with this seed (the first)."""
-        own = [f"seed={self.seeds[0] if seed is None else seed}"] if len(self.seeds) > 1 else []
+        """The folder of the trial's run with this seed; of a single run without."""
+        own = [f"seed={seed}"] if len(self.seeds) > 1 else []
         return run_folder(",".join([f"trial={trial.number}", *self.varied(trial), *own]))
 
     def overrides(self, trial: optuna.Trial, seed: int | None = None) -> list[str]:
-        """The overrides of the trial's run, or of that with this seed: one of several does not report its epochs."""
+        """The overrides of the trial's run with this seed: a single one reports its epochs."""
         own = f"sweep.trial={{number:{trial.number},storage:{quoted(self.path)},{self.pruning}}}"
         own = f"seed={seed}" if len(self.seeds) > 1 else own
         return [*self.fixed, *self.varied(trial), own, f"hydra.sweep.subdir={quoted(self.run_name(trial, seed))}"]
@@ -193,26 +120,23 @@ class Search:
         for seed in self.seeds:
             with suppress(FileNotFoundError, RecordError):
                 record = read_record(self.folder / self.run_name(trial, seed))
-                if record["status"] != "interrupted" or _is_pruned(record):
+                is_pruned = (record.get("error") or {}).get("type") == PRUNED
+                if record["status"] != "interrupted" or is_pruned:
                     ended[seed] = record
         return ended
 
-    def seeds_left(self, trial: optuna.Trial) -> list[int]:
-        """The seeds to run next: one after the other where the pruner looks after each, none where the trial is over."""
+    def next_seed(self, trial: optuna.Trial) -> int | None:
+        """The seed to run next, after the values of those before are reported; None where the trial is over, also because
+        a run has not completed or the pruner ends it."""
         ended = self.records(trial)
         left = [seed for seed in self.seeds if seed not in ended]
-        over = any(record["status"] != "completed" for record in ended.values()) or self.is_behind(trial, ended)
-        return [] if over else left[: 1 if self.by_seed else None]
-
-    def is_behind(self, trial: optuna.Trial, ended: Mapping[int, Record]) -> bool:
-        """Report each seed's value; whether the pruner ends the trial before its last seed."""
-        if not self.by_seed:
-            return False
-        known = self.study.trials[trial.number].intermediate_values
-        for step, record in enumerate(ended.values()):
-            if step not in known and record["status"] == "completed":
-                trial.report(record["best"][self.objective], step)
-        return len(ended) < len(self.seeds) and trial.should_prune()
+        if any(record["status"] != "completed" for record in ended.values()):
+            return None
+        if len(self.seeds) > 1:
+            known = self.study.trials[trial.number].intermediate_values
+            for seed in {*ended} - {self.seeds[step] for step in known}:
+                trial.report(ended[seed]["best"][self.objective], self.seeds.index(seed))
+        return left[0] if left and not (len(self.seeds) > 1 and trial.should_prune()) else None
 
     def tell(self, trial: optuna.Trial) -> bool:
         """Tell the study how the trial's runs have ended; False where they have not, so that they are resumed."""
@@ -220,14 +144,12 @@ class Search:
 
         ended = self.records(trial)
         statuses = {record["status"] for record in ended.values()}
-        if not ended or self.seeds_left(trial):
+        if not ended or self.next_seed(trial) is not None:
             return False
         if statuses == {"completed"} and len(ended) == len(self.seeds):
             self.study.tell(trial.number, fmean(record["best"][self.objective] for record in ended.values()))
-        elif "failed" in statuses:
-            self.study.tell(trial.number, state=TrialState.FAIL)
         else:
-            self.study.tell(trial.number, state=TrialState.PRUNED)
+            self.study.tell(trial.number, state=TrialState.FAIL if "failed" in statuses else TrialState.PRUNED)
         return True
 
     def write(self) -> None:
@@ -235,19 +157,10 @@ class Search:
         ones that each axis explains (Hutter et al. 2014)."""
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-        trials = [
-            {
-                "number": one.number,
-                "state": one.state.name.lower(),
-                "value": one.value if one.state.name == "COMPLETE" else None,
-                "epochs": len(one.intermediate_values),
-                "folder": self.run_name(one),
-                "parameters": one.params,
-            }
-            for one in self.study.get_trials(deepcopy=False)
-        ]
-        result = {"objective": self.objective, "asked": self.n_trials, "seeds": len(self.seeds), "trials": trials,
-                  "importance": {}}  # fmt: skip
+        trials = [{"number": one.number, "state": one.state.name.lower(), "parameters": one.params,
+                   "value": one.value if one.state.name == "COMPLETE" else None}
+                  for one in self.study.get_trials(deepcopy=False)]  # fmt: skip
+        result = {"objective": self.objective, "seeds": len(self.seeds), "trials": trials, "importance": {}}
         with suppress(RuntimeError, ValueError):  # fewer than two have completed, or all alike
             result["importance"] = get_param_importances(self.study, evaluator=FanovaImportanceEvaluator(seed=0))
         write_atomically(self.folder / SEARCH_FILE, json.dumps(result, indent=1) + "\n")
@@ -258,9 +171,9 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
 
     Before it starts, runs are checked that have every choice and both ends of each interval in them.
     """
-    ends = [sweep.compose(overrides) for overrides in corners(arguments)]
-    if ends[0].config["sweep"]["until"] is not None:
+    if sweep.config.sweep.until is not None:
         raise RequestError("sweep.until=decided adds seeds to a grid; a search has hydra.sweeper.seeds (leave one out)")
+    ends = [sweep.compose(overrides) for overrides in corners(arguments)]
     sweep.check(ends)
     check_seeds(options["seeds"], options["pruner"], parse(arguments)[1])
     print_info(f"a search; in {sweep.settle_folder()}")
@@ -282,13 +195,14 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
 
 
 def _run(sweep: Sweep, search: Search, batch: Sequence[optuna.Trial]) -> list[plan.PlannedRun]:
-    """Run the seeds of these trials, until none is left or a stop is asked for."""
+    """Run these trials, one seed of each after the other, until none is left or a stop is asked for."""
     runs: list[plan.PlannedRun] = []
-    while left := [(trial, seed) for trial in batch for seed in search.seeds_left(trial)]:
+    while left := [(trial, seed) for trial in batch if (seed := search.next_seed(trial)) is not None]:
         drawn = []
         for trial, seed in left:
-            number = len(search.seeds) * trial.number + seed - search.seeds[0]
-            drawn.append(sweep.compose(search.overrides(trial, seed), search.label(trial, seed), number))
+            label = " ".join([*search.varied(trial), *([f"seed={seed}"] if len(search.seeds) > 1 else [])])
+            number = len(search.seeds) * trial.number + search.seeds.index(seed)
+            drawn.append(sweep.compose(search.overrides(trial, seed), label, number))
         sweep.launch(drawn)
         runs += drawn
         if stop_requested() is not None or not any(seed in search.records(trial) for trial, seed in left):
@@ -296,17 +210,10 @@ def _run(sweep: Sweep, search: Search, batch: Sequence[optuna.Trial]) -> list[pl
     return runs
 
 
-def _is_pruned(record: Record) -> bool:
-    return record["status"] == "diverged" or (record.get("error") or {}).get("type") == PRUNED
-
-
-def check_seeds(seeds: int, pruner: str, axes: Iterable[Axis]) -> None:
+def check_seeds(seeds: int, pruner: str, axes: Collection[str]) -> None:
     """Raise RequestError where a trial of so many runs makes no sense."""
-    if seeds > 1 and any(axis.key == "seed" for axis in axes):
+    if seeds > 1 and SEED in axes:
         raise RequestError("hydra.sweeper.seeds gives each trial the same seeds, so seed cannot be searched over")
     if seeds > 1 and pruner in ("median", "halving"):
         raise RequestError(f"hydra.sweeper.pruner={pruner} compares the epochs of single runs; with hydra.sweeper.seeds={seeds} "
                            "take wilcoxon or none")  # fmt: skip
-    if pruner == "wilcoxon" and seeds < FEWEST_FOR_WILCOXON:
-        raise RequestError(f"hydra.sweeper.pruner=wilcoxon needs hydra.sweeper.seeds of at least {FEWEST_FOR_WILCOXON}: it ends "
-                           "no trial before the fourth")  # fmt: skip

@@ -4,46 +4,57 @@ Every decision comes from the records on disk, in the order of the rounds, so th
 same runs.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 
-from cnnbench.analysis.decided import DECIDED_FILE, read_decided, write_decided
-from cnnbench.analysis.grouping import group
+from cnnbench.analysis.decided import DECIDED_FILE, read_decided
 from cnnbench.analysis.metric_names import higher_is_better, is_share, plural
-from cnnbench.analysis.runs import Run, read_run
+from cnnbench.analysis.runs import read_run
 from cnnbench.analysis.sequential import FEWEST, Decisions
-from cnnbench.config.overrides import override_key, parse_override
+from cnnbench.analysis.wording import sentences
+from cnnbench.config.overrides import override_key
 from cnnbench.config.schema import check_values
-from cnnbench.config.settings import SEED, settings_of
+from cnnbench.config.settings import SEED
 from cnnbench.sweep import plan
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.run_summary import finish
 from cnnbench.sweep.sweep import Sweep, compose_all, shared_keys
 from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_info
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.record import write_atomically
 from cnnbench.utils.signals import stop_requested
 
 ENDED = ("completed", *plan.FAILED)
+Runs = dict[tuple[str, int], PlannedRun]  # by configuration and seed
 
 
 def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run: bool) -> int:
-    """Run rounds until all is decided, or only check the first; ``commands`` are the overrides of the grid's runs as they
-    were given. Returns and raises as ``sweep_grid`` does."""
+    """Run rounds until all is decided, or only check the first; ``commands`` are the overrides of the grid's runs.
+    Returns and raises as ``sweep_grid`` does."""
     rounds = Rounds(sweep, commands)
-    sweep.check([run for run in rounds.first if run.left(rounds.repeat_failed)])  # later ones differ in the seed alone
-    refuse_changed_data((run.config, sweep.folder / run.folder) for run in rounds.first if run.state != "new")
+    first, most = [*rounds.first.values()], rounds.rule["max_seeds"]
+    sweep.folder = Path(str(OmegaConf.select(first[0].cfg, "hydra.sweep.dir")))
+    if sweep.is_named:
+        known = plan.read_plan(sweep.folder)
+        if known["commands"] and [one.rule for one in read_decided([sweep.folder])] != [rounds.rule]:
+            raise RequestError(f"{sweep.folder} holds another sweep, or one with another rule; choose another folder")
+        plan.assign_folders(first, sweep.folder, known["runs"])
+    sweep.check([run for run in first if run.left(rounds.repeat_failed)])  # later ones differ in the seed alone
+    refuse_changed_data((run.config, sweep.folder / run.folder) for run in first if run.state != "new")
     if dry_run:
         return 0
     sweep.settle_folder()
     if not (sweep.folder / DECIDED_FILE).exists():
         rounds.write()  # before the plan: it says what the folder is
-    fewest, most = len(rounds.seeds), rounds.rule["max_seeds"]
-    print_info(f"{len(rounds.names)} configurations of {fewest} to {most} seeds, until decided; in {sweep.folder}")
+    counts = f"{len(rounds.cells)} configurations of {FEWEST} to {most} seeds"
+    print_info(f"{counts}, until decided; in {sweep.folder}")
     with sweep.running(0, 0, rounds.rule["metric"]):
         rounds.run()
         interrupted = stop_requested() is not None
@@ -51,101 +62,64 @@ def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run
 
 
 class Rounds:
-    """The configurations of a grid, their runs so far, and what these have decided.
-
-    Raises RequestError where there is nothing to compare, a key is wrong, or the folder's sweep has another rule.
-    """
+    """The configurations of a grid, their runs so far, and what these have decided; raises RequestError where there is
+    nothing to compare or a key is wrong."""
 
     def __init__(self, sweep: Sweep, commands: Sequence[Sequence[str]]) -> None:
-        self.sweep = sweep
-        given = [parse_override(text) for command in commands for text in command]
-        self.seeds = [*dict.fromkeys(value for key, value in given if key == SEED)] or [sweep.config.seed]
-        if not all(type(seed) is int for seed in self.seeds):
-            raise RequestError(f"sweep.until=decided goes on from whole seeds, got {self.seeds}")
-        self.seeds += [max(self.seeds) + more for more in range(1, 1 + FEWEST - len(self.seeds))]
-        fewest, options = len(self.seeds), cast(dict[str, Any], OmegaConf.to_container(sweep.config.sweep))
-        metric, self.repeat_failed = str(sweep.config.objective), options["repeat_failed"]
-        most, practical = options["max_seeds"], options["practical"]
-        check_values({"sweep": options})
-        if fewest > most:
-            raise RequestError(f"sweep.max_seeds={most} is less than the {fewest} seeds that were given")
-        if practical is None and not is_share(metric):
-            raise RequestError(
-                f"sweep.until=decided by {metric} needs sweep.practical=..., a difference that does not matter"
-            )
-        practical = (practical or 0.5) / (100 if is_share(metric) else 1)
-        self.cells = [*dict.fromkeys(tuple(t for t in command if override_key(t) != SEED) for command in commands)]
-        self.shared = shared_keys(self._commands(range(len(self.cells)), self.seeds))
-        self.first = self._compose(range(len(self.cells)), self.seeds)
-        self.names, baseline = self._name(options["baseline"])
-        self.runs: dict[tuple[str, int], PlannedRun] = {}
-        looks, higher = range(fewest, most + 1), higher_is_better(metric)
-        self.decisions = Decisions(self.names, looks, practical, higher, baseline)
-        self.rule = {
-            "metric": metric, "on_test": self.first[0].config["data"]["validation"] == "test", "practical": practical,
-            "baseline": baseline, "seeds": self.seeds, "max_seeds": most, "configurations": self.names,
+        check_values({"sweep": OmegaConf.to_container(sweep.config.sweep)})
+        self.sweep, options, metric = sweep, sweep.config.sweep, str(sweep.config.objective)
+        self.repeat_failed, self.runs = bool(options.repeat_failed), Runs()
+        if options.practical is None and not is_share(metric):
+            raise RequestError(f"sweep.until=decided by {metric} needs sweep.practical, a difference that is too small "
+                               "to matter")  # fmt: skip
+        if type(sweep.config.seed) is not int or len({one for run in commands for one in run if is_seed(one)}) > 1:
+            raise RequestError("sweep.until=decided adds the seeds itself: give the first one alone, such as seed=0")
+        cells = [[text for text in run if not is_seed(text)] for run in commands]
+        if len(cells) < 2:
+            raise RequestError("sweep.until=decided compares configurations, such as optimizer=sgd,adam: there is one")
+        self.shared = shared_keys(cells)
+        self.cells = {" ".join(text for text in cell if override_key(text) not in self.shared): cell for cell in cells}
+        if (baseline := options.baseline) is not None:
+            one_of("sweep.baseline", baseline, self.cells)
+        self.first = self._compose(self.cells, range(sweep.config.seed, sweep.config.seed + FEWEST))
+        practical = (options.practical or 0.5) / (100 if is_share(metric) else 1)
+        looks = range(FEWEST, options.max_seeds + 1)
+        self.decisions = Decisions([*self.cells], looks, practical, higher_is_better(metric), baseline)
+        self.rule: dict[str, Any] = {
+            "metric": metric, "practical": practical, "baseline": baseline, "seed": sweep.config.seed,
+            "max_seeds": options.max_seeds, "configurations": [*self.cells],
         }  # fmt: skip
-        sweep.folder = Path(str(OmegaConf.select(self.first[0].cfg, "hydra.sweep.dir")))
-        if sweep.is_named:
-            self._refuse_another_rule()
-            self._assign(self.first)
 
-    def _commands(self, cells: Iterable[int], seeds: Sequence[int]) -> list[list[str]]:
-        return [[*self.cells[cell], f"{SEED}={seed}"] for cell in cells for seed in seeds]
-
-    def _compose(self, cells: Iterable[int], seeds: Sequence[int]) -> list[PlannedRun]:
-        return [*compose_all(self.sweep, self._commands(cells, seeds), self.shared).values()]
-
-    def _assign(self, runs: Sequence[PlannedRun]) -> None:
-        plan.assign_folders(runs, self.sweep.folder, plan.read_plan(self.sweep.folder)["runs"])
-
-    def _name(self, baseline: str | None) -> tuple[list[str], str | None]:
-        """The names that a report has for the configurations, and that of the baseline."""
-        runs = []
-        for number, run in enumerate(self.first):
-            choices = {key: str(name) for key, name in run.cfg.hydra.runtime.choices.items() if "hydra/" not in key}
-            record = {"config": run.config, "choices": choices, "overrides": [*self.cells[number // len(self.seeds)]]}
-            runs.append(Run(Path(str(number)), "", record, settings_of(run.config, choices, record["overrides"])))
-        grid = group(runs)
-        if len(self.cells) < 2 or len(grid.configurations) != len(self.cells):
-            wrong = "two of these differ in nothing that changes the result" if len(self.cells) > 1 else "there is one"
-            raise RequestError(f"sweep.until=decided compares configurations, such as optimizer=sgd,adam, and {wrong}")
-        return [c.short for c in grid.configurations], None if baseline is None else grid.find(baseline).short
-
-    def _refuse_another_rule(self) -> None:
-        """A rule that changes after a look does not keep its error."""
-        folder = self.sweep.folder
-        if plan.read_plan(folder)["commands"] and not (folder / DECIDED_FILE).exists():
-            raise RequestError(f"{folder} holds a sweep without sweep.until=decided; choose another folder")
-        for known in read_decided([folder]):
-            for key in [key for key, value in self.rule.items() if known.rule.get(key) != value]:
-                now = f"{known.rule.get(key)}, not {self.rule[key]}"
-                raise RequestError(f"{folder} is decided with {key.replace('_', ' ')} {now}; choose another folder")
+    def _compose(self, names: Iterable[str], seeds: Iterable[int]) -> Runs:
+        keys = [*product(names, seeds)]
+        runs = compose_all(self.sweep, [[*self.cells[name], f"{SEED}={seed}"] for name, seed in keys], self.shared)
+        if any(repeat for _, repeat in runs):
+            raise RequestError("sweep.until=decided: two configurations differ in nothing that changes the result")
+        return dict(zip(keys, runs.values(), strict=True))
 
     def run(self) -> None:
         """Run rounds until all is decided, the most seeds are there, or a run has not ended."""
-        names, seeds, runs = self.names, self.seeds, self.first
-        for n in self.decisions.rule.looks:
-            self._launch(runs)
-            self.runs |= dict(zip([(name, seed) for name in names for seed in seeds], runs, strict=True))
+        new = self.first
+        for n in self.decisions.looks:
+            self._launch([*new.values()])
+            self.runs |= new
             done = {key: read_run(self.sweep.folder / run.folder) for key, run in self.runs.items()}
             if stop_requested() is not None or any(run.status not in ENDED for run in done.values()):
                 return
-            values: dict[str, dict[int, float | None]] = {name: {} for name in self.names}
+            values: dict[str, dict[int, float | None]] = {name: {} for name in self.cells}
             for (name, seed), run in done.items():
                 values[name][seed] = run.value(self.rule["metric"]) if run.completed else None
             self.decisions.look(values)
             self.write()
-            print_info(f"\n{self._describe(n)}")
-            names, seeds = self.decisions.active, [max(seeds) + 1]
-            if not names or n == self.rule["max_seeds"]:
+            pairs = f"{len(self.decisions.open)} of {plural(len(self.decisions.pairs), 'pair')} undecided"
+            out = ", ".join(sorted(self.decisions.dropped))
+            print_info(f"\nafter {n} seeds: {pairs}" + (f"; dropped: {out}" if out else ""))
+            if not (names := self.decisions.active) or n == self.rule["max_seeds"]:
                 return
-            runs = self._compose(map(self.names.index, names), seeds)
-            self._assign(runs)
+            new = self._compose(names, [max(seed for _, seed in self.runs) + 1])
 
     def _launch(self, runs: Sequence[PlannedRun]) -> None:
-        owners = plan.read_plan(self.sweep.folder)["runs"]
-        plan.write_plan(self.sweep.folder, self.sweep.command, runs, owners)
+        plan.write_plan(self.sweep.folder, self.sweep.command, runs)
         left = [run for run in runs if run.left(self.repeat_failed)]
         self.sweep.total = len(self.runs) + len(runs)
         self.sweep.progress.total += len(left)
@@ -154,13 +128,17 @@ class Rounds:
         if left:
             self.sweep.launch(left)
 
-    def _describe(self, n: int) -> str:
-        """``after 4 seeds: 1 of 3 pairs undecided; dropped: optimizer=sgd``."""
-        out = sorted(self.decisions.dropped | self.decisions.failed)
-        pairs = f"{len(self.decisions.open)} of {plural(len(self.decisions.pairs), 'pair')} undecided"
-        return f"after {n} seeds: {pairs}" + (f"; dropped: {', '.join(out)}" if out else "")
-
     def write(self) -> None:
-        """Write ``decided.json``."""
-        given = Counter(name for name, _ in self.runs)
-        write_decided(self.sweep.folder, self.rule, self.decisions, {name: given[name] for name in self.names})
+        """Write ``decided.json``; pairs that were still open when one of them was dropped are left out."""
+        counts, still = Counter(name for name, _ in self.runs), self.decisions.open
+        judged = [
+            (pair, it) for pair, it in self.decisions.pairs.items() if it.decision != "undecided" or pair in still
+        ]
+        told = sentences("decided", self.rule, {name: counts[name] for name in self.cells}, len(still))
+        content = {"rule": self.rule, "pairs": [(*pair, *it) for pair, it in judged], "told": told}
+        write_atomically(self.sweep.folder / DECIDED_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def is_seed(override: str) -> bool:
+    """Whether it sets the seed of the runs."""
+    return override_key(override) == SEED

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from cnnbench.analysis.metric_names import SPLITS, number, title, unit
@@ -91,14 +92,15 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     from cnnbench.analysis.decided import read_decided
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.tables import decided_text, leaderboard_text
+    from cnnbench.analysis.report.tables import decided_table, leaderboard_text, text_table
     from cnnbench.analysis.runs import collect, read_run
 
     try:
         collected = collect([folder])
         print_result(f"\n{leaderboard_text(build(collected))}\n")
-        for sweep in read_decided([folder]):
-            print_result(f"{decided_text(sweep)}\n")
+        for table in map(decided_table, read_decided([folder])):
+            rows = [[cell.text for cell in row] for row in table.rows]
+            print_result(f"{fill(table.caption, 100)}\n{text_table(table.headers, rows, table.numeric)}\n")
     except RequestError:  # stopped before the first began
         collected = []
     if interrupted:

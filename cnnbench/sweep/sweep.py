@@ -68,6 +68,9 @@ class Sweep:
         except (HydraException, OmegaConfBaseException) as error:
             raise RequestError(explain(error, overrides)) from error
         check_options(run.config, self.jobs)
+        for key in ("until", "practical", "max_seeds", "baseline"):
+            if run.config["sweep"][key] != self.config.sweep[key]:
+                raise RequestError(f"sweep.{key} is of the whole sweep: it can be no part of what varies ({label})")
         return run
 
     def check(self, runs: Sequence[PlannedRun]) -> None:

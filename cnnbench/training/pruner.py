@@ -12,14 +12,11 @@ STUDY = "search"
 
 
 def open_storage(path: str | Path) -> optuna.storages.BaseStorage:
-    """The storage of a study: a journal, which several machines may write to over a network's file system; of a search
-    of version 1 an SQLite database (``.db``)."""
-    import optuna
+    """The storage of a study: a journal, which several machines may write to over a network's file system."""
+    from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    if Path(path).suffix == ".db":
-        return optuna.storages.RDBStorage(f"sqlite:///{path}")
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def make_pruner(name: str, startup_trials: int, epochs: int) -> optuna.pruners.BasePruner:

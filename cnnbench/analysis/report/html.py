@@ -41,7 +41,6 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "notes": [note for note in board.notes if not re.search(WARNING, note)],
         "comparison": None, "anova": None, "pairs": None, "target": None, **report_tables(analysis),
         "decided": list(map(decided_table, analysis.decided)),
-        "pair_sentences": sentences("pairs", analysis.pairs) if analysis.pairs else [],
         "target_notes": sentences("target_notes"),
         "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),

@@ -163,7 +163,7 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
 
 def decided_table(sweep: DecidedSweep) -> Table:
     """Every pair that a sweep with ``sweep.until=decided`` was asked for, but for those of what was dropped."""
-    metric = sweep.rule["metric"]
+    metric = sweep.metric
     rows = [
         [_words(one), _words(other), Cell(names.number(it.difference, metric, sign=True), it.difference),
          Cell(names.interval(it.low, it.high, metric, sign=True), it.low), Cell(str(it.n), it.n), _words(it.decision)]
@@ -229,13 +229,6 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: S
         for texts in (headers, *rows)
     ]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
-
-
-def decided_text(sweep: DecidedSweep, width: int = 100) -> str:
-    """The pairs, for a terminal."""
-    table = decided_table(sweep)
-    rows = [[cell.text for cell in row] for row in table.rows]
-    return f"{textwrap.fill(table.caption, width)}\n{text_table(table.headers, rows, table.numeric)}\n"
 
 
 def leaderboard_text(board: Leaderboard, width: int = 100) -> str:

@@ -24,7 +24,6 @@ from cnnbench.utils.record import finite_or_none, write_atomically
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
     from cnnbench.analysis.effects import Effects
-    from cnnbench.analysis.time_to_target import TimeToTarget
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
 NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": [], "cautions": []}
@@ -129,7 +128,7 @@ def to_markdown(analysis: Analysis) -> str:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
     if analysis.pairs:
-        parts += ["## Each against each\n", _markdown(shown["pairs"]), *sentences("pairs", analysis.pairs), ""]
+        parts += ["## Each against each\n", _markdown(shown["pairs"])]
     if analysis.target:
         parts += ["## Time to the target\n", _markdown(shown["target"]), *sentences("target_notes"), ""]
     if effects := analysis.effects:
@@ -209,18 +208,11 @@ def to_json(analysis: Analysis) -> str:
              "p Holm": p, "verdict": verdict}
             for (row, column), (d, p, verdict) in (analysis.pairs.matrix.items() if analysis.pairs else ())
         ],
-        "time_to_target": _target_entries(analysis.target) if analysis.target else None,
+        **{name: [dict(zip(of.headers, (cell.value for cell in row), strict=True)) for row in of.rows]
+           for name, of in tables.report_tables(analysis).items() if name.startswith(("target", "decided"))},
         **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
-
-
-def _target_entries(times: TimeToTarget) -> dict[str, Any]:
-    rows = [
-        {**row._asdict(), "configuration": row.configuration.label, "times": [time._asdict() for time in row.times]}
-        for row in times.rows
-    ]
-    return {"metric": times.metric, "target": times.target, "rows": rows}
 
 
 def _effects_entries(effects: Effects) -> dict[str, Any]:
