@@ -1,11 +1,12 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from cnnbench.analysis import metric_names as names
 from cnnbench.analysis import statistics
+from cnnbench.analysis.data_sets import AcrossDataSets, find_across
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
@@ -17,7 +18,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 
 class Comparison(NamedTuple):
-    """A configuration against the reference."""
+    """A configuration against the reference on its data set."""
 
     configuration: Configuration
     difference: Difference
@@ -30,7 +31,7 @@ class Comparison(NamedTuple):
 
     def describe_seeds_needed(self, metric: str) -> str:
         """How many seeds would show a difference of ``size``, in words."""
-        size = names.difference(self.size, metric).lstrip("+").replace("1.00 points", "1 point")
+        size = names.amount(self.size, metric).replace("1.00 points", "1 point")
         if self.seeds_needed is None:
             return "one run a side: no test" if self.difference.n < 2 else "no spread between seeds to reckon with"
         if self.seeds_needed > MOST_SEEDS:
@@ -46,29 +47,32 @@ def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | 
 
 
 def compare_with_reference(
-    reference: Configuration,
+    references: Mapping[str, Configuration],
     others: Sequence[Configuration],
     metric: str,
     size: float | None = None,
     practical: float | None = None,
 ) -> list[Comparison]:
-    """Compare each of ``others`` with ``reference``, in their order.
+    """Compare each of ``others`` with the reference on its data set, in their order.
 
     Args:
+        references: by the data set, of every one that ``others`` have.
         metric: of the weights that each run stands for (``Run.value``).
         size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
-            a twentieth of the reference's mean of anything else.
+            a twentieth of the references' mean of anything else.
         practical: the largest difference that does not matter; ``size`` is that too then.
     """
-    base = _values_by_seed(reference.runs, metric)
+    bases = {name: _values_by_seed(reference.runs, metric) for name, reference in references.items()}
     size = practical if size is None else size
     if size is None:
-        size = 0.01 if names.is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
-    differences = [statistics.compare(_values_by_seed(other.runs, metric), base) for other in others]
+        values = (value for base in bases.values() for value in base.values())
+        size = 0.01 if names.is_share(metric) else abs(statistics.summarise(values).mean or 0.0) / 20
+    differences = [statistics.compare(_values_by_seed(c.runs, metric), bases[c.data_set]) for c in others]
     adjusted = statistics.holm([d.p for d in differences])
     same = statistics.holm([None if practical is None else d.p_not_within(practical) for d in differences])
     level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
-    images = [compare_runs(other.runs, reference.runs) if metric == "test/accuracy" else None for other in others]
+    on_images = metric == "test/accuracy"
+    images = [compare_runs(c.runs, references[c.data_set].runs) if on_images else None for c in others]
     both = statistics.holm([found.p if found else None for found in images])
     comparisons = []
     for other, d, p, found, p_both, p_same in zip(others, differences, adjusted, images, both, same, strict=True):
@@ -86,11 +90,13 @@ class Analysis:
     board: Leaderboard
     metric: str  # of differences and effects: the objective's test metric, which chose nothing
     reference: Configuration | None  # the baseline, or else the first of the board; None where nothing is finished
+    references: Mapping[str, Configuration]  # by data set: the baseline there, or else the first
     baseline_given: bool
     comparisons: list[Comparison]  # of the others with the reference
     effects: Effects | None  # None where nothing varies or nothing is finished
     run: Run | None  # whose confusion matrix is shown
     versus: Run | None  # and the difference from this one's
+    across: AcrossDataSets | None = None  # None where there is one data set
     practical: float | None = None  # the largest difference that does not matter, in the metric's unit
 
     @property
@@ -105,6 +111,19 @@ class Analysis:
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
         return next((c for c in self.comparisons if c.configuration is configuration), None)
+
+    @property
+    def reference_name(self) -> str:
+        """What the others are compared with."""
+        if self.reference is None or len(self.board.data_sets) == 1:
+            return self.reference.short if self.reference else "nothing"
+        return f"{self.reference.setting if self.baseline_given else 'the first place'} on the same data set"
+
+    @property
+    def across_sentences(self) -> list[str]:
+        """What the data sets say together."""
+        found = self.across
+        return [*sentences("across", found, self.metric), *sentences("across_notes", found)] if found else []
 
     @property
     def answer(self) -> list[str]:
@@ -141,22 +160,28 @@ def analyse(
     board = build(runs, objective, ignore)
     grid = board.grid
     if metric is None:
-        tested = f"test/{names.leaf(board.objective)}"
-        metric = tested if tested in board.known else board.objective
+        metric = board.test_metric
     else:
         names.check_metric(metric, board.known)
     ranked = [row.configuration for row in board.rows]
-    reference = grid.find(baseline) if baseline else ranked[0] if ranked else None
-    if reference is not None and not reference.runs:
+    named = grid.find(baseline).setting if baseline else None
+    references = {c.data_set: c for c in ranked[::-1] if named in (None, c.setting)}
+    reference = next((c for c in ranked if references.get(c.data_set) is c), None)
+    if baseline and reference is None:
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
-    others = [c for c in ranked if c is not reference]
+    others = [c for c in ranked if references.get(c.data_set, c) is not c]
     if practical is not None:
         practical /= 100 if names.is_share(metric) else 1
-    comparisons = compare_with_reference(reference, others, metric, size, practical) if reference else []
+    comparisons = compare_with_reference(references, others, metric, size, practical)
     effects = find_effects(ranked, grid.factors, metric, reference if baseline else None)
+    across = find_across(ranked, metric, named)
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
-    second = _named_run(grid.runs, versus) if versus else _other_run(first, [reference, *ranked[::-1]])
-    return Analysis(board, metric, reference, bool(baseline), comparisons, effects, first, second, practical)
+    on = next((c.data_set for c in ranked if first in c.runs), "")
+    beside = [c for c in (references.get(on), *ranked[::-1]) if c and c.data_set == on]
+    second = _named_run(grid.runs, versus) if versus else _other_run(first, beside)
+    return Analysis(
+        board, metric, reference, references, bool(baseline), comparisons, effects, first, second, across, practical
+    )
 
 
 def _named_run(runs: Sequence[Run], name: str) -> Run:
@@ -169,9 +194,9 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
     raise RequestError(f"{name!r} is no finished run's folder{did_you_mean(name, [r.path.name for r in runs])}")
 
 
-def _other_run(run: Run | None, candidates: Iterable[Configuration | None]) -> Run | None:
+def _other_run(run: Run | None, candidates: Iterable[Configuration]) -> Run | None:
     """A run of the first configuration that ``run`` is not of, with the same seed if there is one."""
     for configuration in candidates:
-        if run is not None and configuration is not None and run not in configuration.runs:
+        if run is not None and run not in configuration.runs:
             return next((other for other in configuration.runs if other.seed == run.seed), configuration.runs[0])
     return None

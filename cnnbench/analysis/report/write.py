@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,7 +89,8 @@ def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[
         entry.update(dict.fromkeys(keys))
         if c := analysis.comparison(row.configuration):
             d = c.difference
-            entry.update(zip(keys, (analysis.reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
+            reference = analysis.references[row.configuration.data_set]
+            entry.update(zip(keys, (reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
                                     d.method, c.seeds_needed, c.size), strict=True))  # fmt: skip
     return entries
 
@@ -125,6 +127,9 @@ def to_markdown(analysis: Analysis) -> str:
     if "comparison" in shown:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
+    if analysis.across:
+        parts += ["## Across data sets\n", _bullets(analysis.across_sentences)]
+        parts += [_markdown(shown[name]) for name in ("across", "pairs") if name in shown]
     if effects := analysis.effects:
         sentences = [*map(effects.sentence, effects.mains), *map(effects.sentence, effects.interactions)]
         parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(shown["anova"])]
@@ -195,6 +200,7 @@ def to_json(analysis: Analysis) -> str:
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
             for c, run in board.grid.incomplete
         ],
+        "across_data_sets": asdict(analysis.across) if analysis.across else None,
         **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
