@@ -92,7 +92,9 @@ def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]
 
     def within_budget(arguments: list[str]) -> int:
         verb = arguments[0] if arguments and arguments[0] in COMMANDS else "train"
-        more = {"train": BUDGET, "reproduce": BUDGET, "find-lr": [*BUDGET, "--steps", "12"]}.get(verb, [])
+        more = {"train": BUDGET, "reproduce": BUDGET, "find-lr": [*BUDGET, "--steps", "12"], "noise": BUDGET}.get(
+            verb, []
+        )
         return run([*arguments, *(more if "-sc" not in arguments else ())])
 
     return within_budget
