@@ -217,7 +217,7 @@ def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
         if drawn := charts.cost(part, name, metric, cost):
             figures.append(draw(drawn[0], f"{title(metric)} against {cost}"))
             fronts[cost] = [(row.rank, compact(row.cost(name))) for row in drawn[1][:8]]
-        elif len(part.rows) > 1 and any(row.cost(name) is not None for row in part.rows):
+        elif not several and len(part.rows) > 1 and any(row.cost(name) is not None for row in part.rows):
             constant.append(cost)
     return {"figures": figures, "fronts": fronts, "constant": ", ".join(constant)} if figures else None
 
