@@ -11,8 +11,11 @@ from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
 from cnnbench.analysis.leaderboard import Leaderboard, build
+from cnnbench.analysis.pairs import FEWEST, MOST, Pairs, compare_all
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
+from cnnbench.analysis.time_to_target import DIVERGED, TimeToTarget, time_to_target
+from cnnbench.analysis.tuning import validation_metric
 from cnnbench.analysis.wording import sentences
 from cnnbench.utils.errors import RequestError, did_you_mean
 
@@ -68,17 +71,14 @@ def compare_with_reference(
         values = (value for base in bases.values() for value in base.values())
         size = 0.01 if names.is_share(metric) else abs(statistics.summarise(values).mean or 0.0) / 20
     differences = [statistics.compare(_values_by_seed(c.runs, metric), bases[c.data_set]) for c in others]
-    adjusted = statistics.holm([d.p for d in differences])
-    same = statistics.holm([None if practical is None else d.p_not_within(practical) for d in differences])
-    level = ALPHA / max(1, sum(p is not None for p in adjusted))  # the first step of Holm's: the strictest
+    words = statistics.verdicts(differences, names.higher_is_better(metric), practical)
+    level = ALPHA / max(1, sum(p is not None for p, _ in words))  # the first step of Holm's: the strictest
     on_images = metric == "test/accuracy"
     images = [compare_runs(c.runs, references[c.data_set].runs) if on_images else None for c in others]
     both = statistics.holm([found.p if found else None for found in images])
     comparisons = []
-    for other, d, p, found, p_both, p_same in zip(others, differences, adjusted, images, both, same, strict=True):
+    for other, d, (p, word), found, p_both in zip(others, differences, words, images, both, strict=True):
         needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
-        word = statistics.verdict(d.value, p, names.higher_is_better(metric), p_same)
-        word = "undecided" if practical is not None and word == "no difference shown" else word
         comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
     return comparisons
 
@@ -98,6 +98,8 @@ class Analysis:
     versus: Run | None  # and the difference from this one's
     across: AcrossDataSets | None = None  # None where there is one data set
     practical: float | None = None  # the largest difference that does not matter, in the metric's unit
+    pairs: Pairs | None = None  # None of more than a few configurations, unless they are asked for
+    target: TimeToTarget | None = None  # None unless it is asked for
 
     @property
     def survivors(self) -> tuple[int, int]:
@@ -142,6 +144,9 @@ def analyse(
     run: str | None = None,
     versus: str | None = None,
     ignore: Iterable[str] = (),
+    best_over: Sequence[str] = (),
+    all_pairs: bool = False,
+    target: float | None = None,
 ) -> Analysis:
     """Analyse ``runs``, of any status.
 
@@ -153,11 +158,14 @@ def analyse(
         practical: the largest difference that does not matter, in points of a share, else in the metric's unit.
         run, versus: folders of the runs whose confusion matrices are shown.
         ignore: factors to average over, although they vary (``code``).
+        best_over: factors of which each configuration has its best value, chosen by validation.
+        all_pairs: compare each with each, however many there are.
+        target: of the validation metric, in per cent of a share: how long does training take to reach it?
 
     Raises:
         RequestError: nothing has one of these names.
     """
-    board = build(runs, objective, ignore)
+    board = build(runs, objective, ignore, best_over)
     grid = board.grid
     if metric is None:
         metric = board.test_metric
@@ -173,15 +181,29 @@ def analyse(
     if practical is not None:
         practical /= 100 if names.is_share(metric) else 1
     comparisons = compare_with_reference(references, others, metric, size, practical)
-    effects = find_effects(ranked, grid.factors, metric, reference if baseline else None)
+    effects = find_effects(ranked, grid.factors, metric, reference if baseline else None, grid.chosen_over)
     across = find_across(ranked, metric, named)
+    if len(board.data_sets) > 1 and (all_pairs or target is not None):
+        raise RequestError(f"{'--all-pairs' if all_pairs else '--target'} is for one data set, and these are "
+                           f"{', '.join(board.data_sets)}: give the folders of one")  # fmt: skip
+    some = (len(board.data_sets) == 1 and FEWEST <= len(ranked) <= MOST) or (all_pairs and len(ranked) > 1)
+    pairs = compare_all(ranked, [_values_by_seed(c.runs, metric) for c in ranked], metric, practical) if some else None
+    times = _times(board, reference, target) if reference and target is not None else None
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
     on = next((c.data_set for c in ranked if first in c.runs), "")
     beside = [c for c in (references.get(on), *ranked[::-1]) if c and c.data_set == on]
     second = _named_run(grid.runs, versus) if versus else _other_run(first, beside)
-    return Analysis(
-        board, metric, reference, references, bool(baseline), comparisons, effects, first, second, across, practical
-    )
+    return Analysis(board, metric, reference, references, bool(baseline), comparisons, effects, first, second, across,
+                    practical, pairs, times)  # fmt: skip
+
+
+def _times(board: Leaderboard, reference: Configuration, target: float) -> TimeToTarget:
+    """Of the leaderboard's configurations, and of those that have diverged alone."""
+    grid = board.grid
+    metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
+    diverged = [c for c in grid.configurations if not c.runs and any(run.status == DIVERGED for run in c.incomplete)]
+    configurations = [*(row.configuration for row in board.rows), *diverged]
+    return time_to_target(configurations, reference, metric, target)
 
 
 def _named_run(runs: Sequence[Run], name: str) -> Run:

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
+from cnnbench.analysis.entangled import Crossing, Together, find_crossings, find_together
 from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
 from cnnbench.analysis.metric_names import MISSING
 from cnnbench.analysis.statistics import CONFIDENCE, finite_values
@@ -61,11 +62,17 @@ class Effects:
     levels: Levels  # of each factor, in the order in which they are shown
     too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
     run_count: int
+    entangled: list[Together | Crossing]  # factors whose effect is also that of a setting that was not tuned
 
     def sentence(self, effect: Effect | Interaction) -> str:
         """One of the effects with its evidence in words."""
         macro = "main_effect" if isinstance(effect, Effect) else "interaction"
         return " ".join(sentences(macro, effect, self))
+
+    @property
+    def cautions(self) -> list[str]:
+        """A sentence for each of ``entangled``."""
+        return [" ".join(sentences("entangled", one, self)) for one in self.entangled]
 
     @property
     def notes(self) -> list[str]:
@@ -74,23 +81,30 @@ class Effects:
 
 
 def find_effects(
-    configurations: Sequence[Configuration], factors: Sequence[str], metric: str, reference: Configuration | None = None
+    configurations: Sequence[Configuration],
+    factors: Sequence[str],
+    metric: str,
+    reference: Configuration | None = None,
+    tuned: Collection[str] = (),
 ) -> Effects | None:
     """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first.
 
-    Data sets are blocks: they are terms of the model, but which of them is easier is no effect. None where fewer than two
-    runs have the metric, or no factor has two levels.
+    Factors in ``tuned``, of which each configuration has its best value, are none here. Data sets are blocks: terms of the
+    model, but which of them is easier is no effect.
+
+    None where fewer than two runs have the metric, or no factor has two levels.
     """
     # One row a run: its level of each factor, and its value
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
     if len(measured) < 2:
         return None
+    factors = [f for f in factors if f not in tuned]
     settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
     observations = pd.DataFrame(settings, columns=list(factors))
     y = [value for _, value in measured]
 
     # The factors that can be looked at, and their levels
-    factors = _merge_nested(observations, factors)
+    factors, varying = _merge_nested(observations, factors), factors
     first = observations[[c is reference for c, _ in measured]]
     levels = {f: _ordered(observations[f].unique(), set(first[f])) for f in factors}
     too_many = [f for f in factors if len(levels[f]) > min(MOST_LEVELS, len(y) / 2)]
@@ -106,7 +120,10 @@ def find_effects(
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
-    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y))
+    merged = [f for f in varying if f not in factors]
+    together = find_together(configurations, list(levels), merged, tuned)
+    entangled: list[Together | Crossing] = [*together, *find_crossings(table)]
+    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), entangled)
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:

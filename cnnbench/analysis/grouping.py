@@ -33,6 +33,7 @@ class Configuration:
     runs: tuple[Run, ...] = field(repr=False)  # the completed ones, one a seed, in the order of their seeds
     incomplete: tuple[Run, ...] = field(repr=False)  # failed, diverged, interrupted, unfinished and unreadable ones
     names: Mapping[str, str] = field(repr=False, default_factory=dict)  # of the factors in short
+    tries: int = 1  # of which it was chosen by validation
 
     @property
     def label(self) -> str:
@@ -66,6 +67,9 @@ class Grid:
     configurations: tuple[Configuration, ...]  # in the order of their first runs
     notes: tuple[str, ...]  # what a reader must know before comparing them
     shared: Settings  # what all runs have in common of what overrides name or what says what was trained
+    chosen_over: tuple[str, ...] = ()  # factors of which each configuration has its best value (tuning.choose_best)
+    chosen_by: str = ""  # the metric that chose
+    set_aside: tuple[Configuration, ...] = ()  # those that were not chosen
 
     @property
     def runs(self) -> list[Run]:
@@ -73,7 +77,7 @@ class Grid:
 
     @property
     def incomplete(self) -> list[tuple[Configuration, Run]]:
-        return [(configuration, run) for configuration in self.configurations for run in configuration.incomplete]
+        return [(c, run) for c in (*self.configurations, *self.set_aside) for run in c.incomplete]
 
     def find(self, text: str) -> Configuration:
         """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names, of several data sets that of the first;

@@ -104,15 +104,18 @@ class Leaderboard:
         ]
 
 
-def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = ()) -> Leaderboard:
+def build(
+    runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = (), best_over: Sequence[str] = ()
+) -> Leaderboard:
     """The leaderboard of ``runs``, of any status.
 
     Args:
         objective: a metric or a cost (``val/loss``, ``test/accuracy``, ``parameters``); by default the runs' own.
         ignore: factors to average over.
+        best_over: factors of which each configuration has its best value, chosen by validation.
 
     Raises:
-        RequestError: no finished run has that metric.
+        RequestError: no finished run has that metric, or no such factor varies.
     """
     grid = group(runs, ignore)
     known = {name for run in grid.runs for name in run.metrics()}
@@ -120,12 +123,17 @@ def build(runs: Sequence[Run], objective: str | None = None, ignore: Iterable[st
         check_metric(objective, known)
     own = list(dict.fromkeys(run.objective for run in grid.runs if run.objective))
     chosen = objective or (own[0] if own else DEFAULT_OBJECTIVE)
+    if best_over:
+        from cnnbench.analysis.tuning import choose_best, validation_metric  # its sentences need Jinja
+
+        metric = validation_metric([chosen, *own], known, "--best-over") if known else chosen
+        grid = choose_best(grid, best_over, metric)
     notes = list(grid.notes)
     if len(own) > 1:
         notes.append(f"The runs chose their best epochs by different objectives ({', '.join(own)}).")
     if chosen.startswith("test/"):
         notes.append("Ordered by a test metric: the first was chosen on the test set, so its value is optimistic.")
-    if unfinished := sum(not c.runs for c in grid.configurations):
+    if unfinished := sum(not c.runs for c in (*grid.configurations, *grid.set_aside)):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
     tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]

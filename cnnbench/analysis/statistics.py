@@ -178,6 +178,21 @@ def verdict(
     return "better" if (value > 0) == higher_is_better else "worse"
 
 
+def verdicts(
+    differences: Sequence[Difference], higher_is_better: bool, practical: float | None = None
+) -> list[tuple[float | None, Verdict]]:
+    """For each of several comparisons its p-value, corrected by Holm's method over all, and the word for it.
+
+    Args:
+        practical: the largest difference that does not matter.
+    """
+    adjusted = holm([d.p for d in differences])
+    same = holm([None if practical is None else d.p_not_within(practical) for d in differences])
+    words = [verdict(d.value, p, higher_is_better, s) for d, p, s in zip(differences, adjusted, same, strict=True)]
+    unknown: Verdict = "no difference shown" if practical is None else "undecided"
+    return [(p, unknown if w == "no difference shown" else w) for p, w in zip(adjusted, words, strict=True)]
+
+
 def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA) -> float:
     """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988).
 

@@ -27,12 +27,17 @@ def main(arguments: Sequence[str]) -> int:
     add("--practical", type=float, metavar="X", help="a difference of up to X points does not matter: verdicts are "
         "better, worse, practically the same, undecided")  # fmt: skip
     add("--ignore", action="append", default=[], metavar="KEY", help="average over this, e.g. code")
+    add("--best-over", action="append", default=[], metavar="KEY", help="compare each at its best value of this, "
+        "chosen by validation: optimizer.lr")  # fmt: skip
+    add("--all-pairs", action="store_true", help="compare each with each, also more than 12 configurations")
+    add("--target", type=float, metavar="X", help="epochs and seconds to X (per cent) on the validation set")
     options = vars(parser.parse_args(arguments))
     folders, out, fmt = options.pop("folders"), options.pop("out"), options.pop("format")
     if out is not None and out.exists() and not out.is_dir():
         raise RequestError(f"--out {out} is a file; give a folder")
-    if (practical := options["practical"]) is not None and not 0 < practical < float("inf"):
-        raise RequestError(f"--practical must be a number above 0, got {practical:g}")
+    for name in ("practical", "target"):
+        if (value := options[name]) is not None and not 0 < value < float("inf"):
+            raise RequestError(f"--{name} must be a number above 0, got {value:g}")
     report = build(folders, fmt, shlex.join(["cnnbench", "report", *arguments]), **options)
     if fmt != "html" and out is None:
         print_result(report.text.removesuffix("\n"))

@@ -3,6 +3,7 @@
 What a sweep prints or writes at its end comes from the records on disk, whatever launched its runs.
 """
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from cnnbench.sweep.progress import Progress, follow_folders
 from cnnbench.sweep.run_summary import finish
 from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_info, print_result
+from cnnbench.utils.environment import idle_cores
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.run_dir import is_locked
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
@@ -94,6 +96,8 @@ class Sweep:
         self.total, self.progress = total, Progress(left, objective, self.in_turn)
         stop = self.folder.absolute() / STOP_FILE
         stop.unlink(missing_ok=True)
+        if self.is_local:  # once for all runs, so that they have equally many threads
+            os.environ.setdefault("OMP_NUM_THREADS", str(idle_cores()))
         try:
             with handle_stop_signals(file=stop, write=True):
                 yield

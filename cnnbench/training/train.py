@@ -28,11 +28,13 @@ from cnnbench.training.recording import agreement_with_cpu, describe_end, descri
 from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
-from cnnbench.utils.environment import available_cores, environment
+from cnnbench.utils.environment import environment, idle_cores
 from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
 from cnnbench.utils.signals import handle_stop_signals
 
+# of a batch's forward pass: with less a second thread gains 15% at most, and beside a busy core it loses 90% (benchmarks)
+FLOPS_PER_THREAD = 50_000_000
 Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how many whole epochs it has behind it
 
 
@@ -74,12 +76,12 @@ def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
     silence_libraries()
     ranks = build.count_ranks(config)
     checkpoint = resumable(folder, record["fingerprint"], ranks)
-    # the number of threads can change the last bits of a sum, so a run keeps the one that it began with
-    threads = config["threads"] or max(available_cores() // build.count_devices(config), 1)
     resumed = None
-    if checkpoint is not None:
+    if checkpoint is not None:  # the number of threads can change the last bits of a sum, so a run keeps it
         path, sessions = checkpoint
         threads, resumed = sessions[0]["threads"], (str(path), sessions[-1]["epoch"])
+    else:
+        threads = config["threads"] or max(idle_cores() // build.count_devices(config), 1)
     torch.set_num_threads(threads)
     config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
     if ranks == 1:
@@ -153,6 +155,9 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     network = build.build_network(config, data)
     record["data"] = data.description()
     record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
+    if resumed is None and config["threads"] is None:
+        work = record["model"]["flops_per_image"] * config["data"]["batch_size"]
+        torch.set_num_threads(min(torch.get_num_threads(), max(work // FLOPS_PER_THREAD, 1)))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
     classifier = ImageClassifier(config, network, len(data.classes))

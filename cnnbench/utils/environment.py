@@ -4,11 +4,14 @@ import os
 import platform
 import re
 import subprocess
+import time
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
+
+from cnnbench.utils.console import print_info
 
 GPU_ACCELERATORS = ("auto", "gpu", "cuda")  # values of trainer.accelerator that take a GPU where there is one
 
@@ -62,6 +65,52 @@ def available_cores() -> int:
         if threads.isdecimal() and int(threads) > 0:
             return int(threads)
     return cores()
+
+
+class CoreUse:
+    """What other processes have used of the cores that this process may use, since this was made."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter(), time.process_time(), _busy_seconds()
+
+    def others(self) -> float:
+        """Cores, on average; 0.0 where the system does not say it."""
+        wall, own, busy = (
+            now - before
+            for now, before in zip(
+                (time.perf_counter(), time.process_time(), _busy_seconds()), self._start, strict=True
+            )
+        )
+        return max(busy - own, 0.0) / wall
+
+
+def _busy_seconds(file: Path = Path("/proc/stat")) -> float:
+    """Processor seconds that all processes but those of low priority have used of this process's cores."""
+    try:
+        lines = [line.split() for line in file.read_text().splitlines() if line.startswith("cpu")]
+        used = {name: int(user) + int(system) for name, user, _, system, *_ in lines}
+        return sum(used[f"cpu{core}"] for core in os.sched_getaffinity(0)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, KeyError, ValueError, AttributeError):
+        return 0.0
+
+
+def idle_cores(seconds: float = 0.1) -> int:
+    """``available_cores`` without those that other processes keep busy, measured over so many seconds; prints which.
+
+    A thread that shares its core with another process makes all others wait at each operation: two threads of which one
+    does are slower than a single one, by far.
+    """
+    available = available_cores()
+    if available == 1 or available != cores():  # something else has said how many
+        return available
+    use = CoreUse()
+    time.sleep(seconds)
+    busy = min(round(use.others()), available - 1)
+    if busy:
+        print_info(
+            f"  other programs keep {busy} of {available} cores busy, and are left them (threads={available} takes all)"
+        )
+    return available - busy
 
 
 def is_one_of_several_ranks() -> bool:

@@ -16,6 +16,7 @@ from cnnbench.analysis.data_sets import cliques, critical_difference, friedman, 
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.runs import collect
 from cnnbench.analysis.statistics import holm
+from cnnbench.utils.errors import RequestError
 
 # AUC of C4.5 and three variants of it on 14 data sets: Demšar 2006, table 6. Of voting the ranks, which are from more
 # decimals than are printed, part 0.975 and 0.975.
@@ -161,3 +162,11 @@ def test_a_metric_that_is_no_share_has_no_interquartile_mean(runs: Folders) -> N
     grid(runs, 3)
     across = analyse(collect([runs.root]), metric="test/loss").across
     assert across.middle == [] and across.settings[0] == "optimizer=adam"  # the lowest loss
+
+
+def test_what_compares_all_configurations_is_of_one_data_set(runs: Folders) -> None:
+    grid(runs, 2)
+    assert analyse(collect([runs.root])).pairs is None
+    for option in ({"all_pairs": True}, {"target": 0.8}):
+        with pytest.raises(RequestError, match=r"is for one data set, and these are path=a.npz, path=b.npz"):
+            analyse(collect([runs.root]), **option)

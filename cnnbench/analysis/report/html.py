@@ -16,7 +16,7 @@ from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
 from cnnbench.analysis.report.tables import report_tables
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.wording import environment
+from cnnbench.analysis.wording import environment, sentences
 from cnnbench.config.settings import SEED, show
 
 MOST_COMMANDS = 12
@@ -37,7 +37,9 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
         "warnings": [note for note in board.notes if "test set" in note],
         "notes": [note for note in board.notes if "test set" not in note],
-        "comparison": None, "across": None, "pairs": None, "anova": None, **report_tables(analysis),
+        "comparison": None, "across": None, "signed_ranks": None, "anova": None, "pairs": None, "target": None, **report_tables(analysis),
+        "pair_sentences": sentences("pairs", analysis.pairs) if analysis.pairs else [],
+        "target_notes": sentences("target_notes"),
         "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": sections.searches(runs, draw),

@@ -14,12 +14,15 @@ from cnnbench.analysis import metric_names as names
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.statistics import Summary
+from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis, Comparison
     from cnnbench.analysis.data_sets import AcrossDataSets
     from cnnbench.analysis.effects import Effects
+    from cnnbench.analysis.pairs import Pairs
+    from cnnbench.analysis.time_to_target import TimeToTarget
 
 # Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of the others that fits: 2 leaves out the
 # test set's recall, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
@@ -60,6 +63,7 @@ def leaderboard_entry(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]
         **{factor: _setting(row, factor) for factor in board.grid.factors},
         "n": row.n,
         "not completed": len(row.configuration.incomplete),
+        **({"tries": row.configuration.tries} if board.grid.chosen_over else {}),
     }
     for metric in dict.fromkeys((*board.metrics, *sorted(board.known.difference(names.COSTS)))):
         summaries = {f"{metric} best": row.best(metric), f"{metric} final": row.final(metric)}
@@ -87,6 +91,8 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
         cells.append(("configuration", _words(row.configuration.short)))
     others = len(row.configuration.incomplete)
     cells.append(("n", Cell(f"{row.n} of {row.n + others}" if others else str(row.n), row.n)))
+    if board.grid.chosen_over:
+        cells.append(("tries", Cell(str(row.configuration.tries), row.configuration.tries)))
     for metric in board.metrics:
         summary, chosen = row.value(metric), metric == board.objective
         if layout < 2 or chosen or metric != "test/recall":
@@ -122,14 +128,16 @@ def _number(value: float | None, form: str) -> Cell:
 
 
 def report_tables(analysis: Analysis) -> dict[str, Table]:
-    """The leaderboard, and the comparison and the analysis of variance where there is one."""
+    """The leaderboard, and the comparisons, the times to a target and the analysis of variance where there are any."""
     tables = {"leaderboard": leaderboard_table(analysis.board)}
     if analysis.comparisons:
         tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference_name, analysis.metric)
     if across := analysis.across:
         tables["across"] = across_table(across, analysis.metric)
         if across.pairs:
-            tables["pairs"] = pairs_table(across)
+            tables["signed_ranks"] = signed_rank_table(across)
+    tables |= {"pairs": pair_table(analysis.pairs)} if analysis.pairs else {}
+    tables |= {"target": target_table(analysis.target)} if analysis.target else {}
     if analysis.effects:
         tables["anova"] = anova_table(analysis.effects)
     return tables
@@ -169,7 +177,7 @@ def across_table(across: AcrossDataSets, metric: str) -> Table:
     return Table(f"{names.label(metric).capitalize()}: mean over seeds on each data set.", headers, rows)
 
 
-def pairs_table(across: AcrossDataSets) -> Table:
+def signed_rank_table(across: AcrossDataSets) -> Table:
     """Wilcoxon's test of each pair of settings."""
     rows = [
         [_words(pair.setting), _words(pair.other), Cell(f"{pair.better_on} to {pair.worse_on}", pair.better_on),
@@ -178,6 +186,38 @@ def pairs_table(across: AcrossDataSets) -> Table:
     ]  # fmt: skip
     caption = f"Wilcoxon's signed-rank test over {len(across.data_sets)} data sets."
     return Table(caption, ["configuration", "against", "better to worse on", "p", "p, Holm", "verdict"], rows)
+
+
+def pair_table(pairs: Pairs) -> Table:
+    """Row minus column, marked where the two differ."""
+    every = range(len(pairs.configurations))
+
+    def cell(row: int, column: int) -> Cell:
+        value = pairs.value(row, column) if row != column else None
+        return Cell(
+            names.number(value, pairs.metric, sign=True) + pairs.sign(row, column) if row != column else "", value
+        )
+
+    rows = [[Cell(str(row + 1), row + 1), _words(pairs.configurations[row].short), *(cell(row, c) for c in every)]
+            for row in every]  # fmt: skip
+    return Table(sentences("pairs_caption", pairs)[0], ["#", "configuration", *(str(c + 1) for c in every)], rows)
+
+
+def target_table(times: TimeToTarget) -> Table:
+    """Epochs and seconds that training takes to reach a value."""
+    rows = []
+    for row in times.rows:
+        done = [time.epochs for time in row.times if time.reached]
+        epochs, seconds = (max((t[at] for t in row.times), default=None) for at in (0, 1))
+        rows.append([
+            _words(row.configuration.short), Cell(f"{len(done)} of {len(row.times)}", len(done)),
+            Cell(names.compact(row.epochs) if row.epochs else f"> {epochs}", row.epochs),
+            Cell(f"{min(done)} to {max(done)}" if done else names.MISSING, min(done, default=None)),
+            Cell(names.compact(row.seconds) if row.epochs else f"> {names.compact(seconds)}", row.seconds),
+            Cell(names.p_value(row.p_raw), row.p_raw), Cell(names.p_value(row.p), row.p), _words(row.verdict),
+        ])  # fmt: skip
+    headers = ["configuration", "reached by", "epochs, median", "range", "seconds, median", "p", "p, Holm", "verdict"]
+    return Table(sentences("target_caption", times)[0], headers, rows)
 
 
 def anova_table(effects: Effects) -> Table:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.report import tables
 from cnnbench.analysis.runs import collect
+from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import show
 from cnnbench.utils.console import cell, escape
 from cnnbench.utils.environment import packages
@@ -24,9 +25,10 @@ from cnnbench.utils.record import finite_or_none, write_atomically
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
     from cnnbench.analysis.effects import Effects
+    from cnnbench.analysis.time_to_target import TimeToTarget
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
-NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": []}
+NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": [], "cautions": []}
 
 
 class Report(NamedTuple):
@@ -127,12 +129,16 @@ def to_markdown(analysis: Analysis) -> str:
     if "comparison" in shown:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
+    if analysis.pairs:
+        parts += ["## Each against each\n", _markdown(shown["pairs"]), *sentences("pairs", analysis.pairs), ""]
+    if analysis.target:
+        parts += ["## Time to the target\n", _markdown(shown["target"]), *sentences("target_notes"), ""]
     if analysis.across:
         parts += ["## Across data sets\n", _bullets(analysis.across_sentences)]
-        parts += [_markdown(shown[name]) for name in ("across", "pairs") if name in shown]
+        parts += [_markdown(shown[name]) for name in ("across", "signed_ranks") if name in shown]
     if effects := analysis.effects:
-        sentences = [*map(effects.sentence, effects.mains), *map(effects.sentence, effects.interactions)]
-        parts += ["## Effects of the factors\n", _bullets(sentences), _markdown(shown["anova"])]
+        told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]
+        parts += ["## Effects of the factors\n", _bullets(told), _markdown(shown["anova"])]
         parts += [f"{note}\n" for note in effects.notes]
     return "\n".join(parts)
 
@@ -193,6 +199,8 @@ def to_json(analysis: Analysis) -> str:
         "reference": analysis.reference.label if analysis.reference else None,
         "baseline_was_asked_for": analysis.baseline_given,
         "factors": board.grid.factors,
+        "chosen_over": board.grid.chosen_over,
+        "chosen_by": board.grid.chosen_by,
         "shared": board.grid.shared,
         "notes": board.notes,
         "leaderboard": _entries(board, analysis),
@@ -201,9 +209,23 @@ def to_json(analysis: Analysis) -> str:
             for c, run in board.grid.incomplete
         ],
         "across_data_sets": asdict(analysis.across) if analysis.across else None,
+        "pairs": [  # places in the leaderboard
+            {"place": row + 1, "minus": column + 1, "difference": d.value, "low": d.low, "high": d.high, "p": d.p,
+             "p Holm": p, "verdict": verdict}
+            for (row, column), (d, p, verdict) in (analysis.pairs.matrix.items() if analysis.pairs else ())
+        ],
+        "time_to_target": _target_entries(analysis.target) if analysis.target else None,
         **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def _target_entries(times: TimeToTarget) -> dict[str, Any]:
+    rows = [
+        {**row._asdict(), "configuration": row.configuration.label, "times": [time._asdict() for time in row.times]}
+        for row in times.rows
+    ]
+    return {"metric": times.metric, "target": times.target, "rows": rows}
 
 
 def _effects_entries(effects: Effects) -> dict[str, Any]:
@@ -221,4 +243,5 @@ def _effects_entries(effects: Effects) -> dict[str, Any]:
             {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": dict(i.effects),
              "sentence": effects.sentence(i)} for i in effects.interactions
         ],
+        "cautions": effects.cautions,
     }  # fmt: skip

@@ -7,10 +7,13 @@ import time
 from typing import Any, cast
 
 import lightning.pytorch as pl
+import torch
 from tqdm import tqdm
 
+from cnnbench.data.loader import BatchLoader
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.console import duration, is_quiet, is_verbose, print_info
+from cnnbench.utils.environment import CoreUse, cores
 
 BAR_SECONDS = 0.2  # between two updates of the bar
 LOSS_SECONDS = 5.0  # between two looks at the loss on a GPU: a look waits until all that it has to do is done
@@ -50,7 +53,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         )  # fmt: skip
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epoch_start, self._epoch_began = time.perf_counter(), False
+        self._epoch_start, self._epoch_began, self._cores = time.perf_counter(), False, CoreUse()
         last = trainer.max_epochs
         self._epoch = f"  epoch {trainer.current_epoch + 1:>{len(str(last))}}/{last}"
         self._bar.set_description_str(self._epoch, refresh=False)
@@ -87,13 +90,16 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         self._printed = now
         done = trainer.current_epoch + 1 - self._first_epoch
         left = (now - self._start) / done * ((trainer.max_epochs or 0) - trainer.current_epoch - 1)
-        images = trainer.train_dataloader.images  # type: ignore[union-attr]
+        loader = cast(BatchLoader, trainer.train_dataloader)
         metrics, parts = cast(ImageClassifier, pl_module).metrics, [self._epoch]
         for split in ("train", "val"):
             if f"{split}/loss" in metrics:
                 loss, accuracy, recall = (metrics[f"{split}/{name}"] for name in ("loss", "accuracy", "recall"))
                 parts.append(f"{split} loss {loss:.4f} acc {accuracy:6.2%} recall {recall:6.2%}")
-        parts.append(f"{images / (now - self._epoch_start):,.0f} images/s, {duration(left)} left")
+        parts.append(f"{loader.images / (now - self._epoch_start):,.0f} images/s, {duration(left)} left")
+        threads, is_alone = torch.get_num_threads(), trainer.world_size == 1 and not loader.workers
+        if threads > 1 and is_alone and (others := self._cores.others()) + threads > cores() + 0.5:
+            parts.append(f"slowed down by other programs, which keep {others:.1f} of {cores()} cores busy")
         self._bar.clear()
         print_info(" | ".join(parts))
 
