@@ -1,18 +1,20 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from cnnbench.analysis import metric_names as names
 from cnnbench.analysis import statistics
 from cnnbench.analysis.data_sets import AcrossDataSets, find_across
+from cnnbench.analysis.decided import DecidedSweep, read_decided
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
 from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.pairs import FEWEST, MOST, Pairs, compare_all
 from cnnbench.analysis.runs import Run
+from cnnbench.analysis.splits import difference_of
 from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 from cnnbench.analysis.time_to_target import DIVERGED, TimeToTarget, time_to_target
 from cnnbench.analysis.tuning import validation_metric
@@ -35,18 +37,13 @@ class Comparison(NamedTuple):
     def describe_seeds_needed(self, metric: str) -> str:
         """How many seeds would show a difference of ``size``, in words."""
         size = names.amount(self.size, metric).replace("1.00 points", "1 point")
+        noun = "split" if self.difference.overlap else "seed"
         if self.seeds_needed is None:
-            return "one run a side: no test" if self.difference.n < 2 else "no spread between seeds to reckon with"
+            no_test = f"one {'split' if self.difference.overlap else 'run'} a side: no test"
+            return no_test if self.difference.n < 2 else "no spread between seeds to reckon with"
         if self.seeds_needed > MOST_SEEDS:
-            return f"more than {MOST_SEEDS} seeds for {size}"
-        return f"{names.plural(self.seeds_needed, 'seed')} for {size}"
-
-
-def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
-    """{seed: value}; where seeds are unknown or repeated nothing can be paired, and every run has a key of its own."""
-    seeds = [run.seed for run in runs]
-    distinct = None not in seeds and len(set(seeds)) == len(seeds)
-    return {run.seed if distinct else run.path: run.value(metric) for run in runs}
+            return f"more than {MOST_SEEDS} {noun}s for {size}"
+        return f"{names.plural(self.seeds_needed, noun)} for {size}"
 
 
 def compare_with_reference(
@@ -65,12 +62,11 @@ def compare_with_reference(
             a twentieth of the references' mean of anything else.
         practical: the largest difference that does not matter; ``size`` is that too then.
     """
-    bases = {name: _values_by_seed(reference.runs, metric) for name, reference in references.items()}
     size = practical if size is None else size
     if size is None:
-        values = (value for base in bases.values() for value in base.values())
-        size = 0.01 if names.is_share(metric) else abs(statistics.summarise(values).mean or 0.0) / 20
-    differences = [statistics.compare(_values_by_seed(c.runs, metric), bases[c.data_set]) for c in others]
+        mean = statistics.finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
+        size = 0.01 if names.is_share(metric) else abs(mean or 0.0) / 20
+    differences = [difference_of(c.runs, references[c.data_set].runs, metric) for c in others]
     words = statistics.verdicts(differences, names.higher_is_better(metric), practical)
     level = ALPHA / max(1, sum(p is not None for p, _ in words))  # the first step of Holm's: the strictest
     on_images = metric == "test/accuracy"
@@ -78,7 +74,7 @@ def compare_with_reference(
     both = statistics.holm([found.p if found else None for found in images])
     comparisons = []
     for other, d, (p, word), found, p_both in zip(others, differences, words, images, both, strict=True):
-        needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
+        needed = statistics.seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor)
         comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
     return comparisons
 
@@ -100,6 +96,11 @@ class Analysis:
     practical: float | None = None  # the largest difference that does not matter, in the metric's unit
     pairs: Pairs | None = None  # None of more than a few configurations, unless they are asked for
     target: TimeToTarget | None = None  # None unless it is asked for
+
+    @property
+    def decided(self) -> list[DecidedSweep]:
+        """The sweeps with sweep.until=decided whose runs these are."""
+        return read_decided({run.path.parent for run in self.board.grid.runs})
 
     @property
     def survivors(self) -> tuple[int, int]:
@@ -187,7 +188,11 @@ def analyse(
         raise RequestError(f"{'--all-pairs' if all_pairs else '--target'} is for one data set, and these are "
                            f"{', '.join(board.data_sets)}: give the folders of one")  # fmt: skip
     some = (len(board.data_sets) == 1 and FEWEST <= len(ranked) <= MOST) or (all_pairs and len(ranked) > 1)
-    pairs = compare_all(ranked, [_values_by_seed(c.runs, metric) for c in ranked], metric, practical) if some else None
+
+    def difference(row: int, column: int) -> Difference:
+        return difference_of(ranked[row].runs, ranked[column].runs, metric)
+
+    pairs = compare_all(ranked, difference, metric, practical) if some else None
     times = _times(board, reference, target) if reference and target is not None else None
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
     on = next((c.data_set for c in ranked if first in c.runs), "")
@@ -217,8 +222,9 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
 
 
 def _other_run(run: Run | None, candidates: Iterable[Configuration]) -> Run | None:
-    """A run of the first configuration that ``run`` is not of, with the same seed if there is one."""
+    """A run of the first configuration that ``run`` is not of, with the same seed and split if there is one."""
     for configuration in candidates:
         if run is not None and run not in configuration.runs:
-            return next((other for other in configuration.runs if other.seed == run.seed), configuration.runs[0])
+            own = run.replicate
+            return next((other for other in configuration.runs if other.replicate == own), configuration.runs[0])
     return None

@@ -15,6 +15,7 @@ from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.entangled import Crossing, Together, find_crossings, find_together
 from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
 from cnnbench.analysis.metric_names import MISSING
+from cnnbench.analysis.splits import count_splits
 from cnnbench.analysis.statistics import CONFIDENCE, finite_values
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
@@ -62,6 +63,7 @@ class Effects:
     levels: Levels  # of each factor, in the order in which they are shown
     too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
     run_count: int
+    splits: int  # of the train set
     entangled: list[Together | Crossing]  # factors whose effect is also that of a setting that was not tuned
 
     def sentence(self, effect: Effect | Interaction) -> str:
@@ -112,6 +114,8 @@ def find_effects(
     if levels.keys() <= {*DATA_SETS}:
         return None
 
+    splits = count_splits([run for c, _ in measured for run in c.runs])
+
     # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
     mains = [_main(row, table) for row in table.rows if len(row.term) == 1 and row.term[0] not in DATA_SETS]
@@ -123,7 +127,9 @@ def find_effects(
     merged = [f for f in varying if f not in factors]
     together = find_together(configurations, list(levels), merged, tuned)
     entangled: list[Together | Crossing] = [*together, *find_crossings(table)]
-    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), entangled)
+    return Effects(
+        metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), splits, entangled
+    )
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:

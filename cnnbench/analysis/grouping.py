@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed make one configuration, named by the settings that vary."""
+"""Runs that differ only in their seed and split make one configuration, named by the settings that vary."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import Run
 from cnnbench.config.overrides import parse_override, parse_value
-from cnnbench.config.settings import BUNDLES, canonical, find_factors, ignored, short_names, show
+from cnnbench.config.settings import BUNDLES, SPLIT, canonical, find_factors, ignored, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
@@ -30,7 +30,7 @@ class Configuration:
     """What varies, at one setting, and the runs that have it."""
 
     values: Settings  # of the factors; one that this configuration does not have at all is missing
-    runs: tuple[Run, ...] = field(repr=False)  # the completed ones, one a seed, in the order of their seeds
+    runs: tuple[Run, ...] = field(repr=False)  # the completed ones, one a seed and split, in the order of their seeds
     incomplete: tuple[Run, ...] = field(repr=False)  # failed, diverged, interrupted, unfinished and unreadable ones
     names: Mapping[str, str] = field(repr=False, default_factory=dict)  # of the factors in short
     tries: int = 1  # of which it was chosen by validation
@@ -117,6 +117,8 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     varying = find_factors(informed, groups, overridden)
     if DATA in varying and _explains_data_version([f for f in varying if f.split(".")[0] == "data"], informed):
         varying = tuple(name for name in varying if name != DATA)
+    if all(run.split is not None for run in runs if run.part("config")):
+        varying = tuple(name for name in varying if name not in SPLIT)
     for name in ignore:
         if name not in varying:
             raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
@@ -158,7 +160,7 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
         fingerprint = run.record.get("fingerprint")
         first = counted.setdefault((fingerprint, run.seed) if fingerprint else run.path, run)
         if first is not run:
-            notes.append(f"{run.path.name} repeats {first.path.name} ({label}, seed {run.seed}): counted once"
+            notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
                          f"{_disagreement(first, run)}.")  # fmt: skip
     failed = [run for run in cell if not run.completed]
     incomplete = [run for run in failed if (run.record.get("fingerprint"), run.seed) not in counted]

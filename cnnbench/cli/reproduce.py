@@ -114,8 +114,9 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
             try:
                 check(config)
             except RequestError as error:
+                is_new = str(error) not in map(str, refused)
+                print_result(f"{form:<10} {row:<24} cannot be run{f': {error}' if is_new else ', as before'}")
                 refused.append(error)
-                print_result(f"{form:<10} {row:<24} cannot be run: {error}")
                 continue
             estimates.append(run_seconds(config))
             print_result(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}")

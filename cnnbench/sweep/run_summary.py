@@ -22,7 +22,8 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     parts = [optimizer, *(name for name in used if name not in (None, "none"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
     name = bold(f"{choices.get('model')} on {choices.get('data')}")
-    return f"{name}: {', '.join(map(str, parts))}, {budget}; seed {config['seed']}\n  in {folder}"
+    fold = f", fold {data['fold']} of {data['folds']}" if (data := config["data"]).get("folds") else ""
+    return f"{name}: {', '.join(map(str, parts))}, {budget}; seed {config['seed']}{fold}\n  in {folder}"
 
 
 def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
@@ -80,14 +81,17 @@ def _table(record: Mapping[str, Any]) -> list[str]:
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
     Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
+    from cnnbench.analysis.decided import read_decided
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.tables import leaderboard_text
+    from cnnbench.analysis.report.tables import decided_text, leaderboard_text
     from cnnbench.analysis.runs import collect, read_run
 
     try:
         collected = collect([folder])
         print_result(f"\n{leaderboard_text(build(collected))}\n")
+        for sweep in read_decided([folder]):
+            print_result(f"{decided_text(sweep)}\n")
     except RequestError:  # stopped before the first began
         collected = []
     if interrupted:

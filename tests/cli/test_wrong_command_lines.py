@@ -311,6 +311,11 @@ resume empty optimizer=adam
 resume empty --nope
 resume empty empty
 resume empty --trust
+confirm
+confirm nope
+confirm empty
+confirm empty --top none
+confirm empty optimizer=adam
 rerun
 rerun nope
 rerun file

@@ -156,7 +156,7 @@ def _matrix(run: Run | None, split: str) -> NDArray | None:
 
 def _label(analysis: Analysis, run: Run) -> str:
     name = next((c.short for c in analysis.board.grid.configurations if run in c.runs), run.path.name)
-    return name if run.seed is None else f"{name}, seed {run.seed}"
+    return f"{name}, {run.replicate}" if run.replicate else name
 
 
 def disagreements(analysis: Analysis) -> Section | None:

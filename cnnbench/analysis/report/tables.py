@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.analysis import metric_names as names
+from cnnbench.analysis.decided import DecidedSweep
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.statistics import Summary
@@ -32,7 +33,8 @@ MOST_DATA_SETS = 8  # with a column each
 SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
                "images_per_second": "images/s"}  # fmt: skip
 EMPTY_ROW = LeaderboardRow(0, Configuration({}, (), ()), Summary(0))  # has the columns of a leaderboard without rows
-METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": names.MISSING}
+METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "corrected paired t": "{} splits, corrected t",
+           "corrected Welch t": "corrected Welch t", "exact permutation": "exact", "none": names.MISSING}  # fmt: skip
 
 
 class Cell(NamedTuple):
@@ -136,6 +138,8 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
         tables["across"] = across_table(across, analysis.metric)
         if across.pairs:
             tables["signed_ranks"] = signed_rank_table(across)
+    for number, sweep in enumerate(analysis.decided, start=1):
+        tables[f"decided{number}"] = decided_table(sweep)
     tables |= {"pairs": pair_table(analysis.pairs)} if analysis.pairs else {}
     tables |= {"target": target_table(analysis.target)} if analysis.target else {}
     if analysis.effects:
@@ -186,6 +190,19 @@ def signed_rank_table(across: AcrossDataSets) -> Table:
     ]  # fmt: skip
     caption = f"Wilcoxon's signed-rank test over {len(across.data_sets)} data sets."
     return Table(caption, ["configuration", "against", "better to worse on", "p", "p, Holm", "verdict"], rows)
+
+
+def decided_table(sweep: DecidedSweep) -> Table:
+    """Every pair that a sweep with ``sweep.until=decided`` was asked for, but for those of what was dropped."""
+    metric = sweep.rule["metric"]
+    rows = [
+        [_words(one), _words(other), Cell(names.number(it.difference, metric, sign=True), it.difference),
+         Cell(names.interval(it.low, it.high, metric, sign=True), it.low), Cell(str(it.n), it.n), _words(it.decision)]
+        for one, other, it in sweep.pairs
+    ]  # fmt: skip
+    points = ", points" if names.is_share(metric) else ""
+    headers = ["configuration", "against", f"difference{points}", "interval", "seeds", "decision"]
+    return Table(sweep.caption, headers, rows)
 
 
 def pair_table(pairs: Pairs) -> Table:
@@ -243,6 +260,13 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: S
         for texts in (headers, *rows)
     ]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def decided_text(sweep: DecidedSweep, width: int = 100) -> str:
+    """The pairs, for a terminal."""
+    table = decided_table(sweep)
+    rows = [[cell.text for cell in row] for row in table.rows]
+    return f"{textwrap.fill(table.caption, width)}\n{text_table(table.headers, rows, table.numeric)}\n"
 
 
 def leaderboard_text(board: Leaderboard, width: int = 100) -> str:

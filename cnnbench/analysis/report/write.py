@@ -126,6 +126,7 @@ def to_markdown(analysis: Analysis) -> str:
     """The answer, the leaderboard, the comparisons and the effects."""
     parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
     shown = tables.report_tables(analysis)
+    parts += [f"## Decided\n\n{_markdown(table)}" for name, table in shown.items() if name.startswith("decided")]
     if "comparison" in shown:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
