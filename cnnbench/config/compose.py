@@ -121,9 +121,10 @@ def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
     return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
 
 
-def run_length(interval: str, epochs: int) -> int | str:
-    """The length of a run in a schedule's intervals; the number of steps is not known before the data is there."""
-    return epochs if interval == "epoch" else "auto"
+def run_length(interval: str, epochs: int, *, _parent_: DictConfig) -> int | str:
+    """The length of a run in a schedule's intervals; the number of steps, and so what a warm-up leaves, is not known before
+    the data is there."""
+    return "auto" if interval != "epoch" or _parent_.get("warmup") else epochs
 
 
 def share_or_folds(share: float | str, folds: int | None) -> float | str:

@@ -226,10 +226,12 @@ def protocol(runs: Sequence[Run]) -> Section:
     """How validation and test were done, as the records say; None where they differ or do not say."""
     validation = {str(run.part("data").get("validation", run.settings.get("data.validation"))) for run in runs}
     weights = {str(run.part("protocol").get("weights")) for run in runs}
+    averages = [average for run in runs if (average := run.part("protocol").get("average"))]
     return {
         "validation": sorted(validation - {"None"}),
         "weights": " or ".join(sorted(weights - {"None"})),
         "last_weights": weights == {"last"},
+        "averages": f"{len(averages)} of {len(runs)} runs ({', '.join(sorted(set(averages)))})" if averages else "",
         "on_test": any(run.validated_on_test for run in runs),
         "images": {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")},
         "classes": _same(len(run.classes) for run in runs) or None,
