@@ -12,11 +12,11 @@ from scipy.stats import ttest_rel
 from statsmodels.stats.multitest import multipletests
 
 from cnnbench.analysis.analyse import analyse
-from cnnbench.analysis.pairs import MOST, MOST_ASKED, Pairs, compare_all
+from cnnbench.analysis.grouping import group
+from cnnbench.analysis.pairs import MOST, compare_all
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.tables import pair_table
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import Difference, compare
 from cnnbench.cli.main import main
 
 
@@ -35,7 +35,9 @@ def test_pairs_are_scipys_t_tests_with_statsmodels_correction(four):
     _, corrected, *_ = multipletests(raw, method="holm")
     assert [p for _, p, _ in pairs.matrix.values()] == pytest.approx(corrected)
     assert [d.p for d, *_ in pairs.matrix.values()] == pytest.approx(raw)
-    assert set(pairs.different) == {pair for pair, p in zip(pairs.matrix, corrected, strict=True) if p < 0.05}
+    differ = {pair for pair, p in zip(pairs.matrix, corrected, strict=True) if p < 0.05}
+    assert {pair for pair in pairs.matrix if pairs.sign(*pair) == "*"} == differ
+    assert f"{len(differ)} of 6 differ" in pair_table(pairs).caption
     for row, column in combinations(range(4), 2):
         assert pairs.value(row, column) == pytest.approx(np.mean(values[row]) - np.mean(values[column]))
         assert pairs.value(column, row) == -pairs.value(row, column)
@@ -71,25 +73,8 @@ def test_lower_is_better_of_a_loss(four):
     assert pairs.matrix[0, 3][2] == "better" and pairs.value(0, 3) < 0
 
 
-def made(count, different):
-    matrix = {pair: (Difference(0.1), 0.01 if pair in different else 0.5, "better" if pair in different else "undecided")
-              for pair in combinations(range(count), 2)}  # fmt: skip
-    return Pairs(range(count), "test/accuracy", matrix, 0)
-
-
-def test_what_is_not_told_apart_are_the_largest_sets_without_a_difference():
-    random = np.random.default_rng(0)
-    for count in range(2, 8):
-        for _ in range(20):
-            different = {pair for pair in combinations(range(count), 2) if random.random() < 0.5}
-            alike = [set(s) for size in range(2, count + 1) for s in combinations(range(count), size)
-                     if not any(pair in different for pair in combinations(s, 2))]  # fmt: skip
-            largest = sorted(sorted(s) for s in alike if not any(s < other for other in alike))
-            assert made(count, different).not_told_apart == largest
-
-
 def test_how_many_configurations_are_compared(runs):
-    for number in range(MOST_ASKED + 2):
+    for number in range(MOST + 2):
         for seed in range(2):
             runs.add(make_record([f"label_smoothing={number / 100}", f"seed={seed}"], 0.9 + 0.001 * seed))
     runs = collect([runs.root])
@@ -101,14 +86,16 @@ def test_how_many_configurations_are_compared(runs):
     assert len(analyse(first(2), all_pairs=True).pairs.matrix) == 1
     assert len(analyse(first(MOST)).pairs.matrix) == 66
     assert analyse(first(MOST + 1)).pairs is None
-    asked = analyse(runs, all_pairs=True).pairs
-    assert len(asked.configurations) == MOST_ASKED and asked.left_out == 2
-    assert f"The first {MOST_ASKED} of {MOST_ASKED + 2}" in pair_table(asked).caption
+    assert len(analyse(runs, all_pairs=True).pairs.matrix) == 91
 
 
-def test_a_configuration_without_a_value_is_a_dash_and_no_comparison_to_correct_for():
-    samples = [{0: 0.9, 1: 0.91, 2: 0.92}, {0: 0.8, 1: 0.815, 2: 0.82}, {0: None}]
-    pairs = compare_all(range(3), lambda row, column: compare(samples[row], samples[column]), "test/accuracy")
+def test_a_configuration_without_a_value_is_a_dash_and_no_comparison_to_correct_for(runs):
+    for name, means in (("a", (0.9, 0.91, 0.92)), ("b", (0.8, 0.815, 0.82)), ("c", (None, None, None))):
+        for seed, value in enumerate(means):
+            metrics = {"test/accuracy": value, "test/loss": 1.0}
+            runs.add(make_record([f"model.norm={name}", f"seed={seed}"], 0.9, metrics=metrics))
+    configurations = group(collect([runs.root])).configurations
+    pairs = compare_all(configurations, "test/accuracy")
     assert pairs.matrix[0, 1][1] == pairs.matrix[0, 1][0].p and pairs.value(2, 0) is None
 
 

@@ -114,9 +114,6 @@ def test_tries_edges_and_failures_are_told(runs):
     assert "best of up to 4 values of optimizer.lr by mean validation accuracy" in told
     fewer = next(note for note in board.notes if "fewer tries" in note)
     assert "optimizer=adam lr=0.01" in fewer and "optimizer=rmsprop lr=0.01" in fewer and "sgd" not in fewer
-    edge = next(note for note in board.notes if "may lie beyond" in note)
-    assert "optimizer=rmsprop lr=0.01" in edge and "adam" not in edge and "sgd" not in edge  # 9 was tried, and diverged
-    assert "not all of their runs completed: optimizer=adam lr=0.01" in told
     assert "1 configuration without a completed run" in told and any("lr=9" in line for line in board.trouble)
     text = leaderboard_text(board)
     assert "tries" in text.splitlines()[2].split() and all(len(line) <= 100 for line in text.splitlines())
@@ -197,29 +194,3 @@ def test_a_rate_that_was_swept_for_all_needs_no_caution(runs):
 def test_a_model_is_no_optimizer(runs):
     runs.grid(lambda **_: 0.9, model__norm=["none", "batch"])
     assert cautions(runs) == []
-
-
-def norms(runs, at_small_rate, seed=0):
-    def accuracy(model__norm, optimizer__lr):
-        return 0.9 + (model__norm == "batch") * (0.05 if optimizer__lr == 0.1 else at_small_rate)
-
-    runs.grid(accuracy, model__norm=["none", "batch"], optimizer__lr=[0.01, 0.1], seeds=5, seed=seed)
-
-
-def test_an_effect_of_either_sign_is_a_caution(runs):
-    norms(runs, -0.03)
-    (text,) = cautions(runs)
-    assert "Which of norm=none and norm=batch is better depends on lr" in text and "--best-over optimizer.lr" in text
-    answer = " ".join(analyse(collect([runs.root])).answer)
-    assert text in answer and "The effect of" not in answer  # said once
-    tuned = analyse(collect([runs.root]), best_over=["lr"])
-    assert tuned.effects.cautions == [] and tuned.board.rows[0].configuration.values["model.norm"] == "batch"
-
-
-def test_a_sign_that_may_be_chance_is_none(runs):
-    norms(runs, 0.0, seed=3)
-    grid = group(collect([runs.root]))
-    effects = find_effects(grid.configurations, grid.factors, "test/accuracy")
-    (pair,) = effects.interactions
-    assert min(pair.effects.values()) < 0 < max(pair.effects.values()) and pair.anova.is_shown
-    assert effects.cautions == []

@@ -14,7 +14,8 @@ from cnnbench.cli.main import main
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.sweep import Sweep
 
-QUIET = [*SMALL, "logger=none", "callbacks.figures.pictures=false", "sweep.isolate=false"]
+QUIET = [*SMALL, "logger=none", "callbacks.figures.pictures=false", "sweep.isolate=false",
+         "trainer.max_epochs=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +61,10 @@ def test_the_best_are_run_with_fresh_seeds_and_reported_alone(
         f"optimizer={name},seed={seed}" for name in best for seed in (8, 9)
     }
     told = " ".join(capsys.readouterr().out.split())
-    for name in best:
-        assert (
-            f"optimizer={name}: validation accuracy {100 * old[name]:.2f} % there (2 seeds), {100 * new[name]:.2f} % with 2"
-        ) in told
-    optimism = sum(100 * (old[name] - new[name]) for name in best) / 2
-    assert f"optimistic{'' if optimism > 0 else ': the fresh ones are better'} by {abs(optimism):.2f} points" in told
-    assert "best 2 of 3 configurations in s" in told and "fresh seeds" in Path("s_confirm/report.html").read_text()
+    assert "best 2 of 3 configurations in s" in told and f"optimizer={best[0]}: validation accuracy" in told
+    assert f"{100 * old[best[0]]:.2f} ±" in told and f"{100 * new[best[0]]:.2f} ±" in told
     assert len(collect([grid])) == 6
-    assert main(["confirm", "s", "--top", "2", "--seeds", "2"]) == 0  # the same again has nothing to do
+    assert main(["resume", "s_confirm"]) == 0  # which has nothing to do
     assert "4 runs: 4 finished, 0 to do" in capsys.readouterr().out
     assert main(["confirm", "s", "--top", "1"]) == 2 and "--out" in capsys.readouterr().err
 
@@ -79,7 +75,7 @@ def test_the_best_are_run_with_fresh_seeds_and_reported_alone(
         (["--top", "0"], "--top must be at least 1"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["optimizer.lr=1"], "changes the result"),
-        (["--out", "there"], "holds something else"),
+        (["--out", "there"], "has runs already"),
         (["--best"], "neither an option nor an override"),
     ],
 )
@@ -88,8 +84,7 @@ def test_what_makes_no_sense_is_refused(
     arguments: list[str], told: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "mine").touch()
+    (tmp_path / "there").symlink_to(grid)
     assert main(["confirm", str(grid), *arguments]) == 2
     error = capsys.readouterr().err
     assert told in error and error.count("\n") == 1

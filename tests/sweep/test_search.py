@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from helpers import ROOT, SMALL, cnnbench, config
+from helpers import SMALL, config
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnbench.analysis.runs import PRUNED, collect
 from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
-from cnnbench.sweep.optuna_search import Axis, Search, check_seeds, corners, parse
+from cnnbench.sweep.optuna_search import Search, check_seeds
+from cnnbench.sweep.plan import PlannedRun
+from cnnbench.sweep.search_space import corners, override, parse
+from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.pruner import load_trial
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
@@ -36,15 +36,16 @@ SPACE = [
 def test_the_axes_are_those_that_hydra_s_syntax_names() -> None:
     fixed, axes = parse([*SPACE, "model.dropout=interval(0,0.5)", "trainer.max_epochs=range(2,5)", "data=digits"])
     assert fixed == ["data=digits"]
-    assert axes == [
-        Axis("optimizer", ("sgd", "adam")),
-        Axis("optimizer.lr", low=1e-4, high=1.0, log=True),
-        Axis("model.filters", ("[4]", "[8]")),
-        Axis("seed", low=1, high=9, whole=True),
-        Axis("model.dropout", low=0, high=0.5),
-        Axis("trainer.max_epochs", ("2", "3", "4")),
-    ]
-    assert axes[1].override(0.000123456789) == "optimizer.lr=0.000123457" and axes[3].override(4) == "seed=4"
+    assert axes == {
+        "optimizer": CategoricalDistribution(["sgd", "adam"]),
+        "optimizer.lr": FloatDistribution(1e-4, 1, log=True),
+        "model.filters": CategoricalDistribution(["[4]", "[8]"]),
+        "seed": IntDistribution(1, 9),
+        "model.dropout": FloatDistribution(0, 0.5),
+        "trainer.max_epochs": CategoricalDistribution(["2", "3", "4"]),
+    }
+    assert override("optimizer.lr", axes["optimizer.lr"], 0.000123456789) == "optimizer.lr=0.000123457"
+    assert override("seed", axes["seed"], 4) == "seed=4"
 
 
 @pytest.mark.parametrize(
@@ -136,14 +137,10 @@ def run_seeds(one: Search, values: list[list[float]]) -> list[int]:
     """A search of several seeds whose runs end at once with these values, by trial; returns how many each had."""
     while batch := one.next_batch():
         for trial in batch:
-            while left := one.seeds_left(trial):
-                for seed in left:
-                    assert one.overrides(trial, seed)[-2] == f"seed={seed}"
-                    record = {
-                        "status": "completed",
-                        "best": {"val/accuracy": values[trial.number][seed - one.seeds[0]]},
-                    }
-                    write_record(one.folder / one.run_name(trial, seed), record)
+            while (seed := one.next_seed(trial)) is not None:
+                assert one.overrides(trial, seed)[-2] == f"seed={seed}"
+                best = {"val/accuracy": values[trial.number][seed - one.seeds[0]]}
+                write_record(one.folder / one.run_name(trial, seed), {"status": "completed", "best": best})
             assert one.tell(trial)
     one.write()
     return [len(list(one.folder.glob(f"trial={number},*"))) for number in range(len(values))]
@@ -157,7 +154,7 @@ def test_a_trials_value_is_the_mean_over_its_seeds_and_wilcoxons_test_ends_it_ea
     all_, early = read_searches([tmp_path / "all", tmp_path / "early"])
     assert [trial["value"] for trial in all_.trials] == pytest.approx([np.mean(of) for of in values])
     assert [trial["state"] for trial in early.trials] == ["complete", "pruned", "complete"] and early.seeds == 6
-    assert early.best() == early.trials[2] and early.trials[2]["folder"].endswith("seed=5")
+    assert early.best() == early.trials[2]
     with pytest.raises(RequestError, match="something else"):
         search(tmp_path / "all", 3, seeds=5, first_seed=5, pruner="none")
 
@@ -168,14 +165,14 @@ def test_a_killed_trial_goes_on_with_the_seeds_that_are_left(tmp_path: Path) -> 
     (trial,) = one.next_batch()
     for seed in one.seeds[:2]:
         write_record(tmp_path / one.run_name(trial, seed), {"status": "completed", "best": {"val/accuracy": 0.5}})
-    assert one.seeds_left(trial) == [2] and not one.tell(trial)
+    assert one.next_seed(trial) == 2 and not one.tell(trial)
     write_record(tmp_path / one.run_name(trial, 2), {"status": "interrupted"})
     again = search(tmp_path, 1, **options)
     (begun,) = again.next_batch()
-    assert begun.number == trial.number and again.seeds_left(begun) == [2]
+    assert begun.number == trial.number and again.next_seed(begun) == 2
     assert list(again.study.trials[0].intermediate_values) == [0, 1]
     write_record(tmp_path / one.run_name(trial, 2), {"status": "diverged"})
-    assert again.seeds_left(begun) == [] and again.tell(begun)  # no more seeds of what diverges
+    assert again.next_seed(begun) is None and again.tell(begun)  # no more seeds of what diverges
     assert again.study.trials[0].state.name == "PRUNED"
 
 
@@ -184,7 +181,6 @@ def test_a_killed_trial_goes_on_with_the_seeds_that_are_left(tmp_path: Path) -> 
     [
         (3, "median", [], "take wilcoxon or none"),
         (5, "halving", [], "take wilcoxon or none"),
-        (4, "wilcoxon", [], "at least 5"),
         (3, "none", ["seed=0,1"], "cannot be searched over"),
     ],
 )
@@ -196,26 +192,27 @@ def test_seeds_and_pruners_that_do_not_go_together_are_refused(
     check_seeds(5, "wilcoxon", [])
 
 
-def test_a_search_of_several_seeds_from_the_command_line(
+FAST = [*SMALL, "logger=none", "sweep.isolate=false", "callbacks.figures.pictures=false", "trainer.max_epochs=1"]
+FAST += ["optimizer=sgd,adam", "hydra/sweeper=optuna", "hydra.sweep.dir=s"]
+
+
+def test_a_killed_search_of_several_seeds_goes_on_and_its_report_shows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = [
-        *SMALL,
-        "logger=none",
-        "optimizer=sgd,adam",
-        "hydra/sweeper=optuna",
-        "hydra.sweep.dir=s",
-        "hydra.sweeper.seeds=2",
-    ]
-    command += [
-        "sweep.isolate=false",
-        "callbacks.figures.pictures=false",
-        "hydra.sweeper.n_trials=2",
-        "hydra.sweeper.sampler=qmc",
-    ]
-    assert main(["-m", *command, "hydra.sweeper.pruner=median"]) == 2 and not (tmp_path / "s").exists()
-    assert main(["-m", *command]) == 0
+    launch = Sweep.launch
+
+    def killed(self: Sweep, runs: Sequence[PlannedRun]) -> None:
+        launch(self, runs)
+        raise InterruptedError
+
+    command = ["-m", *FAST, "hydra.sweeper.seeds=2", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=qmc"]
+    assert main([*command, "hydra.sweeper.pruner=median"]) == 2 and not (tmp_path / "s").exists()
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(Sweep, "launch", killed)
+        main(command)
+    assert len(collect([tmp_path / "s"])) == 1
+    assert main(["resume", "s"]) == 0
     told = capsys.readouterr().out
     assert "[4/4]" in told and "seed=1" in told
     (found,) = read_searches([tmp_path / "s"])
@@ -223,40 +220,18 @@ def test_a_search_of_several_seeds_from_the_command_line(
         runs = [run for run in collect([tmp_path / "s"]) if run.path.name.startswith(f"trial={trial['number']},")]
         assert {run.seed for run in runs} == {0, 1}
         assert trial["value"] == pytest.approx(np.mean([run.best("val/accuracy") for run in runs]))
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert 'id="searches"' in page and f"trial {(found.best() or {})['number']}" in page
 
 
 def test_a_search_in_turn_tells_its_total_and_what_varies_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = [*SMALL, "logger=none", "optimizer=sgd,adam", "hydra/sweeper=optuna", "hydra.sweep.dir=s"]
-    command += ["sweep.isolate=false", "callbacks.figures.pictures=false"]
     for trials in (1, 2):
-        assert main(["-m", *command, f"hydra.sweeper.n_trials={trials}"]) == 0
+        assert main(["-m", *FAST, f"hydra.sweeper.n_trials={trials}"]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
     assert [re.sub("sgd|adam", "...", line) for line in told] == ["[1/1] optimizer=...", "[2/2] optimizer=..."]
-
-
-def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_path: Path) -> None:
-    command = [
-        "-m", *SMALL, "logger=none", *SPACE[:2], "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4",
-        "hydra.sweeper.pruner=none", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=s",
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cnnbench", *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    while not list((tmp_path / "s").glob("trial=*/metrics.csv")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = cnnbench("resume", "s", cwd=tmp_path, check=0)
-    assert len(collect([tmp_path / "s"])) == 4 and "4 of 4" not in done.stderr
-    found = read_searches([tmp_path / "s"])[0]
-    assert [trial["state"] for trial in found.trials] == ["complete"] * 4
-    page = (tmp_path / "s" / "report.html").read_text()
-    assert 'id="searches"' in page and f"trial {(found.best() or {})['number']}" in page
 
 
 def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
@@ -264,7 +239,7 @@ def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
     assert read_searches([tmp_path, tmp_path / "nowhere"]) == []
     losses = [{"number": 0, "value": None, "state": "pruned"}, {"number": 1, "value": 0.5, "state": "complete"},
               {"number": 2, "value": 0.7, "state": "complete"}]  # fmt: skip
-    assert SearchResult(tmp_path, "val/loss", losses, {}).best_so_far() == [None, 0.5, 0.5]
+    assert SearchResult("val/loss", losses, {}).best_so_far() == [None, 0.5, 0.5]
 
 
 def test_a_journal_draws_nothing_but_what_was_asked_for(tmp_path: Path) -> None:
