@@ -5,14 +5,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
-from cnnbench.analysis.entangled import Together, find_together
 from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
 from cnnbench.analysis.metric_names import MISSING
 from cnnbench.analysis.splits import count_splits
@@ -22,6 +21,8 @@ from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
 OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # first among a factor's levels
+TUNED = ("optimizer", "scheduler")  # groups whose keys one tunes: optimizer.lr, optimizer.weight_decay, scheduler.gamma
+RATE = ("optimizer", "optimizer.lr")  # a factor that should not be compared at one value of its key
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Interaction:
     after: str
     effects: Mapping[str, float | None]  # by level of other, from the model; None where the cells it needs are missing
     cells: Mapping[Any, float]  # mean of the runs by (level of factor, level of other), where there are any
+
+
+class Together(NamedTuple):
+    """A factor with a key of its choices: one value each, or values that do not link the choices."""
+
+    factor: str
+    key: str
+    values: Mapping[str, list[str]]  # of the key, by level of the factor
 
 
 @dataclass(frozen=True)
@@ -125,10 +134,30 @@ def find_effects(
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
     merged = [f for f in varying if f not in factors]
-    entangled = find_together(configurations, list(levels), merged, tuned)
+    entangled = _find_together(configurations, list(levels), merged, tuned)
     return Effects(
         metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), splits, entangled
     )
+
+
+def _find_together(
+    configurations: Sequence[Configuration], factors: Sequence[str], merged: Collection[str], tuned: Collection[str]
+) -> list[Together]:
+    """Factors that vary together with a key.
+
+    Args:
+        merged: keys that had to be made a part of their group's choice, because the runs do not separate the two.
+        tuned: keys of which each configuration has its best value.
+    """
+    found = []
+    for factor, key in dict.fromkeys([RATE, *((key.split(".")[0], key) for key in merged)]):
+        values: dict[str, dict[str, None]] = {}
+        for c in configurations if factor in factors and factor in TUNED and key not in tuned else ():
+            known = [show(run.settings[key]) for run in c.runs if key in run.settings]
+            values.setdefault(show(c.values.get(factor)), {}).update(dict.fromkeys(known))
+        if len(values) > 1 and (key in merged or all(len(of) == 1 for of in values.values())):
+            found.append(Together(factor, key, {level: list(of) for level, of in values.items()}))
+    return found
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:

@@ -33,7 +33,6 @@ class TargetRow(NamedTuple):
     times: Sequence[Time]
     epochs: float | None  # median, after Kaplan and Meier; None where half of the runs do not reach the target
     seconds: float | None
-    p_raw: float | None
     p: float | None  # Holm's, over the comparisons with the reference
     verdict: str  # reference, faster, slower or no difference shown
 
@@ -77,11 +76,11 @@ def time_to_target(
     base = next(times for c, times in zip(configurations, known, strict=True) if c is reference)
     tests = [(0.0, None) if times is base else log_rank(times, base) for times in known]
     rows = []
-    for c, times, (score, raw), p in zip(configurations, known, tests, holm([p for _, p in tests]), strict=True):
+    for c, times, (score, _), p in zip(configurations, known, tests, holm([p for _, p in tests]), strict=True):
         word = "no difference shown" if p is None or p >= ALPHA else "faster" if score > 0 else "slower"
         done = [t.reached for t in times]
         epochs, seconds = median_time([t.epochs for t in times], done), median_time([t.seconds for t in times], done)
-        rows.append(TargetRow(c, times, epochs, seconds, raw, p, "reference" if times is base else word))
+        rows.append(TargetRow(c, times, epochs, seconds, p, "reference" if times is base else word))
     return TimeToTarget(metric, target, rows, reference)
 
 

@@ -1,10 +1,12 @@
 """``cnnbench confirm SWEEP``: run the best configurations of a sweep again with fresh seeds, and report those alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
-from cnnbench.analysis.metric_names import plural, plus_minus, title, unit
+from cnnbench.analysis.metric_names import plural
+from cnnbench.analysis.report.tables import leaderboard_text
 from cnnbench.analysis.runs import collect, find_runs
 from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.cli.resume import refuse_changes
@@ -23,9 +25,7 @@ def main(arguments: Sequence[str]) -> int:
         "Example: cnnbench confirm outputs/cnnbench/sweep_... --top 3 --seeds 5 hydra/launcher=parallel",
     )
     parser.add_argument("folder", metavar="SWEEP", type=existing_folder, help="folder of a sweep")
-    parser.add_argument(
-        "--top", type=int, default=3, metavar="N", help="configurations, by the mean of the objective (3)"
-    )
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="configurations, by mean objective (3)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="fresh seeds of each (5)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="of the new runs (SWEEP_confirm)")
     parser.add_trust()
@@ -56,9 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     print_info(
         f"the best {len(chosen)} of {plural(len(board.rows), 'configuration')} in {folder}, by runs that chose them:"
     )
-    for row, _ in chosen:
-        value = plus_minus(row.objective.mean, row.objective.std, board.objective) + unit(board.objective)
-        print_info(f"  {row.configuration.short}: {title(board.objective)} {value} ({plural(row.n, 'run')})")
+    print_info(leaderboard_text(replace(board, rows=[row for row, _ in chosen], notes=[])))
     return launch(["-m", *commands[-1], "sweep.earlier=true", f"hydra.sweep.dir={quoted(out)}"])
 
 

@@ -74,9 +74,7 @@ def _run_once(overrides: list[str]) -> int:
     check_values({"hydra": cfg.hydra})
     is_named = any(text.startswith("hydra.run.dir=") for text in overrides)
     if config["sweep"]["until"] is not None and not is_named:  # `resume` goes on with a run of such a sweep
-        raise RequestError(
-            "sweep.until=decided is of a sweep: add -m, and values to compare, such as optimizer=sgd,adam"
-        )
+        raise RequestError("sweep.until=decided is of a sweep: add -m, and values to compare: optimizer=sgd,adam")
     if is_named:
         own = fingerprint(config)
         refuse_changed_data([(config, folder)])

@@ -12,7 +12,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
@@ -30,9 +33,6 @@ from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import Record, RecordError, read_record, write_atomically
 from cnnbench.utils.signals import stop_requested
-
-if TYPE_CHECKING:
-    import optuna
 
 JOURNAL = "search.log"
 
@@ -57,8 +57,6 @@ class Search:
         sampler: str = "tpe", pruner: str = "median", startup_trials: int = 10, seed: int = 0, seeds: int = 1,
         first_seed: int = 0,
     ) -> None:  # fmt: skip
-        import optuna
-
         self.folder, self.objective, self.seeds = folder, objective, range(first_seed, first_seed + seeds)
         self.fixed, self.axes = parse(arguments)
         self.n_trials, self.at_a_time = n_trials, at_a_time
@@ -91,7 +89,7 @@ class Search:
         """How many trials have not ended, or not been drawn."""
         return self.n_trials - sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
-    def next_batch(self) -> list[optuna.Trial]:
+    def next_batch(self) -> list[Trial]:
         """Trials that a killed search had begun, else new ones; none when all have ended."""
         there = self.study.get_trials(deepcopy=False)
         begun = [find_trial(self.study, self.storage, one.number) for one in there if not one.state.is_finished()]
@@ -99,22 +97,22 @@ class Search:
             return begun[: self.at_a_time]
         return [self.study.ask(self.axes) for _ in range(min(self.at_a_time, self.n_trials - len(there)))]
 
-    def varied(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> list[str]:
+    def varied(self, trial: Trial | FrozenTrial) -> list[str]:
         """What the trial has drawn, as overrides."""
         return [override(key, of, trial.params[key]) for key, of in self.axes.items() if key in trial.params]
 
-    def run_name(self, trial: optuna.Trial | optuna.trial.FrozenTrial, seed: int | None = None) -> str:
+    def run_name(self, trial: Trial | FrozenTrial, seed: int | None = None) -> str:
         """The folder of the trial's run with this seed; of a single run without."""
         own = [f"seed={seed}"] if len(self.seeds) > 1 else []
         return run_folder(",".join([f"trial={trial.number}", *self.varied(trial), *own]))
 
-    def overrides(self, trial: optuna.Trial, seed: int | None = None) -> list[str]:
+    def overrides(self, trial: Trial, seed: int | None = None) -> list[str]:
         """The overrides of the trial's run with this seed: a single one reports its epochs."""
         own = f"sweep.trial={{number:{trial.number},storage:{quoted(self.path)},{self.pruning}}}"
         own = f"seed={seed}" if len(self.seeds) > 1 else own
         return [*self.fixed, *self.varied(trial), own, f"hydra.sweep.subdir={quoted(self.run_name(trial, seed))}"]
 
-    def records(self, trial: optuna.Trial) -> dict[int, Record]:
+    def records(self, trial: Trial) -> dict[int, Record]:
         """The records of the trial's runs that have ended, by seed; one that was stopped, so that it is resumed, has not."""
         ended = {}
         for seed in self.seeds:
@@ -125,7 +123,7 @@ class Search:
                     ended[seed] = record
         return ended
 
-    def next_seed(self, trial: optuna.Trial) -> int | None:
+    def next_seed(self, trial: Trial) -> int | None:
         """The seed to run next, after the values of those before are reported; None where the trial is over, also because
         a run has not completed or the pruner ends it."""
         ended = self.records(trial)
@@ -138,10 +136,8 @@ class Search:
                 trial.report(ended[seed]["best"][self.objective], self.seeds.index(seed))
         return left[0] if left and not (len(self.seeds) > 1 and trial.should_prune()) else None
 
-    def tell(self, trial: optuna.Trial) -> bool:
+    def tell(self, trial: Trial) -> bool:
         """Tell the study how the trial's runs have ended; False where they have not, so that they are resumed."""
-        from optuna.trial import TrialState
-
         ended = self.records(trial)
         statuses = {record["status"] for record in ended.values()}
         if not ended or self.next_seed(trial) is not None:
@@ -194,7 +190,7 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
     return finish(sweep.folder, runs, interrupted)
 
 
-def _run(sweep: Sweep, search: Search, batch: Sequence[optuna.Trial]) -> list[plan.PlannedRun]:
+def _run(sweep: Sweep, search: Search, batch: Sequence[Trial]) -> list[plan.PlannedRun]:
     """Run these trials, one seed of each after the other, until none is left or a stop is asked for."""
     runs: list[plan.PlannedRun] = []
     while left := [(trial, seed) for trial in batch if (seed := search.next_seed(trial)) is not None]:

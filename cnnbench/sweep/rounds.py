@@ -72,9 +72,10 @@ class Rounds:
         if options.practical is None and not is_share(metric):
             raise RequestError(f"sweep.until=decided by {metric} needs sweep.practical, a difference that is too small "
                                "to matter")  # fmt: skip
-        if type(sweep.config.seed) is not int or len({one for run in commands for one in run if is_seed(one)}) > 1:
+        seeds = {text for run in commands for text in run if override_key(text) == SEED}
+        if type(sweep.config.seed) is not int or len(seeds) > 1:
             raise RequestError("sweep.until=decided adds the seeds itself: give the first one alone, such as seed=0")
-        cells = [[text for text in run if not is_seed(text)] for run in commands]
+        cells = [[text for text in run if text not in seeds] for run in commands]
         if len(cells) < 2:
             raise RequestError("sweep.until=decided compares configurations, such as optimizer=sgd,adam: there is one")
         self.shared = shared_keys(cells)
@@ -137,8 +138,3 @@ class Rounds:
         told = sentences("decided", self.rule, {name: counts[name] for name in self.cells}, len(still))
         content = {"rule": self.rule, "pairs": [(*pair, *it) for pair, it in judged], "told": told}
         write_atomically(self.sweep.folder / DECIDED_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def is_seed(override: str) -> bool:
-    """Whether it sets the seed of the runs."""
-    return override_key(override) == SEED

@@ -7,20 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnbench.config.overrides import parse as parse_override
 from cnnbench.utils.errors import RequestError
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 
 def parse(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
     """The overrides that all runs share, and what each other key is drawn from; raises RequestError where one cannot be
     read, or its ends are not in order."""
-    from optuna.distributions import CategoricalDistribution
-
     fixed: list[str] = []
     space: dict[str, BaseDistribution] = {}
     for text in overrides:
@@ -36,8 +33,6 @@ def parse(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistributi
 
 
 def _interval(text: str, sweep: Any) -> IntDistribution | FloatDistribution:
-    from optuna.distributions import FloatDistribution, IntDistribution
-
     if unknown := sweep.tags - {"log"}:
         raise RequestError(f"{text}: the tag is {', '.join(sorted(unknown))}; there is log alone")
     whole = isinstance(sweep.start, int) and isinstance(sweep.end, int) and "int(" in text
@@ -49,8 +44,6 @@ def _interval(text: str, sweep: Any) -> IntDistribution | FloatDistribution:
 
 def override(key: str, distribution: BaseDistribution, value: Any) -> str:
     """A drawn value as it stands on a command line: a real number with six significant digits."""
-    from optuna.distributions import CategoricalDistribution, IntDistribution
-
     if not isinstance(distribution, CategoricalDistribution):
         value = int(value) if isinstance(distribution, IntDistribution) else f"{float(value):.6g}"
     elif value not in distribution.choices:  # a journal may come from anywhere

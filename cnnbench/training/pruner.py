@@ -27,11 +27,9 @@ def make_pruner(name: str, startup_trials: int, epochs: int) -> optuna.pruners.B
 
     if name == "median":
         return pruners.MedianPruner(startup_trials, n_warmup_steps=epochs // 4)
-    if name == "wilcoxon":
-        return pruners.WilcoxonPruner()
-    return (
-        pruners.SuccessiveHalvingPruner(min_resource=max(epochs // 8, 1)) if name == "halving" else pruners.NopPruner()
-    )
+    if name == "halving":
+        return pruners.SuccessiveHalvingPruner(min_resource=max(epochs // 8, 1))
+    return pruners.WilcoxonPruner() if name == "wilcoxon" else pruners.NopPruner()
 
 
 def find_trial(study: optuna.Study, storage: optuna.storages.BaseStorage, number: int) -> optuna.Trial:

@@ -35,7 +35,9 @@ class OptunaSweeper(Sweeper):
         self.given = config, hydra_context, task_function
 
     def sweep(self, arguments: list[str]) -> int:
-        from cnnbench.sweep.optuna_search import sweep_by_optuna
         from cnnbench.sweep.sweep import Sweep
 
-        return sweep_by_optuna(Sweep(*self.given), arguments, self.options)
+        sweep = Sweep(*self.given)  # which refuses where Optuna is not installed
+        from cnnbench.sweep.optuna_search import sweep_by_optuna
+
+        return sweep_by_optuna(sweep, arguments, self.options)

@@ -231,9 +231,9 @@ def target_table(times: TimeToTarget) -> Table:
             Cell(names.compact(row.epochs) if row.epochs else f"> {epochs}", row.epochs),
             Cell(f"{min(done)} to {max(done)}" if done else names.MISSING, min(done, default=None)),
             Cell(names.compact(row.seconds) if row.epochs else f"> {names.compact(seconds)}", row.seconds),
-            Cell(names.p_value(row.p_raw), row.p_raw), Cell(names.p_value(row.p), row.p), _words(row.verdict),
+            Cell(names.p_value(row.p), row.p), _words(row.verdict),
         ])  # fmt: skip
-    headers = ["configuration", "reached by", "epochs, median", "range", "seconds, median", "p", "p, Holm", "verdict"]
+    headers = ["configuration", "reached by", "epochs, median", "range", "seconds, median", "p, Holm", "verdict"]
     return Table(sentences("target_caption", times)[0], headers, rows)
 
 
