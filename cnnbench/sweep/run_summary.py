@@ -100,7 +100,9 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
         print_result(f"\n{leaderboard_text(build(collected))}\n")
         for table in map(decided_table, read_decided([folder])):
             rows = [[cell.text for cell in row] for row in table.rows]
-            print_result(f"{fill(table.caption, 100)}\n{text_table(table.headers, rows, table.numeric)}\n")
+            print_result(
+                f"{fill(table.caption, 100, break_on_hyphens=False)}\n{text_table(table.headers, rows, table.numeric)}\n"
+            )
     except RequestError:  # stopped before the first began
         collected = []
     if interrupted:
