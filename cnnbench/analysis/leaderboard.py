@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.images import wilson
-from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, leaf, plural, title
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, summarise
 
@@ -118,7 +118,9 @@ def build(
         notes.append("Ordered by a test metric: the first was chosen on the test set, so its value is optimistic.")
     if unfinished := sum(not c.runs for c in (*grid.configurations, *grid.set_aside)):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
-    tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
+    lists = [of for run in grid.runs if isinstance(of := run.part("config").get("metrics"), list)]
+    asked = [name for of in lists for name in of]
+    tests = dict.fromkeys(f"test/{name}" for name in ("accuracy", "recall", leaf(chosen), *asked))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1
     summaries = [(c, summarise(run.value(chosen) for run in c.runs)) for c in grid.configurations if c.runs]

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 MISSING = object()
+# What ``metrics`` may name, beside loss, accuracy and recall: from the predictions alone, and from the logits.
+CLASS_METRICS = ("precision", "f1", "kappa")
+LOGIT_METRICS = ("top5_accuracy", "auroc", "calibration_error", "brier")
+LOWER_IS_BETTER = ("loss", "error", "brier")  # ends of metrics' names
 
 
 class Check(NamedTuple):
@@ -48,6 +52,7 @@ TRUTH = Check("true or false", lambda v: isinstance(v, bool))
 NUMBER = _number("a number", lambda v: True)
 POSITIVE = _number("a number above 0", lambda v: v > 0)
 NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
+METRIC = _one_of(*CLASS_METRICS, *LOGIT_METRICS)
 SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 
 # Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network and
@@ -98,6 +103,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),
     (_one_of("best", "last"), "test_with"),
+    (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
     (_one_of("published", "corrected"), "study.form"),
     (_one_of("auto", "memory", "stream"), "data.storage"),
     (_one_of("auto", "ddp"), "trainer.strategy"),
@@ -140,5 +146,7 @@ def check_values(config: Mapping[str, Any]) -> None:
         for name in key.split("."):
             value = value.get(name, MISSING) if isinstance(value, Mapping) else MISSING
         if value is not MISSING and not check.holds(value):
-            near = did_you_mean(value, check.text.split(" or ")) if isinstance(value, str) else ""
+            choices = check.text.removeprefix("a list of ").split(" or ")
+            words = [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)]
+            near = next((hint for word in words if word not in choices and (hint := did_you_mean(word, choices))), "")
             raise RequestError(f"{key} must be {check.text}, got {value!r}{near}")

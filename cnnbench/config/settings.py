@@ -18,7 +18,7 @@ SEED = "seed"  # the replicate, never a factor
 
 # Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
 NO_RESULT = (
-    "name", "threads", "keep_predictions", "steps_per_execution", "cuda_graph", "hydra", "logger", "paths", "output_dir",
+    "name", "threads", "keep_predictions", "metrics", "steps_per_execution", "cuda_graph", "hydra", "logger", "paths", "output_dir",
     "checkpoint", "sweep", "study.name", "study.form", "study.change", "study.reported",
     "callbacks.progress", "callbacks.figures",
     "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.eval_batch_size",

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cnnbench.config.schema import LOGIT_METRICS
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.models.profile import eval_mode
 from cnnbench.training.build import Config, build_optimization
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
-from cnnbench.training.metrics import EpochMeter
+from cnnbench.training.metrics import EpochMeter, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.quirks import CrossEntropy
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
@@ -43,6 +44,8 @@ class ImageClassifier(pl.LightningModule):
         self.quirks: dict[str, bool] = config["quirks"]
         self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
         self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
+        self.more_metrics = metrics_beside(config)
+        self.needs_logits = not {*LOGIT_METRICS}.isdisjoint(self.more_metrics)
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.logits: dict[str, Tensor] = {}  # of test and val, after the test, where predictions are kept
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
@@ -184,14 +187,16 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # rank 0's statistics of batch norm, as checkpoints have them
             broadcast_tensors(self.network.buffers())
-        self.meters["eval"] = self._new_meter(self.trainer.val_dataloaders)
+        self.meters["eval"] = self._new_meter(self.trainer.val_dataloaders, self.needs_logits)
 
     def on_test_epoch_start(self) -> None:
-        self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders, self.config.get("keep_predictions", False))
+        keep_logits = self.config.get("keep_predictions", False) or self.needs_logits
+        self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders, keep_logits)
 
     def _new_meter(self, loader: Any, keep_logits: bool = False) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks["batch_recall"] else None  # type: ignore[attr-defined]
-        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, loader.batch_size, keep_logits)
+        sizes = loader.images, self.num_classes
+        return EpochMeter(*sizes, self.device, recall_batch, loader.batch_size, keep_logits, self.more_metrics)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()

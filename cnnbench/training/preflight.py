@@ -19,7 +19,7 @@ from cnnbench.training import build
 from cnnbench.training.build import Config
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
-from cnnbench.training.metrics import metric_mode
+from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info
@@ -43,6 +43,7 @@ def check(config: Config) -> None:
     with building("data"):
         data = build.build_data(config)
         data.statistics()
+    check_classes(metrics_beside(config), len(data.classes))
     for note in [note for note in data.prepared.notes if note not in _checked]:
         print_info(f"  {note}")
         _checked.add(note)

@@ -10,6 +10,7 @@ from itertools import count
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cnnbench.analysis import metric_names as names
 from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.report import sections
 from cnnbench.analysis.report.figures import charts
@@ -45,6 +46,8 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "searches": sections.searches(runs, draw),
         "effect_figures": sections.effects(analysis.effects, draw) if analysis.effects else None,
         "curves": sections.curves(board, reference, draw),
+        "calibrations": sections.calibrations(board, reference, draw),
+        "definitions": names.definitions(board.metrics),
         "classes": sections.classes(analysis),
         "disagreements": sections.disagreements(analysis),
         "cost": sections.cost(board, analysis.metric, draw),

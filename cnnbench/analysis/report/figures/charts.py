@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from cnnbench.analysis.calibration import Calibration
 from cnnbench.analysis.effects import Effect, Effects, Interaction
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
@@ -75,6 +76,22 @@ def cost(board: Leaderboard, name: str, metric: str) -> tuple[Figure, list[Leade
     for row, point in list(zip(rows, best, strict=True))[-MOST_NAMED:]:
         axes.annotate(str(row.rank), point, (5, 6), textcoords="offset points", fontsize=8, color=INK)
     return figure, rows
+
+
+@rc_context(STYLE)
+def reliability(of: Calibration, name: str) -> Figure:
+    """Accuracy against confidence, bin by bin, with the interval from a bin's images and the share of images in it."""
+    figure, axes = panel((2.9, 2.9), plain(name, 40), "confidence, %", "accuracy, %")
+    images = sum(b.images for b in of.bins)
+    x, y = ([100 * getattr(b, field) for b in of.bins] for field in ("confidence", "accuracy"))
+    limits = [[100 * limit for limit in of.interval(b)] for b in of.bins]
+    axes.bar(x, [100 * b.images / images for b in of.bins], width=4, color=INK, alpha=0.18, label="share of images")
+    axes.plot([0, 100], [0, 100], color=INK, alpha=0.5, linewidth=0.8, linestyle=":", label="calibrated")
+    axes.vlines(x, *zip(*limits, strict=True), color=BLUE, alpha=0.5, linewidth=1.2)
+    axes.plot(x, y, "o-", color=BLUE, markersize=4)
+    axes.set(xlim=(0, 101), ylim=(0, 101))
+    figure.legend(frameon=False, fontsize=7.5, loc="outside lower left", ncols=3, columnspacing=1)
+    return figure
 
 
 @rc_context(STYLE)
