@@ -77,7 +77,9 @@ KEYS: tuple[tuple[Check, str], ...] = (
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
             "data.source.skip_damaged"),
-    (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
+    (_or(_number("a number between 0 and 1", lambda v: 0 < v < 1), NULL), "loss.alpha"),
+    (_one_of("uniform", "balanced"), "data.sampling"),
+    (NOT_NEGATIVE, "loss.gamma scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
                    "callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
     (POSITIVE, "fine_tune.backbone_lr_factor"),
@@ -87,7 +89,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(POSITIVE, NULL), "sweep.timeout trainer.gradient_clip_val"),
     (_or(_number("a number above 1", lambda v: v > 1), NULL), "divergence.above"),
     (_number("a number of at least 1", lambda v: v >= 1), "scheduler.div_factor scheduler.final_div_factor"),
-    (SHARE, "label_smoothing model.dropout model.feature_dropout"),
+    (SHARE, "label_smoothing loss.beta model.dropout model.feature_dropout"),
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
     (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma"),

@@ -18,8 +18,8 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     settings = config["optimizer"]
     rates = [part["lr"] for part in (settings, settings.get("first", {}), settings.get("then", {})) if "lr" in part]
     optimizer = f"{choices.get('optimizer')} (lr {', then '.join(map(str, rates))})"
-    used = [choices.get(group) for group in ("scheduler", "augment", "fine_tune")]
-    parts = [optimizer, *(name for name in used if name not in (None, "none"))]
+    used = [choices.get(group) for group in ("scheduler", "augment", "loss", "fine_tune")]
+    parts = [optimizer, *(name for name in used if name not in (None, "none", "cross_entropy"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
     name = bold(f"{choices.get('model')} on {choices.get('data')}")
     return f"{name}: {', '.join(map(str, parts))}, {budget}; seed {config['seed']}\n  in {folder}"

@@ -7,6 +7,7 @@ that the results do not depend on how many of them share a Lightning step.
 """
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,6 +22,7 @@ from cnnbench.models.profile import eval_mode
 from cnnbench.training.build import Config, build_optimization
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
+from cnnbench.training.losses import build_loss
 from cnnbench.training.metrics import EpochMeter, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, parameter_groups
 from cnnbench.training.quirks import CrossEntropy
@@ -31,18 +33,19 @@ log = logging.getLogger(__name__)
 
 class ImageClassifier(pl.LightningModule):
     """A network (images (N, C, H, W) to logits (N, num_classes)) with its loss, optimizer, schedule and metrics, as the
-    configuration has them. Raises RequestError where the optimizer or the schedule cannot be built."""
+    configuration has them; ``counts`` is the training images of each class. Raises RequestError where the loss, the
+    optimizer or the schedule cannot be built."""
 
-    def __init__(self, config: Config, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, config: Config, network: nn.Module, counts: Sequence[int]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.num_classes, self.config = network, num_classes, config
+        self.network, self.num_classes, self.config = network, len(counts), config
         self.optimization = build_optimization(config)
         self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
         self.clip_by_value = config["trainer"].get("gradient_clip_algorithm") == "value"
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
         self.quirks: dict[str, bool] = config["quirks"]
-        self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
+        self.train_loss = build_loss(config, counts)
         self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
         self.more_metrics = metrics_beside(config)
         self.needs_logits = not {*LOGIT_METRICS}.isdisjoint(self.more_metrics)

@@ -160,7 +160,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         torch.set_num_threads(min(torch.get_num_threads(), max(work // FLOPS_PER_THREAD, 1)))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
-    classifier = ImageClassifier(config, network, len(data.classes))
+    classifier = ImageClassifier(config, network, data.class_counts())
 
     history = History(folder)
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])

@@ -69,7 +69,7 @@ SAME = [
     "optimizer=momentum", "optimizer.lr=0.1", "scheduler=onecycle", "augment=flip_crop", "label_smoothing=0.1",
     "trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=3", "quirks.batch_recall=true",
     "quirks.train_in_eval_mode=true", "logger=tensorboard", "fine_tune=head_first", "fine_tune.frozen_epochs=1",
-    "metrics=[precision,f1,kappa,top5_accuracy,auroc,calibration_error,brier]",
+    "loss=weighted", "data.sampling=balanced", "metrics=[precision,f1,kappa,top5_accuracy,auroc,calibration_error,brier]",
 ]  # fmt: skip
 
 

@@ -15,12 +15,14 @@ from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.report import sections
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
+from cnnbench.analysis.report.imbalance import imbalance
 from cnnbench.analysis.report.tables import report_tables
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.wording import environment, sentences
 from cnnbench.config.settings import SEED, show
 
 MOST_COMMANDS = 12
+LOSS = "cross_entropy"  # which train, validation and test have alike
 
 
 def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) -> str:
@@ -33,6 +35,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     board, done = analysis.board, analysis.board.grid.runs
     subject = [{show(run.settings[key]) for run in done if key in run.settings} for key in ("model", "data")]
     reference = analysis.reference if analysis.baseline_given else None
+    classes = sections.classes(analysis)
     context = {
         "analysis": analysis,
         "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
@@ -45,10 +48,12 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": sections.searches(runs, draw),
         "effect_figures": sections.effects(analysis.effects, draw) if analysis.effects else None,
+        "losses": sorted({f"loss={run.settings['loss']}" for run in done if run.settings.get("loss", LOSS) != LOSS}),
         "curves": sections.curves(board, reference, draw),
         "calibrations": sections.calibrations(board, reference, draw),
         "definitions": names.definitions(board.metrics),
-        "classes": sections.classes(analysis),
+        "classes": classes,
+        "imbalance": imbalance(classes),
         "disagreements": sections.disagreements(analysis),
         "cost": sections.cost(board, analysis.metric, draw),
         "protocol": sections.protocol(done),

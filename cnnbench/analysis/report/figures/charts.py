@@ -81,11 +81,10 @@ def cost(board: Leaderboard, name: str, metric: str) -> tuple[Figure, list[Leade
 @rc_context(STYLE)
 def reliability(of: Calibration, name: str) -> Figure:
     """Accuracy against confidence, bin by bin, with the interval from a bin's images and the share of images in it."""
-    figure, axes = panel((2.9, 2.9), plain(name, 40), "confidence, %", "accuracy, %")
-    images = sum(b.images for b in of.bins)
-    x, y = ([100 * getattr(b, field) for b in of.bins] for field in ("confidence", "accuracy"))
-    limits = [[100 * limit for limit in of.interval(b)] for b in of.bins]
-    axes.bar(x, [100 * b.images / images for b in of.bins], width=4, color=INK, alpha=0.18, label="share of images")
+    figure, axes = panel((3.3, 3.0), plain(name, 28), "confidence, %", "accuracy, %")
+    images, x, y = of.bins.T * [[1], [100], [100]]
+    limits = [[100 * limit for limit in of.interval(count, accuracy)] for count, _, accuracy in of.bins]
+    axes.bar(x, 100 * images / images.sum(), width=4, color=INK, alpha=0.18, label="share of images")
     axes.plot([0, 100], [0, 100], color=INK, alpha=0.5, linewidth=0.8, linestyle=":", label="calibrated")
     axes.vlines(x, *zip(*limits, strict=True), color=BLUE, alpha=0.5, linewidth=1.2)
     axes.plot(x, y, "o-", color=BLUE, markersize=4)
