@@ -47,38 +47,29 @@ class WeightedCrossEntropy(nn.Module):
         return summed / len(target)
 
 
-class BinaryCrossEntropy(nn.Module):
-    """Each class against the rest: binary cross-entropy of the logits' sigmoids, summed over the classes. Smoothed labels
-    are those of the cross-entropy: 1 - s + s / classes for the true class, s / classes for the others."""
-
-    def __init__(self, counts: Sequence[int], label_smoothing: float) -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        true = _one_hot(logits, target) * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
-        return nn.functional.binary_cross_entropy_with_logits(logits, true, reduction="sum") / len(target)
-
-
 class FocalLoss(nn.Module):
-    """The same with less weight on what is easy: -alpha_t (1 - p_t)^gamma log(p_t), summed over the classes (Lin et al.
-    2017, equation 5); without ``alpha`` both sides count alike. Raises RequestError with smoothed labels."""
+    """Each class against the rest, by the logits' sigmoids, with less weight on what is easy: -alpha_t (1 - p_t)^gamma
+    log(p_t), summed over the classes (Lin et al. 2017, equation 5). Without ``alpha`` both sides count alike, and without
+    ``gamma`` too it is the binary cross-entropy.
 
-    def __init__(self, counts: Sequence[int], label_smoothing: float, gamma: float, alpha: float | None) -> None:
+    Smoothed labels are those of the cross-entropy: s / classes, and 1 - s more for the true class. Raises RequestError for
+    them with ``gamma``, which is of labels that are 0 or 1.
+    """
+
+    def __init__(
+        self, counts: Sequence[int], label_smoothing: float, gamma: float = 0.0, alpha: float | None = None
+    ) -> None:
         super().__init__()
-        if label_smoothing:
+        if label_smoothing and gamma:
             raise RequestError("loss=focal has no smoothed labels; use label_smoothing=0, or loss=bce")
-        self.gamma, self.alpha = gamma, -1.0 if alpha is None else alpha
+        self.label_smoothing, self.gamma, self.alpha = label_smoothing, gamma, -1.0 if alpha is None else alpha
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         from torchvision.ops import sigmoid_focal_loss
 
-        summed = sigmoid_focal_loss(logits, _one_hot(logits, target), self.alpha, self.gamma, reduction="sum")
-        return summed / len(target)
-
-
-def _one_hot(logits: Tensor, target: Tensor) -> Tensor:
-    return torch.zeros_like(logits).scatter_(1, target[:, None], 1.0)  # one_hot would wait for the device
+        true = torch.zeros_like(logits).scatter_(1, target[:, None], 1.0)  # one_hot would wait for the device
+        true = true * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+        return sigmoid_focal_loss(logits, true, self.alpha, self.gamma, reduction="sum") / len(target)
 
 
 def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:

@@ -82,7 +82,8 @@ def cost(board: Leaderboard, name: str, metric: str, heading: str) -> tuple[Figu
 @rc_context(STYLE)
 def reliability(of: Calibration, name: str) -> Figure:
     """Accuracy against confidence, bin by bin, with the interval from a bin's images and the share of images in it."""
-    figure, axes = panel((3.3, 3.0), plain(name, 28), "confidence, %", "accuracy, %")
+    figure, axes = panel((3.3, 3.0), "", "confidence, %", "accuracy, %")
+    axes.set_title(plain(name, 44), fontsize=7)
     images, x, y = of.bins.T * [[1], [100], [100]]
     limits = [[100 * limit for limit in of.interval(count, accuracy)] for count, _, accuracy in of.bins]
     axes.bar(x, 100 * images / images.sum(), width=4, color=INK, alpha=0.18, label="share of images")
