@@ -28,7 +28,9 @@ def metric_mode(name: str) -> str:
     known += [f"{split}/{metric}" for split in SPLITS[1:] for metric in LOGIT_METRICS]  # train logits are not kept
     if name not in known:
         near = did_you_mean(name, known)
-        raise RequestError(f"objective={name!r} is not a metric; choose from {', '.join(known)}{near}")
+        every, kept = ",".join((*NAMES, *CLASS_METRICS)), ",".join(LOGIT_METRICS)
+        choices = f"{{train,val,test}}/{{{every}}} and {{val,test}}/{{{kept}}}"
+        raise RequestError(f"objective={name!r} is not a metric; choose from {choices}{near}")
     return "min" if name.endswith(LOWER_IS_BETTER) else "max"
 
 
