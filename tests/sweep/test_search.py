@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from helpers import SMALL, config
+from helpers import ROOT, SMALL, cnnbench, config
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnbench.analysis.runs import PRUNED, collect
@@ -232,6 +237,28 @@ def test_a_search_in_turn_tells_its_total_and_what_varies_alone(
         assert main(["-m", *FAST, f"hydra.sweeper.n_trials={trials}"]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
     assert [re.sub("sgd|adam", "...", line) for line in told] == ["[1/1] optimizer=...", "[2/2] optimizer=..."]
+
+
+def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_path: Path) -> None:
+    command = [
+        "-m", *SMALL, "logger=none", *SPACE[:2], "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.pruner=none", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=s",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnbench", *command], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    while not list((tmp_path / "s").glob("trial=*/metrics.csv")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = cnnbench("resume", "s", cwd=tmp_path, check=0)
+    assert len(collect([tmp_path / "s"])) == 4 and "4 of 4" not in done.stderr
+    found = read_searches([tmp_path / "s"])[0]
+    assert [trial["state"] for trial in found.trials] == ["complete"] * 4
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert 'id="searches"' in page and f"trial {(found.best() or {})['number']}" in page
 
 
 def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
