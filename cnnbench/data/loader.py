@@ -86,7 +86,7 @@ class BatchLoader:
     world: int = 1
 
     def __post_init__(self) -> None:
-        data, batch_size, rank, world, workers = self.data, self.batch_size, self.rank, self.world, self.workers
+        data, batch_size, rank, world = self.data, self.batch_size, self.rank, self.world
         self.normalize.to(self.device)
         self.images = len(data.labels) if self.rows is None else len(self.rows)
         self.batches = -(-self.images // batch_size)
