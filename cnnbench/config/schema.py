@@ -137,7 +137,7 @@ LOGGER_KEYS: tuple[tuple[Check, str], ...] = (
     # TensorBoard's logger expands variables: .$EMPTY. is what .. is
     (Check("a folder's name below the run's folder",
            lambda v: isinstance(v, str) and ".." not in v and "$" not in v and v[:1] not in ("/", "~")),
-     "name version sub_dir filename_suffix save_dir dir"),
+     "name version sub_dir filename_suffix"),
     (TRUTH, "default_hp_metric offline"),
     (_whole(1), "flush_logs_every_n_steps"),
 )  # fmt: skip

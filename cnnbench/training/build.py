@@ -90,7 +90,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
     options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
-    averages = [instantiate(config["average"])] if config["average"].get("_target_") else []
+    averages = [instantiate(config["average"])] if config.get("average", {}).get("_target_") else []
     plugins: list[Any] = [AtomicCheckpointIO()]
     if (ranks := external_launch()) is None:  # one process, whatever cluster it may run on
         plugins.append(LightningEnvironment())

@@ -39,8 +39,9 @@ def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) ->
     if resumed is not None:
         with suppress(OSError, ValueError):
             ids = json.loads((folder / IDS).read_text())
+    local = {"save_dir": str(folder)}
     more: dict[str, dict[str, Any]] = {
-        "TensorBoardLogger": {"purge_step": resumed + 1} if resumed is not None else {},
+        "TensorBoardLogger": {**local, "purge_step": resumed + 1} if resumed is not None else local,
         "WandbLogger": {"name": folder.name, "group": sweep, "id": ids.get("wandb")},
         "MLFlowLogger": {
             "run_name": folder.name,
@@ -48,9 +49,7 @@ def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) ->
             "tags": {"sweep": sweep} if sweep else None,
         },
     }
-    return [
-        instantiate({"save_dir": str(folder), **one}, **more.get(name, {})) for name, one in logger_nodes(node).items()
-    ]
+    return [instantiate(one, **more.get(name, local)) for name, one in logger_nodes(node).items()]
 
 
 def keep_ids(loggers: Iterable[Logger], folder: Path) -> None:

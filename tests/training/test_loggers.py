@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SMALL, cnnbench, config
+from helpers import SMALL, config
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from cnnbench.cli.main import main
@@ -78,10 +78,15 @@ def test_mlflow_goes_on_with_the_same_run(tmp_path: Path) -> None:
 
 def test_wandb_offline_goes_on_with_the_same_id_in_the_group_of_its_sweep(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    asked = ["-m", *BASE, "logger=wandb", "logger.offline=true", "hydra.sweep.dir=s", "seed=0", *stop_once(tmp_path)]
-    cnnbench(*asked, cwd=tmp_path, fresh=True)
-    (kept,) = (tmp_path / "s").glob("*/loggers.json")
-    name = json.loads(kept.read_text())["wandb"]
-    cnnbench("resume", "s", cwd=tmp_path, check=0, fresh=True)
-    files = list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert json.loads(kept.read_text()) == {"wandb": name} and [path.stem for path in files] == [f"run-{name}"] * 2
+    sweep = tmp_path / "sweep_of_one"
+    sweep.mkdir()
+    (sweep / "sweep.json").write_text("{}")
+    more = ["logger=wandb", "logger.offline=true", f"logger.save_dir={tmp_path}"]
+    folder, asked = stopped_and_resumed(sweep, *more)
+    name = json.loads((folder / "loggers.json").read_text())["wandb"]
+    assert train(asked, folder)["status"] == "completed"
+    files = list((tmp_path / "wandb").glob(f"offline-run-*-{name}*/run-{name}.wandb"))
+    assert json.loads((folder / "loggers.json").read_text()) == {"wandb": name}
+    assert len(files) == len([*(tmp_path / "wandb").glob("offline-run-*")]) and files
+    assert all(b"sweep_of_one" in file.read_bytes() for file in files)
+    assert list((tmp_path / "wandb").glob("*/files/media/images/figures/confusion_test*.png"))
