@@ -138,6 +138,8 @@ LOGGER_KEYS: tuple[tuple[Check, str], ...] = (
     (Check("a folder's name below the run's folder",
            lambda v: isinstance(v, str) and ".." not in v and "$" not in v and v[:1] not in ("/", "~")),
      "name version sub_dir filename_suffix"),
+    (Check("text", lambda v: isinstance(v, str)), "project save_dir experiment_name tracking_uri"),
+    (_or(Check("text", lambda v: isinstance(v, str)), NULL), "artifact_location"),
     (TRUTH, "default_hp_metric offline"),
     (_whole(1), "flush_logs_every_n_steps"),
 )  # fmt: skip
