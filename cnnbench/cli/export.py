@@ -12,15 +12,18 @@ def main(arguments: Sequence[str]) -> int:
     """Write the files; returns 0, or 1 where a file did not say what the run says."""
     parser = Parser("export", "Write the network of a finished run as ONNX and torch.export files, and check them.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run")
-    parser.add_argument("--format", default="both", metavar="F", help="onnx, torch or both (both)")
+    parser.add_argument(
+        "--format", default="both", metavar="F", help="onnx, torch, both, int8-dynamic or int8-static (both)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (RUN/export)")
     parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
     parser.add_trust()
     options = parser.parse_args(arguments)
     from cnnbench.inference.export import DESCRIPTION, FORMATS, ExportDiffers, describe, export, images_to_compare
     from cnnbench.inference.load import load_run
+    from cnnbench.inference.quantize import INT8, export_int8
 
-    one_of("--format", options.format, (*FORMATS, "both"))
+    one_of("--format", options.format, (*FORMATS, "both", *INT8))
     formats = list(FORMATS) if options.format == "both" else [options.format]
     run = load_run(options.run, options.weights, options.trust)
     out = options.out or options.run / "export"
@@ -28,6 +31,16 @@ def main(arguments: Sequence[str]) -> int:
         raise RequestError(f"{out} is a link out of {options.run}, and nothing is written there (--out DIR says where)")
     images, kind = images_to_compare(run)
     try:
+        if options.format in INT8:
+            lost = export_int8(run, describe(run, options.run, options.weights), out, options.format)
+            file, points = INT8[options.format], lost["points_lost"]
+            size = (out / file).stat().st_size / 1e6
+            print_result(
+                f"{out}\n  {file} {size:.2f} MB: test accuracy {lost['accuracy_int8']:.2%} instead of {lost['accuracy']:.2%}, "
+                f"{abs(points):.2f} points {'lost' if points >= 0 else 'gained'}; {lost['changed']:,} of {lost['test_images']:,} test images changed "
+                f"class\n  {DESCRIPTION} says so too, with the classes and the input"
+            )
+            return 0
         differences = export(run, describe(run, options.run, options.weights), out, formats, images)
     except ExportDiffers as error:
         print_error(f"{error}; nothing was written")

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from cnnbench.config.schema import check_values
     from cnnbench.config.trusted_targets import check_config, without_foreign_folders
+    from cnnbench.training.loggers import SERVICES, logger_nodes
     from cnnbench.training.preflight import check
     from cnnbench.training.same_data import refuse_changed_data
     from cnnbench.training.train import train
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         config["threads"] = (before.get("environment") or {}).get("threads") or config.get("threads")
         config["data"] = without_foreign_folders(config["data"])
         config["sweep"] = {**config["sweep"], "trial": None}  # the search is over
+        if SERVICES.keys() & logger_nodes(config["logger"]):  # that the record names: nothing is sent there
+            config["logger"] = {"_target_": None}
         check_values(config)
         check(config)
         refuse_changed_data([(config, folder)])

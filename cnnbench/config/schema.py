@@ -60,10 +60,6 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
     (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache sweep.trial.storage"),
-    # TensorBoard's logger expands variables: .$EMPTY. is what .. is
-    (Check("a folder's name below the run's folder",
-           lambda v: isinstance(v, str) and ".." not in v and "$" not in v and v[:1] not in ("/", "~")),
-     "logger.name logger.version logger.sub_dir logger.filename_suffix"),
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
@@ -73,10 +69,10 @@ KEYS: tuple[tuple[Check, str], ...] = (
                 "data.eval_batch_size scheduler.step_size scheduler.cycles scheduler.growth divergence.epochs sweep.runs_per_gpu "
                 "hydra.sweeper.n_trials hydra.sweeper.seeds"),
     (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max scheduler.total_iters"),
-    (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
+    (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train sweep.stop_on_failure"),
     (TRUTH, "keep_predictions decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
-            "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
+            "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures hydra.sweeper.dry_run "
             "data.source.skip_damaged"),
     (_or(_number("a number between 0 and 1", lambda v: 0 < v < 1), NULL), "loss.alpha"),
     (_one_of("uniform", "balanced"), "data.sampling"),
@@ -144,6 +140,19 @@ OPTIMIZER_KEYS: tuple[tuple[Check, str], ...] = (
 )
 OPTIMIZERS = ("optimizer", "optimizer.first", "optimizer.then", "optimizer.base_optimizer")
 VALUES = {f"{node}.{key}": check for node in OPTIMIZERS for check, keys in OPTIMIZER_KEYS for key in keys.split()}
+LOGGERS = ("tensorboard", "csv", "wandb", "mlflow")  # by these names below ``logger`` where a run has several
+LOGGER_KEYS: tuple[tuple[Check, str], ...] = (
+    # TensorBoard's logger expands variables: .$EMPTY. is what .. is
+    (Check("a folder's name below the run's folder",
+           lambda v: isinstance(v, str) and ".." not in v and "$" not in v and v[:1] not in ("/", "~")),
+     "name version sub_dir filename_suffix"),
+    (Check("text", lambda v: isinstance(v, str)), "project save_dir experiment_name tracking_uri"),
+    (_or(Check("text", lambda v: isinstance(v, str)), NULL), "artifact_location"),
+    (TRUTH, "default_hp_metric offline"),
+    (_whole(1), "flush_logs_every_n_steps"),
+)  # fmt: skip
+LOGGER_NODES = ("logger", *(f"logger.{name}" for name in LOGGERS))
+VALUES |= {f"{node}.{key}": check for node in LOGGER_NODES for check, keys in LOGGER_KEYS for key in keys.split()}
 VALUES |= {key: check for check, keys in KEYS for key in keys.split()}
 
 

@@ -37,6 +37,9 @@ FOLDERS = {
     "data.cache": ("*/meta.json",),
     "data.root": ("MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-py", "cifar-100-python"),
 }
+SERVICE = (
+    r"logger\.(\w+\.)*(?!name|version|sub_dir|default_hp_metric|offline|flush)\w+$"  # whom a logger sends a run to
+)
 SET_ANEW = ("hydra.run.dir", "hydra.sweep.dir", "sweep.trial")  # by whoever repeats overrides
 HYDRA = re.compile(
     r"hydra\.mode=\w+|hydra\.sweeper\.(sampler|pruner)=\w+|hydra\.(launcher|sweeper)(\.[a-z]\w*)+=(-?\d+(\.\d+)?(e[-+]?\d+)?|True|False|None)"
@@ -101,7 +104,7 @@ def _check_override(text: str, where: str) -> None:
         return
     for key, leaf in _leaves(value, name):
         _check(key, leaf, where)
-        is_ours = re.fullmatch(r"(?!sweep\.trial|hydra)[\w.]+", key) and _is_folder_of_data(key, leaf)
+        is_ours = re.fullmatch(rf"(?!sweep\.trial|hydra|{SERVICE})[\w.]+", key) and _is_folder_of_data(key, leaf)
         if not is_ours and not HYDRA.fullmatch(f"{key}={leaf}"):
             raise RequestError(f"{where} has {text!r}, which is not repeated; give {key}=... again, if you want it")
 
@@ -154,7 +157,8 @@ def known_interpolations() -> set[str]:
 
 
 def _key_pattern(key: str) -> str:
-    """The key, alike for all callbacks."""
+    """The key, alike for all callbacks, and for a logger alone or among others."""
+    key = re.sub(r"^logger\.(tensorboard|csv|wandb|mlflow)\.", "logger.", key)
     return re.sub(r"^callbacks\.[^.]+\.", "callbacks.*.", key)
 
 

@@ -59,6 +59,7 @@ class ImageDataModule(LightningDataModule):
         super().__init__()
         check_folds(self.folds, self.fold, self.validation)
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
+        self._loaders: list[BatchLoader] = []
 
     @cached_property
     def prepared(self) -> PreparedSet:
@@ -175,6 +176,11 @@ class ImageDataModule(LightningDataModule):
             raise RequestError("data.sampling=balanced draws images at random, which data.shuffle=false forbids")
         assert self.rows
 
+    def teardown(self, stage: str | None = None) -> None:
+        """End the workers of all loaders. Lightning calls it when a stage ends well; ``train`` however it ends."""
+        while self._loaders:
+            self._loaders.pop().close()
+
     def train_dataloader(self) -> BatchLoader:
         """Training batches, shuffled and augmented, in groups of ``steps_per_execution`` optimizer steps."""
         batches = self.steps_per_execution * self.accumulate
@@ -207,7 +213,7 @@ class ImageDataModule(LightningDataModule):
             images, labels = (self.prepared.arrays[f"{stored}_{kind}"] for kind in ("images", "labels"))
             self._on_device[stored, home] = ImageTensors.from_arrays(images, labels, home)
         rows = self.rows[split]
-        return BatchLoader(
+        loader = BatchLoader(
             self._on_device[stored, home],
             batch_size,
             Normalize(*self.statistics()),
@@ -222,6 +228,8 @@ class ImageDataModule(LightningDataModule):
             rank=rank,
             world=world,
         )
+        self._loaders.append(loader)
+        return loader
 
 
 def free_memory() -> int:

@@ -6,7 +6,7 @@ epoch's order and draws come from (seed, epoch) alone.
 
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 from pathlib import Path
@@ -87,7 +87,7 @@ class BatchLoader:
     world: int = 1
 
     def __post_init__(self) -> None:
-        data, batch_size, rank, world, workers = self.data, self.batch_size, self.rank, self.world, self.workers
+        data, batch_size, rank, world = self.data, self.batch_size, self.rank, self.world
         self.normalize.to(self.device)
         self.images = len(data.labels) if self.rows is None else len(self.rows)
         self.batches = -(-self.images // batch_size)
@@ -97,18 +97,9 @@ class BatchLoader:
         self.block = max(1, BLOCK_BYTES // (4 * data.images[0].numel() * self.size)) * self.size
         self.epoch = self.first = self.given = 0
         self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
-        self._reader: DataLoader | None = None
-        if workers is not None:
-            self._reader = DataLoader(
-                _Rows(data),
-                batch_size=None,
-                sampler=self._parts,
-                num_workers=workers,
-                generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
-                persistent_workers=workers > 0,
-                timeout=WORKER_SECONDS if workers else 0,
-                pin_memory=self.device.type == "cuda",
-            )
+        self._reader: DataLoader | None = None  # of a stream, once it has begun
+        self._reading: Iterator[Tensor] = iter(())
+        self._epoch_batches: Generator[tuple[Tensor, Tensor], None, None] | None = None  # of the epoch begun last
 
     def __len__(self) -> int:
         return -(-self.batches // self.batches_per_step)
@@ -127,13 +118,13 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[BatchGroup]:
         first, self.first = self.first, 0
-        batches = self._batches(self.epoch, first)
+        self._epoch_batches = batches = self._batches(self.epoch, first)
         for start in range(first, self.batches, self.batches_per_step):
             stop = min(start + self.batches_per_step, self.batches)
             self.given = stop
             yield BatchGroup(stop - start, batches, last=stop == self.batches)
 
-    def _batches(self, epoch: int, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, epoch: int, begin: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches from number ``begin`` on, each at the same place in its block's memory as in a whole epoch."""
         order = self.local
         if self.balanced:
@@ -156,22 +147,43 @@ class BatchLoader:
 
     def _blocks(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Raw images and labels of these rows, a block at a time, on the device."""
-        if self._reader is None:
+        if self.workers is None:
             for rows in order.to(self.device).split(self.block):
                 yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
             return
         self._parts[:] = [rows.numpy() for rows in order.split(self.block)]
         labels = self.data.labels.index_select(0, order).to(self.device).split(self.block)
+        self._reader = self._reader or self._make_reader(self.workers)
         self._check_shared_memory(self._reader)
-        read = iter(self._reader)  # its processes stay for the next epoch
+        self._reading = iter(self._reader)  # its processes stay for the next epoch
         for of_images in labels:
             try:
-                images = next(read)
+                images = next(self._reading)
             except RuntimeError as error:  # a worker that has died, or gives nothing
                 raise RuntimeError(
                     f"no images from a stream's workers ({' '.join(str(error).split())}): {REMEDY}"
                 ) from error
             yield images.to(self.device, non_blocking=True), of_images
+
+    def _make_reader(self, workers: int) -> DataLoader:
+        return DataLoader(
+            _Rows(self.data),
+            batch_size=None,
+            sampler=self._parts,
+            num_workers=workers,
+            generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
+            persistent_workers=workers > 0,
+            timeout=WORKER_SECONDS if workers else 0,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def close(self) -> None:
+        """End the workers of a stream, which the next epoch starts anew. They end when nothing refers to their iterator;
+        where garbage collection finds it in a cycle, as that of a failed epoch, it closes their queues before they are
+        told, and each goes on for five seconds."""
+        if self._epoch_batches is not None:
+            self._epoch_batches.close()
+        self._reader, self._reading, self._epoch_batches = None, iter(()), None
 
     def _check_shared_memory(self, reader: DataLoader) -> None:
         """Raise RuntimeError where the workers would wait for ever for shared memory to put images into."""

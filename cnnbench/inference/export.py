@@ -53,7 +53,7 @@ class Graph(nn.Module):
 
 
 @contextlib.contextmanager
-def _one_line(problem: str) -> Iterator[None]:
+def one_line(problem: str) -> Iterator[None]:
     """Silence warnings; what is raised within becomes a RequestError: ``problem`` and the first line of the cause."""
     try:
         with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def trace(run: TrainedRun) -> ExportedProgram:
     """The graph for any number of images; raises RequestError where torch cannot export the network."""
     example = torch.zeros(2, run.image_size, run.image_size, run.channels, dtype=torch.uint8)
     sizes = {INPUT: {0: torch.export.Dim(BATCH)}}
-    with _one_line(f"torch cannot export {type(run.network).__name__}"), torch.no_grad():
+    with one_line(f"torch cannot export {type(run.network).__name__}"), torch.no_grad():
         return torch.export.export(Graph(run).eval(), (example,), dynamic_shapes=sizes, strict=False)
 
 
@@ -77,7 +77,7 @@ def write_onnx(program: ExportedProgram, path: Path, description: Mapping[str, A
     """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
     a layer of the network has no ONNX."""
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": {INPUT: {0: BATCH}}}
-    with _one_line("the network cannot be written as ONNX"):
+    with one_line("the network cannot be written as ONNX"):
         made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
     assert made is not None
     for key, value in description.items():
@@ -169,7 +169,8 @@ def export(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".new.", ignore_cleanup_errors=True) as temporary:
-            text = json.dumps(description, ensure_ascii=False, indent=1)
+            int8 = {"int8": kept} if (kept := kept_int8(out, description)) else {}
+            text = json.dumps({**description, **int8}, ensure_ascii=False, indent=1)
             Path(temporary, DESCRIPTION).write_text(text + "\n", "utf-8")
             for name in formats:
                 path = Path(temporary, FORMATS[name].file)
@@ -184,6 +185,15 @@ def export(
         with contextlib.suppress(OSError):  # where files are in it, it stays
             if new:
                 out.rmdir()
+
+
+def kept_int8(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+    """What model.json in ``out`` says of int8 files of the same weights, by their names."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        known = json.loads((out / DESCRIPTION).read_text("utf-8"))
+        if known.get("weights_sha256") == description.get("weights_sha256"):
+            return dict(known.get("int8") or {})
+    return {}
 
 
 def compare(run: TrainedRun, program: Program, images: np.ndarray, name: str) -> float:

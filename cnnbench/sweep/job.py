@@ -24,7 +24,9 @@ from cnnbench.utils.signals import handle_stop_signals
 OUTPUT = "output.log"  # what a parallel run prints
 NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
 ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
-OF_A_SWEEP = tuple(f"sweep.{key}=" for key in ("trial", "until", "practical", "max_seeds", "baseline", "earlier"))
+OF_A_SWEEP = tuple(
+    f"sweep.{key}=" for key in ("trial", "until", "practical", "max_seeds", "baseline", "earlier", "stop_on_failure")
+)
 LOCKED = 75  # exit status: another process is running this
 
 

@@ -34,6 +34,9 @@ class Progress:
         self.statuses: list[str] = []
         self.values: list[tuple[float, str]] = []  # of the objective, with the names of their runs
         shows_bar = sys.stdout.isatty() and not is_quiet() and not in_turn
+        self.stop_on_failure: int | None = None  # failures in a row after which no more runs are to be started
+        self.stop_file: Path | None = None  # made then, for workers of another launcher
+        self.failures: list[str] = []  # in a row, the last ones
         self._bar = tqdm(total=total, bar_format="  {desc}", disable=not shows_bar, file=sys.stdout)
         self._shown, self._shown_at = "", self.began
 
@@ -46,11 +49,17 @@ class Progress:
 
     def end(self, folder: Path, record: Record) -> None:
         """A run has ended; of parallel ones, one that has not completed is printed at once."""
+        error = record.get("error") or {}
+        if record["status"] == "completed":
+            self.failures.clear()
+        elif record["status"] == "failed" and error.get("type") != PRUNED:
+            self.failures.append(f"{error.get('type')}: {error.get('message')}")
+        if self.has_given_up() and self.stop_file is not None:
+            self.stop_file.touch()
         if self.in_turn:
             print_result(ending(record, folder, short=True))
             return
         self.running.discard(folder)
-        error = record.get("error") or {}
         self.statuses.append("ended early" if error.get("type") == PRUNED else record["status"])
         value = (record.get("best") or {}).get(self.objective)
         if record["status"] != "completed":
@@ -59,6 +68,10 @@ class Progress:
         elif value is not None:
             self.values.append((value, folder.name))
         self.show()
+
+    def has_given_up(self) -> bool:
+        """Whether so many runs in a row have failed that the rest is not to be started."""
+        return self.stop_on_failure is not None and len(self.failures) >= self.stop_on_failure
 
     def line(self) -> str:
         """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``."""

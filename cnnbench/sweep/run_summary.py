@@ -1,11 +1,12 @@
 """What is printed of a run at its start and its end, and of a sweep at its end."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from cnnbench.analysis.metric_names import SPLITS, number, title, unit
+from cnnbench.analysis.metric_names import SPLITS, number, plural, title, unit
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.utils.console import bold, duration, is_verbose, print_result
 from cnnbench.utils.errors import RequestError
@@ -84,6 +85,17 @@ def _table(record: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {SPLITS[split]:<10} " + " ".join(f"{cell:>12}" for cell in cells) + f"   {note}")
     lines[-1] = bold(lines[-1])
     return lines
+
+
+def given_up(failures: Sequence[str], folder: Path) -> str:
+    """Why a sweep has started no more runs, with the error that most of the failures have, and how to go on."""
+    (error, count), *others = Counter(failures).most_common()
+    share = f", {count} of them" if others else ""
+    return (
+        f"{plural(len(failures), 'run')} in a row failed{share} with {error}\n"
+        "so no more were started (sweep.stop_on_failure). Once the cause is gone, "
+        f"`cnnbench resume {folder} sweep.repeat_failed=true` does all of them"
+    )
 
 
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:

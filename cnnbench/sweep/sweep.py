@@ -29,7 +29,7 @@ from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
 from cnnbench.sweep.progress import Progress, follow_folders
-from cnnbench.sweep.run_summary import finish
+from cnnbench.sweep.run_summary import finish, given_up
 from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.environment import idle_cores
@@ -108,10 +108,13 @@ class Sweep:
         finally:
             stop.unlink(missing_ok=True)
             self.progress.close()
+            if self.progress.has_given_up():
+                print_result(f"\n{given_up(self.progress.failures, self.folder)}")
 
     def launch(self, runs: Sequence[PlannedRun]) -> None:
         """Run these, and return when all have ended or a stop was asked for."""
         options, jobs = runs[0].config["sweep"], self._jobs(runs)
+        self.progress.stop_on_failure = options["stop_on_failure"]
         if not self.is_local:
             self._launch_by_another(runs)
             return
@@ -123,9 +126,10 @@ class Sweep:
             self.progress.end(folder, record)
 
     def _jobs(self, runs: Sequence[PlannedRun]) -> Iterator[Job]:
-        """Each run, its folder made, when it is about to be started; none after a stop was asked for."""
+        """Each run, its folder made, when it is about to be started; none after a stop was asked for, or too many have
+        failed."""
         for run in runs:
-            if stop_requested() is not None:
+            if stop_requested() is not None or self.progress.has_given_up():
                 return
             folder = (self.folder / run.folder).absolute()
             record = plan.ended_since(folder, self.progress.began)  # by another process, meanwhile
@@ -146,6 +150,9 @@ class Sweep:
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.context, task_function=self.task, config=self.config
         )
+        if self.progress.has_given_up():
+            return
+        self.progress.stop_file = self.folder.absolute() / STOP_FILE
         folders = [self.folder.absolute() / run.folder for run in runs]
         commands = [[*run.overrides, f"hydra.sweep.subdir={quoted(run.folder)}"] for run in runs]
         with nullcontext() if self.in_turn else follow_folders(self.progress, folders):

@@ -14,6 +14,7 @@ from cnnbench.data import ImageDataModule
 from cnnbench.models.weights import load_weights
 from cnnbench.training.checkpoint_io import AtomicCheckpointIO
 from cnnbench.training.distributed import FixedOrderDDP, external_launch
+from cnnbench.training.loggers import build_loggers
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
@@ -84,15 +85,12 @@ def cause_of(error: BaseException) -> BaseException:
 
 def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
     """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the classifier's.
-    ``resumed`` is how many whole epochs a killed run goes on from: TensorBoard then hides what it had sent of later ones.
+    ``resumed`` is how many whole epochs a killed run goes on from, for the loggers.
     """
     own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
     options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     averages = [instantiate(config["average"])] if config.get("average", {}).get("_target_") else []
-    target = config["logger"].get("_target_")
-    purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
-    logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
     plugins: list[Any] = [AtomicCheckpointIO()]
     if (ranks := external_launch()) is None:  # one process, whatever cluster it may run on
         plugins.append(LightningEnvironment())
@@ -101,7 +99,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
         plugins=plugins,
         callbacks=[*averages, *chosen[1:], *callbacks, *chosen[:1]],
-        logger=logger,
+        logger=build_loggers(config["logger"], folder, resumed),
         default_root_dir=str(folder),
         num_sanity_val_steps=0,
         log_every_n_steps=1,

@@ -108,6 +108,7 @@ def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int
         found.lrs.append(lr)
         found.losses.append(loss)
         found.smoothed.append(smoothed)
+    data.teardown()
     if len(found.lrs) < MIN_POINTS:
         raise RequestError(f"the loss exploded at {lr:.1e} after {len(found.lrs)} steps; begin lower than {low:.1e}")
     return found

@@ -21,6 +21,7 @@ from cnnbench.training import build
 from cnnbench.training.build import Config
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
+from cnnbench.training.loggers import check_packages
 from cnnbench.training.losses import build_loss
 from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
@@ -82,6 +83,7 @@ def check(config: Config) -> None:
     with building("trainer"):
         devices = build.count_devices(config)
     check_devices(config, devices)
+    check_packages(config["logger"])
     with building("trainer"):
         checkpoint = BestAndLast(Path(), config["objective"])
         build.build_trainer({**config, "logger": {}}, Path(), [checkpoint])

@@ -180,6 +180,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         record["history"], record["metrics"] = history.columns(), dict(classifier.metrics)
         record["best"], record["resumed"] = checkpoint.best, resume.sessions
         record["time"] = history.times(data.count("train"), resume.seconds())
+        data.teardown()
     record["model"]["sha256"] = weights_sha256(classifier)
 
     matrices = test(trainer, classifier, data, checkpoint, config["test_with"])

@@ -94,6 +94,12 @@ def archive_attempt(folder: Path) -> None:
     (folder / RECORD_FILE).unlink()
 
 
+def sweep_of(folder: Path) -> str | None:
+    """The name of the sweep that a run's folder is in; None where it is in none."""
+    parent = folder.absolute().parent
+    return parent.name if (parent / "sweep.json").exists() else None
+
+
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """The earlier ends of this run, oldest first."""
     with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):

@@ -38,7 +38,11 @@ WRONG: dict[type, list[Any]] = {
 TEXT: list[Any] = [3.5, ["abc"], None, {}]
 NULL_IS_RIGHT: list[Any] = ["abc", [[1]], {}, math.nan, math.inf, -1, True]
 BY_NAME: dict[str, list[Any]] = {
-    **dict.fromkeys(("name", "data.path", "data.root", "data.cache", "logger.name", "logger.version"), TEXT),
+    **dict.fromkeys(("name", "data.path", "data.root", "data.cache"), TEXT),
+    **dict.fromkeys(
+        [f"logger.{part}{key}" for part in ("", "tensorboard.", "csv.") for key in ("name", "version")], TEXT
+    ),
+    **dict.fromkeys([f"logger.{key}" for key in ("project", "save_dir", "experiment_name", "tracking_uri")], TEXT),
     **dict.fromkeys(("checkpoint.minutes", "divergence.above"), NULL_IS_RIGHT),
     **{
         f"optimizer.{part}{key}": ["maybe", 2, []]

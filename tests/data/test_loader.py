@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -108,6 +109,11 @@ def test_the_workers_of_a_stream_are_sent_no_images_and_stay(cache: Path) -> Non
     workers = [process.pid for process in reader._iterator._workers]
     assert not torch.equal(first[0][1], epoch(made, 1)[0][1])  # a new order reaches the same workers
     assert made._reader is reader and [process.pid for process in reader._iterator._workers] == workers
+    del reader
+    module.teardown()
+    assert not {process.pid for process in multiprocessing.active_children()} & {*workers}
+    assert torch.equal(first[0][1], epoch(made, 0)[0][1])  # by new ones
+    made.close()
 
 
 def test_a_stream_that_was_left_early_begins_anew(cache: Path) -> None:

@@ -119,6 +119,29 @@ def test_a_run_is_exported_with_what_belongs_to_it(run, tmp_path, capsys):
     assert json.loads(extra["model.json"]) == beside
 
 
+@pytest.mark.parametrize("kind", ["int8-dynamic", "int8-static"])
+def test_an_int8_file_says_what_test_accuracy_it_loses(run, tmp_path, capsys, kind):
+    assert main(["export", str(run.folder), "--format", kind, "--out", str(tmp_path)]) == 0
+    told, data = capsys.readouterr().out, build.build_data(run.record["config"]).prepared
+    images, labels = (np.array(data.arrays[f"test_{name}"]) for name in ("images", "labels"))
+    file = f"model-{kind}.onnx"
+    before = load_run(run.folder).probabilities(images).numpy().argmax(axis=1)
+    after = through_onnx(tmp_path / file, images[:64]).argmax(axis=1)
+    said = json.loads((tmp_path / "model.json").read_text())["int8"][file]
+    assert said["accuracy"] == (before == labels).mean()
+    assert said["points_lost"] == pytest.approx(100 * (said["accuracy"] - said["accuracy_int8"]))
+    assert (before[:64] != after).sum() <= said["changed"] <= said["test_images"] == len(labels)
+    assert f"{said['accuracy_int8']:.2%} instead of {said['accuracy']:.2%}" in told
+    stored = {tensor.data_type for tensor in onnx.load(tmp_path / file).graph.initializer if len(tensor.dims) >= 2}
+    assert stored <= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+
+
+def test_int8_needs_the_test_set(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cnnbench.inference.quantize.find_prepared", lambda *_: None)
+    assert main(["export", str(run.folder), "--format", "int8-static", "--out", str(tmp_path / "new")]) == 2
+    assert "test set, which is no longer in" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
 def corrupted(write):
     """``write`` after other weights for a class in the last layer, as a wrong translation would leave it."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import multiprocessing
 import os
 import resource
 from pathlib import Path
@@ -63,6 +65,17 @@ COMBINATIONS = [
     (["loss=cross_entropy", "fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
     (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch", "scheduler=step"], 19),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["term", "raise"])
+def test_the_workers_of_a_stream_end_with_a_run_that_ends_early(tmp_path: Path, how: str) -> None:
+    gc.disable()  # which would find them, and wait for five seconds
+    try:
+        run = go(tmp_path / "run", "data.storage=stream", "data.workers=1", *fault(how, 5, tmp_path))
+        assert run["status"] == {"term": "interrupted", "raise": "failed"}[how]
+        assert not multiprocessing.active_children()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("asked", "step"), COMBINATIONS, ids=lambda v: " ".join(v[:2]) if isinstance(v, list) else "")

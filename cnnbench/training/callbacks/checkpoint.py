@@ -36,9 +36,10 @@ class BestAndLast(pl.callbacks.Checkpoint):
 
     def save(self, trainer: pl.Trainer, name: str = LAST) -> None:
         """Write a checkpoint; all that was sent to the logger so far is on disk before it."""
-        flush = getattr(getattr(trainer.logger, "experiment", None), "flush", None)
-        if flush is not None:
-            flush()
+        for logger in trainer.loggers:
+            flush = getattr(getattr(logger, "experiment", None), "flush", None)
+            if flush is not None:
+                flush()
         trainer.save_checkpoint(self.folder / name)
 
     def best_weights(self) -> dict[str, Tensor]:

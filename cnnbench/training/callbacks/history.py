@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.record import write_atomically
@@ -35,6 +36,12 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         speed = images * len(self.epoch_seconds) / seconds if seconds else None
         return {"fit_seconds": fit_seconds, "epoch_seconds": self.epoch_seconds, "images_per_second": speed}
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for logger in trainer.loggers:  # of a resumed run: this one begins its file again
+            for row in self.rows if isinstance(logger, CSVLogger) else ():
+                logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
+                logger.log_metrics(logged, step=int(row["epoch"]) + 1)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._trained = time.perf_counter()
 
@@ -57,11 +64,12 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue())
-        if trainer.logger is not None:
+        if trainer.loggers:
             logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
             if (momentum := group.get("momentum", group.get("betas", (None,))[0])) is not None:
                 logged["optimizer/momentum"] = float(momentum)
-            trainer.logger.log_metrics(logged, step=trainer.current_epoch + 1)
+            for logger in trainer.loggers:
+                logger.log_metrics(logged, step=trainer.current_epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         running = self._before + self._trained - self._started

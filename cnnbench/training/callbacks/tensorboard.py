@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as pl
@@ -17,6 +18,7 @@ from cnnbench.config.overrides import parse_override
 from cnnbench.config.settings import SEED, ignored, settings_of, show
 from cnnbench.data import ImageDataModule
 from cnnbench.training.callbacks.history import tag
+from cnnbench.training.loggers import finish, keep_ids, send_files
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.console import escape
@@ -30,9 +32,8 @@ MAX_CLASSES = 20  # up to which each has a curve of its own: more are no help to
 
 def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     """TensorBoard's writer of this run; None where it has none, or in a process that does not write."""
-    if not isinstance(trainer.logger, TensorBoardLogger) or not trainer.is_global_zero:
-        return None
-    return trainer.logger.experiment
+    loggers = trainer.loggers if trainer.is_global_zero else []
+    return next((one.experiment for one in loggers if isinstance(one, TensorBoardLogger)), None)
 
 
 class TensorBoardCallback(
@@ -44,6 +45,8 @@ class TensorBoardCallback(
         self.data, self.classes = data.prepared, data.classes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            keep_ids(trainer.loggers, Path(trainer.default_root_dir))
         writer = summary_writer(trainer)
         if writer is None or trainer.global_step:  # a resumed run has sent them
             return
@@ -58,6 +61,10 @@ class TensorBoardCallback(
                 writer.add_graph(network, image.to(next(network.parameters())))
         except Exception as error:  # a network need not be traceable to be trained
             log.info("TensorBoard shows no graph: %s", error)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero:
+            finish(trainer.loggers, "failed")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         writer = summary_writer(trainer)
@@ -84,10 +91,9 @@ def layout(
 
 
 def log_hparams(trainer: pl.Trainer, record: Record) -> None:
-    """One hparams entry, so that TensorBoard's HPARAMS tab compares the runs of a sweep: the overrides, the optimizer
-    and its learning rate, and the final metrics that one compares."""
-    logger = trainer.logger
-    if logger is None:
+    """The end of all loggers: one hparams entry, so that TensorBoard's HPARAMS tab and the tables of others compare the runs of a
+    sweep: the overrides, the optimizer and its learning rate, and the final metrics that one compares."""
+    if not trainer.loggers:
         return
     settings = settings_of(record["config"], record["choices"], record["overrides"])
     settings["optimizer.lr"] = (record["lr_finder"] or settings).get("lr", settings.get("optimizer.lr"))
@@ -99,9 +105,13 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     tests = dict.fromkeys(("test/accuracy", "test/recall", *(n for n in record["metrics"] if n.startswith("test/"))))
     metrics = {tag(name): record["metrics"][name] for name in tests}
     metrics[f"{tag(objective)} (best)"] = record["best"][objective]
-    if isinstance(logger, TensorBoardLogger):
-        logger.log_hyperparams(values, metrics, trainer.current_epoch)
-    else:
-        logger.log_metrics(metrics, trainer.current_epoch)
-        logger.log_hyperparams(values)
-    logger.save()  # a process of a sweep ends without its threads' leave
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(values, metrics, trainer.current_epoch)
+        else:
+            logger.log_metrics(
+                {name.replace(" (best)", "/best"): value for name, value in metrics.items()}, trainer.current_epoch
+            )
+            logger.log_hyperparams(values)
+    send_files(trainer.loggers, Path(trainer.default_root_dir))
+    finish(trainer.loggers, "success")

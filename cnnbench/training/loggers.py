@@ -1,0 +1,85 @@
+"""The loggers of a run: made from ``conf/logger``, given its figures at the end, and gone on with by a resumed run."""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
+
+from cnnbench.config.schema import LOGGERS
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import write_atomically
+from cnnbench.utils.run_dir import sweep_of
+
+SERVICES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}  # with the package of each
+IDS = "loggers.json"  # in the run's folder: its id at each service
+
+
+def logger_nodes(node: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The node ``logger``, which is one logger or has several by their names, by the name of the class."""
+    nodes = [node] if node.get("_target_") else [node[name] for name in LOGGERS if name in node]
+    return {str(one["_target_"]).rpartition(".")[2]: dict(one) for one in nodes}
+
+
+def check_packages(node: Mapping[str, Any]) -> None:
+    """Raise RequestError where the package of a logger is not installed."""
+    for name in filter(None, map(SERVICES.get, logger_nodes(node))):
+        if (spec := find_spec(name)) is None or spec.origin is None:  # a folder of its name is no package
+            raise RequestError(f"logger={name} needs {name}, which is not installed: pip install 'cnnbench[{name}]'")
+
+
+def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) -> list[Logger]:
+    """The loggers of the run in ``folder``. ``resumed`` is how many whole epochs a killed one goes on from: TensorBoard then
+    hides what it had sent of later ones, and a service shows the same run."""
+    ids, sweep = {}, sweep_of(folder)
+    if resumed is not None:
+        with suppress(OSError, ValueError):
+            ids = json.loads((folder / IDS).read_text())
+    local = {"save_dir": str(folder)}
+    more: dict[str, dict[str, Any]] = {
+        "TensorBoardLogger": {**local, "purge_step": resumed + 1} if resumed is not None else local,
+        "WandbLogger": {"name": folder.name, "group": sweep, "id": ids.get("wandb")},
+        "MLFlowLogger": {
+            "run_name": folder.name,
+            "run_id": ids.get("mlflow"),
+            "tags": {"sweep": sweep} if sweep else None,
+        },
+    }
+    return [instantiate(one, **more.get(name, local)) for name, one in logger_nodes(node).items()]
+
+
+def keep_ids(loggers: Iterable[Logger], folder: Path) -> None:
+    """Write which runs these are at their services, so that a resumed run goes on with them."""
+    ids = {}
+    for logger in loggers:
+        if isinstance(logger, (WandbLogger, MLFlowLogger)) and logger.experiment is not None:  # which begins it
+            ids[SERVICES[type(logger).__name__]] = logger.version
+    if ids:
+        write_atomically(folder / IDS, json.dumps(ids))
+
+
+def send_files(loggers: Iterable[Logger], folder: Path) -> None:
+    """The run's figures and ``metrics.csv``, to the services."""
+    figures = sorted((folder / "figures").glob("*.png"))
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            for path in figures:
+                logger.log_image(f"figures/{path.stem}", [str(path)])
+            logger.experiment.save(str(folder / "metrics.csv"), base_path=str(folder))
+        elif isinstance(logger, MLFlowLogger):
+            for path in (*figures, folder / "metrics.csv"):
+                within = "figures" if path in figures else None
+                logger.experiment.log_artifact(logger.run_id, str(path), within)
+
+
+def finish(loggers: Iterable[Logger], status: str) -> None:
+    """Wait until all has been sent; ``status`` is success or failed. A process of a sweep ends without its threads' leave."""
+    for logger in loggers:
+        logger.save()
+        logger.finalize(status)
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish(exit_code=int(status != "success"))
