@@ -18,6 +18,7 @@ from cnnbench.models.weights import is_loading_skipped, load_weights
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 log = logging.getLogger(__name__)
+CONVOLUTION = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
 SAFE = "model.safetensors"  # how the hub keeps timm's weights
 
 
@@ -88,8 +89,8 @@ def torchvision_network(
     )
     if in_channels != 3:
         key, first = next((key, m) for key, m in network.named_modules() if isinstance(m, nn.Conv2d))
-        same: Any = (first.out_channels, first.kernel_size, first.stride, first.padding, first.dilation, first.groups)
-        network.set_submodule(key, nn.Conv2d(in_channels, *same, bias=first.bias is not None))
+        same: Any = {of: getattr(first, of) for of in CONVOLUTION}
+        network.set_submodule(key, nn.Conv2d(in_channels, **same, bias=first.bias is not None))
     if pretrained:
         load_weights(network, str(weights), "model.pretrained", weights)
     return _finish(network, name, in_channels, num_classes, image_size, pretrained, small_stem)
