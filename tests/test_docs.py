@@ -96,6 +96,7 @@ def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]
             "train": BUDGET,
             "reproduce": BUDGET,
             "find-lr": [*BUDGET, "--steps", "12"],
+            "noise": BUDGET,
             "confirm": ["--top", "1", "--seeds", "1"],
         }.get(verb, [])
         return run([*arguments, *(more if "-sc" not in arguments else ())])

@@ -12,6 +12,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
 CONTEXT = (CODE, DATA)
+DATA_SETS = ("data", "data.path")  # what tells data sets apart: configurations are compared within each
 EPOCHS, VALIDATION = "trainer.max_epochs", "data.validation"
 ALWAYS_SHOWN = ("model", "data", "optimizer", "scheduler", "augment", EPOCHS, VALIDATION)
 # What a reader must know before comparing runs between which these vary
@@ -42,8 +43,20 @@ class Configuration:
     @property
     def short(self) -> str:
         """The label with each factor's last part alone where that is clear: ``lr=0.1``."""
-        named = (f"{self.names.get(key, key)}={show(value)}" for key, value in self.values.items())
-        return " ".join(named) or "the only configuration"
+        return self._named(self.values) or "the only configuration"
+
+    @property
+    def data_set(self) -> str:
+        """The part of it that tells data sets apart, ``data=mnist``; empty where all runs are of one."""
+        return self._named(key for key in self.values if key in DATA_SETS)
+
+    @property
+    def setting(self) -> str:
+        """The other part, which is the same for several data sets."""
+        return self._named(key for key in self.values if key not in DATA_SETS) or "the only configuration"
+
+    def _named(self, keys: Iterable[str]) -> str:
+        return " ".join(f"{self.names.get(key, key)}={show(self.values[key])}" for key in keys)
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,8 @@ class Grid:
         return [(c, run) for c in (*self.configurations, *self.set_aside) for run in c.incomplete]
 
     def find(self, text: str) -> Configuration:
-        """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names; RequestError where none or several do."""
+        """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names, of several data sets that of the first;
+        RequestError where it names none, or several on one data set."""
         full_names = {name: key for key, name in short_names(self.factors).items()}
         matching = list(self.configurations)
         for part in (text if "[" in text else text.replace(",", " ")).split():
@@ -80,7 +94,7 @@ class Grid:
             same = {canonical(value), show(value)}
             matching = [c for c in matching
                         if key in c.values and same & {canonical(c.values[key]), show(c.values[key])}]  # fmt: skip
-        if len(matching) == 1:
+        if len({c.setting for c in matching}) == 1:
             return matching[0]
         if matching:
             several = "; ".join(c.label for c in matching[:6]) + (" ..." if len(matching) > 6 else "")

@@ -1,13 +1,14 @@
 """The leaderboard: a row for each configuration, best first. ``report.tables`` says how it is written."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from cnnbench.analysis.confirmation import confirmation_notes
 from cnnbench.analysis.decided import read_decided
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.images import wilson
-from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, leaf, plural, title
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.splits import count_splits, summarise_runs
 from cnnbench.analysis.statistics import Summary, finite_mean, finite_values
@@ -17,7 +18,7 @@ DEFAULT_OBJECTIVE = "val/accuracy"
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A configuration's rank, from 1, and its numbers over seeds and splits."""
+    """A configuration's rank on its data set, from 1, and its numbers over seeds and splits."""
 
     rank: int
     configuration: Configuration
@@ -65,7 +66,7 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The configurations with a completed run, best first, and what to know about them."""
+    """The configurations with a completed run, by data set the best first, and what to know about them."""
 
     grid: Grid
     metrics: list[str]  # the objective, which orders the rows, then the test metrics that are shown beside it
@@ -84,15 +85,31 @@ class Leaderboard:
         return min(counts), max(counts)
 
     @property
+    def test_metric(self) -> str:
+        """The test set's metric of the objective's kind, or else the objective."""
+        tested = f"test/{leaf(self.objective)}"
+        return tested if tested in self.known else self.objective
+
+    @property
+    def data_sets(self) -> list[str]:
+        """Which data sets its rows are of, in their order."""
+        return list(dict.fromkeys(row.configuration.data_set for row in self.rows))
+
+    def of(self, data_set: str) -> "Leaderboard":
+        """The rows of one data set."""
+        return replace(self, rows=[row for row in self.rows if row.configuration.data_set == data_set])
+
+    @property
     def caption(self) -> str:
         """What orders the rows and what ± is."""
         way = "highest" if higher_is_better(self.objective) else "lowest"
         single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
         images = "; *: of one run, over other images (Wilson)" if single else ""
+        within = " within each data set" if len(self.data_sets) > 1 else ""
         over, corrected = "seeds", ""
         if self.splits[1] > 1:
             over, corrected = "seeds and splits (n: runs)", ", corrected for images that splits share"
-        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over {over}, "
+        return (f"Ordered{within} by {title(self.objective)}, {way} first; mean ± standard deviation over {over}, "
                 f"95% Student-t interval of the mean{corrected}{images}.")  # fmt: skip
 
     @property
@@ -140,6 +157,8 @@ def build(
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1
     summaries = [(c, summarise_runs(c.runs, lambda run: run.value(chosen))) for c in grid.configurations if c.runs]
-    summaries.sort(key=lambda item: (item[1].mean is None, sign * (item[1].mean or 0), item[0].label))
-    rows = [LeaderboardRow(rank, *item) for rank, item in enumerate(summaries, start=1)]
+    sets = {c.data_set: at for at, c in reversed([*enumerate(grid.configurations)])}  # where each is met first
+    summaries.sort(key=lambda i: (sets[i[0].data_set], i[1].mean is None, sign * (i[1].mean or 0), i[0].label))
+    by_set = groupby(summaries, key=lambda item: item[0].data_set)
+    rows = [LeaderboardRow(rank, *item) for _, items in by_set for rank, item in enumerate(items, start=1)]
     return Leaderboard(grid, metrics, rows, [*notes, *confirmation_notes(rows)], known)

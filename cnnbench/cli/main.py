@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": "Classify images with the network of a finished run.",
     "export": "Write the network of a finished run as ONNX and torch.export files.",
     "find-lr": "Suggest a learning rate by a range test.",
+    "noise": "Tell the spread of a configuration over seeds and which differences it hides.",
     "tensorboard": "Browse runs in TensorBoard, on this machine only.",
     "list": "List the config groups and their choices.",
 }

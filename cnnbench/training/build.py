@@ -90,7 +90,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
     options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
-    averages = [instantiate(config["average"])] if config["average"].get("_target_") else []
+    averages = [instantiate(config["average"])] if config.get("average", {}).get("_target_") else []
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False

@@ -69,7 +69,7 @@ def check(config: Config) -> None:
         )
     check_trainer(config["trainer"])
     check_steps(config, optimizer)
-    if config["average"].get("_target_") and str(config["trainer"]["precision"]).endswith("16-true"):
+    if config.get("average", {}).get("_target_") and str(config["trainer"]["precision"]).endswith("16-true"):
         raise RequestError(
             "average: 16 bits do not hold what a step adds to an average; use trainer.precision=bf16-mixed"
         )
@@ -118,7 +118,7 @@ def check_steps(config: Config, optimizer: Optimizer) -> None:
         )
     if len(parts) > 1 and any(hasattr(part, "first_step") or hasattr(part, "train") for part in parts):
         raise RequestError("optimizer=switch: SAM and schedule-free optimizers cannot be one of its two")
-    if config["average"].get("_target_") and any(hasattr(part, "train") for part in parts):
+    if config.get("average", {}).get("_target_") and any(hasattr(part, "train") for part in parts):
         raise RequestError("average: a schedule-free optimizer averages by itself; use average=none")
 
 

@@ -116,7 +116,9 @@ def new_record(
         "protocol": {
             "objective": config["objective"],
             "weights": config["test_with"],
-            "average": None if (target := config["average"].get("_target_")) is None else target.rpartition(".")[2],
+            "average": None
+            if (target := config.get("average", {}).get("_target_")) is None
+            else target.rpartition(".")[2],
         },
         "error": None,
         "attempts": attempts(folder),

@@ -356,6 +356,12 @@ export run --format nope
 export run --weights nope
 export run --nope
 export run x
+noise nope
+noise --seeds 1
+noise --seeds a
+noise optimizer=sgd,adam
+noise seed=1
+noise optimizer=adma
 find-lr nope
 find-lr nope=3
 find-lr --low a

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _recall(board: Leaderboard, split: str) -> Section | None:
     if not means:
         return None
     table = pd.DataFrame(means)
-    hardest = table.mean(axis=1).dropna().nsmallest(3)
+    hardest = table.mean(axis=1).dropna().nsmallest(3 if len(board.data_sets) == 1 else 0)  # others have other classes
     return {
         "classes": names,
         "rows": table.to_dict("list"),
@@ -210,12 +211,14 @@ def _data_uri(pixels: NDArray) -> str:
 def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
     """Quality against parameters, FLOPs and seconds, and the Pareto fronts: the ranks and costs of their rows."""
     figures, constant, fronts = [], [], {}
-    for name in ("parameters", "flops_per_image", "seconds_per_epoch"):
-        if drawn := charts.cost(board, name, metric):
-            figures.append(draw(drawn[0], f"{title(metric)} against {COSTS[name]}"))
-            fronts[COSTS[name]] = [(row.rank, compact(row.cost(name))) for row in drawn[1][:8]]
-        elif len(board.rows) > 1 and any(row.cost(name) is not None for row in board.rows):
-            constant.append(COSTS[name])
+    several = len(board.data_sets) > 1
+    for data_set, name in product(board.data_sets, ("parameters", "flops_per_image", "seconds_per_epoch")):
+        part, cost = board.of(data_set), f"{COSTS[name]}, {data_set}" if several else COSTS[name]
+        if drawn := charts.cost(part, name, metric, cost):
+            figures.append(draw(drawn[0], f"{title(metric)} against {cost}"))
+            fronts[cost] = [(row.rank, compact(row.cost(name))) for row in drawn[1][:8]]
+        elif not several and len(part.rows) > 1 and any(row.cost(name) is not None for row in part.rows):
+            constant.append(cost)
     return {"figures": figures, "fronts": fronts, "constant": ", ".join(constant)} if figures else None
 
 
