@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
+from cnnbench.config.groups import own_config_dir
 from cnnbench.utils.console import TRACEBACK, print_error, verbosity
 from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -30,6 +31,7 @@ COMMANDS = {
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+OPTION = "--config-dir"
 LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
 
@@ -39,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = next((LEVELS[text] for text in arguments if text in LEVELS), None)
     arguments = [text for text in arguments if text not in LEVELS]  # before the command or after it
     try:
-        with verbosity(level):
+        folder, arguments = _config_dir(arguments)
+        with verbosity(level), own_config_dir(folder):
             return _run(arguments)
     except SystemExit as end:  # argparse, after its help
         if isinstance(end.code, str):  # which Python prints
@@ -62,6 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problem = "cannot be written" if error.errno in DISK_ERRORS else "cannot be used"
         print_error(f"{error.filename or 'a file'} {problem} ({error.strerror})")
         return 1 if error.errno in DISK_ERRORS else 2
+
+
+def _config_dir(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The folder of ``--config-dir``, anywhere in the line, and the other arguments."""
+    words = [word for text in arguments for word in (text.split("=", 1) if text.startswith(f"{OPTION}=") else [text])]
+    if OPTION not in words:
+        return None, list(arguments)
+    at = words.index(OPTION)
+    if not words[at + 1 : at + 2]:
+        raise RequestError(f"{OPTION} needs a folder: the one that holds model/mine.yaml")
+    return words[at + 1], words[:at] + words[at + 2 :]
 
 
 def _run(arguments: list[str]) -> int:

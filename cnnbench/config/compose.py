@@ -65,6 +65,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         return unknown_key(match[1] or match[2], choices_made)
     if match := re.search(r"Missing mandatory value: .*?full_key: ([\w.]+)", text):
         return f"{match[1]} has no default: give {match[1]}=..."
+    if match := re.search(r"RequestError raised while resolving interpolation: (.*?) full_key:", text):
+        return match[1]
     if match := re.search(r"Interpolation key '([^']+)' not found.*?full_key: ([\w.]+)", text):
         return f"{match[2]} refers to ${{{match[1]}}}, which is not a key of the configuration"
     return text
@@ -132,6 +134,20 @@ def share_or_folds(share: float | str, folds: int | None) -> float | str:
     return share if folds is None else "folds"
 
 
+def of_weights(key: str, default: Any, *, _root_: DictConfig) -> Any:
+    """What the weights of model=timm or torchvision with model.pretrained=true were trained with: ``image_size``, ``mean`` or
+    ``std``, for grey images the mean of its three; ``default`` for all other models."""
+    target, name, pretrained = (OmegaConf.select(_root_, f"model.{of}") for of in ("_target_", "name", "pretrained"))
+    package, _, builder = str(target).rpartition(".")
+    if package != "cnnbench.models.by_name" or pretrained is not True:
+        return default
+    from cnnbench.models.by_name import images_of_weights  # imports torch
+
+    value = images_of_weights(builder, name)[key]
+    is_grey = not isinstance(default, list) and OmegaConf.select(_root_, "data.source.channels") != 3
+    return sum(value) / len(value) if is_grey and isinstance(value, list) else value
+
+
 def run_folder(name: str) -> str:
     """A folder name from a run's overrides: no separators, no surprises, at most 120 characters."""
     safe = re.sub(r"[^\w.,=+\-\[\]]+", "-", name).strip("-.") or "run"
@@ -166,7 +182,8 @@ def pruner_for(seeds: int) -> str:
 def register_resolvers() -> None:
     """Register what the YAMLs call, such as ``${better:METRIC}``; done on import."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith(LOWER_IS_BETTER) else "max", replace=True)
-    names = (run_folder, run_length, share_or_folds, by_form, choices, runs_at_once, drawn_together, pruner_for)
+    names = (run_folder, run_length, share_or_folds, by_form, of_weights, choices,
+             runs_at_once, drawn_together, pruner_for)  # fmt: skip
     for function in names:
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
 

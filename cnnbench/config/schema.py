@@ -59,7 +59,7 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 # the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
-    (Check("text", lambda v: isinstance(v, str)), "name data.path data.root data.cache sweep.trial.storage"),
+    (Check("text", lambda v: isinstance(v, str)), "name model.name data.path data.root data.cache sweep.trial.storage"),
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
@@ -73,7 +73,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (TRUTH, "keep_predictions decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures hydra.sweeper.dry_run "
-            "data.source.skip_damaged"),
+            "data.source.skip_damaged model.pretrained model.small_stem"),
     (_or(_number("a number between 0 and 1", lambda v: 0 < v < 1), NULL), "loss.alpha"),
     (_one_of("uniform", "balanced"), "data.sampling"),
     (NOT_NEGATIVE, "loss.gamma scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
@@ -92,7 +92,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (SHARE, "label_smoothing loss.beta model.dropout model.feature_dropout average.decay average.start scheduler.warmup"),
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
-    (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma scheduler.decay"),
+    (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma scheduler.decay "
+                                                                 "fine_tune.layer_decay"),
     (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none", "folds")), "data.validation"),
     (_or(_whole(2), NULL), "data.folds"),
     (_or(_whole(0), NULL), "data.fold"),

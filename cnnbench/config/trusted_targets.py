@@ -4,8 +4,8 @@ A record, and the overrides that a folder keeps, may come from anywhere, while H
 any depth, and OmegaConf computes ``${...}``. So what is received is taken as data:
 
 - none of it is an interpolation;
-- of Hydra's keywords (``_target_``, ``_partial_``, ``_args_``, ...) it repeats what a YAML of this installation says at the
-  same key, or names an optimizer or a schedule of ``torch.optim`` where those are, or what a package defines that the
+- of Hydra's keywords (``_target_``, ``_partial_``, ``_args_``, ...) it repeats what a YAML of this installation, or of the
+  user's --config-dir, says at the same key, or names an optimizer or a schedule of ``torch.optim`` where those are, or what a package defines that the
   user trusts; all else are plain values, which the classes' signatures and ``check_values`` hold to their kinds;
 - of groups it chooses what is there, and of ``hydra`` the launcher, the sweeper and their numbers.
 """
@@ -22,7 +22,7 @@ import yaml
 from hydra.errors import HydraException
 
 from cnnbench.config.compose import compose, resolved
-from cnnbench.config.groups import CONFIG_DIR, groups, plugins
+from cnnbench.config.groups import CONFIG_DIR, config_dirs, groups, plugins
 from cnnbench.config.overrides import expand, override_key, parse
 from cnnbench.config.settings import current_target
 from cnnbench.utils.errors import RequestError
@@ -100,7 +100,9 @@ def _check_override(text: str, where: str) -> None:
     if not isinstance(value, dict) and (re.search("[/@]", name) or (CONFIG_DIR / name).is_dir()):
         names = value if isinstance(value, list) else [value]
         if not all(one is None or str(one) in chosen.get(name, ()) for one in names):
-            raise RequestError(f"{where} has {text!r}, which is no choice of a group that is repeated")
+            raise RequestError(
+                f"{where} has {text!r}, which is no choice of a group that is repeated; --config-dir brings in your own"
+            )
         return
     for key, leaf in _leaves(value, name):
         _check(key, leaf, where)
@@ -123,7 +125,7 @@ def _check(key: str, value: Any, where: str, trusted: Iterable[str] = ()) -> Non
 def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
     pattern = re.sub(r"^optimizer\.(first|then|base_optimizer)\.", "optimizer.", _key_pattern(key))
     target = current_target(value) if isinstance(value, str) else value
-    if repr(target) in known_keywords().get(pattern, ()):
+    if repr(target) in known_keywords(config_dirs()).get(pattern, ()):
         return True
     packages = [*map(str.strip, os.environ.get(ALLOW, "").split(",")), *trusted]
     own = tuple(f"{package}." for package in packages if package)
@@ -146,13 +148,13 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
 def computes_as_here(config: Any) -> bool:
     """Whether every ``${...}`` in the configuration that Hydra wrote when a run began is one of this installation's."""
     computed = {value for _, value in _leaves(config) if isinstance(value, str) and "${" in value}
-    return not computed or computed <= known_interpolations()
+    return not computed or computed <= known_interpolations(config_dirs())
 
 
 @cache
-def known_interpolations() -> set[str]:
-    """What this installation's YAMLs compute."""
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONFIG_DIR.rglob("*.yaml")]
+def known_interpolations(folders: tuple[Path, ...]) -> set[str]:
+    """What the YAMLs in these folders compute."""
+    files = [yaml.safe_load(path.read_text("utf-8")) for folder in folders for path in folder.rglob("*.yaml")]
     return {value for _, value in _leaves(files) if isinstance(value, str) and "${" in value}
 
 
@@ -163,11 +165,11 @@ def _key_pattern(key: str) -> str:
 
 
 @cache
-def known_keywords() -> dict[str, set[str]]:
-    """What this installation's YAMLs say of Hydra's keywords: ``{"model._target_": {"'cnnbench.models.MLP'", ...}, ...}``."""
+def known_keywords(folders: tuple[Path, ...]) -> dict[str, set[str]]:
+    """What the YAMLs in these folders say of Hydra's keywords: ``{"model._target_": {"'cnnbench.models.MLP'", ...}, ...}``."""
     known: dict[str, set[str]] = {}
-    for path in CONFIG_DIR.rglob("*.yaml"):
-        group, text = path.relative_to(CONFIG_DIR).parts[0], path.read_text(encoding="utf-8")
+    for folder, path in ((base, path) for base in folders for path in base.rglob("*.yaml")):
+        group, text = path.relative_to(folder).parts[0], path.read_text(encoding="utf-8")
         if "_:" in text and group not in ("hydra", "study"):
             for key, value in _leaves(yaml.safe_load(text), "" if "@package _global_" in text else group):
                 if KEYWORD.search(key):

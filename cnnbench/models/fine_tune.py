@@ -7,14 +7,32 @@ from cnnbench.utils.errors import RequestError
 
 
 def classifier_of(network: nn.Module) -> nn.Module:
-    """The layer that gives the logits; all other layers are the backbone. Raises RequestError where the network has no
-    method ``get_classifier`` (the name is timm's)."""
-    if not hasattr(network, "get_classifier"):
+    """The layer that gives the logits; all other layers are the backbone. Raises RequestError where the network has neither
+    a method ``get_classifier`` (the name is timm's) that returns one layer nor a ``classifier_name``."""
+    if hasattr(network, "classifier_name"):
+        return network.get_submodule(str(network.classifier_name))
+    found = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
+    if not isinstance(found, nn.Module):
         raise RequestError(
             f"{type(network).__name__} does not say which layer gives its logits, so it cannot be fine-tuned: "
             "give it a method get_classifier() that returns that layer"
         )
-    return network.get_classifier()  # type: ignore[operator]
+    return found
+
+
+def layer_factors(network: nn.Module, decay: float) -> dict[str, float]:
+    """``decay`` to the power of how many layers each parameter, by name, is before the last (Clark et al. 2020, "ELECTRA",
+    section 3.1), layers being those of timm's ``group_matcher``. Raises RequestError where the network has no such method.
+    """
+    if not hasattr(network, "group_matcher"):
+        raise RequestError(
+            f"fine_tune.layer_decay needs layers in an order, and {type(network).__name__} has no group_matcher() that "
+            "gives it; networks of model=timm have"
+        )
+    from timm.models import group_parameters
+
+    layers = group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+    return {name: decay ** (max(layers.values()) - layer) for name, layer in layers.items()}
 
 
 def freeze_backbone(network: nn.Module, frozen: bool) -> None:

@@ -28,6 +28,11 @@ def skip_weight_loading() -> Iterator[None]:
         _skip_loading.reset(token)
 
 
+def is_loading_skipped() -> bool:
+    """Whether this is within ``skip_weight_loading``."""
+    return _skip_loading.get()
+
+
 def load_weights(network: nn.Module, source: str | None, key: str, published: Any = None) -> None:
     """Load weights into the network, and log one line that says which.
 
@@ -35,18 +40,19 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
     of one. On the meta device everything is checked and nothing loaded.
 
     Args:
-        source: a file with a Lightning checkpoint of ours or a state dict, ``imagenet``, or None for none.
+        source: a file with a Lightning checkpoint of ours or a state dict, ``imagenet`` or the name of ``published``, or
+            None for none.
         key: of the configuration that asks for it, for messages.
-        published: what ``imagenet`` stands for: torchvision's WeightsEnum.
+        published: torchvision's WeightsEnum that ``imagenet`` stands for.
 
     Raises:
         RequestError: the file is not there, holds something else than weights, or weights of another network.
     """
-    if source is None or _skip_loading.get():
+    if source is None or is_loading_skipped():
         return
     with torch.device("cpu"):
-        imagenet = source == "imagenet" and published is not None
-        state = _published(published, key) if imagenet else read_state(Path(source).expanduser(), key)
+        is_published = published is not None and source in ("imagenet", str(published))
+        state = _published(published, key) if is_published else read_state(Path(source).expanduser(), key)
     own = network.state_dict()
     state = {name: value for name, value in state.items() if name in own or not name.endswith("num_batches_tracked")}
     first = next((name for name, value in own.items() if value.ndim == 4), "")
@@ -98,8 +104,8 @@ def _published(weights: Any, key: str) -> dict[str, Tensor]:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
         raise RequestError(
-            f"{key}=imagenet: {weights.url} could not be had ({' '.join(str(error).split())}); put "
-            f"{Path(weights.url).name} into {torch.hub.get_dir()}/checkpoints, or give its path as {key}"
+            f"{key}: {weights.url} could not be had ({' '.join(str(error).split())}); put "
+            f"{Path(weights.url).name} into {torch.hub.get_dir()}/checkpoints, or give its path: init_from=FILE"
         ) from error
 
 

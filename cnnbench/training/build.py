@@ -40,8 +40,9 @@ def build_data(config: Config) -> ImageDataModule:
 def build_network(config: Config, data: ImageDataModule) -> nn.Module:
     """The network for the data's channels, classes and image size, in channels_last memory and with any weights asked for
     by ``init_from``."""
-    if config["init_from"] is not None and config["model"].get("weights") is not None:
-        raise RequestError("model.weights and init_from both say where the weights come from; give one of them")
+    for key in ("weights", "pretrained"):
+        if config["init_from"] is not None and config["model"].get(key):
+            raise RequestError(f"model.{key} and init_from both say where the weights come from; give one of them")
     store = data.prepared
     network: nn.Module = instantiate(
         config["model"], in_channels=store.channels, num_classes=len(store.classes), image_size=store.image_size

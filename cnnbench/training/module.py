@@ -76,8 +76,8 @@ class ImageClassifier(pl.LightningModule):
 
     def build_optimizer(self, steps: int) -> Optimizer:
         """The optimizer of a run of so many steps, which ``train_step`` uses from now on."""
-        factor = self.config["fine_tune"]["backbone_lr_factor"]
-        groups = parameter_groups(self.network, self.config["decay_norm_and_bias"], factor)
+        rates = {key: value for key, value in self.config["fine_tune"].items() if key != "frozen_epochs"}
+        groups = parameter_groups(self.network, self.config["decay_norm_and_bias"], **rates)
         self.optimizer = build_optimizer(self.optimization["optimizer"], groups, steps)
         return self.optimizer
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cnnbench.models.fine_tune import classifier_of
+from cnnbench.models.fine_tune import classifier_of, layer_factors
 
 Groups = list[dict[str, Any]]
 Parameters = Iterable[nn.Parameter] | Groups
@@ -82,14 +82,19 @@ def set_training(optimizer: Optimizer, training: bool) -> bool:
     return bool(both)
 
 
-def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0) -> Groups:
-    """The parameters of a network, in a group, two (the classifier and, with ``lr_factor``, all other layers), or twice as
-    many, where biases and norm parameters are in groups without weight decay. Raises what ``classifier_of`` does."""
-    groups: Groups = [{"params": list(network.parameters())}]
-    if backbone_lr_factor != 1:
-        head = list(classifier_of(network).parameters())
-        others = [p for p in network.parameters() if all(p is not q for q in head)]
-        groups = [{"params": head}, {"params": others, "lr_factor": backbone_lr_factor}]
+def parameter_groups(
+    network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0, layer_decay: float = 1.0
+) -> Groups:
+    """The parameters of a network, in a group for each learning rate (the classifier's first, the others with
+    ``lr_factor``), or twice as many, where biases and norm parameters are in groups without weight decay. Raises what
+    ``classifier_of`` and ``layer_factors`` do."""
+    factors = layer_factors(network, layer_decay) if layer_decay != 1 else {}
+    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
+    head = {id(p) for p in classifier_of(network).parameters()} if backbone_lr_factor != 1 else set()
+    for name, parameter in network.named_parameters():
+        factor = factors.get(name, 1.0) * (1.0 if id(parameter) in head else backbone_lr_factor)
+        by_factor.setdefault(factor, []).append(parameter)
+    groups: Groups = [{"params": of, **({"lr_factor": f} if f != 1 else {})} for f, of in by_factor.items()]
     if decay_norm_and_bias:
         return groups
     split: Groups = []

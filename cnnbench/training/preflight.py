@@ -89,7 +89,7 @@ def check(config: Config) -> None:
         build.build_trainer({**config, "logger": {}}, Path(), [checkpoint])
     if config["fine_tune"]["frozen_epochs"]:
         classifier_of(network)
-    parameter_groups(network, backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"])
+    parameter_groups(network, **{key: value for key, value in config["fine_tune"].items() if key != "frozen_epochs"})
     _checked.add(key)
 
 
@@ -166,7 +166,7 @@ def building(group: str) -> Iterator[None]:
         if isinstance(cause, RequestError):
             raise cause from None
         text = " ".join(str(cause).split())
-        if match := re.search(r"module '(timm|schedulefree|pytorch_optimizer)\b", text):
+        if match := re.search(r"module (?:named )?'(timm|schedulefree|pytorch_optimizer)\b", text):
             text = f"{match[1]} is not installed: pip install 'cnnbench[{match[1]}]'"
         raise RequestError(f"{group}: {text}") from error
 

@@ -1,0 +1,187 @@
+"""Any network of timm or torchvision by its name there, and the images that its published weights were trained on.
+
+A name is one that the library lists, so that a saved run reaches neither a file (timm's ``local-dir:``) nor anybody's
+repository (``hf-hub:``).
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from cnnbench.models.layers import stem_convolution
+from cnnbench.models.weights import is_loading_skipped, load_weights
+from cnnbench.utils.errors import RequestError, did_you_mean
+
+log = logging.getLogger(__name__)
+CONVOLUTION = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+SAFE = "model.safetensors"  # how the hub keeps timm's weights
+
+
+def timm_network(
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    *,
+    name: str,
+    pretrained: bool = False,
+    small_stem: bool = False,
+) -> nn.Module:
+    """``timm.create_model(name)`` for these images and classes.
+
+    Raises:
+        RequestError: timm has no such network or no weights for it, they cannot be had, the network has no small stem, or
+            the images are too small for it.
+    """
+    import timm
+
+    config = _timm_config(name, pretrained)
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    if config is not None and config.fixed_input_size:
+        options["img_size"] = image_size
+    if not pretrained or is_loading_skipped():
+        network = _build(timm.create_model, name, options, image_size)
+    else:
+        options["pretrained_cfg_overlay"] = _cached(config)
+        hub = logging.getLogger("huggingface_hub")
+        level = hub.level
+        hub.setLevel(logging.ERROR)  # it warns of each of its tries
+        try:
+            with torch.device("cpu"):
+                network = timm.create_model(name, pretrained=True, **options)
+        except Exception as error:
+            raise RequestError(
+                f"model.pretrained=true: timm's weights {config.hf_hub_id or config.url} could not be had "
+                f"({' '.join(str(error).split())[:200]}); they are downloaded once, into the cache of huggingface_hub "
+                "(HF_HOME names its folder); or give a file: model.pretrained=false init_from=FILE"
+            ) from error
+        finally:
+            hub.setLevel(level)
+        log.info("started from timm's %s", config.hf_hub_id or config.url)
+    return _finish(network, name, in_channels, num_classes, image_size, pretrained, small_stem)
+
+
+def torchvision_network(
+    in_channels: int,
+    num_classes: int,
+    image_size: int,
+    *,
+    name: str,
+    pretrained: bool = False,
+    small_stem: bool = False,
+) -> nn.Module:
+    """The network of ``torchvision.models`` for these images and classes; raises as ``timm_network``."""
+    weights = _torchvision_weights(name)
+    options: dict[str, Any] = {"num_classes": num_classes}
+    if name.startswith("vit"):
+        options["image_size"] = image_size
+    elif name.startswith("maxvit"):
+        options["input_size"] = (image_size, image_size)
+    elif name in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    network = _build(torchvision.models.get_model, name, options, image_size)
+    network.classifier_name = next(  # the last layer of so many outputs
+        key for key, module in reversed([*network.named_modules()]) if _outputs(module) == num_classes
+    )
+    if in_channels != 3:
+        key, first = next((key, m) for key, m in network.named_modules() if isinstance(m, nn.Conv2d))
+        same: Any = {of: getattr(first, of) for of in CONVOLUTION}
+        network.set_submodule(key, nn.Conv2d(in_channels, **same, bias=first.bias is not None))
+    if pretrained:
+        load_weights(network, str(weights), "model.pretrained", weights)
+    return _finish(network, name, in_channels, num_classes, image_size, pretrained, small_stem)
+
+
+def images_of_weights(builder: str, name: str) -> dict[str, Any]:
+    """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained on.
+
+    Args:
+        builder: the name of a function of this module.
+
+    Raises:
+        RequestError: there is no such network, or it has no weights.
+    """
+    if builder == timm_network.__name__:
+        from timm.data import resolve_data_config
+
+        known = resolve_data_config(pretrained_cfg=_timm_config(name, True).to_dict())
+        return {"image_size": known["input_size"][-1], "mean": [*known["mean"]], "std": [*known["std"]]}
+    transforms = _torchvision_weights(name).transforms()
+    return {"image_size": transforms.crop_size[0], "mean": [*transforms.mean], "std": [*transforms.std]}
+
+
+def _timm_config(name: str, pretrained: bool) -> Any:
+    """timm's PretrainedCfg of a network; None where it has none, and none is needed."""
+    import timm
+
+    _check_name("timm", name, [*timm.list_models(), *(tagged := timm.list_models(pretrained=True))])
+    if timm.models.is_model_pretrained(name):
+        return timm.models.get_pretrained_cfg(name)
+    if pretrained:
+        raise RequestError(f"model.pretrained=true: timm has no weights of {name}{did_you_mean(name, tagged)}")
+    return None
+
+
+def _torchvision_weights(name: str) -> Any:
+    """The newest weights that torchvision has of a network."""
+    _check_name("torchvision", name, torchvision.models.list_models(module=torchvision.models))
+    return torchvision.models.get_model_weights(name).DEFAULT
+
+
+def _check_name(library: str, name: str, names: list[str]) -> None:
+    if name not in names:
+        raise RequestError(f"model.name={name!r} is no network of {library}{did_you_mean(name, names)}")
+
+
+def _cached(config: Any) -> dict[str, str]:
+    """Where the weights are that the hub's cache has already, so that nobody is asked for them."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(config.hf_hub_id, SAFE) if config.hf_hub_id and not config.custom_load else None
+    return {"file": path} if isinstance(path, str) else {}
+
+
+def _outputs(module: nn.Module) -> int | None:
+    return getattr(module, "out_features", None) or getattr(module, "out_channels", None)
+
+
+@contextmanager
+def _taking(name: str, image_size: int) -> Iterator[None]:
+    """What a network says of images that it cannot take, in a line."""
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RequestError(f"model.name={name} takes no images of {image_size}x{image_size} ({reason})") from error
+
+
+def _build(make: Callable[..., nn.Module], name: str, options: dict[str, Any], image_size: int) -> Any:
+    with _taking(name, image_size):
+        try:
+            return make(name, **options)
+        except NotImplementedError:  # regnets compute while they are built, which the meta device cannot
+            with torch.device("cpu"):
+                network = make(name, **options)
+            return network.to(torch.get_default_device())
+
+
+def _finish(
+    network: Any, name: str, channels: int, classes: int, image_size: int, pretrained: bool, small_stem: bool
+) -> nn.Module:
+    """The network with its small stem, if it is to have one, tried on an image."""
+    if small_stem and pretrained:
+        raise RequestError("model.small_stem=true: the weights are of the other stem; use model.pretrained=false")
+    if small_stem:
+        first, pool = getattr(network, "conv1", None), getattr(network, "maxpool", None)
+        if not isinstance(first, nn.Conv2d) or not isinstance(pool, nn.MaxPool2d):
+            raise RequestError(f"model.small_stem=true: {name} has no such stem; resnets such as resnet18 have")
+        network.conv1, network.maxpool = stem_convolution(channels, first.out_channels, 3, 1), nn.Identity()
+    with _taking(name, image_size), torch.no_grad(), next(network.parameters()).device:
+        logits = network.eval()(torch.zeros(1, channels, image_size, image_size))
+    if logits.shape != (1, classes):
+        raise RequestError(f"model.name={name} is no classifier: it gives {'x'.join(map(str, logits.shape))} numbers")
+    return network.train()
