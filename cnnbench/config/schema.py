@@ -64,7 +64,10 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
                 "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
-    (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches data.batch_size "
+    (Check("a whole number from 0 to 30", lambda v: type(v) is int and 0 <= v <= 30), "augment.rand_magnitude"),
+    (_one_of("none", "trivial", "rand"), "augment.policy"),
+    (_number("a number from 0 to 180", lambda v: 0 <= v <= 180), "augment.rotate"),
+    (_whole(1), "trainer.max_epochs trainer.num_nodes augment.rand_operations trainer.accumulate_grad_batches data.batch_size "
                 "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu hydra.sweeper.n_trials"),
     (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
@@ -72,7 +75,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
             "data.source.skip_damaged"),
-    (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
+    (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds augment.brightness augment.contrast "
+                   "augment.saturation augment.mixup augment.cutmix "
                    "callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
     (POSITIVE, "fine_tune.backbone_lr_factor"),
@@ -83,7 +87,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(_number("a number above 1", lambda v: v > 1), NULL), "divergence.above"),
     (_number("a number of at least 1", lambda v: v >= 1), "scheduler.div_factor scheduler.final_div_factor"),
     (SHARE, "label_smoothing model.dropout model.feature_dropout"),
-    (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
+    (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip augment.erase"),
+    (_number("a number from 0 to 1", lambda v: 0 <= v <= 1), "augment.resized_crop"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
     (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma"),
     (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none")), "data.validation"),

@@ -26,7 +26,12 @@ NO_RESULT = (
     "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.profiler",
 )  # fmt: skip
 # Keys that version 1 did not have, with the values at which they change nothing: fingerprints outlive new keys.
-NEW_KEYS = {"data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None}
+NEW_KEYS = {
+    "data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None,
+    **{f"augment.{name}": 0.0 for name in ("resized_crop", "rotate", "brightness", "contrast", "saturation", "erase",
+                                           "mixup", "cutmix")},
+    "augment.policy": "none", "augment.rand_operations": 2, "augment.rand_magnitude": 9,
+}  # fmt: skip
 # Groups whose choice is only a bundle of keys: the keys count, the bundle's name does not.
 BUNDLES = ("trainer", "logger")
 # Where classes that a `_target_` of version 1 names are now: old records, their fingerprints and users' YAMLs stay valid.

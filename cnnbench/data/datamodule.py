@@ -190,6 +190,7 @@ class ImageDataModule(LightningDataModule):
             Normalize(*self.statistics()),
             rows=torch.from_numpy(rows) if isinstance(rows, np.ndarray) else None,
             augment=augment,
+            classes=len(self.classes),
             shuffle=shuffle,
             seed=self.seed,
             batches_per_step=batches,

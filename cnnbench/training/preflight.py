@@ -14,6 +14,7 @@ from torch import nn
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.config.groups import groups, read_yaml
+from cnnbench.data import ImageDataModule
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training import build
 from cnnbench.training.build import Config
@@ -43,7 +44,7 @@ def check(config: Config) -> None:
     with building("data"):
         data = build.build_data(config)
         data.statistics()
-    for note in [note for note in data.prepared.notes if note not in _checked]:
+    for note in [note for note in [*data.prepared.notes, *augmentation_notes(config, data)] if note not in _checked]:
         print_info(f"  {note}")
         _checked.add(note)
     split = config["objective"].partition("/")[0]
@@ -77,6 +78,15 @@ def check(config: Config) -> None:
         classifier_of(network)
     parameter_groups(network, backbone_lr_factor=config["fine_tune"]["backbone_lr_factor"])
     _checked.add(key)
+
+
+def augmentation_notes(config: Config, data: ImageDataModule) -> Iterator[str]:
+    """What augmentations do otherwise than their names say."""
+    chosen = config["augment"]
+    if chosen.get("saturation") and data.prepared.channels == 1:
+        yield "augment.saturation changes nothing: these images are grey"
+    if chosen.get("mixup") or chosen.get("cutmix"):
+        yield "train accuracy and recall are of mixed images, which count as the label with the greater share"
 
 
 def check_trainer(options: Config) -> None:
