@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -68,16 +69,14 @@ class Images(Dataset):
 
 def children() -> list[int]:
     """The processes that this one has started and that run."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(number) for number in file.read().split()]
+    return [int(number) for number in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
 def processor_seconds() -> float:
     """User and system time of this process and of those that it has started (Linux)."""
     ticks = 0
     for process in (os.getpid(), *children()):
-        with open(f"/proc/{process}/stat") as file:
-            ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
+        ticks += sum(map(int, Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -110,7 +109,12 @@ def main() -> None:
     print("| augmentation | cnnbench, images/s | torchvision, images/s | times |\n|---|---:|---:|---:|")
     for name, (augment, of_image, of_batch) in cases(given.size).items():
         loader = BatchLoader(
-            ImageTensors(images, labels), given.batch, Normalize(MEAN, STD), augment=augment, classes=CLASSES, shuffle=True
+            ImageTensors(images, labels),
+            given.batch,
+            Normalize(MEAN, STD),
+            augment=augment,
+            classes=CLASSES,
+            shuffle=True,
         )
         mix = v2.Compose(of_batch) if of_batch else None
         usual = DataLoader(
