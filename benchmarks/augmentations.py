@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -67,6 +69,11 @@ class Images(Dataset):
         return self.transform(tv_tensors.Image(self.images[row])), int(self.labels[row])
 
 
+def collated(mix: v2.Compose, batch: list) -> object:
+    """A batch of images and labels, mixed."""
+    return mix(*default_collate(batch))
+
+
 def children() -> list[int]:
     """The processes that this one has started and that run."""
     return [int(number) for number in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
@@ -116,17 +123,16 @@ def main() -> None:
             classes=CLASSES,
             shuffle=True,
         )
-        mix = v2.Compose(of_batch) if of_batch else None
         usual = DataLoader(
             Images(images, labels, of_image),
             given.batch,
             shuffle=True,
             num_workers=given.workers,
             persistent_workers=True,
-            collate_fn=(lambda batch, mix=mix: mix(*default_collate(batch))) if mix else None,
+            collate_fn=partial(collated, v2.Compose(of_batch)) if of_batch else None,
         )
-        ours = rate(lambda loader=loader: (b for group in loader for b in group), given.images, given.seconds)
-        theirs = rate(lambda usual=usual: usual, given.images, given.seconds)
+        ours = rate(partial(chain.from_iterable, loader), given.images, given.seconds)
+        theirs = rate(partial(iter, usual), given.images, given.seconds)
         print(f"| {name} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.1f} |", flush=True)
 
 

@@ -48,7 +48,8 @@ def load_results(*folders: str | Path, predictions: str | None = None) -> pd.Dat
 
     Args:
         predictions: ``test`` or ``val``: a row for each image of that split instead, of the runs that have predictions,
-            with ``row`` (its number in the set), ``true``, ``predicted``, ``probability_true``, ``probability_predicted``.
+            with ``row`` (its number in the set), ``true``, ``predicted``, ``probability_true``, ``probability_predicted``,
+            and of image files ``file`` (the path below ``data.path``).
 
     Returns:
         Columns ``folder``, ``status`` and ``seed``, the settings that are not the same in all runs (``optimizer``,

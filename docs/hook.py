@@ -25,7 +25,8 @@ def on_files(files: Files, config: Any) -> None:
     """Make the pages."""
     for path, text in pages.make().items():
         files.append(File.generated(config, path, content=text))
-    files.append(File.generated(config, MEASURED[1], content=(ROOT / MEASURED[0]).read_text(encoding="utf-8")))
+    measured = (ROOT / MEASURED[0]).read_text(encoding="utf-8").replace("](../docs/", "](")
+    files.append(File.generated(config, MEASURED[1], content=measured))
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -18,6 +19,15 @@ SLOW = ("test_machines", "test_slurm", "test_sweep", "test_distributed", "test_r
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow files first."""
     items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
+gc.disable()  # while the tests are imported, and torch with them
+
+
+def pytest_collection_finish() -> None:
+    """Look no more for garbage in what was imported, which stays for good."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

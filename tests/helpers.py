@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import subprocess
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import yaml
+
 from cnnbench.cli.main import main
 from cnnbench.config.compose import compose, resolved
+from cnnbench.config.groups import read_yaml
 
 ROOT = Path(__file__).parent.parent
 # a second of work: 160 digits of 12x12 through the smallest network
@@ -24,6 +28,12 @@ SMALL = [
     "trainer.accelerator=cpu",
     "threads=1",  # several slow one another down where tests run side by side
 ]
+
+
+def installed(optimizer: str) -> bool:
+    """Whether the package is there that an optimizer comes from; torch is, some others are extras."""
+    target = yaml.safe_load(read_yaml("optimizer", optimizer))["_target_"]
+    return importlib.util.find_spec(target.partition(".")[0]) is not None
 
 
 def config(*overrides: str, base: list[str] = SMALL) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from PIL import Image
 # Added to what trains. A page's own epochs and images would take hours; a sweep runs its first and its last cell.
 BUDGET = [
     "trainer.max_epochs=1", "data.limit_train=64", "trainer.accelerator=cpu", "threads=1", "sweep.isolate=false",
-    "callbacks.figures.pictures=false", "logger=none",
+    "callbacks.figures.pictures=false", "logger=none", "sweep.max_seeds=3",
 ]  # fmt: skip
 # Commands that cannot run here, and why. Those of cnnbench are composed instead.
 NOT_RUN = {
@@ -52,7 +52,7 @@ WITH_COMMANDS = [page for page in PAGES if any(block.language in ("sh", "console
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the code and the YAMLs, to which pages may add files; ``cnnbench`` is imported from it."""
     for folder in ("cnnbench", "conf"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / folder, tmp_path / folder)  # with the bytecode, which times of change belong to
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "make_photos.py", tmp_path / "docs")
     kept = {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] == "cnnbench"}
@@ -92,7 +92,13 @@ def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]
 
     def within_budget(arguments: list[str]) -> int:
         verb = arguments[0] if arguments and arguments[0] in COMMANDS else "train"
-        more = {"train": BUDGET, "reproduce": BUDGET, "find-lr": [*BUDGET, "--steps", "12"]}.get(verb, [])
+        more = {
+            "train": BUDGET,
+            "reproduce": BUDGET,
+            "find-lr": [*BUDGET, "--steps", "12"],
+            "noise": BUDGET,
+            "confirm": ["--top", "1", "--seeds", "1"],
+        }.get(verb, [])
         return run([*arguments, *(more if "-sc" not in arguments else ())])
 
     return within_budget

@@ -1,17 +1,20 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from cnnbench.analysis import metric_names as names
 from cnnbench.analysis import statistics
+from cnnbench.analysis.data_sets import AcrossDataSets, find_across
+from cnnbench.analysis.decided import DecidedSweep, read_decided
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
 from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.pairs import FEWEST, MOST, Pairs, compare_all
 from cnnbench.analysis.runs import Run
+from cnnbench.analysis.splits import difference_of
 from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
 from cnnbench.analysis.time_to_target import DIVERGED, TimeToTarget, time_to_target
 from cnnbench.analysis.tuning import validation_metric
@@ -20,7 +23,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 
 class Comparison(NamedTuple):
-    """A configuration against the reference."""
+    """A configuration against the reference on its data set."""
 
     configuration: Configuration
     difference: Difference
@@ -33,48 +36,45 @@ class Comparison(NamedTuple):
 
     def describe_seeds_needed(self, metric: str) -> str:
         """How many seeds would show a difference of ``size``, in words."""
-        size = names.difference(self.size, metric).lstrip("+").replace("1.00 points", "1 point")
+        size = names.amount(self.size, metric).replace("1.00 points", "1 point")
+        noun = "split" if self.difference.overlap else "seed"
         if self.seeds_needed is None:
-            return "one run a side: no test" if self.difference.n < 2 else "no spread between seeds to reckon with"
+            no_test = f"one {'split' if self.difference.overlap else 'run'} a side: no test"
+            return no_test if self.difference.n < 2 else "no spread between seeds to reckon with"
         if self.seeds_needed > MOST_SEEDS:
-            return f"more than {MOST_SEEDS} seeds for {size}"
-        return f"{names.plural(self.seeds_needed, 'seed')} for {size}"
-
-
-def _values_by_seed(runs: Sequence[Run], metric: str) -> dict[Hashable, float | None]:
-    """{seed: value}; where seeds are unknown or repeated nothing can be paired, and every run has a key of its own."""
-    seeds = [run.seed for run in runs]
-    distinct = None not in seeds and len(set(seeds)) == len(seeds)
-    return {run.seed if distinct else run.path: run.value(metric) for run in runs}
+            return f"more than {MOST_SEEDS} {noun}s for {size}"
+        return f"{names.plural(self.seeds_needed, noun)} for {size}"
 
 
 def compare_with_reference(
-    reference: Configuration,
+    references: Mapping[str, Configuration],
     others: Sequence[Configuration],
     metric: str,
     size: float | None = None,
     practical: float | None = None,
 ) -> list[Comparison]:
-    """Compare each of ``others`` with ``reference``, in their order.
+    """Compare each of ``others`` with the reference on its data set, in their order.
 
     Args:
+        references: by the data set, of every one that ``others`` have.
         metric: of the weights that each run stands for (``Run.value``).
         size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
-            a twentieth of the reference's mean of anything else.
+            a twentieth of the references' mean of anything else.
         practical: the largest difference that does not matter; ``size`` is that too then.
     """
-    base = _values_by_seed(reference.runs, metric)
     size = practical if size is None else size
     if size is None:
-        size = 0.01 if names.is_share(metric) else abs(statistics.summarise(base.values()).mean or 0.0) / 20
-    differences = [statistics.compare(_values_by_seed(other.runs, metric), base) for other in others]
+        mean = statistics.finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
+        size = 0.01 if names.is_share(metric) else abs(mean or 0.0) / 20
+    differences = [difference_of(c.runs, references[c.data_set].runs, metric) for c in others]
     words = statistics.verdicts(differences, names.higher_is_better(metric), practical)
     level = ALPHA / max(1, sum(p is not None for p, _ in words))  # the first step of Holm's: the strictest
-    images = [compare_runs(other.runs, reference.runs) if metric == "test/accuracy" else None for other in others]
+    on_images = metric == "test/accuracy"
+    images = [compare_runs(c.runs, references[c.data_set].runs) if on_images else None for c in others]
     both = statistics.holm([found.p if found else None for found in images])
     comparisons = []
     for other, d, (p, word), found, p_both in zip(others, differences, words, images, both, strict=True):
-        needed = statistics.seeds_needed(size, d.sd, d.method == "paired t", level)
+        needed = statistics.seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor)
         comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
     return comparisons
 
@@ -86,14 +86,21 @@ class Analysis:
     board: Leaderboard
     metric: str  # of differences and effects: the objective's test metric, which chose nothing
     reference: Configuration | None  # the baseline, or else the first of the board; None where nothing is finished
+    references: Mapping[str, Configuration]  # by data set: the baseline there, or else the first
     baseline_given: bool
     comparisons: list[Comparison]  # of the others with the reference
     effects: Effects | None  # None where nothing varies or nothing is finished
     run: Run | None  # whose confusion matrix is shown
     versus: Run | None  # and the difference from this one's
+    across: AcrossDataSets | None = None  # None where there is one data set
     practical: float | None = None  # the largest difference that does not matter, in the metric's unit
     pairs: Pairs | None = None  # None of more than a few configurations, unless they are asked for
     target: TimeToTarget | None = None  # None unless it is asked for
+
+    @property
+    def decided(self) -> list[DecidedSweep]:
+        """The sweeps with sweep.until=decided whose runs these are."""
+        return read_decided({run.path.parent for run in self.board.grid.runs})
 
     @property
     def survivors(self) -> tuple[int, int]:
@@ -107,6 +114,19 @@ class Analysis:
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
         return next((c for c in self.comparisons if c.configuration is configuration), None)
+
+    @property
+    def reference_name(self) -> str:
+        """What the others are compared with."""
+        if self.reference is None or len(self.board.data_sets) == 1:
+            return self.reference.short if self.reference else "nothing"
+        return f"{self.reference.setting if self.baseline_given else 'the first place'} on the same data set"
+
+    @property
+    def across_sentences(self) -> list[str]:
+        """What the data sets say together."""
+        found = self.across
+        return [*sentences("across", found, self.metric), *sentences("across_notes", found)] if found else []
 
     @property
     def answer(self) -> list[str]:
@@ -149,27 +169,37 @@ def analyse(
     board = build(runs, objective, ignore, best_over)
     grid = board.grid
     if metric is None:
-        tested = f"test/{names.leaf(board.objective)}"
-        metric = tested if tested in board.known else board.objective
+        metric = board.test_metric
     else:
         names.check_metric(metric, board.known)
     ranked = [row.configuration for row in board.rows]
-    reference = grid.find(baseline) if baseline else ranked[0] if ranked else None
-    if reference is not None and not reference.runs:
+    named = grid.find(baseline).setting if baseline else None
+    references = {c.data_set: c for c in ranked[::-1] if named in (None, c.setting)}
+    reference = next((c for c in ranked if references.get(c.data_set) is c), None)
+    if baseline and reference is None:
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
-    others = [c for c in ranked if c is not reference]
+    others = [c for c in ranked if references.get(c.data_set, c) is not c]
     if practical is not None:
         practical /= 100 if names.is_share(metric) else 1
-    comparisons = compare_with_reference(reference, others, metric, size, practical) if reference else []
+    comparisons = compare_with_reference(references, others, metric, size, practical)
     effects = find_effects(ranked, grid.factors, metric, reference if baseline else None, grid.chosen_over)
-    some = FEWEST <= len(ranked) <= MOST or (all_pairs and len(ranked) > 1)
-    pairs = compare_all(ranked, [_values_by_seed(c.runs, metric) for c in ranked], metric, practical) if some else None
+    across = find_across(ranked, metric, named)
+    if len(board.data_sets) > 1 and (all_pairs or target is not None):
+        raise RequestError(f"{'--all-pairs' if all_pairs else '--target'} is for one data set, and these are "
+                           f"{', '.join(board.data_sets)}: give the folders of one")  # fmt: skip
+    some = (len(board.data_sets) == 1 and FEWEST <= len(ranked) <= MOST) or (all_pairs and len(ranked) > 1)
+
+    def difference(row: int, column: int) -> Difference:
+        return difference_of(ranked[row].runs, ranked[column].runs, metric)
+
+    pairs = compare_all(ranked, difference, metric, practical) if some else None
     times = _times(board, reference, target) if reference and target is not None else None
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
-    second = _named_run(grid.runs, versus) if versus else _other_run(first, [reference, *ranked[::-1]])
-    return Analysis(
-        board, metric, reference, bool(baseline), comparisons, effects, first, second, practical, pairs, times
-    )
+    on = next((c.data_set for c in ranked if first in c.runs), "")
+    beside = [c for c in (references.get(on), *ranked[::-1]) if c and c.data_set == on]
+    second = _named_run(grid.runs, versus) if versus else _other_run(first, beside)
+    return Analysis(board, metric, reference, references, bool(baseline), comparisons, effects, first, second, across,
+                    practical, pairs, times)  # fmt: skip
 
 
 def _times(board: Leaderboard, reference: Configuration, target: float) -> TimeToTarget:
@@ -191,9 +221,10 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
     raise RequestError(f"{name!r} is no finished run's folder{did_you_mean(name, [r.path.name for r in runs])}")
 
 
-def _other_run(run: Run | None, candidates: Iterable[Configuration | None]) -> Run | None:
-    """A run of the first configuration that ``run`` is not of, with the same seed if there is one."""
+def _other_run(run: Run | None, candidates: Iterable[Configuration]) -> Run | None:
+    """A run of the first configuration that ``run`` is not of, with the same seed and split if there is one."""
     for configuration in candidates:
-        if run is not None and configuration is not None and run not in configuration.runs:
-            return next((other for other in configuration.runs if other.seed == run.seed), configuration.runs[0])
+        if run is not None and run not in configuration.runs:
+            own = run.replicate
+            return next((other for other in configuration.runs if other.replicate == own), configuration.runs[0])
     return None

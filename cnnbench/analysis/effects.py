@@ -13,8 +13,9 @@ from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.entangled import Crossing, Together, find_crossings, find_together
-from cnnbench.analysis.grouping import CONTEXT, Configuration
+from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
 from cnnbench.analysis.metric_names import MISSING
+from cnnbench.analysis.splits import count_splits
 from cnnbench.analysis.statistics import CONFIDENCE, finite_values
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
@@ -62,6 +63,7 @@ class Effects:
     levels: Levels  # of each factor, in the order in which they are shown
     too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
     run_count: int
+    splits: int  # of the train set
     entangled: list[Together | Crossing]  # factors whose effect is also that of a setting that was not tuned
 
     def sentence(self, effect: Effect | Interaction) -> str:
@@ -89,7 +91,8 @@ def find_effects(
 ) -> Effects | None:
     """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first.
 
-    Factors in ``tuned``, of which each configuration has its best value, are none here.
+    Factors in ``tuned``, of which each configuration has its best value, are none here. Data sets are blocks: terms of the
+    model, but which of them is easier is no effect.
 
     None where fewer than two runs have the metric, or no factor has two levels.
     """
@@ -108,21 +111,25 @@ def find_effects(
     levels = {f: _ordered(observations[f].unique(), set(first[f])) for f in factors}
     too_many = [f for f in factors if len(levels[f]) > min(MOST_LEVELS, len(y) / 2)]
     levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in too_many}
-    if not levels:
+    if levels.keys() <= {*DATA_SETS}:
         return None
+
+    splits = count_splits([run for c, _ in measured for run in c.runs])
 
     # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
-    mains = [_main(row, table) for row in table.rows if len(row.term) == 1]
+    mains = [_main(row, table) for row in table.rows if len(row.term) == 1 and row.term[0] not in DATA_SETS]
     mains.sort(key=lambda effect: -(effect.anova.partial_eta_squared or 0))
-    pairs = [row for row in table.rows if len(row.term) == 2 and row.df > 0]
+    pairs = [row for row in table.rows if len(row.term) == 2 and row.df > 0 and not {*row.term} <= {*DATA_SETS}]
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
     merged = [f for f in varying if f not in factors]
     together = find_together(configurations, list(levels), merged, tuned)
     entangled: list[Together | Crossing] = [*together, *find_crossings(table)]
-    return Effects(metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), entangled)
+    return Effects(
+        metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), splits, entangled
+    )
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -188,7 +195,8 @@ def _tukey_quantile(levels: int, df: int) -> float:
 def _interaction(row: AnovaRow, table: AnovaTable, y: pd.Series) -> Interaction | None:
     """The pair of levels whose effect depends most on the other factor; None where it is not known at two levels."""
     strength = {main.term[0]: main.sum_of_squares for main in table.rows if len(main.term) == 1}
-    factor, other = sorted(row.term, key=lambda f: strength[f])  # the stronger one is the circumstance
+    # the stronger one is the circumstance, and a data set always is
+    factor, other = sorted(row.term, key=lambda f: (f in DATA_SETS, strength[f]))
     model, levels, others = table.full, table.full.levels[factor], table.full.levels[other]
     points = {(level, at): model.point({factor: level, other: at}) for level in levels for at in others}
     effects = {

@@ -5,7 +5,7 @@ from itertools import combinations, permutations
 from typing import NamedTuple
 
 from cnnbench.analysis.anova import AnovaTable
-from cnnbench.analysis.grouping import Configuration
+from cnnbench.analysis.grouping import DATA_SETS, Configuration
 from cnnbench.analysis.statistics import ALPHA, t_quantile
 from cnnbench.config.settings import show
 
@@ -59,7 +59,7 @@ def find_crossings(table: AnovaTable) -> list[Crossing]:
     found = []
     shown = [row.term for row in table.rows if len(row.term) == 2 and row.is_shown]
     for factor, key in (order for term in shown for order in permutations(term)):
-        if variance is None or not _is_tunable(key) or _is_tunable(factor):
+        if variance is None or not _is_tunable(key) or _is_tunable(factor) or factor in DATA_SETS:
             continue
         crossings = {}
         threshold = t_quantile(1 - ALPHA / 2 / len(model.levels[key]), model.df)

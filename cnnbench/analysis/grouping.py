@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed make one configuration, named by the settings that vary."""
+"""Runs that differ only in their seed and split make one configuration, named by the settings that vary."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,11 +7,12 @@ from typing import Any
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import Run
 from cnnbench.config.overrides import parse_override, parse_value
-from cnnbench.config.settings import BUNDLES, canonical, find_factors, ignored, short_names, show
+from cnnbench.config.settings import BUNDLES, SPLIT, canonical, find_factors, ignored, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
 CONTEXT = (CODE, DATA)
+DATA_SETS = ("data", "data.path")  # what tells data sets apart: configurations are compared within each
 EPOCHS, VALIDATION = "trainer.max_epochs", "data.validation"
 ALWAYS_SHOWN = ("model", "data", "optimizer", "scheduler", "augment", EPOCHS, VALIDATION)
 # What a reader must know before comparing runs between which these vary
@@ -29,7 +30,7 @@ class Configuration:
     """What varies, at one setting, and the runs that have it."""
 
     values: Settings  # of the factors; one that this configuration does not have at all is missing
-    runs: tuple[Run, ...] = field(repr=False)  # the completed ones, one a seed, in the order of their seeds
+    runs: tuple[Run, ...] = field(repr=False)  # the completed ones, one a seed and split, in the order of their seeds
     incomplete: tuple[Run, ...] = field(repr=False)  # failed, diverged, interrupted, unfinished and unreadable ones
     names: Mapping[str, str] = field(repr=False, default_factory=dict)  # of the factors in short
     tries: int = 1  # of which it was chosen by validation
@@ -42,8 +43,20 @@ class Configuration:
     @property
     def short(self) -> str:
         """The label with each factor's last part alone where that is clear: ``lr=0.1``."""
-        named = (f"{self.names.get(key, key)}={show(value)}" for key, value in self.values.items())
-        return " ".join(named) or "the only configuration"
+        return self._named(self.values) or "the only configuration"
+
+    @property
+    def data_set(self) -> str:
+        """The part of it that tells data sets apart, ``data=mnist``; empty where all runs are of one."""
+        return self._named(key for key in self.values if key in DATA_SETS)
+
+    @property
+    def setting(self) -> str:
+        """The other part, which is the same for several data sets."""
+        return self._named(key for key in self.values if key not in DATA_SETS) or "the only configuration"
+
+    def _named(self, keys: Iterable[str]) -> str:
+        return " ".join(f"{self.names.get(key, key)}={show(self.values[key])}" for key in keys)
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,8 @@ class Grid:
         return [(c, run) for c in (*self.configurations, *self.set_aside) for run in c.incomplete]
 
     def find(self, text: str) -> Configuration:
-        """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names; RequestError where none or several do."""
+        """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names, of several data sets that of the first;
+        RequestError where it names none, or several on one data set."""
         full_names = {name: key for key, name in short_names(self.factors).items()}
         matching = list(self.configurations)
         for part in (text if "[" in text else text.replace(",", " ")).split():
@@ -80,7 +94,7 @@ class Grid:
             same = {canonical(value), show(value)}
             matching = [c for c in matching
                         if key in c.values and same & {canonical(c.values[key]), show(c.values[key])}]  # fmt: skip
-        if len(matching) == 1:
+        if len({c.setting for c in matching}) == 1:
             return matching[0]
         if matching:
             several = "; ".join(c.label for c in matching[:6]) + (" ..." if len(matching) > 6 else "")
@@ -103,6 +117,8 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     varying = find_factors(informed, groups, overridden)
     if DATA in varying and _explains_data_version([f for f in varying if f.split(".")[0] == "data"], informed):
         varying = tuple(name for name in varying if name != DATA)
+    if all(run.split is not None for run in runs if run.part("config")):
+        varying = tuple(name for name in varying if name not in SPLIT)
     for name in ignore:
         if name not in varying:
             raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
@@ -144,7 +160,7 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
         fingerprint = run.record.get("fingerprint")
         first = counted.setdefault((fingerprint, run.seed) if fingerprint else run.path, run)
         if first is not run:
-            notes.append(f"{run.path.name} repeats {first.path.name} ({label}, seed {run.seed}): counted once"
+            notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
                          f"{_disagreement(first, run)}.")  # fmt: skip
     failed = [run for run in cell if not run.completed]
     incomplete = [run for run in failed if (run.record.get("fingerprint"), run.seed) not in counted]

@@ -6,14 +6,15 @@ both anew covers the two.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import CONFIDENCE, t_quantile
+from cnnbench.analysis.splits import overlap_of, replicates
+from cnnbench.analysis.statistics import CONFIDENCE, t_quantile, t_test, variance_of_mean
 
 Correct = NDArray[np.bool_]
 
@@ -59,7 +60,9 @@ def mcnemar(first: Correct, second: Correct) -> float:
     return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
-def compare_on_images(first: Correct, second: Correct, paired: bool) -> ImageDifference:
+def compare_on_images(
+    first: Correct, second: Correct, paired: bool, splits: Sequence[Sequence[Hashable]] = ((), ()), overlap: float = 0.0
+) -> ImageDifference:
     """Compare two configurations over other images and, where each has two runs, other seeds too.
 
     The standard error is that of the bootstrap which draws images and runs independently (Owen 2007, "The pigeonhole
@@ -70,41 +73,39 @@ def compare_on_images(first: Correct, second: Correct, paired: bool) -> ImageDif
     Args:
         first, second: bool (runs, images).
         paired: row i of both is of the same seed.
+        splits, overlap: of runs on several splits the split of each row, and as for ``variance_of_mean``.
     """
-    from scipy.special import stdtr
-
     one, two = first.astype(float), second.astype(float)
     by_image = one.mean(axis=0) - two.mean(axis=0)
     value, images = float(by_image.mean()), len(by_image)
-    parts = [(by_image.var() / images, math.inf)]  # variances of the mean with their degrees of freedom
+    parts = [(float(by_image.var()) / images, math.inf)]  # variances of the mean with their degrees of freedom
     sides = [one - two] if paired else [one, two]
-    if seeds_vary := min(len(side) for side in sides) > 1:
-        for side in sides:
+    others = t_test(value, parts)
+    counts = [len(set(of)) if overlap else len(side) for side, of in zip((one, two), splits, strict=True)]
+    if runs_vary := min(counts) > 1:
+        for side, of in zip(sides, splits, strict=False):
             runs = len(side)
-            parts.append((side.mean(axis=1).var(ddof=1) / runs, runs - 1))
+            parts.append(variance_of_mean(side.mean(axis=1).tolist(), of, overlap))
             parts.append((_interaction(side) / (runs * (runs - 1) * images**2), math.inf))
-    variance = sum(part for part, _ in parts)
-    spread = sum(part**2 / df for part, df in parts)
-    df = variance**2 / spread if spread else 1e9
-    error, half = math.sqrt(variance), t_quantile((1 + CONFIDENCE) / 2, df) * math.sqrt(variance)
-    p_images, p = (
-        2 * float(stdtr(freedom, -abs(value) / deviation)) if deviation else float(not value)
-        for freedom, deviation in ((1e9, math.sqrt(parts[0][0])), (df, error))
-    )
-    return ImageDifference(value, p_images, p if seeds_vary else None, error, value - half, value + half)
+    both = t_test(value, parts)
+    return ImageDifference(value, others.p, both.p if runs_vary else None, both.error, both.low, both.high)
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
-    """The same from two configurations' runs, paired where their seeds are the same; None where predictions are missing
-    or of different images."""
-    seeds = [[run.seed for run in runs] for runs in (first, second)]
-    shared = [seed for seed in seeds[0] if seed in seeds[1] and seed is not None]
-    if paired := len(shared) >= 2 and all(len(set(of)) == len(of) for of in seeds):
+    """The same from two configurations' runs, paired where their seeds and splits are the same; None where predictions are
+    missing or of different images."""
+    overlap = overlap_of([*first, *second])
+    seeds = [replicates(runs, overlap) for runs in (first, second)]
+    shared = [one for one in seeds[0] if one in seeds[1]]
+    if paired := len(shared) >= 2:
         first, second = (
-            [runs[of.index(seed)] for seed in shared] for runs, of in zip((first, second), seeds, strict=True)
+            [runs[of.index(one)] for one in shared] for runs, of in zip((first, second), seeds, strict=True)
         )
     correct = correct_answers([*first, *second])
-    return None if correct is None else compare_on_images(correct[: len(first)], correct[len(first) :], paired)
+    if correct is None:
+        return None
+    splits = [[run.split for run in runs] for runs in (first, second)]
+    return compare_on_images(correct[: len(first)], correct[len(first) :], paired, splits, overlap)
 
 
 def correct_answers(runs: Sequence[Run]) -> Correct | None:

@@ -1,20 +1,24 @@
 """The leaderboard: a row for each configuration, best first. ``report.tables`` says how it is written."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
+from cnnbench.analysis.confirmation import confirmation_notes
+from cnnbench.analysis.decided import read_decided
 from cnnbench.analysis.grouping import Configuration, Grid, group
 from cnnbench.analysis.images import wilson
-from cnnbench.analysis.metric_names import check_metric, higher_is_better, plural, title
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, leaf, plural, title
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, summarise
+from cnnbench.analysis.splits import count_splits, summarise_runs
+from cnnbench.analysis.statistics import Summary, finite_mean, finite_values
 
 DEFAULT_OBJECTIVE = "val/accuracy"
 
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A configuration's rank, from 1, and its numbers over seeds."""
+    """A configuration's rank on its data set, from 1, and its numbers over seeds and splits."""
 
     rank: int
     configuration: Configuration
@@ -26,6 +30,11 @@ class LeaderboardRow:
         return len(self.configuration.runs)
 
     @property
+    def splits(self) -> int:
+        """On how many splits of the train set these are."""
+        return count_splits(self.configuration.runs)
+
+    @property
     def best_epoch(self) -> float | None:
         """Mean of the epochs that the runs' objective chose, counted from 1."""
         epochs = finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
@@ -33,7 +42,7 @@ class LeaderboardRow:
 
     def value(self, metric: str) -> Summary:
         """A metric of the weights that each run stands for."""
-        return summarise(run.value(metric) for run in self.configuration.runs)
+        return summarise_runs(self.configuration.runs, lambda run: run.value(metric))
 
     def image_interval(self, metric: str) -> tuple[float, float] | None:
         """Of a single run's accuracy the interval from the number of images alone; None of anything else."""
@@ -44,11 +53,11 @@ class LeaderboardRow:
 
     def best(self, metric: str) -> Summary:
         """A metric at the epoch that the run's objective chose."""
-        return summarise(run.best(metric) for run in self.configuration.runs)
+        return summarise_runs(self.configuration.runs, lambda run: run.best(metric))
 
     def final(self, metric: str) -> Summary:
         """A metric after the last epoch."""
-        return summarise(run.final(metric) for run in self.configuration.runs)
+        return summarise_runs(self.configuration.runs, lambda run: run.final(metric))
 
     def cost(self, name: str) -> float | None:
         """Mean of one of ``COSTS``; None where no record has it."""
@@ -57,7 +66,7 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The configurations with a completed run, best first, and what to know about them."""
+    """The configurations with a completed run, by data set the best first, and what to know about them."""
 
     grid: Grid
     metrics: list[str]  # the objective, which orders the rows, then the test metrics that are shown beside it
@@ -70,19 +79,44 @@ class Leaderboard:
         return self.metrics[0]
 
     @property
+    def splits(self) -> tuple[int, int]:
+        """The smallest and the largest number of splits that a row has."""
+        counts = [row.splits for row in self.rows] or [0]
+        return min(counts), max(counts)
+
+    @property
+    def test_metric(self) -> str:
+        """The test set's metric of the objective's kind, or else the objective."""
+        tested = f"test/{leaf(self.objective)}"
+        return tested if tested in self.known else self.objective
+
+    @property
+    def data_sets(self) -> list[str]:
+        """Which data sets its rows are of, in their order."""
+        return list(dict.fromkeys(row.configuration.data_set for row in self.rows))
+
+    def of(self, data_set: str) -> "Leaderboard":
+        """The rows of one data set."""
+        return replace(self, rows=[row for row in self.rows if row.configuration.data_set == data_set])
+
+    @property
     def caption(self) -> str:
         """What orders the rows and what ± is."""
         way = "highest" if higher_is_better(self.objective) else "lowest"
         single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
         images = "; *: of one run, over other images (Wilson)" if single else ""
-        return (f"Ordered by {title(self.objective)}, {way} first; mean ± standard deviation over seeds, "
-                f"95% Student-t interval of the mean{images}.")  # fmt: skip
+        within = " within each data set" if len(self.data_sets) > 1 else ""
+        over, corrected = "seeds", ""
+        if self.splits[1] > 1:
+            over, corrected = "seeds and splits (n: runs)", ", corrected for images that splits share"
+        return (f"Ordered{within} by {title(self.objective)}, {way} first; mean ± standard deviation over {over}, "
+                f"95% Student-t interval of the mean{corrected}{images}.")  # fmt: skip
 
     @property
     def trouble(self) -> list[str]:
         """A line for each run that did not complete: how it ended, what it was, why."""
         return [
-            f"{run.status}: {c.short}{'' if run.seed is None else f', seed {run.seed}'}: {run.reason} ({run.path.name})"
+            f"{run.status}: {c.short}{run.replicate and f', {run.replicate}'}: {run.reason} ({run.path.name})"
             for c, run in self.grid.incomplete
         ]
 
@@ -118,10 +152,13 @@ def build(
         notes.append("Ordered by a test metric: the first was chosen on the test set, so its value is optimistic.")
     if unfinished := sum(not c.runs for c in (*grid.configurations, *grid.set_aside)):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
+    notes += [note for sweep in read_decided({run.path.parent for run in runs}) for note in sweep.notes]
     tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1
-    summaries = [(c, summarise(run.value(chosen) for run in c.runs)) for c in grid.configurations if c.runs]
-    summaries.sort(key=lambda item: (item[1].mean is None, sign * (item[1].mean or 0), item[0].label))
-    rows = [LeaderboardRow(rank, *item) for rank, item in enumerate(summaries, start=1)]
-    return Leaderboard(grid, metrics, rows, notes, known)
+    summaries = [(c, summarise_runs(c.runs, lambda run: run.value(chosen))) for c in grid.configurations if c.runs]
+    sets = {c.data_set: at for at, c in reversed([*enumerate(grid.configurations)])}  # where each is met first
+    summaries.sort(key=lambda i: (sets[i[0].data_set], i[1].mean is None, sign * (i[1].mean or 0), i[0].label))
+    by_set = groupby(summaries, key=lambda item: item[0].data_set)
+    rows = [LeaderboardRow(rank, *item) for _, items in by_set for rank, item in enumerate(items, start=1)]
+    return Leaderboard(grid, metrics, rows, [*notes, *confirmation_notes(rows)], known)

@@ -77,6 +77,11 @@ def difference(value: float | None, metric: str) -> str:
     return f"{text} points" if is_share(metric) and text != MISSING else text
 
 
+def amount(value: float, metric: str) -> str:
+    """An amount without a sign, with its unit: ``0.31 points``."""
+    return difference(value, metric).lstrip("+")
+
+
 def plus_minus(mean: float | None, std: float | None, metric: str) -> str:
     """``98.52 ± 0.31``, or the mean alone where there is no standard deviation (one run)."""
     spread = number(std, metric)

@@ -1,12 +1,12 @@
 """Every configuration against every other."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better
-from cnnbench.analysis.statistics import Difference, Verdict, compare, verdicts
+from cnnbench.analysis.statistics import Difference, Verdict, verdicts
 
 FEWEST, MOST = 3, 12  # configurations that are compared so without being asked for
 MOST_ASKED = 30  # 435 pairs: beyond, a table cannot be read, and Holm's correction leaves little
@@ -57,14 +57,13 @@ class Pairs:
 
 def compare_all(
     configurations: Sequence[Configuration],
-    samples: Iterable[Mapping[Hashable, float | None]],
+    difference: Callable[[int, int], Difference],
     metric: str,
     practical: float | None = None,
 ) -> Pairs:
-    """Compare the first ``MOST_ASKED`` of ``configurations``, whose values of ``metric`` by seed are ``samples``."""
-    known = list(samples)[:MOST_ASKED]
-    places = list(combinations(range(len(known)), 2))
-    differences = [compare(known[row], known[column]) for row, column in places]
+    """Compare the first ``MOST_ASKED`` of ``configurations``, by the ``difference`` of ``metric`` between any two of them."""
+    places = list(combinations(range(len(configurations[:MOST_ASKED])), 2))
+    differences = [difference(*place) for place in places]
     judged = verdicts(differences, higher_is_better(metric), practical)
     matrix = {place: (d, *judgement) for place, d, judgement in zip(places, differences, judged, strict=True)}
     return Pairs(configurations[:MOST_ASKED], metric, matrix, max(0, len(configurations) - MOST_ASKED))

@@ -13,7 +13,7 @@ import yaml
 
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.statistics import finite_values, to_number
-from cnnbench.config.settings import SEED, settings_of
+from cnnbench.config.settings import SEED, SPLIT, settings_of
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import PREDICTIONS_FILE, RECORD_FILE, Record, RecordError, read_record, read_yaml_file
 
@@ -46,6 +46,21 @@ class Run:
         return seed if isinstance(seed, int) else None
 
     @property
+    def split(self) -> tuple[Any, ...] | None:
+        """The seed of the split, the fold and the number of folds, which say what of the train set it was trained on; None
+        where they make no difference, as with a validation split of the set's own."""
+        share, folds, limit = (self.settings.get(f"data.{key}") for key in ("validation", "folds", "limit_train"))
+        made = isinstance(share, float) or folds is not None or limit is not None
+        return (*map(self.settings.get, SPLIT), folds) if made else None
+
+    @property
+    def replicate(self) -> str:
+        """``seed 0``, or ``seed 0, fold 2, split seed 0`` where there are folds or another split than the first."""
+        fold, split_seed = self.settings.get("data.fold"), (self.split or (0,))[0]
+        parts = {"seed": self.seed, "fold": fold, "split seed": split_seed or None}
+        return ", ".join(f"{name} {number}" for name, number in parts.items() if number is not None)
+
+    @property
     def overrides(self) -> list[str]:
         given = self.record.get("overrides")
         return list(map(str, given)) if isinstance(given, list) else []
@@ -72,8 +87,8 @@ class Run:
         return _mapping(self.record, *keys)
 
     def predictions(self, split: str = "test") -> dict[str, np.ndarray] | None:
-        """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, (N,)
-        each, and perhaps logits (N, classes); None where there is no such file or it is damaged."""
+        """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, and of image
+        files file, (N,) each, and perhaps logits (N, classes); None where there is no such file or it is damaged."""
         if not (self.path / PREDICTIONS_FILE).is_file():  # a pipe would be waited for
             return None
         try:

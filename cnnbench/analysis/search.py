@@ -18,6 +18,7 @@ class SearchResult(NamedTuple):
     objective: str
     trials: list[dict[str, Any]]  # "number", "state", "value", "epochs", "folder" and "parameters", in their order
     importance: dict[str, float]  # share of the variance that a parameter explains, the largest first
+    seeds: int = 1  # runs of a trial, whose value is their mean
 
     def best_so_far(self) -> list[float | None]:
         """After each trial; None before the first that completed."""
@@ -37,7 +38,8 @@ def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     for folder in sorted(set(folders)):
         try:
             data = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
-            searches.append(SearchResult(folder, data["objective"], list(data["trials"]), dict(data["importance"])))
+            trials, seeds = list(data["trials"]), int(data.get("seeds", 1))
+            searches.append(SearchResult(folder, data["objective"], trials, dict(data["importance"]), seeds))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return searches

@@ -5,11 +5,10 @@ What is not finite is left out, and what cannot be estimated is None instead of 
 """
 
 import math
-import warnings
 from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, mean, stdev
+from statistics import fmean, mean, variance
 from typing import Any, Literal, NamedTuple
 
 CONFIDENCE = 0.95
@@ -18,7 +17,9 @@ POWER = 0.8
 MOST_SEEDS = 1000  # beyond it the answer is "more than"
 
 Verdict = Literal["better", "worse", "no difference shown", "practically the same", "undecided"]
-Method = Literal["paired t", "Welch t", "exact permutation", "none"]
+Method = Literal["paired t", "Welch t", "corrected paired t", "corrected Welch t", "exact permutation", "none"]
+METHODS: tuple[tuple[Method, Method], ...] = (("Welch t", "corrected Welch t"), ("paired t", "corrected paired t"))
+Variance = tuple[float, float]  # and its degrees of freedom
 
 
 class Summary(NamedTuple):
@@ -41,19 +42,31 @@ class Difference:
     effect: float | None = None  # Hedges' g; None where it cannot be estimated
     p: float | None = None  # two-sided, not corrected
     method: Method = "none"  # of p and the interval
-    n: int = 0  # pairs, or runs of the smaller sample
+    n: int = 0  # pairs, or runs of the smaller sample; of several splits how many these are
     sd: float | None = None  # of the pairs' differences, or of a run (root of the mean of both variances)
     df: float | None = None  # degrees of freedom of a t test
+    error: float | None = None  # standard error of a t test
+    overlap: float = 0.0  # of the splits, as for ``variance_of_mean``; 0 where all runs are on one
+    floor: float = 0.0  # part of error squared that more splits of the same images do not lower
 
     def p_not_within(self, practical: float) -> float | None:
         """The p-value against a true difference of ``practical`` or more, either way: that of the two one-sided t tests
         (Schuirmann 1987); None where there is no t test."""
-        if self.df is None or self.low is None or self.high is None or self.value is None:
+        if self.df is None or self.error is None or self.value is None:
             return None
         from scipy.special import stdtr
 
-        error = (self.high - self.low) / 2 / t_quantile((1 + CONFIDENCE) / 2, self.df)
-        return float(stdtr(self.df, (abs(self.value) - practical) / error))
+        return float(stdtr(self.df, (abs(self.value) - practical) / self.error))
+
+
+class TTest(NamedTuple):
+    """Student's t for a difference: standard error, degrees of freedom, two-sided p-value and 95% interval."""
+
+    error: float
+    df: float
+    p: float
+    low: float
+    high: float
 
 
 def to_number(value: Any) -> float | None:
@@ -86,56 +99,98 @@ def t_quantile(probability: float, df: float) -> float:
     return float(stdtrit(df, probability))
 
 
-def summarise(values: Iterable[float | None]) -> Summary:
-    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908)."""
-    sample = finite_values(values)
+def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), overlap: float = 0.0) -> Summary:
+    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908).
+
+    Args:
+        splits, overlap: of runs on several splits the split of each, and as for ``variance_of_mean``.
+    """
+    found = list(values)
+    sample = finite_values(found)
     n = len(sample)
     if n < 2:
         return Summary(n, *sample)
     centre = fmean(sample) if min(sample) < max(sample) else sample[0]  # equal values have no spread, not rounding's
     std = math.dist(sample, [centre] * n) / math.sqrt(n - 1)  # 20 times as fast as stdev, for thousands of runs
-    half = t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    squared, df = std**2 / n, n - 1.0
+    if overlap:
+        own = [split for split, value in zip(splits, found, strict=True) if to_number(value) is not None]
+        if len(set(own)) < 2:
+            return Summary(n, centre, std)
+        squared, df = variance_of_mean(sample, own, overlap)
+    half = t_quantile((1 + CONFIDENCE) / 2, df) * math.sqrt(squared)
     return Summary(n, centre, std, centre - half, centre + half)
 
 
-def compare(sample: Mapping[Hashable, float | None], other: Mapping[Hashable, float | None]) -> Difference:
+def variance_of_mean(values: Sequence[float], splits: Sequence[Hashable] = (), overlap: float = 0.0) -> Variance:
+    """The variance of the mean of two or more runs, which are independent, or of two or more splits.
+
+    Splits of one set share images, so that the variance of a mean over J of them is not 1/J of theirs but 1/J + ``overlap``,
+    the images held out over those trained on: the corrected resampled t test (Nadeau and Bengio 2003; of folds Bouckaert
+    and Frank 2004). The runs of a split are one observation, their mean. The second part takes the variance of single runs,
+    because averaging over seeds takes away the training's noise but not what the splits share.
+    """
+    if not overlap:
+        return variance(values) / len(values), len(values) - 1
+    by_split: dict[Hashable, list[float]] = {}
+    for value, split in zip(values, splits, strict=True):
+        by_split.setdefault(split, []).append(value)
+    means = [fmean(of) for of in by_split.values()]
+    return variance(means) / len(means) + overlap * variance(values), len(means) - 1
+
+
+def t_test(value: float, parts: Sequence[Variance]) -> TTest:
+    """The test of ``value`` against 0, whose variance is the sum of ``parts``, with their degrees of freedom together after
+    Satterthwaite 1946."""
+    from scipy.special import stdtr
+
+    squared, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
+    error, df = math.sqrt(squared), squared**2 / spread if spread else 1e9
+    p = 2 * float(stdtr(df, -abs(value) / error)) if error else float(not value)
+    half = t_quantile((1 + CONFIDENCE) / 2, df) * error
+    return TTest(error, df, p, value - half, value + half)
+
+
+def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None], overlap: float = 0.0) -> Difference:
     """The difference between two configurations, each given as {seed: value}.
 
     Paired by seed (Student 1908) where at least two seeds, and at least half of the smaller sample, are shared; else
     Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
     then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs.
-    """
-    from scipy.stats import ttest_ind, ttest_rel
 
+    Args:
+        overlap: of runs on several splits, as for ``variance_of_mean``; the keys are (seed, split) then.
+    """
     first, second = ({seed: v for seed, v in s.items() if to_number(v) is not None} for s in (sample, other))
     shared = [seed for seed in first if seed in second]
     is_paired = len(shared) >= 2 and 2 * len(shared) >= min(len(first), len(second))
-    one, two = (finite_values(s[seed] for seed in (shared if is_paired else s)) for s in (first, second))
-    n = min(len(one), len(two))
-    if not n:
+    keys = [shared, shared] if is_paired else [[*first], [*second]]
+    one, two = (finite_values(map(s.get, of)) for s, of in zip((first, second), keys, strict=True))
+    splits = [[key[1] for key in of] if overlap else [*of] for of in keys]  # otherwise each run stands for itself
+    if not one or not two:
         return Difference()
+    n = min(len(set(of)) for of in splits)
     differences = [a - b for a, b in zip(one, two, strict=True)] if is_paired else []
     value = mean(differences) if is_paired else mean(one) - mean(two)
     if n < 2:
-        return Difference(value, n=n)
+        return Difference(value, n=n, overlap=overlap)
     effect = hedges_g(one, two)
-    if all(is_rounding_error(max(s) - min(s), [*one, *two]) for s in ([differences] if is_paired else [one, two])):
+    sides = [differences] if is_paired else [one, two]
+    if all(is_rounding_error(max(side) - min(side), [*one, *two]) for side in sides):
         # as likely as the outcome seen, of all assignments of signs or of runs to samples
-        ways = 2**n / 2 if is_paired else math.comb(len(one) + len(two), n) / (2 if len(one) == len(two) else 1)
+        count = sum(len(set(of)) for of in splits)
+        ways = 2**n / 2 if is_paired else math.comb(count, n) / (2 if count == 2 * n else 1)
         p = 1.0 if is_rounding_error(value, [*one, *two]) else 1 / ways
-        return Difference(value, effect=effect, p=p, method="exact permutation", n=n, sd=0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # SciPy's, of one sample without spread, which is allowed here
-        test = ttest_rel(one, two) if is_paired else ttest_ind(one, two, equal_var=False)
-    low, high = map(float, test.confidence_interval(CONFIDENCE))
-    sd = stdev(differences) if is_paired else _mean_sd(one, two)
-    method: Method = "paired t" if is_paired else "Welch t"
-    return Difference(value, low, high, effect, float(test.pvalue), method, n, sd, float(test.df))
-
-
-def _mean_sd(one: Sequence[float], two: Sequence[float]) -> float:
-    """The root of the mean of the two variances."""
-    return math.sqrt((stdev(one) ** 2 + stdev(two) ** 2) / 2)
+        return Difference(value, effect=effect, p=p, method="exact permutation", n=n, sd=0.0, overlap=overlap)
+    parts = [variance_of_mean(side, of, overlap) for side, of in zip(sides, splits, strict=False)]
+    test = t_test(value, parts)
+    floors = [overlap * variance(side) for side in sides]
+    sd = math.sqrt(fmean(max(part - floor, 0.0) * (df + 1) for (part, df), floor in zip(parts, floors, strict=True)))
+    plain, corrected = METHODS[is_paired]
+    method = corrected if overlap else plain
+    return Difference(
+        value, test.low, test.high, effect, test.p, method, n, sd, test.df, test.error, overlap, sum(floors)
+    )
 
 
 def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
@@ -148,7 +203,7 @@ def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
         return None
     df = len(one) + len(two) - 2
     correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
-    return correction * (mean(one) - mean(two)) / _mean_sd(one, two)
+    return correction * (mean(one) - mean(two)) / math.sqrt((variance(one) + variance(two)) / 2)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -193,28 +248,51 @@ def verdicts(
     return [(p, unknown if w == "no difference shown" else w) for p, w in zip(adjusted, words, strict=True)]
 
 
-def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA) -> float:
+def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA, floor: float = 0.0) -> float:
     """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988).
 
-    ``sd`` is of the pairs' differences, or of a run. (``statsmodels.stats.power`` answers NaN for large effects.)
+    ``sd`` is of the pairs' differences, or of a run; ``floor`` is a part of the variance that does not fall with n.
+    (``statsmodels.stats.power`` answers NaN for large effects.)
     """
     from scipy.stats import nct
 
     df = n - 1 if is_paired else 2 * (n - 1)
-    noncentrality = abs(difference) / sd * math.sqrt(n if is_paired else n / 2)
+    noncentrality = abs(difference) / math.sqrt(sd**2 / (n if is_paired else n / 2) + floor)
     chance = float(nct.sf(t_quantile(1 - alpha / 2, df), df, noncentrality))
     return 1.0 if math.isnan(chance) else chance  # an older SciPy's answer to a large noncentrality
 
 
-def seeds_needed(difference: float, sd: float | None, is_paired: bool, alpha: float = ALPHA) -> int | None:
-    """Fewest seeds a side, at least 2, with which a true ``difference`` is shown with a power of 0.8.
+def seeds_needed(
+    difference: float, sd: float | None, is_paired: bool, alpha: float = ALPHA, floor: float = 0.0
+) -> int | None:
+    """Fewest seeds a side, or splits, at least 2, with which a true ``difference`` is shown with a power of 0.8.
 
     ``MOST_SEEDS + 1`` stands for more than that; None where ``sd`` is unknown or zero, or the difference is zero.
     """
     if sd is None or not to_number(sd) or not to_number(difference):
         return None
     counts = range(2, MOST_SEEDS + 1)  # power grows with n
-    return 2 + bisect_left(counts, POWER, key=lambda n: power(difference, sd, n, is_paired, alpha))
+    return 2 + bisect_left(counts, POWER, key=lambda n: power(difference, sd, n, is_paired, alpha, floor))
+
+
+def smallest_difference(sd: float, n: int, alpha: float = ALPHA) -> float:
+    """The true difference of two configurations, ``n`` runs each of standard deviation ``sd``, that a two-sample t test
+    shows with a power of 0.8.
+
+    >>> round(smallest_difference(0.01, 5), 4)
+    0.0203
+    """
+    from scipy.optimize import brentq
+
+    return float(sd * brentq(lambda effect: power(effect, 1.0, n, False, alpha) - POWER, 0, 100))
+
+
+def std_interval(std: float, n: int) -> tuple[float, float]:
+    """The 95% interval of the standard deviation of ``n`` values, by the chi-square distribution."""
+    from scipy.special import chdtri
+
+    low, high = (math.sqrt((n - 1) / chdtri(n - 1, tail)) for tail in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return std * low, std * high
 
 
 def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:

@@ -1,14 +1,17 @@
-"""Results in words: Jinja with the pages and sentences in ``templates``."""
+"""Results in words: Jinja with the pages and sentences in ``templates``; a leaderboard needs none, and imports none."""
+
+from __future__ import annotations
 
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis import metric_names as names
 from cnnbench.config.settings import show
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def sentences(macro: str, *about: Any) -> list[str]:
@@ -25,6 +28,8 @@ def _sentences() -> Any:
 @cache
 def environment() -> Environment:
     """Jinja with our words for metrics and numbers; whatever goes into a ``.html`` is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     is_html = select_autoescape(["html"], default=False)
     made = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=is_html)

@@ -19,10 +19,12 @@ COMMANDS = {
     "report": "Compare finished runs: leaderboard and report of one or more folders.",
     "reproduce": "Run the rows of a published study and compare them with its numbers and claims.",
     "resume": "Go on with a stopped run or sweep.",
+    "confirm": "Run the best configurations of a sweep again with fresh seeds, and report those alone.",
     "rerun": "Run a finished run again and say whether the result is the same.",
     "predict": "Classify images with the network of a finished run.",
     "export": "Write the network of a finished run as ONNX and torch.export files.",
     "find-lr": "Suggest a learning rate by a range test.",
+    "noise": "Tell the spread of a configuration over seeds and which differences it hides.",
     "tensorboard": "Browse runs in TensorBoard, on this machine only.",
     "list": "List the config groups and their choices.",
 }

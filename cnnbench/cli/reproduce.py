@@ -85,11 +85,11 @@ def _check_overrides(overrides: Sequence[str]) -> None:
             raise RequestError(f"{text} is several values, which would be pooled in a row; reproduce them one by one")
 
 
-def default_folder(study: str, overrides: Sequence[str]) -> Path:
-    """The folder of a study's runs with these overrides; those that change no result are not in its name."""
+def default_folder(name: str, overrides: Sequence[str], parent: str = "outputs/reproduce") -> Path:
+    """The folder of the runs of a study, or of something else, with these overrides; those that change no result are not in its name."""
     keys = ((parse_override(text)[0], text) for text in overrides)
     kept = [text for key, text in keys if not ignored(key) and not key.startswith("hydra")]
-    return Path("outputs/reproduce") / run_folder("_".join([study, *kept]))
+    return Path(parent) / run_folder("_".join([name, *kept]))
 
 
 def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, overrides: Sequence[str]) -> int:
@@ -114,8 +114,9 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
             try:
                 check(config)
             except RequestError as error:
+                is_new = str(error) not in map(str, refused)
+                print_result(f"{form:<10} {row:<24} cannot be run{f': {error}' if is_new else ', as before'}")
                 refused.append(error)
-                print_result(f"{form:<10} {row:<24} cannot be run: {error}")
                 continue
             estimates.append(run_seconds(config))
             print_result(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}")

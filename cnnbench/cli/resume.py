@@ -31,9 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     from cnnbench.sweep.plan import FILE, read_plan
 
     folder, plan, kept = options.folder, options.folder / FILE, options.folder / ".hydra" / "overrides.yaml"
-    for text in more:
-        if not text.startswith("hydra") and changes_result(override_key(text)):
-            raise RequestError(f"{text} changes the result: a run goes on as it began (start a new one instead)")
+    refuse_changes(more)
     for path in folder.rglob("*"):
         if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder.resolve()):  # even of a circle
             raise RequestError(f"{path} is a link out of {folder}, and nothing is written there")
@@ -51,3 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise RequestError(f"{kept} cannot be read ({' '.join(str(error).split())})") from error
     return launch([*repeatable(overrides, str(kept), more), *more, f"hydra.run.dir={quoted(folder)}"])
+
+
+def refuse_changes(overrides: Sequence[str]) -> None:
+    """Raise RequestError where one of them changes the result."""
+    for text in overrides:
+        if not text.startswith("hydra") and changes_result(override_key(text)):
+            raise RequestError(f"{text} changes the result: a run goes on as it began (start a new one instead)")

@@ -21,7 +21,7 @@ QUESTIONS = ("help", "hydra_help", "version", "shell_completion", "cfg", "info")
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 COMP_LINE = "COMP_LINE"  # where the shell's completion has the line so far
-WITH_OVERRIDES = ("train", "find-lr", "reproduce")
+WITH_OVERRIDES = ("train", "find-lr", "noise", "reproduce")
 SHELLS = [f"{step}={shell}" for step in ("install", "uninstall") for shell in ("bash", "fish", "zsh")]
 
 

@@ -121,9 +121,15 @@ def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
     return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
 
 
-def run_length(interval: str, epochs: int) -> int | str:
-    """The length of a run in a schedule's intervals; the number of steps is not known before the data is there."""
-    return epochs if interval == "epoch" else "auto"
+def run_length(interval: str, epochs: int, *, _parent_: DictConfig) -> int | str:
+    """The length of a run in a schedule's intervals; the number of steps, and so what a warm-up leaves, is not known before
+    the data is there."""
+    return "auto" if interval != "epoch" or _parent_.get("warmup") else epochs
+
+
+def share_or_folds(share: float | str, folds: int | None) -> float | str:
+    """What validates unless it is given: one of the folds where there are any."""
+    return share if folds is None else "folds"
 
 
 def run_folder(name: str) -> str:
@@ -152,10 +158,16 @@ def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
     return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
 
 
+def pruner_for(seeds: int) -> str:
+    """The pruner of a search unless one is chosen: by epochs where a trial is one run, by seeds where there are enough."""
+    return "median" if seeds == 1 else "wilcoxon" if seeds >= 5 else "none"
+
+
 def register_resolvers() -> None:
     """Register what the YAMLs call, such as ``${better:METRIC}``; done on import."""
     OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
-    for function in (run_folder, run_length, by_form, choices, runs_at_once, drawn_together):
+    names = (run_folder, run_length, share_or_folds, by_form, choices, runs_at_once, drawn_together, pruner_for)
+    for function in names:
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
 
 

@@ -60,18 +60,18 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
     Raises:
         RequestError: one cannot be read, or a glob matches nothing.
     """
-    written = []
+    written, known = [], groups()
     for text in overrides:
         key, _, value = text.partition("=")
         parse(text)
-        choices = groups().get(key, [])
+        choices = known.get(key, [])
         if not override_key(text).strip("@") or (
-            key in (*groups(), "hydra") and isinstance(parse_value(value), (int, float))
+            key in (*known, "hydra") and isinstance(parse_value(value), (int, float))
         ):
             raise RequestError(f"{text} names no {'choice' if choices else 'key'}")
         for name in value.split(",") if key.lstrip("+") == GLOBAL and re.fullmatch(r"[\w/.,-]+", value) else ():
-            if name not in ("null", *groups()[GLOBAL]):  # which Hydra would leave out in silence
-                raise RequestError(f"{name} is not a choice of {GLOBAL}{did_you_mean(name, groups()[GLOBAL])}")
+            if name not in ("null", *known[GLOBAL]):  # which Hydra would leave out in silence
+                raise RequestError(f"{name} is not a choice of {GLOBAL}{did_you_mean(name, known[GLOBAL])}")
         if choices and value.startswith("glob("):
             glob: Any = parse(text).value()
             included = {name for name in choices for pattern in glob.include if fnmatchcase(name, pattern)}

@@ -67,31 +67,36 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (Check("a whole number from 0 to 30", lambda v: type(v) is int and 0 <= v <= 30), "augment.rand_magnitude"),
     (_one_of("none", "trivial", "rand"), "augment.policy"),
     (_number("a number from 0 to 180", lambda v: 0 <= v <= 180), "augment.rotate"),
-    (_whole(1), "trainer.max_epochs trainer.num_nodes augment.rand_operations trainer.accumulate_grad_batches data.batch_size "
-                "data.eval_batch_size scheduler.step_size divergence.epochs sweep.runs_per_gpu hydra.sweeper.n_trials"),
-    (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max"),
+    (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches data.batch_size "
+                "data.eval_batch_size scheduler.step_size scheduler.cycles scheduler.growth divergence.epochs sweep.runs_per_gpu "
+                "hydra.sweeper.n_trials hydra.sweeper.seeds augment.rand_operations"),
+    (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max scheduler.total_iters"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
     (TRUTH, "keep_predictions decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
             "data.source.skip_damaged"),
     (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds augment.brightness augment.contrast "
-                   "augment.saturation augment.mixup augment.cutmix "
-                   "callbacks.early_stopping.min_delta"),
+                   "augment.saturation augment.mixup augment.cutmix callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
-    (POSITIVE, "fine_tune.backbone_lr_factor"),
+    (POSITIVE, "fine_tune.backbone_lr_factor scheduler.power"),
     (_or(Check("number, storage, pruner and startup_trials of a search",
                lambda v: isinstance(v, Mapping) and {*v} == {"number", "storage", "pruner", "startup_trials"}), NULL),
      "sweep.trial"),
-    (_or(POSITIVE, NULL), "sweep.timeout trainer.gradient_clip_val"),
+    (_or(POSITIVE, NULL), "sweep.timeout sweep.practical trainer.gradient_clip_val"),
+    (_or(_one_of("decided"), NULL), "sweep.until"),
+    (_whole(3), "sweep.max_seeds"),
+    (_or(Check("a configuration, such as optimizer=sgd", lambda v: isinstance(v, str)), NULL), "sweep.baseline"),
     (_or(_number("a number above 1", lambda v: v > 1), NULL), "divergence.above"),
     (_number("a number of at least 1", lambda v: v >= 1), "scheduler.div_factor scheduler.final_div_factor"),
-    (SHARE, "label_smoothing model.dropout model.feature_dropout"),
+    (SHARE, "label_smoothing model.dropout model.feature_dropout average.decay average.start scheduler.warmup"),
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip augment.erase"),
     (_number("a number from 0 to 1", lambda v: 0 <= v <= 1), "augment.resized_crop"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
-    (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma"),
-    (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none")), "data.validation"),
+    (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma scheduler.decay"),
+    (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none", "folds")), "data.validation"),
+    (_or(_whole(2), NULL), "data.folds"),
+    (_or(_whole(0), NULL), "data.fold"),
     (_number("a number between 0 and 1", lambda v: 0 < v < 1), "data.source.test_share optimizer.switch_at scheduler.factor "
                                                              "scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),
@@ -112,24 +117,28 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(TRUTH, _one_of("warn")), "trainer.deterministic"),
     (_one_of("norm", "value"), "trainer.gradient_clip_algorithm"),
     (_one_of("epoch", "step"), "scheduler.interval"),
+    (_one_of("sqrt", "linear"), "scheduler.shape"),
     (Check("false, for paths are relative to where the command runs", lambda v: v in (False, None)), "hydra.job.chdir"),
     (_or(_list_of("a list of whole numbers of at least 1", _whole(1), least=0), AUTO), "callbacks.figures.at_epochs"),
     (_or(POSITIVE, AUTO), "optimizer.lr"),
     (Check("a whole number of at least 1, or -1 for a run a core, -2 for one less",
            lambda v: type(v) is int and v != 0), "hydra.launcher.n_jobs hydra.sweeper.at_a_time"),
     (_one_of("tpe", "random", "qmc"), "hydra.sweeper.sampler"),
-    (_one_of("median", "halving", "none"), "hydra.sweeper.pruner sweep.trial.pruner"),
+    (_one_of("median", "halving", "wilcoxon", "none"), "hydra.sweeper.pruner"),
+    (_one_of("median", "halving", "none"), "sweep.trial.pruner"),
 )  # fmt: skip
-# Of an optimizer, and of each of the two of optimizer=switch.
+# Of an optimizer, of each of the two of optimizer=switch, and of the one in optimizer=sam.
 OPTIMIZER_KEYS: tuple[tuple[Check, str], ...] = (
     (POSITIVE, "lr"),
     (SHARE, "momentum alpha rho"),
-    (NOT_NEGATIVE, "weight_decay eps"),
+    (NOT_NEGATIVE, "weight_decay eps momentum_decay"),
     (_list_of("two numbers from 0 to below 1, such as [0.9, 0.999]", SHARE, least=2, most=2), "betas"),
-    (TRUTH, "nesterov"),
+    (TRUTH, "nesterov decoupled_weight_decay"),
+    (_or(POSITIVE, NULL), "max_grad_norm"),
+    (_one_of("match_rms_adamw", "original", "rms_to_rms"), "adjust_lr_fn"),
     (_or(TRUTH, NULL), "fused foreach"),
 )
-OPTIMIZERS = ("optimizer", "optimizer.first", "optimizer.then")
+OPTIMIZERS = ("optimizer", "optimizer.first", "optimizer.then", "optimizer.base_optimizer")
 VALUES = {f"{node}.{key}": check for node in OPTIMIZERS for check, keys in OPTIMIZER_KEYS for key in keys.split()}
 VALUES |= {key: check for check, keys in KEYS for key in keys.split()}
 

@@ -15,6 +15,7 @@ from cnnbench.config.overrides import GLOBAL, parse_override
 
 Settings = Mapping[str, Any]
 SEED = "seed"  # the replicate, never a factor
+SPLIT = ("data.split_seed", "data.fold")  # part of it where they decide what is trained on
 
 # Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
 NO_RESULT = (
@@ -26,12 +27,11 @@ NO_RESULT = (
     "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.profiler",
 )  # fmt: skip
 # Keys that version 1 did not have, with the values at which they change nothing: fingerprints outlive new keys.
-NEW_KEYS = {
-    "data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None,
-    **{f"augment.{name}": 0.0 for name in ("resized_crop", "rotate", "brightness", "contrast", "saturation", "erase",
-                                           "mixup", "cutmix")},
-    "augment.policy": "none", "augment.rand_operations": 2, "augment.rand_magnitude": 9,
-}  # fmt: skip
+NEW_KEYS = {"data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None,
+            "data.folds": None, "data.fold": None, "average._target_": None, "scheduler.warmup": 0.0,
+            **dict.fromkeys((f"augment.{name}" for name in ("resized_crop", "rotate", "brightness", "contrast", "saturation",
+                                                            "erase", "mixup", "cutmix")), 0.0),
+            "augment.policy": "none", "augment.rand_operations": 2, "augment.rand_magnitude": 9}  # fmt: skip
 # Groups whose choice is only a bundle of keys: the keys count, the bundle's name does not.
 BUNDLES = ("trainer", "logger")
 # Where classes that a `_target_` of version 1 names are now: old records, their fingerprints and users' YAMLs stay valid.

@@ -93,7 +93,7 @@ def _check_override(text: str, where: str) -> None:
     override = parse(text)
     name, value = override.get_key_element().lstrip("+~"), override.value()
     chosen = {**groups(), **plugins()}
-    chosen |= {f"optimizer@optimizer.{part}": chosen["optimizer"] for part in ("first", "then")}
+    chosen |= {f"optimizer@optimizer.{part}": chosen["optimizer"] for part in ("first", "then", "base_optimizer")}
     if not isinstance(value, dict) and (re.search("[/@]", name) or (CONFIG_DIR / name).is_dir()):
         names = value if isinstance(value, list) else [value]
         if not all(one is None or str(one) in chosen.get(name, ()) for one in names):
@@ -118,7 +118,7 @@ def _check(key: str, value: Any, where: str, trusted: Iterable[str] = ()) -> Non
 
 
 def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
-    pattern = re.sub(r"^optimizer\.(first|then)\.", "optimizer.", _key_pattern(key))
+    pattern = re.sub(r"^optimizer\.(first|then|base_optimizer)\.", "optimizer.", _key_pattern(key))
     target = current_target(value) if isinstance(value, str) else value
     if repr(target) in known_keywords().get(pattern, ()):
         return True

@@ -2,6 +2,7 @@
 
     <cache>/<name>-<key>/train_images.npy     uint8 (N, H, W, C)
                          train_labels.npy     int64 (N,)
+                         train_files.npy      bytes (N,), of image files alone: path below data.path, UTF-8
                          ...                  test_*, val_*
                          meta.json            classes, checksums; written last, so without it the set is not whole
 
@@ -135,6 +136,7 @@ def _open(folder: Path, report: Report) -> PreparedSet | None:
             arrays[name] = load_array(folder, name)
             if zlib.crc32(arrays[name].data) != expected:
                 raise ValueError(f"{name}.npy has changed")
+        arrays |= {path.stem: load_array(folder, path.stem) for path in folder.glob("*_files.npy")}
         return PreparedSet(arrays, **meta)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         report(f"the prepared data in {folder} is damaged ({error}); making it again")

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.cache import PreparedSet, prepare
+from cnnbench.data.folds import check_folds, fold_rows
 from cnnbench.data.imageset import Source, stratified
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
@@ -40,6 +41,8 @@ class ImageDataModule(LightningDataModule):
     batch_size: int = 64
     eval_batch_size: int = 256
     validation: float | str = 0.1
+    folds: int | None = None
+    fold: int | None = None
     split_seed: int = 0
     limit_train: int | None = None
     shuffle: bool = True
@@ -53,6 +56,7 @@ class ImageDataModule(LightningDataModule):
 
     def __post_init__(self) -> None:
         super().__init__()
+        check_folds(self.folds, self.fold, self.validation)
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
 
     @cached_property
@@ -80,6 +84,12 @@ class ImageDataModule(LightningDataModule):
                     f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it: "
                     "give a larger fraction or more images, or use data.validation=none"
                 )
+        elif self.folds is not None:
+            if "val_labels" in self.prepared.arrays:
+                raise RequestError(
+                    f"data.folds={self.folds}, but this set has a validation split; use data.validation=own"
+                )
+            rows["val"], rows["train"] = fold_rows(labels, self.classes, self.folds, self.fold, self.split_seed)
         elif self.validation != "none":
             if f"{self._stored('val')}_labels" not in self.prepared.arrays:
                 raise RequestError("data.validation=own, but this set has no validation split; use data.validation=0.1")
@@ -117,6 +127,7 @@ class ImageDataModule(LightningDataModule):
             "classes": len(self.classes),
             **{split: self.count(split) for split in ("train", "val", "test")},
             "validation": str(self.validation),
+            **({"folds": self.folds, "fold": self.fold} if self.folds else {}),
             **{key: value for key in known if (value := getattr(self.prepared, key))},
         }
 
@@ -139,6 +150,11 @@ class ImageDataModule(LightningDataModule):
         """Where the images of a split are in the set's own train, validation or test part, int64 (N,)."""
         stored = self.prepared.arrays[f"{self._stored(split)}_labels"]
         return np.arange(len(stored))[self.rows[split]]
+
+    def files(self, split: str) -> np.ndarray | None:
+        """The files of a split, paths below ``data.path``, unicode (N,); None where the images come from no files."""
+        stored = self.prepared.arrays.get(f"{self._stored(split)}_files")
+        return None if stored is None else np.char.decode(stored[self.rows[split]], "utf-8")
 
     def labels(self, split: str) -> np.ndarray:
         """The true classes of a split, int64 (N,)."""

@@ -47,7 +47,7 @@ class ImageFolder:
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         own = {"channels": self.channels, "test_share": self.test_share, "skip_damaged": self.skip_damaged}
-        return {"set": "image_folder", **own, "files": self._list(location)[0]}
+        return {"set": "image_folder", "names": True, **own, "files": self._list(location)[0]}
 
     def _list(self, location: Path | None) -> tuple[dict[str, dict[str, list[FileState]]], list[str]]:
         """Split name to class name to files, all sorted, and notes on what is where."""
@@ -100,7 +100,8 @@ class ImageFolder:
         # Published sets mix their classes. In the order of the folders, without shuffling, a batch would be of one class.
         for name, split in splits.items():
             splits[name] = split.take(np.random.default_rng(0).permutation(len(split.labels)))
-        return ImageSet(splits, classes, self.channels, self.skip_damaged, notes)
+        folder = location.resolve() if location else None
+        return ImageSet(splits, classes, self.channels, folder, self.skip_damaged, notes)
 
 
 def find_splits(location: Path) -> dict[str, Path]:

@@ -41,6 +41,7 @@ class ImageSet:
     splits: dict[str, Split]
     classes: list[str]
     channels: int
+    folder: Path | None = None  # that names of files are relative to
     skip_damaged: bool = False  # whether files that do not decode are left out; otherwise they are an error
     notes: list[str] = field(default_factory=list)  # what a user should know of how it was read, a sentence each
 

@@ -178,7 +178,7 @@ def _without_copies(images: ImageSet, arrays: Arrays, kept: Arrays, duplicates: 
 
 
 def _save(images: ImageSet, arrays: Arrays, kept: Arrays, folder: Path, name: str) -> list[str]:
-    """Write the labels, and the images of splits of which rows are left out, into ``folder``; returns a sentence where
+    """Write labels, names of files, and the images of splits of which rows are left out, into ``folder``; a sentence where
     classes cannot be learnt. Raises RequestError where nothing of a class is kept, or there is one class only."""
     if len(images.classes) < 2:
         raise RequestError(f"{name} has one class only ({images.classes[0]}), so there is nothing to learn")
@@ -188,6 +188,9 @@ def _save(images: ImageSet, arrays: Arrays, kept: Arrays, folder: Path, name: st
         occurring[part] = {*labels.tolist()}
         if gone := [images.classes[label] for label in {*split.labels.tolist()} - occurring[part]]:
             raise RequestError(f"no image of class {', '.join(gone)} is left in the {part} split of {name}")
+        if images.folder is not None:  # in bytes, a quarter of what text takes in an array
+            names = [printable(os.path.relpath(path, images.folder)).encode() for path in split.images]
+            np.save(folder / f"{part}_files.npy", np.array(names)[kept[part]], allow_pickle=False)
         if not kept[part].all():
             np.save(folder / f"{part}_images.npy", arrays[part][kept[part]], allow_pickle=False)
         np.save(folder / f"{part}_labels.npy", labels, allow_pickle=False)

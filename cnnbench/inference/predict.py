@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from cnnbench.inference.load import TrainedRun
 
 STANDARD_INPUT = "-"
-# Of one image: its file, class and confidence, and under "top" class and confidence of the likeliest, that one first.
+# Of one image: its file, class and confidence; true, the class that a folder above it names, and probability_true, None
+# where none does; and under "top" class and confidence of the likeliest, that one first.
 Prediction = dict[str, Any]
 
 
@@ -75,10 +76,13 @@ def predict_files(
         if not images:
             continue
         kept += images if keep_images else []
-        best, classes = (part.tolist() for part in run.probabilities(np.stack(images)).topk(min(top, len(run.classes))))
-        for name, values, indices in zip(names, best, classes, strict=True):
+        probabilities = run.probabilities(np.stack(images))
+        best, classes = (part.tolist() for part in probabilities.topk(min(top, len(run.classes))))
+        for name, own, values, indices in zip(names, probabilities.tolist(), best, classes, strict=True):
             likeliest = [{"class": run.classes[i], "confidence": v} for i, v in zip(indices, values, strict=True)]
-            predictions.append({"file": printable(name), **likeliest[0], "top": likeliest})
+            true = next((folder.name for folder in Path(printable(name)).parents if folder.name in run.classes), None)
+            known = {"true": true, "probability_true": None if true is None else own[run.classes.index(true)]}
+            predictions.append({"file": printable(name), **likeliest[0], **known, "top": likeliest})
     return predictions, kept
 
 
@@ -94,18 +98,21 @@ def as_table(predictions: Sequence[Prediction]) -> str:
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
-    """A list with an object an image: file, class, confidence, top."""
+    """A list with an object an image: file, class, confidence, true, probability_true, top."""
     return json.dumps(predictions, ensure_ascii=False, indent=1)
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:
-    """file, class, confidence, then the classes and confidences of the next likeliest."""
+    """The columns of ``predictions.npz``, with names of classes, then the next likeliest and their probabilities. The true
+    class is empty where no folder above the file has the name of one."""
     import pandas as pd
 
-    ranks = ["", *(f"_{rank}" for rank in range(2, len(predictions[0]["top"]) + 1))]
-    columns = ["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "confidence"))]
-    rows = [[one["file"], *(value for likely in one["top"] for value in likely.values())] for one in predictions]
-    return pd.DataFrame(rows, columns=columns).map(cell).to_csv(index=False).rstrip("\n")
+    ranks = range(2, len(predictions[0]["top"]) + 1)
+    names = ["file", "true", "predicted", "probability_true", "probability_predicted"]
+    names += [f"{name}_{rank}" for rank in ranks for name in ("predicted", "probability")]
+    keys = ("file", "true", "class", "probability_true", "confidence")
+    rows = [[*map(one.get, keys), *(v for likely in one["top"][1:] for v in likely.values())] for one in predictions]
+    return pd.DataFrame(rows, columns=names, dtype=object).map(cell).to_csv(index=False).rstrip("\n")
 
 
 FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}

@@ -24,6 +24,7 @@ from cnnbench.utils.signals import handle_stop_signals
 OUTPUT = "output.log"  # what a parallel run prints
 NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
 ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
+OF_A_SWEEP = tuple(f"sweep.{key}=" for key in ("trial", "until", "practical", "max_seeds", "baseline", "earlier"))
 LOCKED = 75  # exit status: another process is running this
 
 
@@ -54,7 +55,7 @@ def make_job(cfg: DictConfig) -> Job:
     return Job(
         config=resolved(cfg),
         folder=Path(hydra.runtime.output_dir),
-        overrides=[text for text in hydra.overrides.task if not text.startswith(("hydra.", "sweep.trial="))],
+        overrides=[text for text in hydra.overrides.task if not text.startswith(("hydra.", *OF_A_SWEEP))],
         choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
         environ=dict(hydra.job.env_set),

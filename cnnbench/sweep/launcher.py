@@ -29,6 +29,7 @@ from cnnbench.sweep.run_summary import beginning, ending
 from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_info, print_result
+from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
@@ -48,7 +49,7 @@ def launch(arguments: Sequence[str]) -> int:
             one_of(key, name, plugins()[key])
     if "-m" not in arguments and "hydra.mode=MULTIRUN" not in overrides:
         return _run_once(overrides)
-    if not any(text.startswith("sweep.isolate=") for text in overrides):
+    if not any(text.startswith("sweep.isolate=") for text in overrides) and not is_one_of_several_ranks():
         warm_up()  # imports torch while this process composes and imports what the end needs
     return int(call_hydra("multirun", task_function=run_task, overrides=_composable(overrides)))
 
@@ -72,6 +73,10 @@ def _run_once(overrides: list[str]) -> int:
     check_options(config)
     check_values({"hydra": cfg.hydra})
     is_named = any(text.startswith("hydra.run.dir=") for text in overrides)
+    if config["sweep"]["until"] is not None and not is_named:  # `resume` goes on with a run of such a sweep
+        raise RequestError(
+            "sweep.until=decided is of a sweep: add -m, and values to compare, such as optimizer=sgd,adam"
+        )
     if is_named:
         own = fingerprint(config)
         refuse_changed_data([(config, folder)])

@@ -9,11 +9,12 @@ is drawn uniformly in the logarithm. The study lies in the sweep's folder; each 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from cnnbench.analysis.metric_names import higher_is_better
@@ -29,12 +30,13 @@ from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.pruner import STUDY, find_trial, make_pruner, open_storage
 from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import RecordError, read_record, write_atomically
+from cnnbench.utils.record import Record, RecordError, read_record, write_atomically
 from cnnbench.utils.signals import stop_requested
 
 if TYPE_CHECKING:
     import optuna
 
+FEWEST_FOR_WILCOXON = 5  # Optuna's threshold is p < 0.1, and four pairs can have 1/16
 JOURNAL, DATABASE = "search.log", "search.db"  # the latter of version 1
 
 
@@ -111,16 +113,19 @@ class Search:
         sampler: ``tpe`` (tree-structured Parzen estimator; Bergstra et al. 2011), ``random`` or ``qmc`` (Sobol).
         pruner, startup_trials: as ``make_pruner`` has them; so many trials are drawn at random.
         seed: of the draws.
+        seeds: runs of a trial, whose value is their mean; ``first_seed`` is that of the first.
 
     Raises RequestError where the folder holds a search over something else.
     """
 
     def __init__(
         self, folder: Path, arguments: Sequence[str], objective: str, epochs: int, *, n_trials: int, at_a_time: int = 1,
-        sampler: str = "tpe", pruner: str = "median", startup_trials: int = 10, seed: int = 0,
+        sampler: str = "tpe", pruner: str = "median", startup_trials: int = 10, seed: int = 0, seeds: int = 1,
+        first_seed: int = 0,
     ) -> None:  # fmt: skip
         import optuna
 
+        self.seeds, self.by_seed = range(first_seed, first_seed + seeds), pruner == "wilcoxon"
         self.folder, self.objective = folder, objective
         self.fixed, self.axes = parse(arguments)
         self.n_trials, self.at_a_time = n_trials, at_a_time
@@ -144,6 +149,8 @@ class Search:
         # a search that goes on does not draw the same again
         self.study.sampler = samplers[sampler](seed=seed + len(self.study.get_trials(deepcopy=False)))
         space = json.loads(json.dumps({"objective": objective, "axes": [vars(axis) for axis in self.axes]}))
+        if seeds > 1:
+            space |= {"seeds": [*self.seeds]}
         if self.study.user_attrs.get("asked", space) != space:
             raise RequestError(f"{folder} holds a search over something else; choose another folder")
         self.study.set_user_attr("asked", space)
@@ -165,30 +172,62 @@ class Search:
         """What the trial has drawn, as overrides."""
         return [axis.override(trial.params[axis.key]) for axis in self.axes if axis.key in trial.params]
 
-    def run_name(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> str:
-        """The folder of the trial's run."""
-        return run_folder(",".join([f"trial={trial.number}", *self.varied(trial)]))
+    def label(self, trial: optuna.Trial, seed: int) -> str:
+        """What the terminal says of the run."""
+        return " ".join([*self.varied(trial), *([f"seed={seed}"] if len(self.seeds) > 1 else [])])
 
-    def overrides(self, trial: optuna.Trial) -> list[str]:
-        """The overrides of the trial's run."""
+    def run_name(self, trial: optuna.Trial | optuna.trial.FrozenTrial, seed: int | None = None) -> str:
+        """The folder of the trial's run, of several that with this seed (the first)."""
+        own = [f"seed={self.seeds[0] if seed is None else seed}"] if len(self.seeds) > 1 else []
+        return run_folder(",".join([f"trial={trial.number}", *self.varied(trial), *own]))
+
+    def overrides(self, trial: optuna.Trial, seed: int | None = None) -> list[str]:
+        """The overrides of the trial's run, or of that with this seed: one of several does not report its epochs."""
         own = f"sweep.trial={{number:{trial.number},storage:{quoted(self.path)},{self.pruning}}}"
-        return [*self.fixed, *self.varied(trial), own, f"hydra.sweep.subdir={quoted(self.run_name(trial))}"]
+        own = f"seed={seed}" if len(self.seeds) > 1 else own
+        return [*self.fixed, *self.varied(trial), own, f"hydra.sweep.subdir={quoted(self.run_name(trial, seed))}"]
+
+    def records(self, trial: optuna.Trial) -> dict[int, Record]:
+        """The records of the trial's runs that have ended, by seed; one that was stopped, so that it is resumed, has not."""
+        ended = {}
+        for seed in self.seeds:
+            with suppress(FileNotFoundError, RecordError):
+                record = read_record(self.folder / self.run_name(trial, seed))
+                if record["status"] != "interrupted" or _is_pruned(record):
+                    ended[seed] = record
+        return ended
+
+    def seeds_left(self, trial: optuna.Trial) -> list[int]:
+        """The seeds to run next: one after the other where the pruner looks after each, none where the trial is over."""
+        ended = self.records(trial)
+        left = [seed for seed in self.seeds if seed not in ended]
+        over = any(record["status"] != "completed" for record in ended.values()) or self.is_behind(trial, ended)
+        return [] if over else left[: 1 if self.by_seed else None]
+
+    def is_behind(self, trial: optuna.Trial, ended: Mapping[int, Record]) -> bool:
+        """Report each seed's value; whether the pruner ends the trial before its last seed."""
+        if not self.by_seed:
+            return False
+        known = self.study.trials[trial.number].intermediate_values
+        for step, record in enumerate(ended.values()):
+            if step not in known and record["status"] == "completed":
+                trial.report(record["best"][self.objective], step)
+        return len(ended) < len(self.seeds) and trial.should_prune()
 
     def tell(self, trial: optuna.Trial) -> bool:
-        """Tell the study how a run has ended; False where it has not, so that it is resumed."""
-        try:
-            record = read_record(self.folder / self.run_name(trial))
-        except (FileNotFoundError, RecordError):
-            return False
-        pruned = record["status"] == "diverged" or (record.get("error") or {}).get("type") == PRUNED
-        if record["status"] == "interrupted" and not pruned:
-            return False
-        if record["status"] == "completed":
-            self.study.tell(trial.number, record["best"][self.objective])
-        else:
-            from optuna.trial import TrialState
+        """Tell the study how the trial's runs have ended; False where they have not, so that they are resumed."""
+        from optuna.trial import TrialState
 
-            self.study.tell(trial.number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
+        ended = self.records(trial)
+        statuses = {record["status"] for record in ended.values()}
+        if not ended or self.seeds_left(trial):
+            return False
+        if statuses == {"completed"} and len(ended) == len(self.seeds):
+            self.study.tell(trial.number, fmean(record["best"][self.objective] for record in ended.values()))
+        elif "failed" in statuses:
+            self.study.tell(trial.number, state=TrialState.FAIL)
+        else:
+            self.study.tell(trial.number, state=TrialState.PRUNED)
         return True
 
     def write(self) -> None:
@@ -207,7 +246,8 @@ class Search:
             }
             for one in self.study.get_trials(deepcopy=False)
         ]
-        result = {"objective": self.objective, "asked": self.n_trials, "trials": trials, "importance": {}}
+        result = {"objective": self.objective, "asked": self.n_trials, "seeds": len(self.seeds), "trials": trials,
+                  "importance": {}}  # fmt: skip
         with suppress(RuntimeError, ValueError):  # fewer than two have completed, or all alike
             result["importance"] = get_param_importances(self.study, evaluator=FanovaImportanceEvaluator(seed=0))
         write_atomically(self.folder / SEARCH_FILE, json.dumps(result, indent=1) + "\n")
@@ -219,21 +259,54 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
     Before it starts, runs are checked that have every choice and both ends of each interval in them.
     """
     ends = [sweep.compose(overrides) for overrides in corners(arguments)]
+    if ends[0].config["sweep"]["until"] is not None:
+        raise RequestError("sweep.until=decided adds seeds to a grid; a search has hydra.sweeper.seeds (leave one out)")
     sweep.check(ends)
+    check_seeds(options["seeds"], options["pruner"], parse(arguments)[1])
     print_info(f"a search; in {sweep.settle_folder()}")
     config, at_a_time = ends[0].config, count_jobs(options["at_a_time"])
-    epochs = config["trainer"]["max_epochs"]
-    search = Search(sweep.folder, arguments, config["objective"], epochs, **{**options, "at_a_time": at_a_time})
+    epochs, more = config["trainer"]["max_epochs"], {"at_a_time": at_a_time, "first_seed": config["seed"]}
+    search = Search(sweep.folder, arguments, config["objective"], epochs, **{**options, **more})
     plan.write_plan(sweep.folder, sweep.command)
     runs: list[plan.PlannedRun] = []
-    with sweep.running(search.count_left(), search.n_trials, search.objective):
+    count = len(search.seeds)
+    with sweep.running(count * search.count_left(), count * search.n_trials, search.objective):
         while stop_requested() is None and (batch := search.next_batch()):
-            drawn = [sweep.compose(search.overrides(one), " ".join(search.varied(one)), one.number) for one in batch]
-            sweep.launch(drawn)
-            runs += drawn
+            runs += _run(sweep, search, batch)
             ended = [search.tell(trial) for trial in batch]
             search.write()
-            if not any(ended):  # the launcher gave up, or another process has them
+            if not any(ended):
                 break
         interrupted = stop_requested() is not None
     return finish(sweep.folder, runs, interrupted)
+
+
+def _run(sweep: Sweep, search: Search, batch: Sequence[optuna.Trial]) -> list[plan.PlannedRun]:
+    """Run the seeds of these trials, until none is left or a stop is asked for."""
+    runs: list[plan.PlannedRun] = []
+    while left := [(trial, seed) for trial in batch for seed in search.seeds_left(trial)]:
+        drawn = []
+        for trial, seed in left:
+            number = len(search.seeds) * trial.number + seed - search.seeds[0]
+            drawn.append(sweep.compose(search.overrides(trial, seed), search.label(trial, seed), number))
+        sweep.launch(drawn)
+        runs += drawn
+        if stop_requested() is not None or not any(seed in search.records(trial) for trial, seed in left):
+            break  # or the launcher gave up, or another process has them
+    return runs
+
+
+def _is_pruned(record: Record) -> bool:
+    return record["status"] == "diverged" or (record.get("error") or {}).get("type") == PRUNED
+
+
+def check_seeds(seeds: int, pruner: str, axes: Iterable[Axis]) -> None:
+    """Raise RequestError where a trial of so many runs makes no sense."""
+    if seeds > 1 and any(axis.key == "seed" for axis in axes):
+        raise RequestError("hydra.sweeper.seeds gives each trial the same seeds, so seed cannot be searched over")
+    if seeds > 1 and pruner in ("median", "halving"):
+        raise RequestError(f"hydra.sweeper.pruner={pruner} compares the epochs of single runs; with hydra.sweeper.seeds={seeds} "
+                           "take wilcoxon or none")  # fmt: skip
+    if pruner == "wilcoxon" and seeds < FEWEST_FOR_WILCOXON:
+        raise RequestError(f"hydra.sweeper.pruner=wilcoxon needs hydra.sweeper.seeds of at least {FEWEST_FOR_WILCOXON}: it ends "
+                           "no trial before the fourth")  # fmt: skip

@@ -16,13 +16,15 @@ METRICS = {"loss": "loss", "accuracy": "accuracy", "recall": "macro recall"}
 def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path) -> str:
     """``lenet_bn on digits: adam (lr 0.001), cosine, 20 epochs of batches of 64; seed 0; in outputs/...``."""
     settings = config["optimizer"]
-    rates = [part["lr"] for part in (settings, settings.get("first", {}), settings.get("then", {})) if "lr" in part]
+    parts = [settings, *(settings.get(name, {}) for name in ("base_optimizer", "first", "then"))]
+    rates = [part["lr"] for part in parts if "lr" in part]
     optimizer = f"{choices.get('optimizer')} (lr {', then '.join(map(str, rates))})"
-    used = [choices.get(group) for group in ("scheduler", "augment", "fine_tune")]
-    parts = [optimizer, *(name for name in used if name not in (None, "none"))]
+    used = [choices.get(group) for group in ("scheduler", "augment", "average", "fine_tune")]
+    shown = [optimizer, *(name for name in used if name not in (None, "none"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
     name = bold(f"{choices.get('model')} on {choices.get('data')}")
-    return f"{name}: {', '.join(map(str, parts))}, {budget}; seed {config['seed']}\n  in {folder}"
+    fold = f", fold {data['fold']} of {data['folds']}" if (data := config["data"]).get("folds") else ""
+    return f"{name}: {', '.join(map(str, shown))}, {budget}; seed {config['seed']}{fold}\n  in {folder}"
 
 
 def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
@@ -39,7 +41,7 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     objective = protocol["objective"]
     test = (
         f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
-        f"loss {metrics['test/loss']:.4f}, with the {protocol['weights']} weights (epoch {best['epoch'] + 1}: "
+        f"loss {metrics['test/loss']:.4f}, with the {protocol['weights']} weights{averaged(record)} (epoch {best['epoch'] + 1}: "
         f"{objective} {best[objective]:.4f}); {time['fit_seconds']:.1f} s"
     )
     lines = [test] if short else _table(record)
@@ -58,6 +60,12 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     return "\n".join(lines)
 
 
+def averaged(record: Mapping[str, Any]) -> str:
+    """Which average validation and test had, in words; empty where the weights are as training left them."""
+    average = record["protocol"].get("average")
+    return f", averaged ({average})" if average else ""
+
+
 def _table(record: Mapping[str, Any]) -> list[str]:
     """A row a split, and which weights each is of."""
     metrics, best, objective = record["metrics"], record["best"], record["protocol"]["objective"]
@@ -68,7 +76,7 @@ def _table(record: Mapping[str, Any]) -> list[str]:
     rows = [
         ("train", metrics, f"epoch {len(record['history']['epoch'])}, the last, while it trained{mixed}"),
         ("val", metrics if last else best, "the last epoch" if last else epoch),
-        ("test", metrics, f"once, with the weights of {'the last' if last else 'that'} epoch"),
+        ("test", metrics, f"once, with the weights of {'the last' if last else 'that'} epoch{averaged(record)}"),
     ]
     lines = [f"  {'':<10} " + " ".join(f"{heading:>12}" for heading in METRICS.values())]
     for split, values, note in rows:
@@ -82,14 +90,17 @@ def _table(record: Mapping[str, Any]) -> list[str]:
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
     Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
+    from cnnbench.analysis.decided import read_decided
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.tables import leaderboard_text
+    from cnnbench.analysis.report.tables import decided_text, leaderboard_text
     from cnnbench.analysis.runs import collect, read_run
 
     try:
         collected = collect([folder])
         print_result(f"\n{leaderboard_text(build(collected))}\n")
+        for sweep in read_decided([folder]):
+            print_result(f"{decided_text(sweep)}\n")
     except RequestError:  # stopped before the first began
         collected = []
     if interrupted:

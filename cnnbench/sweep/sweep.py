@@ -6,7 +6,7 @@ What a sweep prints or writes at its end comes from the records on disk, whateve
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
@@ -18,8 +18,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from cnnbench.analysis.decided import DECIDED_FILE
 from cnnbench.config.compose import explain, resolved
-from cnnbench.config.overrides import expand, quoted
+from cnnbench.config.overrides import expand, override_key, quoted
 from cnnbench.config.schema import check_values
 from cnnbench.config.trusted_targets import repeatable
 from cnnbench.sweep import plan
@@ -72,7 +73,7 @@ class Sweep:
     def check(self, runs: Sequence[PlannedRun]) -> None:
         """Build what the runs name, in a process of its own, so that this one does not import torch; raises RequestError."""
         configs, elsewhere = [run.config for run in runs], self.launcher.endswith(ELSEWHERE)
-        if not configs or not configs[0]["sweep"]["isolate"]:
+        if not configs or not is_isolated(configs[0]["sweep"]):
             check_runs(configs, elsewhere)
         else:
             threading.Thread(target=_import_for_the_end, daemon=True).start()
@@ -174,16 +175,26 @@ def _import_for_the_end() -> None:
 def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     """Run what is left of a grid, or only check it; returns 0 when every run has completed, else 1. Raises RequestError
     before anything is started, and KeyboardInterrupt as ``finish`` does."""
-    runs_by_key = _compose_all(sweep, arguments)
+    commands = expand(arguments)
+    if sweep.config.sweep.until is not None:
+        from cnnbench.sweep.rounds import sweep_until_decided
+
+        return sweep_until_decided(sweep, commands, dry_run)
+    runs_by_key = compose_all(sweep, commands, shared_keys(commands))
     first = next(iter(runs_by_key.values()))
     options = first.config["sweep"]
     sweep.folder = Path(str(OmegaConf.select(first.cfg, "hydra.sweep.dir")))
     owners = None
     if sweep.is_named:  # another folder will be new, whatever another command of the same second has put there
+        if (sweep.folder / DECIDED_FILE).exists():
+            raise RequestError(f"{sweep.folder} holds a sweep with sweep.until=decided; choose another folder")
         known = plan.read_plan(sweep.folder)
-        for command in known["commands"] if options["earlier"] else ():
-            kept = repeatable(command, str(sweep.folder / plan.FILE))
-            more = _compose_all(sweep, [text for text in kept if not text.startswith("hydra")])
+        earlier = [_earlier_runs(sweep, command) for command in known["commands"] if options["earlier"]]
+        shared = shared_keys([run for runs in earlier or [commands] for run in runs])
+        if len(earlier) > 1:  # names that tell the runs of all commands apart
+            shared |= {override_key(text) for text in plan.NOT_KEPT}
+            runs_by_key = compose_all(sweep, commands, shared)
+        for more in (compose_all(sweep, runs, shared) for runs in earlier):
             runs_by_key |= {key: run for key, run in more.items() if key not in runs_by_key}
         owners = known["runs"]
         plan.assign_folders([*runs_by_key.values()], sweep.folder, owners)
@@ -206,19 +217,28 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     return finish(sweep.folder, runs, interrupted)
 
 
-def _compose_all(sweep: Sweep, arguments: Sequence[str]) -> dict[tuple[str, int], PlannedRun]:
-    """The runs of one command, whose folders are named by what varies, each by its fingerprint and how many runs before
-    it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs."""
-    commands = expand(arguments)
-    values: dict[str, set[str]] = {}
-    for key, _, value in (text.partition("=") for overrides in commands for text in overrides):
-        values.setdefault(key.lstrip("+~"), set()).add(value)
-    shared = {key for key, seen in values.items() if len(seen) == 1} if len(commands) > 1 else set()
+def _earlier_runs(sweep: Sweep, command: Sequence[str]) -> list[list[str]]:
+    """The overrides of every run of a command that the folder keeps."""
+    kept = repeatable(command, str(sweep.folder / plan.FILE))
+    return expand([text for text in kept if not text.startswith("hydra")])
+
+
+def shared_keys(commands: Sequence[Sequence[str]]) -> set[str]:
+    """The keys that all runs, of which there are several, set to the same value: they are not in their folders' names."""
+    values = [{override_key(text): text.partition("=")[2] for text in overrides} for overrides in commands]
+    return set(values[0]) & {key for key in values[0] if len({run.get(key) for run in values}) == 1 < len(values)}
+
+
+def compose_all(
+    sweep: Sweep, commands: Sequence[Sequence[str]], shared: Collection[str]
+) -> dict[tuple[str, int], PlannedRun]:
+    """The runs of one command, whose folders are named by what is not ``shared``, each by its fingerprint and how many runs
+    before it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs."""
     names = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
     count: Counter[str] = Counter()
     runs = {}
     for number, overrides in enumerate(commands):
-        varied = [text for text in overrides if text.partition("=")[0].lstrip("+~") not in shared]
+        varied = [text for text in overrides if override_key(text) not in shared]
         run = sweep.compose([*overrides, *names], " ".join(varied), number)
         runs[run.fingerprint, count[run.fingerprint]] = run
         count[run.fingerprint] += 1

@@ -51,17 +51,17 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of ``optimizer`` and ``scheduler``, and the ``interval`` at which the latter advances.
+    """The makers of ``optimizer`` and ``scheduler``, the ``interval`` at which the latter advances, and the ``warmup`` before.
 
     ``optimizer.lr=auto`` builds here as 1.0, for checks and for the range test; a run has its rate before it builds.
     """
     optimizer, schedule = dict(config["optimizer"]), dict(config["scheduler"])
-    interval = schedule.pop("interval")
+    timing = {"interval": schedule.pop("interval"), "warmup": schedule.pop("warmup", 0.0)}
     if optimizer.get("lr") == AUTO:
         optimizer["lr"] = 1.0
     # lists as lists: what an optimizer keeps of its arguments goes into checkpoints, which hold plain values
     make = instantiate(schedule, _convert_="all") if schedule.get("_target_") else None
-    return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, "interval": interval}
+    return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, **timing}
 
 
 def count_devices(config: Config) -> int:
@@ -89,6 +89,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
     own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
     options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
+    averages = [instantiate(config["average"])] if config.get("average", {}).get("_target_") else []
     target = config["logger"].get("_target_")
     purge = {"purge_step": resumed + 1} if resumed is not None and str(target).endswith("TensorBoardLogger") else {}
     logger = instantiate(config["logger"], save_dir=str(folder), **purge) if target else False
@@ -99,7 +100,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         options,
         strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
         plugins=plugins,
-        callbacks=[*chosen[1:], *callbacks, *chosen[:1]],
+        callbacks=[*averages, *chosen[1:], *callbacks, *chosen[:1]],
         logger=logger,
         default_root_dir=str(folder),
         num_sanity_val_steps=0,

@@ -27,15 +27,23 @@ def reason_not_capturable(optimizer: Optimizer, scheduler: Any, plain: bool, acc
     if getattr(scheduler, "cycle_momentum", False):
         return "the schedule changes the momentum, which a captured step keeps"
     for inner in inner_optimizers(optimizer):
-        if any("capturable" not in group and not group.get("fused") for group in inner.param_groups):
+        if not _reads_rate_from_device(inner):
             return f"{type(inner).__name__} cannot be captured"
     return None
 
 
+def _reads_rate_from_device(optimizer: Optimizer) -> bool:
+    """Whether it is one of torch's that do; those of other packages have their own conditions."""
+    groups = optimizer.param_groups
+    own = type(optimizer).__module__.startswith("torch.optim.")
+    return own and all("capturable" in group or group.get("fused") for group in groups)
+
+
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Let the optimizer read its learning rate from the device, where a schedule can change it between replays. Call it
+    """Let the optimizer, if it can, read its learning rate from the device, where a schedule can change it between replays. Call it
     before the schedule is made, for that remembers the learning rates as it finds them."""
-    for group in (group for inner in inner_optimizers(optimizer) for group in inner.param_groups):
+    parts = [inner for inner in inner_optimizers(optimizer) if _reads_rate_from_device(inner)]
+    for group in (group for inner in parts for group in inner.param_groups):
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
         if "capturable" in group:
             group["capturable"] = True

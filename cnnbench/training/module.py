@@ -7,6 +7,7 @@ that the results do not depend on how many of them share a Lightning step.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,11 +18,12 @@ from torch.optim import Optimizer
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.models.profile import eval_mode
+from cnnbench.training.batch_norm import keep_statistics, recompute_statistics
 from cnnbench.training.build import Config, build_optimization
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.metrics import EpochMeter
-from cnnbench.training.optimizers import build_optimizer, parameter_groups
+from cnnbench.training.optimizers import build_optimizer, parameter_groups, set_training
 from cnnbench.training.quirks import CrossEntropy
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 
@@ -48,6 +50,8 @@ class ImageClassifier(pl.LightningModule):
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
         self.meters: dict[str, EpochMeter] = {}  # "train" while an epoch runs, and "eval"
         self.optimizer: Optimizer  # that a step uses
+        self.total_steps = 0  # optimizer steps of the whole run, once it has begun
+        self.average_weights: Callable[[], None] | None = None  # after each optimizer step (callbacks/average.py)
         self._scaler: torch.amp.GradScaler | None = None  # of trainer.precision=16-mixed
         self._several_ranks = False
         self._captured_step: CapturedStep | None = None
@@ -75,14 +79,13 @@ class ImageClassifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule."""
         epochs = self.trainer.max_epochs or 1
-        steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
-        optimizer, make_scheduler = self.build_optimizer(steps), self.optimization["scheduler"]
+        self.total_steps = steps = self.trainer.datamodule.steps_per_epoch * epochs  # type: ignore[attr-defined]
+        optimizer, options = self.build_optimizer(steps), self.optimization
         if self.config["cuda_graph"] and self.device.type == "cuda":
             make_capturable(optimizer, self.device)
-        if make_scheduler is None:
-            return optimizer
-        length = steps if self.optimization["interval"] == "step" else epochs
-        return {"optimizer": optimizer, "lr_scheduler": build_scheduler(make_scheduler, optimizer, length)}
+        length = steps if options["interval"] == "step" else epochs
+        scheduler = build_scheduler(options["scheduler"], optimizer, length, options["warmup"], steps // length)
+        return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     # Training: a Lightning step holds optimizer steps, and each of those the gradients of ``accumulate`` batches
 
@@ -99,6 +102,7 @@ class ImageClassifier(pl.LightningModule):
                 log.info("the training step is not captured as a CUDA graph: %s", reason)
 
     def on_train_epoch_start(self) -> None:
+        set_training(self.optimizer, True)
         loader = self.trainer.train_dataloader
         loader.set_epoch(self.current_epoch)  # type: ignore[union-attr]
         self.meters["train"] = self._new_meter(loader)
@@ -106,15 +110,20 @@ class ImageClassifier(pl.LightningModule):
             self.meters["train"].load_state_dict(self._resumed)
             self._resumed = {}
         if frozen_epochs := self.config["fine_tune"]["frozen_epochs"]:
-            freeze_backbone(self.network, self.current_epoch < frozen_epochs)
+            freeze_backbone(self.network, self._is_frozen())
             if self._captured_step is not None and self.current_epoch == frozen_epochs:
                 self._captured_step = CapturedStep(self.train_step, self.optimizer)
+
+    def _is_frozen(self) -> bool:
+        return self.current_epoch < self.config["fine_tune"]["frozen_epochs"]
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Train on the batches of one Lightning step; what is left over at an epoch's end is an optimizer step too."""
         meter, step = self.meters["train"], self._captured_step or self.train_step
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
-        scheduler: Any = self.lr_schedulers() if self.optimization["interval"] == "step" else None
+        scheduler: Any = self.lr_schedulers()
+        warm_up = getattr(scheduler, "warm_up", None)
+        scheduler = scheduler if self.optimization["interval"] == "step" else None
         autocast, accumulate = torch.is_autocast_enabled(self.device.type), self.accumulate
         for number, (images, labels) in enumerate(batches):
             first = number - number % accumulate
@@ -128,38 +137,56 @@ class ImageClassifier(pl.LightningModule):
             progress.increment_completed()
             if autocast:  # it keeps cast weights for a whole Lightning step, and these just changed
                 torch.clear_autocast_cache()
+            if self.average_weights is not None:
+                self.average_weights()
+            if warm_up is not None:
+                warm_up()
             if scheduler is not None:
                 scheduler.step()
+        if self.trainer.is_last_batch and set_training(self.optimizer, False) and not self._is_frozen():
+            recompute_statistics(self.network, self.trainer.datamodule.train_evaluation_loader())  # type: ignore[attr-defined]
 
     def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch, one of ``summed`` whose mean counts, and, with ``update``, move the weights by
         them; what a CUDA graph captures. Returns the batch's loss and its logits (N, num_classes), both detached."""
+        loss, logits = self._add_gradients(images, labels, summed)
+        if update:
+            self._finish_gradients()
+            if self._scaler is not None:
+                self._scaler.step(self.optimizer)
+                self._scaler.update()
+            elif hasattr(self.optimizer, "first_step"):  # SAM, which has moved the weights when it calls this
+                self.optimizer.step(lambda: self._second_pass(images, labels))
+            else:
+                self.optimizer.step()
+            self.optimizer.zero_grad()
+        return loss.detach(), logits.detach()
+
+    def _add_gradients(self, images: Tensor, labels: Tensor, summed: int) -> tuple[Tensor, Tensor]:
         logits = self.network(images.to(self.dtype))
         loss = self.train_loss(logits, labels)
         weighted = loss / summed if summed > 1 else loss
         if self._several_ranks:
             weighted = weighted * self.meters["train"].share
         (weighted if self._scaler is None else self._scaler.scale(weighted)).backward()
-        if update:
-            self._update_weights()
-        return loss.detach(), logits.detach()
+        return loss, logits
 
-    def _update_weights(self) -> None:
-        """Sum the gradients over the ranks, clip them, step the optimizer and forget them."""
-        scaler = self._scaler
+    def _finish_gradients(self) -> None:
+        """Sum the gradients over the ranks, and clip them."""
         if self._several_ranks:
             sum_gradients(self.network.parameters())
         if self.gradient_clip_val is not None:
-            if scaler is not None:
-                scaler.unscale_(self.optimizer)
+            if self._scaler is not None:
+                self._scaler.unscale_(self.optimizer)
             clip = nn.utils.clip_grad_value_ if self.clip_by_value else nn.utils.clip_grad_norm_
             clip(self.network.parameters(), self.gradient_clip_val)
-        if scaler is None:
-            self.optimizer.step()
-        else:
-            scaler.step(self.optimizer)
-            scaler.update()
-        self.optimizer.zero_grad()
+
+    def _second_pass(self, images: Tensor, labels: Tensor) -> float:
+        """The gradients of the same batch at the weights as they are now; batch norm's statistics stay."""
+        with keep_statistics(self.network):
+            loss, _ = self._add_gradients(images, labels, 1)
+        self._finish_gradients()
+        return loss.detach()  # type: ignore[return-value]
 
     def on_train_epoch_end(self) -> None:
         self._finish("train", self.meters.pop("train"))

@@ -73,6 +73,15 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
     return optimizer.optimizers if isinstance(optimizer, SwitchOptimizer) else (optimizer,)
 
 
+def set_training(optimizer: Optimizer, training: bool) -> bool:
+    """Let optimizers that evaluate other weights than they take gradients at, as schedule-free ones do, put either into the
+    network. Returns whether there is one: all others have no such methods."""
+    both = [inner for inner in inner_optimizers(optimizer) if hasattr(inner, "train")]
+    for inner in both:
+        (inner.train if training else inner.eval)()  # type: ignore[attr-defined]
+    return bool(both)
+
+
 def parameter_groups(network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0) -> Groups:
     """The parameters of a network, in a group, two (the classifier and, with ``lr_factor``, all other layers), or twice as
     many, where biases and norm parameters are in groups without weight decay. Raises what ``classifier_of`` does."""
@@ -97,6 +106,7 @@ def build_optimizer(make: Maker, groups: Parameters, total_steps: int) -> Optimi
     for inner in inner_optimizers(optimizer):
         for group in inner.param_groups:
             group["lr"] *= group.get("lr_factor", 1)
+    set_training(optimizer, True)
     return optimizer
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from torch import nn
+from torch.optim import Optimizer
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.config.groups import groups, read_yaml
@@ -21,7 +23,7 @@ from cnnbench.training.build import Config
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.metrics import metric_mode
-from cnnbench.training.optimizers import build_optimizer, parameter_groups
+from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import GPU_ACCELERATORS
@@ -59,15 +61,19 @@ def check(config: Config) -> None:
     with building("optimizer"):
         parts = build.build_optimization(config)
         optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], 2)
-    if parts["scheduler"] is not None:
-        with building("scheduler"):
-            scheduler = build_scheduler(parts["scheduler"], optimizer, 2)
-        if parts["interval"] == "step" and watches_a_metric(scheduler):
-            raise RequestError(
-                "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
-                "use scheduler.interval=epoch"
-            )
+    with building("scheduler"):
+        scheduler = build_scheduler(parts["scheduler"], optimizer, 2, parts["warmup"])
+    if parts["interval"] == "step" and watches_a_metric(scheduler):
+        raise RequestError(
+            "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
+            "use scheduler.interval=epoch"
+        )
     check_trainer(config["trainer"])
+    check_steps(config, optimizer)
+    if config.get("average", {}).get("_target_") and str(config["trainer"]["precision"]).endswith("16-true"):
+        raise RequestError(
+            "average: 16 bits do not hold what a step adds to an average; use trainer.precision=bf16-mixed"
+        )
     with building("trainer"):
         devices = build.count_devices(config)
     check_devices(config, devices)
@@ -110,6 +116,22 @@ def check_trainer(options: Config) -> None:
         )
 
 
+def check_steps(config: Config, optimizer: Optimizer) -> None:
+    """Raises RequestError where the optimizer, one of other packages, does not go with the rest."""
+    trainer, parts = config["trainer"], inner_optimizers(optimizer)
+    if hasattr(optimizer, "first_step") and (
+        trainer["accumulate_grad_batches"] > 1 or trainer["precision"] == "16-mixed"
+    ):
+        raise RequestError(
+            "optimizer: SAM takes two passes over a batch, so it needs trainer.accumulate_grad_batches=1, and a precision "
+            "without a gradient scaler, which is all but 16-mixed"
+        )
+    if len(parts) > 1 and any(hasattr(part, "first_step") or hasattr(part, "train") for part in parts):
+        raise RequestError("optimizer=switch: SAM and schedule-free optimizers cannot be one of its two")
+    if config.get("average", {}).get("_target_") and any(hasattr(part, "train") for part in parts):
+        raise RequestError("average: a schedule-free optimizer averages by itself; use average=none")
+
+
 def check_devices(config: Config, devices: int) -> None:
     """Raises RequestError where this run cannot be on so many devices."""
     trainer = config["trainer"]
@@ -145,7 +167,10 @@ def building(group: str) -> Iterator[None]:
         cause = build.cause_of(error)
         if isinstance(cause, RequestError):
             raise cause from None
-        raise RequestError(f"{group}: {' '.join(str(cause).split())}") from error
+        text = " ".join(str(cause).split())
+        if match := re.search(r"module '(timm|schedulefree|pytorch_optimizer)\b", text):
+            text = f"{match[1]} is not installed: pip install 'cnnbench[{match[1]}]'"
+        raise RequestError(f"{group}: {text}") from error
 
 
 def silence_libraries() -> None:

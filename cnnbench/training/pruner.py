@@ -24,11 +24,14 @@ def open_storage(path: str | Path) -> optuna.storages.BaseStorage:
 
 def make_pruner(name: str, startup_trials: int, epochs: int) -> optuna.pruners.BasePruner:
     """``median`` prunes a trial whose best is below the median of the others' at that epoch, ``halving`` all but the best
-    half at each rung (asynchronous; Li et al. 2020), ``none`` none; none of the first ``startup_trials``."""
+    half at each rung (asynchronous; Li et al. 2020), ``wilcoxon`` one that over seeds, not epochs, is probably worse than the
+    best (Wilcoxon 1945), ``none`` none; median and halving none of the first ``startup_trials``."""
     from optuna import pruners
 
     if name == "median":
         return pruners.MedianPruner(startup_trials, n_warmup_steps=epochs // 4)
+    if name == "wilcoxon":
+        return pruners.WilcoxonPruner()
     return (
         pruners.SuccessiveHalvingPruner(min_resource=max(epochs // 8, 1)) if name == "halving" else pruners.NopPruner()
     )

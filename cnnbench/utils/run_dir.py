@@ -113,7 +113,13 @@ def new_record(
         "choices": dict(choices or {}),
         "config": config,
         "seed": config["seed"],
-        "protocol": {"objective": config["objective"], "weights": config["test_with"]},
+        "protocol": {
+            "objective": config["objective"],
+            "weights": config["test_with"],
+            "average": None
+            if (target := config.get("average", {}).get("_target_")) is None
+            else target.rpartition(".")[2],
+        },
         "error": None,
         "attempts": attempts(folder),
     }

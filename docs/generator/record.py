@@ -26,7 +26,7 @@ FIELDS: dict[str, str] = {
     "data.train": "images trained on",
     "data.val": "images of the validation split",
     "data.test": "images of the test set",
-    "data.validation": "where the validation split came from: a share of the train set, test, own or none",
+    "data.validation": "where the validation split came from: a share of the train set, folds, test, own or none",
     "data.image_size": "side, pixels",
     "data.channels": "1 or 3",
     "data.fingerprint": "of the prepared images",

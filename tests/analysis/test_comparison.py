@@ -21,7 +21,7 @@ def compared(runs, baseline, metric="test/accuracy", **options):
     grid = group(collect([runs.root]))
     reference = grid.find(baseline)
     return reference, compare_with_reference(
-        reference, [c for c in grid.configurations if c is not reference], metric, **options
+        {"": reference}, [c for c in grid.configurations if c is not reference], metric, **options
     )
 
 
@@ -30,7 +30,7 @@ def test_p_values_are_corrected_for_all_comparisons(runs):
     reference, found = compared(runs, "optimizer=sgd")
     raw = [c.difference.p for c in found]
     assert [c.p for c in found] == holm(raw) != raw
-    table = comparison_table(found, reference, "test/accuracy")
+    table = comparison_table(found, reference.short, "test/accuracy")
     assert [row[table.headers.index("p, Holm")].value for row in table.rows] == [c.p for c in found]
     assert [row[table.headers.index("p")].value for row in table.rows] == raw
 
@@ -68,7 +68,7 @@ def test_failed_seeds_leave_the_pairs_of_the_others(runs):
 def test_repeated_seeds_cannot_be_paired(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"], scheduler=["cosine", "exp"])
     grid = group(collect([runs.root]), ignore=["scheduler"])
-    (one,) = compare_with_reference(grid.configurations[0], grid.configurations[1:], "test/accuracy")
+    (one,) = compare_with_reference({"": grid.configurations[0]}, grid.configurations[1:], "test/accuracy")
     assert one.difference.method == "Welch t" and one.difference.n == 6
 
 

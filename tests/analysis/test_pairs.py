@@ -16,7 +16,7 @@ from cnnbench.analysis.pairs import MOST, MOST_ASKED, Pairs, compare_all
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.tables import pair_table
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import Difference
+from cnnbench.analysis.statistics import Difference, compare
 from cnnbench.cli.main import main
 
 
@@ -108,7 +108,7 @@ def test_how_many_configurations_are_compared(runs):
 
 def test_a_configuration_without_a_value_is_a_dash_and_no_comparison_to_correct_for():
     samples = [{0: 0.9, 1: 0.91, 2: 0.92}, {0: 0.8, 1: 0.815, 2: 0.82}, {0: None}]
-    pairs = compare_all(range(3), samples, "test/accuracy")
+    pairs = compare_all(range(3), lambda row, column: compare(samples[row], samples[column]), "test/accuracy")
     assert pairs.matrix[0, 1][1] == pairs.matrix[0, 1][0].p and pairs.value(2, 0) is None
 
 

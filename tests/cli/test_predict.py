@@ -15,6 +15,7 @@ import torch
 from helpers import config
 from PIL import Image
 
+from cnnbench.analysis.runs import read_run
 from cnnbench.cli.main import main
 from cnnbench.inference.load import load_run
 from cnnbench.training import build
@@ -80,7 +81,25 @@ def test_a_file_that_is_no_image_is_told_and_the_rest_is_done(run, tmp_path, cap
     told = capsys.readouterr()
     assert status == 1 and "broken.png" in told.err
     rows = list(csv.DictReader(io.StringIO(told.out)))
-    assert [Path(row["file"]).name for row in rows] == ["000.png"] and float(rows[0]["confidence"]) > 0
+    assert [Path(row["file"]).name for row in rows] == ["000.png"] and float(rows[0]["probability_predicted"]) > 0
+
+
+def test_the_csv_has_the_columns_of_the_runs_own_predictions(run, tmp_path, capsys):
+    found, label = read_run(run.folder).predictions("test"), run.data.labels("test")
+    for place in range(12):
+        (tmp_path / str(label[place]) / "more").mkdir(parents=True, exist_ok=True)
+        file = tmp_path / str(label[place]) / "more" / f"{place:03d}.png"
+        Image.fromarray(run.arrays[place][..., 0]).save(file)
+    assert main(["predict", str(run.folder), str(tmp_path), str(run.images / "012.png"), "--format", "csv"]) == 0
+    *rows, unknown = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    for row in rows:
+        at = int(Path(row["file"]).stem)
+        assert (row["true"], row["predicted"]) == (str(found["true"][at]), str(found["predicted"][at]))
+        for name in ("probability_true", "probability_predicted"):
+            assert float(row[name]) == pytest.approx(found[name][at], abs=1e-5)
+    assert len(rows) == 12 and {*found} - {"row", "logits"} <= {*rows[0]}
+    assert [*rows[0]][5:] == ["predicted_2", "probability_2", "predicted_3", "probability_3"]
+    assert unknown["true"] == unknown["probability_true"] == "" and float(unknown["probability_predicted"]) > 0
 
 
 def test_a_missing_file_and_a_link_to_nothing_are_told_and_the_rest_is_done(run, tmp_path, capsys):

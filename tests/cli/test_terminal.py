@@ -92,6 +92,7 @@ def test_a_level_may_stand_before_the_command(capsys: pytest.CaptureFixture) -> 
         ("cnnbench -q train optimizer=sgd optimizer.l", {"optimizer.lr="}, {"list"}),
         ("cnnbench -m optimizer=sgd,adam sched", {"scheduler="}, {"train"}),
         ("cnnbench find-lr --steps 12 trainer.max_e", {"trainer.max_epochs="}, set()),
+        ("cnnbench noise --seeds 3 trainer.max_e", {"trainer.max_epochs="}, {"noise"}),
         ("cnnbench reproduce eq", {"eq2425"}, {"optimizer="}),
         ("cnnbench reproduce eq2425 see", {"seed="}, set()),
     ],

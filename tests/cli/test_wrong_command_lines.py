@@ -311,6 +311,11 @@ resume empty optimizer=adam
 resume empty --nope
 resume empty empty
 resume empty --trust
+confirm
+confirm nope
+confirm empty
+confirm empty --top none
+confirm empty optimizer=adam
 rerun
 rerun nope
 rerun file
@@ -351,6 +356,12 @@ export run --format nope
 export run --weights nope
 export run --nope
 export run x
+noise nope
+noise --seeds 1
+noise --seeds a
+noise optimizer=sgd,adam
+noise seed=1
+noise optimizer=adma
 find-lr nope
 find-lr nope=3
 find-lr --low a

@@ -40,7 +40,12 @@ NULL_IS_RIGHT: list[Any] = ["abc", [[1]], {}, math.nan, math.inf, -1, True]
 BY_NAME: dict[str, list[Any]] = {
     **dict.fromkeys(("name", "data.path", "data.root", "data.cache", "logger.name", "logger.version"), TEXT),
     **dict.fromkeys(("checkpoint.minutes", "divergence.above"), NULL_IS_RIGHT),
-    **{f"optimizer.{part}{key}": ["maybe", 2, []] for part in ("", "first.", "then.") for key in ("fused", "foreach")},
+    **{
+        f"optimizer.{part}{key}": ["maybe", 2, []]
+        for part in ("", "first.", "then.", "base_optimizer.")
+        for key in ("fused", "foreach")
+    },
+    "optimizer.max_grad_norm": NULL_IS_RIGHT,
     "callbacks.progress.seconds": [*NOT_A_NUMBER, -1, None],
     "callbacks.progress.minutes": [*NOT_A_NUMBER, -1],
     "data.mean": [*NOT_A_NUMBER, [], [0.5, 0.5], ["a"]],

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import config
+from sklearn.model_selection import StratifiedKFold
 
 from cnnbench.config.schema import check_values
 from cnnbench.data import ImageDataModule
+from cnnbench.data.folds import stratified_folds
 from cnnbench.data.imageset import stratified
-from cnnbench.data.sources import Digits
+from cnnbench.data.sources import Digits, Npz
+from cnnbench.training import build, preflight
 from cnnbench.utils.errors import RequestError
 
 
@@ -72,3 +76,66 @@ def test_too_few_images_for_a_validation_split_are_reported(cache: Path, monkeyp
     monkeypatch.setitem(module.prepared.arrays, "train_labels", np.arange(10))
     with pytest.raises(RequestError, match=r"data\.validation=0\.1 takes no image of 10.*data\.validation=none"):
         module.setup()
+
+
+def test_folds_are_as_even_as_those_of_scikit_learn_and_cover_the_set_once() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 5], [403, 101, 50, 11]))
+    ours = stratified_folds(labels, 5, seed=0)
+    theirs = np.empty_like(ours)
+    for fold, (_, rows) in enumerate(StratifiedKFold(5, shuffle=True, random_state=0).split(labels, labels)):
+        theirs[rows] = fold
+    for label in np.unique(labels):
+        counts = [np.sort(np.bincount(of[labels == label], minlength=5)) for of in (ours, theirs)]
+        np.testing.assert_array_equal(*counts)
+    assert np.ptp(np.bincount(ours)) <= 1
+    np.testing.assert_array_equal(ours, stratified_folds(labels, 5, seed=0))
+    assert 0.1 < (ours == stratified_folds(labels, 5, seed=1)).mean() < 0.35  # a fifth by chance
+
+
+def test_each_fold_validates_once_and_trains_otherwise(cache: Path) -> None:
+    modules = [data(cache, folds=5, fold=fold, validation="folds", seed=fold) for fold in range(5)]
+    np.testing.assert_array_equal(np.sort(np.concatenate([m.rows["val"] for m in modules])), np.arange(1438))
+    for module in modules:
+        assert set(module.rows["val"]).isdisjoint(module.rows["train"])
+        assert module.count("train") + module.count("val") == 1438 and module.count("test") == 359
+        assert np.ptp(np.bincount(module.labels("val"))) <= 2  # the classes have 139 to 146 images
+    assert modules[2].description() | {"folds": 5, "fold": 2, "validation": "folds"} == modules[2].description()
+    limited = data(cache, folds=5, fold=0, validation="folds", limit_train=200)
+    assert limited.count("train") == 200 and set(limited.rows["train"]).isdisjoint(limited.rows["val"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ("data.folds=5 data.fold=5", "data.fold must be from 0 to 4"),
+        ("data.folds=5", "data.fold must be from 0 to 4"),
+        ("data.fold=1", "data.fold needs data.folds"),
+        ("data.validation=folds", "data.fold needs data.folds"),
+        ("data.folds=5 data.fold=0 data.validation=test", "data.validation=test"),
+        ("data.folds=5 data.fold=0 data.validation=none", "data.validation=none"),
+        ("data.folds=5 data.fold=0 data.validation=0.1", "data.validation=0.1"),
+        ("data.folds=140 data.fold=0", "more than the 139 images of class 8"),
+        ("data.folds=1 data.fold=0", "at least 2"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused_before_anything_runs(overrides: str, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        whole = config(*overrides.split())
+        check_values(whole)
+        preflight.check(whole)
+
+
+def test_folds_of_a_set_with_a_validation_split_are_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = {f"{part}_images": random.integers(0, 256, (20, 8, 8), np.uint8) for part in ("train", "val", "test")}
+    arrays |= {f"{part}_labels": np.arange(20) % 2 for part in ("train", "val", "test")}
+    np.savez(tmp_path / "with.npz", **arrays)
+    np.savez(tmp_path / "without.npz", **{name: of for name, of in arrays.items() if "val" not in name})
+    module = ImageDataModule(
+        Npz(), cache=str(tmp_path), path=str(tmp_path / "with.npz"), folds=2, fold=0, validation="folds"
+    )
+    with pytest.raises(RequestError, match=r"data\.folds=2, but this set has a validation split"):
+        module.setup()
+    whole = config("data=npz", f"data.path={tmp_path / 'without.npz'}", "data.folds=2", "data.fold=1", base=[])
+    assert whole["data"]["validation"] == "folds"
+    assert build.build_data(whole).count("val") == 10

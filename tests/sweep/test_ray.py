@@ -45,11 +45,11 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_a_sweep_on_ray_is_complete(tmp_path: Path, cluster: dict[str, str]) -> None:
     faults = [
         "+callbacks.f._target_=faults.Fault",
-        "+callbacks.f.by_seed={2:kill}",
+        "+callbacks.f.by_seed={1:kill}",
         f"+callbacks.f.folder='{tmp_path}'",
     ]
-    command = ["-m", *SMALL, "logger=none", "seed=range(4)", *faults, "hydra/launcher=ray", "hydra.sweep.dir=s"]
+    command = ["-m", *SMALL, "logger=none", "seed=range(3)", *faults, "hydra/launcher=ray", "hydra.sweep.dir=s"]
     done = cnnbench(*command, "hydra.launcher.ray.init.address=auto", cwd=tmp_path, check=0, fresh=True, **cluster)
     # Ray starts the run again whose worker was killed
-    assert {run.seed: run.status for run in collect([tmp_path / "s"])} == dict.fromkeys(range(4), "completed")
-    assert "4/4 done" in done.stdout
+    assert {run.seed: run.status for run in collect([tmp_path / "s"])} == dict.fromkeys(range(3), "completed")
+    assert "3/3 done" in done.stdout

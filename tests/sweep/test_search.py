@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from helpers import ROOT, SMALL, cnnbench, config
@@ -18,7 +19,7 @@ from helpers import ROOT, SMALL, cnnbench, config
 from cnnbench.analysis.runs import PRUNED, collect
 from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
-from cnnbench.sweep.optuna_search import Axis, Search, corners, parse
+from cnnbench.sweep.optuna_search import Axis, Search, check_seeds, corners, parse
 from cnnbench.training.pruner import load_trial
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
@@ -129,6 +130,99 @@ def test_a_run_that_falls_behind_the_median_is_ended(tmp_path: Path) -> None:
     assert list(one.study.trials[2].intermediate_values) == [0, 1]
     # the same run outside the search is not ended
     assert train(asked, tmp_path / "alone")["status"] == "completed"
+
+
+def run_seeds(one: Search, values: list[list[float]]) -> list[int]:
+    """A search of several seeds whose runs end at once with these values, by trial; returns how many each had."""
+    while batch := one.next_batch():
+        for trial in batch:
+            while left := one.seeds_left(trial):
+                for seed in left:
+                    assert one.overrides(trial, seed)[-2] == f"seed={seed}"
+                    record = {
+                        "status": "completed",
+                        "best": {"val/accuracy": values[trial.number][seed - one.seeds[0]]},
+                    }
+                    write_record(one.folder / one.run_name(trial, seed), record)
+            assert one.tell(trial)
+    one.write()
+    return [len(list(one.folder.glob(f"trial={number},*"))) for number in range(len(values))]
+
+
+def test_a_trials_value_is_the_mean_over_its_seeds_and_wilcoxons_test_ends_it_early(tmp_path: Path) -> None:
+    values = [[0.9, 0.8, 0.7, 0.9, 0.8, 0.7], [0.5, 0.4, 0.3, 0.5, 0.4, 0.3], [0.9, 0.8, 0.8, 0.9, 0.8, 0.7]]
+    options = {"seeds": 6, "first_seed": 5, "startup_trials": 1}
+    assert run_seeds(search(tmp_path / "all", 3, pruner="none", **options), values) == [6, 6, 6]
+    assert run_seeds(search(tmp_path / "early", 3, pruner="wilcoxon", **options), values) == [6, 4, 6]  # p = 1/16
+    all_, early = read_searches([tmp_path / "all", tmp_path / "early"])
+    assert [trial["value"] for trial in all_.trials] == pytest.approx([np.mean(of) for of in values])
+    assert [trial["state"] for trial in early.trials] == ["complete", "pruned", "complete"] and early.seeds == 6
+    assert early.best() == early.trials[2] and early.trials[2]["folder"].endswith("seed=5")
+    with pytest.raises(RequestError, match="something else"):
+        search(tmp_path / "all", 3, seeds=5, first_seed=5, pruner="none")
+
+
+def test_a_killed_trial_goes_on_with_the_seeds_that_are_left(tmp_path: Path) -> None:
+    options = {"seeds": 5, "pruner": "wilcoxon"}
+    one = search(tmp_path, 1, **options)
+    (trial,) = one.next_batch()
+    for seed in one.seeds[:2]:
+        write_record(tmp_path / one.run_name(trial, seed), {"status": "completed", "best": {"val/accuracy": 0.5}})
+    assert one.seeds_left(trial) == [2] and not one.tell(trial)
+    write_record(tmp_path / one.run_name(trial, 2), {"status": "interrupted"})
+    again = search(tmp_path, 1, **options)
+    (begun,) = again.next_batch()
+    assert begun.number == trial.number and again.seeds_left(begun) == [2]
+    assert list(again.study.trials[0].intermediate_values) == [0, 1]
+    write_record(tmp_path / one.run_name(trial, 2), {"status": "diverged"})
+    assert again.seeds_left(begun) == [] and again.tell(begun)  # no more seeds of what diverges
+    assert again.study.trials[0].state.name == "PRUNED"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "pruner", "axes", "told"),
+    [
+        (3, "median", [], "take wilcoxon or none"),
+        (5, "halving", [], "take wilcoxon or none"),
+        (4, "wilcoxon", [], "at least 5"),
+        (3, "none", ["seed=0,1"], "cannot be searched over"),
+    ],
+)
+def test_seeds_and_pruners_that_do_not_go_together_are_refused(
+    seeds: int, pruner: str, axes: list[str], told: str
+) -> None:
+    with pytest.raises(RequestError, match=told):
+        check_seeds(seeds, pruner, parse(axes)[1])
+    check_seeds(5, "wilcoxon", [])
+
+
+def test_a_search_of_several_seeds_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [
+        *SMALL,
+        "logger=none",
+        "optimizer=sgd,adam",
+        "hydra/sweeper=optuna",
+        "hydra.sweep.dir=s",
+        "hydra.sweeper.seeds=2",
+    ]
+    command += [
+        "sweep.isolate=false",
+        "callbacks.figures.pictures=false",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.sampler=qmc",
+    ]
+    assert main(["-m", *command, "hydra.sweeper.pruner=median"]) == 2 and not (tmp_path / "s").exists()
+    assert main(["-m", *command]) == 0
+    told = capsys.readouterr().out
+    assert "[4/4]" in told and "seed=1" in told
+    (found,) = read_searches([tmp_path / "s"])
+    for trial in found.trials:
+        runs = [run for run in collect([tmp_path / "s"]) if run.path.name.startswith(f"trial={trial['number']},")]
+        assert {run.seed for run in runs} == {0, 1}
+        assert trial["value"] == pytest.approx(np.mean([run.best("val/accuracy") for run in runs]))
 
 
 def test_a_search_in_turn_tells_its_total_and_what_varies_alone(

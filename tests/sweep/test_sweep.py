@@ -107,24 +107,33 @@ def test_nor_is_it_where_runs_are_parallel(tmp_path: Path) -> None:
     assert "epoch 2/2" in (here / "s" / "seed=0" / "output.log").read_text()
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder that outlives a test: joblib keeps its worker processes, and they keep theirs."""
+    return tmp_path_factory.mktemp("lasting")
+
+
 @pytest.mark.parametrize("launcher", ["joblib", "basic"])
-def test_other_launchers_give_a_whole_leaderboard(tmp_path: Path, launcher: str) -> None:
-    asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge}"), "seed=range(4)", "hydra.sweep.dir=s"]
+def test_other_launchers_give_a_whole_leaderboard(tmp_path: Path, lasting: Path, launcher: str) -> None:
+    there = tmp_path / "s"
+    asked = [*QUIET, *faults(tmp_path, "by_seed={1:raise,2:diverge}"), "seed=range(4)", f"hydra.sweep.dir={there}"]
     jobs = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    done = cnnbench("-m", *asked, f"hydra/launcher={launcher}", *jobs, cwd=tmp_path, check=1, fresh=True)
-    assert statuses(tmp_path / "s") == {0: "completed", 1: "failed", 2: "diverged", 3: "completed"}
-    assert all(told in done.stdout for told in ("it went off", "not finite in epoch 1", "cnnbench resume s"))
+    done = cnnbench("-m", *asked, f"hydra/launcher={launcher}", *jobs, cwd=lasting, check=1)
+    assert statuses(there) == {0: "completed", 1: "failed", 2: "diverged", 3: "completed"}
+    assert all(told in done.stdout for told in ("it went off", "not finite in epoch 1", f"cnnbench resume {there}"))
     if launcher == "joblib":
         assert "4/4 done, 2 failed" in done.stdout and "| train loss" not in done.stdout
-    with (tmp_path / "s" / "leaderboard.csv").open() as file:
+    with (there / "leaderboard.csv").open() as file:
         assert [row["n"] for row in csv.DictReader(file)] == ["2"]
 
 
-def test_what_a_launcher_that_gave_up_has_left_is_resumed(tmp_path: Path) -> None:
+def test_what_a_launcher_that_gave_up_has_left_is_resumed(tmp_path: Path, lasting: Path) -> None:
     """joblib gives up when one of its workers is killed."""
+    there = tmp_path / "s"
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill}"), "seed=range(4)", "hydra.launcher.n_jobs=2"]
-    done = cnnbench("-m", *asked, "hydra/launcher=joblib", "hydra.sweep.dir=s", cwd=tmp_path, check=1, fresh=True)
-    assert "the launcher gave up" in done.stdout and "cnnbench resume s" in done.stdout
+    done = cnnbench("-m", *asked, "hydra/launcher=joblib", f"hydra.sweep.dir={there}", cwd=lasting, check=1)
+    assert "the launcher gave up" in done.stdout and f"cnnbench resume {there}" in done.stdout
+    assert len(read_plan(there)["runs"]) == 4 and (tmp_path / "seed1").exists()  # it had begun
     cnnbench("resume", "s", "hydra/launcher=local", cwd=tmp_path, check=0)
     assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
 
@@ -170,26 +179,20 @@ def test_a_sweep_that_grew_runs_the_new_cells_alone(
 
 def test_two_processes_on_one_folder_share_its_runs(tmp_path: Path) -> None:
     count = ["+callbacks.count._target_=faults.Count", f"+callbacks.count.file='{tmp_path / 'began'}'"]
-    command = ["-m", *QUIET, *count, "seed=range(6)", "hydra.sweep.dir=s"]
+    command = ["-m", *QUIET, *count, "seed=range(4)", "hydra.sweep.dir=s"]
     both = [start(*command, cwd=tmp_path) for _ in range(2)]
     told = [process.communicate(timeout=300)[0] for process in both]
-    assert Counter((tmp_path / "began").read_text().split()) == {str(seed): 1 for seed in range(6)}, told
+    assert Counter((tmp_path / "began").read_text().split()) == {str(seed): 1 for seed in range(4)}, told
     assert set(statuses(tmp_path / "s").values()) == {"completed"}
 
 
 def test_control_c_ends_a_sweep_in_good_order_and_resume_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = [
-        *SMALL,
-        "logger=none",
-        "trainer.max_epochs=60",
-        "optimizer=adam",
-        "model.hidden=[16]",
-        "model.dropout=0.3",
-    ]
-    process = start("-m", *asked, "seed=0,1", "hydra.sweep.dir=s", cwd=tmp_path)
-    wait_for(tmp_path / "s" / "seed=0" / "metrics.csv", process)
+    asked = [*SMALL, "logger=none", "trainer.max_epochs=3", "optimizer=adam", "model.hidden=[16]", "model.dropout=0.3"]
+    waits = faults(tmp_path, "by_seed={0:wait}")  # for a stop, after its first steps
+    process = start("-m", *asked, *waits, "+callbacks.f.step=7", "seed=0,1", "hydra.sweep.dir=s", cwd=tmp_path)
+    wait_for(tmp_path / "seed0", process)
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "`cnnbench resume s` goes on" in told
@@ -297,7 +300,7 @@ def test_a_sweep_is_done_only_when_each_of_its_runs_has_a_record(
 
 def test_a_killed_server_takes_no_run_with_it(tmp_path: Path) -> None:
     asked = [*QUIET, *faults(tmp_path, "by_seed={1:kill_server}"), "seed=range(3)", "hydra.sweep.dir=s"]
-    cnnbench("-m", *asked, cwd=tmp_path, check=0, fresh=True)
+    cnnbench("-m", *asked, cwd=tmp_path, check=0)
     assert statuses(tmp_path / "s") == dict.fromkeys(range(3), "completed")
 
 
@@ -312,7 +315,20 @@ def test_after_kills_of_its_server_and_of_itself_a_parallel_sweep_is_done_in_the
     process.communicate()
     owners = read_plan(tmp_path / "s")["runs"]
     assert owners.keys() == {f"seed={seed}" for seed in range(4)}  # the file is there before the runs are
-    cnnbench("resume", "s", cwd=tmp_path, check=0, fresh=True)
+    cnnbench("resume", "s", cwd=tmp_path, check=0)
     folders = [path for path in (tmp_path / "s").iterdir() if path.is_dir()]
     assert {path.name: read_record(path)["fingerprint"] for path in folders} == owners
     assert statuses(tmp_path / "s") == dict.fromkeys(range(4), "completed")
+
+
+def test_folds_are_swept_continued_and_reported_as_one_configuration(tmp_path: Path) -> None:
+    folds = ["-m", *QUIET, "trainer.max_epochs=1", "sweep.isolate=false", "data.folds=3", "hydra.sweep.dir=s"]
+    cnnbench(*folds, "data.fold=0,1", cwd=tmp_path, check=0)
+    done = cnnbench(*folds, "data.fold=range(3)", cwd=tmp_path, check=0).stdout
+    assert "2 finished, 1 to do" in done and "seeds and splits (n: runs)" in " ".join(done.split())
+    assert {run.path.name for run in collect([tmp_path / "s"])} == {f"data.fold={fold}" for fold in range(3)}
+    (row,) = csv.DictReader((tmp_path / "s" / "leaderboard.csv").read_text().splitlines())
+    assert row["n"] == "3" and "data.fold" not in row
+    assert "0 to do" in cnnbench("resume", "s", cwd=tmp_path, check=0).stdout
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert "(3 runs on 3 splits," in page and "saw different data" not in page

@@ -71,6 +71,7 @@ SAME = [
     "optimizer=momentum", "optimizer.lr=0.1", "scheduler=onecycle", "augment=flip_crop", "label_smoothing=0.1",
     "trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=3", "quirks.batch_recall=true",
     "quirks.train_in_eval_mode=true", "logger=tensorboard", "fine_tune=head_first", "fine_tune.frozen_epochs=1",
+    "average=ema",
 ]  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_they_leave_one_set_of_files(one_and_two: tuple[Path, Path]) -> None:
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    asked = [*DDP, "trainer.devices=3", "optimizer=adam", "model.norm=batch", *DROPOUT]
+    asked = [*DDP, "trainer.devices=3", "optimizer=adam", "model.norm=batch", "average=ema", *DROPOUT]
     go(tmp_path / "whole", *asked)
     part = go(tmp_path / "part", *asked, *fault("term", 10, 0, tmp_path))
     assert part["status"] == "interrupted" and "SIGTERM" in part["error"]["message"], part["error"]

@@ -49,7 +49,15 @@ def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int | None, str
     return [(process.exitcode, output.read_text()) for process, output in zip(started, outputs, strict=True)]
 
 
-def test_a_sweep_over_two_machines_stops_and_goes_on_until_one_loses_a_rank(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of ``TWO`` with seed 0 on one machine, whose ranks cnnbench starts."""
+    folder = tmp_path_factory.mktemp("on") / "one"
+    go(folder, *TWO, "trainer.devices=2", "trainer.num_nodes=1")
+    return folder
+
+
+def test_a_sweep_over_two_machines_stops_and_goes_on_until_one_loses_a_rank(tmp_path: Path, on_one: Path) -> None:
     asked = [
         "-m", *TWO, "seed=0,1", "hydra.sweep.dir=s", "+callbacks.f._target_=faults.Fault", "+callbacks.f.rank=1",
         "+callbacks.f.by_seed={0:term,1:exit}", "+callbacks.f.step=10", f"+callbacks.f.folder={tmp_path}",
@@ -63,11 +71,10 @@ def test_a_sweep_over_two_machines_stops_and_goes_on_until_one_loses_a_rank(tmp_
     assert first["resumed"] and "another rank has ended" in second["error"]["message"]
     assert [status for status, _ in again] == [1, 1]
     assert sum("[2/2] seed=1" in text for _, text in again) == 1  # rank 0 tells
-    go(tmp_path / "one", *TWO, "trainer.devices=2", "trainer.num_nodes=1")
-    assert not differences(tmp_path / "one", tmp_path / "s" / "seed=0")
+    assert not differences(on_one, tmp_path / "s" / "seed=0")
 
 
-def test_ranks_that_srun_starts_train_as_one_run(tmp_path: Path) -> None:
+def test_ranks_that_srun_starts_train_as_one_run(tmp_path: Path, on_one: Path) -> None:
     variables = {
         "SLURM_JOB_ID": "12345", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "test", "SLURM_NODELIST": "127.0.0.1",
         "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0",
@@ -84,8 +91,7 @@ def test_ranks_that_srun_starts_train_as_one_run(tmp_path: Path) -> None:
     printed = [process.communicate(timeout=200)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0] and "on cpu and 1 more" in printed[0], printed
     assert not printed[1]
-    go(tmp_path / "one", *asked[:-1])
-    assert not differences(tmp_path / "one", tmp_path / "run")
+    assert not differences(on_one, tmp_path / "run")
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "srun"])

@@ -44,7 +44,7 @@ def test_a_checkpoint_without_room_fails_the_run_which_goes_on_when_there_is_som
     done = limited(100_000, *RUN, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     record = read_record(tmp_path / "run")
-    assert record["status"] == "failed" and "last.ckpt could not be written" in record["error"]["message"]
+    assert record["status"] == "failed" and "best.ckpt could not be written" in record["error"]["message"]
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
     cnnbench("resume", "run", cwd=tmp_path, check=0)
     cnnbench(*RUN, "hydra.run.dir=whole", cwd=tmp_path, check=0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import config
+from PIL import Image
 
 import cnnbench
 from cnnbench.analysis.runs import read_run
@@ -50,3 +52,30 @@ def test_they_are_read_as_a_table_and_can_be_switched_off(tmp_path: Path) -> Non
         cnnbench.load_results(tmp_path / "without", predictions="test")
     (tmp_path / "with" / "predictions.npz").write_bytes(b"PK damaged")
     assert read_run(tmp_path / "with").predictions() is None
+
+
+def test_predictions_of_image_files_name_them(tmp_path: Path) -> None:
+    random, photos = np.random.default_rng(0), tmp_path / "photos"
+    odd = os.fsdecode(b"caf\xe9 \xe6\xbc\xa2.png")  # not UTF-8 in its first half
+    for name in ("cat", "dog"):
+        (photos / name / "more").mkdir(parents=True)
+        for number in range(12):
+            file = photos / name / ("more" if number % 2 else "") / (f"{number}.png" if number else odd)
+            Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(file)
+    cfg = config("data=image_folder", f"data.path={photos}", "data.folds=2", "data.fold=1")
+    train(cfg, tmp_path / "run")
+    data, run, seen = build.build_data(cfg), read_run(tmp_path / "run"), []
+    for split in ("test", "val"):
+        found = run.predictions(split)
+        assert found is not None and found["file"].dtype.kind == "U"
+        for image, name, label in zip(
+            data.raw(split, np.arange(len(found["row"]))), found["file"], found["true"], strict=True
+        ):
+            path = photos / name.replace("caf\\xe9", os.fsdecode(b"caf\xe9"))
+            np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
+            assert name.startswith(run.classes[label])
+        table = cnnbench.load_results(tmp_path / "run", predictions=split)
+        assert table["file"].tolist() == found["file"].tolist()
+        seen += found["file"].tolist()
+    assert len({*seen}) == len(seen) == 4 + 10 and not any("\udce9" in name for name in seen)
+    assert sorted(run.record["data"][key] for key in ("folds", "fold")) == [1, 2]

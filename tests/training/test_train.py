@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import config
+from helpers import config, installed
 from lightning.pytorch import seed_everything
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
@@ -23,7 +23,7 @@ from cnnbench.training.schedulers import build_scheduler
 from cnnbench.utils.environment import available_cores
 from cnnbench.utils.record import read_record
 
-OPTIMIZERS = groups()["optimizer"]
+OPTIMIZERS = [name for name in groups()["optimizer"] if name not in ("sam", "schedulefree") and installed(name)]
 SCHEDULERS = groups()["scheduler"]
 
 
@@ -59,8 +59,11 @@ def plain_loop(cfg: dict[str, Any], schedule: Any = None) -> tuple[torch.nn.Modu
     optimizer = build_optimizer(parts["optimizer"], network.parameters(), per_epoch * cfg["trainer"]["max_epochs"])
     make = parts["scheduler"]
     scheduler = schedule and schedule(optimizer, per_epoch * cfg["trainer"]["max_epochs"])
-    if scheduler is None and make is not None:
-        scheduler = build_scheduler(make, optimizer, per_epoch * cfg["trainer"]["max_epochs"])
+    if scheduler is None:
+        epochs = cfg["trainer"]["max_epochs"]
+        length = per_epoch * epochs if parts["interval"] == "step" else epochs
+        scheduler = build_scheduler(make, optimizer, length, parts["warmup"], per_epoch * epochs // length)
+    warm_up = getattr(scheduler, "warm_up", lambda: None)
     losses = []
     for epoch in range(cfg["trainer"]["max_epochs"]):
         network.train()
@@ -76,6 +79,7 @@ def plain_loop(cfg: dict[str, Any], schedule: Any = None) -> tuple[torch.nn.Modu
                 torch.nn.utils.clip_grad_value_(network.parameters(), options["gradient_clip_val"])
             optimizer.step()
             optimizer.zero_grad()
+            warm_up()
             if scheduler is not None and parts["interval"] == "step":
                 scheduler.step()
         losses.append(total_loss / len(labels))
@@ -149,7 +153,7 @@ def test_the_larger_networks_train(tmp_path: Path, model: str) -> None:
 
 COMBINATIONS = [
     ("optimizer=switch", "scheduler=onecycle", "model.norm=batch", "decay_norm_and_bias=false"),
-    ("optimizer=momentum", "scheduler=plateau", "trainer.gradient_clip_val=0.5"),
+    ("optimizer=momentum", "scheduler=plateau", "trainer.gradient_clip_val=0.5", "scheduler.warmup=0.3", "average=ema"),
     ("optimizer=rmsprop", "trainer.accumulate_grad_batches=3"),
     ("optimizer=adam", "augment=flip_crop", "augment.cutout=4", "model.dropout=0.2", "model.hidden=[16]"),
     ("optimizer=adamw", "scheduler=step", "decay_norm_and_bias=false", "model.norm=batch"),

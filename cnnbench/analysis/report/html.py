@@ -3,6 +3,7 @@
 Jinja escapes every text that goes into it; only the SVG of our own figures is marked as safe.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from itertools import count
@@ -14,12 +15,13 @@ from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.report import sections
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
-from cnnbench.analysis.report.tables import report_tables
+from cnnbench.analysis.report.tables import decided_table, report_tables
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.wording import environment, sentences
 from cnnbench.config.settings import SEED, show
 
 MOST_COMMANDS = 12
+WARNING = "test set|added until decided"  # in notes that stand first
 
 
 def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) -> str:
@@ -35,15 +37,17 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     context = {
         "analysis": analysis,
         "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
-        "warnings": [note for note in board.notes if "test set" in note],
-        "notes": [note for note in board.notes if "test set" not in note],
-        "comparison": None, "anova": None, "pairs": None, "target": None, **report_tables(analysis),
+        "warnings": [note for note in board.notes if re.search(WARNING, note)],
+        "notes": [note for note in board.notes if not re.search(WARNING, note)],
+        "comparison": None, "across": None, "signed_ranks": None, "anova": None, "pairs": None, "target": None, **report_tables(analysis),
+        "decided": list(map(decided_table, analysis.decided)),
         "pair_sentences": sentences("pairs", analysis.pairs) if analysis.pairs else [],
         "target_notes": sentences("target_notes"),
         "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": sections.searches(runs, draw),
         "effect_figures": sections.effects(analysis.effects, draw) if analysis.effects else None,
+        "rank_figure": analysis.across and draw(charts.ranks(analysis.across), "Critical-difference diagram of mean ranks"),
         "curves": sections.curves(board, reference, draw),
         "classes": sections.classes(analysis),
         "disagreements": sections.disagreements(analysis),

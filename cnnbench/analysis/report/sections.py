@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _recall(board: Leaderboard, split: str) -> Section | None:
     if not means:
         return None
     table = pd.DataFrame(means)
-    hardest = table.mean(axis=1).dropna().nsmallest(3)
+    hardest = table.mean(axis=1).dropna().nsmallest(3 if len(board.data_sets) == 1 else 0)  # others have other classes
     return {
         "classes": names,
         "rows": table.to_dict("list"),
@@ -155,7 +156,7 @@ def _matrix(run: Run | None, split: str) -> NDArray | None:
 
 def _label(analysis: Analysis, run: Run) -> str:
     name = next((c.short for c in analysis.board.grid.configurations if run in c.runs), run.path.name)
-    return name if run.seed is None else f"{name}, seed {run.seed}"
+    return f"{name}, {run.replicate}" if run.replicate else name
 
 
 def disagreements(analysis: Analysis) -> Section | None:
@@ -210,12 +211,14 @@ def _data_uri(pixels: NDArray) -> str:
 def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
     """Quality against parameters, FLOPs and seconds, and the Pareto fronts: the ranks and costs of their rows."""
     figures, constant, fronts = [], [], {}
-    for name in ("parameters", "flops_per_image", "seconds_per_epoch"):
-        if drawn := charts.cost(board, name, metric):
-            figures.append(draw(drawn[0], f"{title(metric)} against {COSTS[name]}"))
-            fronts[COSTS[name]] = [(row.rank, compact(row.cost(name))) for row in drawn[1][:8]]
-        elif len(board.rows) > 1 and any(row.cost(name) is not None for row in board.rows):
-            constant.append(COSTS[name])
+    several = len(board.data_sets) > 1
+    for data_set, name in product(board.data_sets, ("parameters", "flops_per_image", "seconds_per_epoch")):
+        part, cost = board.of(data_set), f"{COSTS[name]}, {data_set}" if several else COSTS[name]
+        if drawn := charts.cost(part, name, metric, cost):
+            figures.append(draw(drawn[0], f"{title(metric)} against {cost}"))
+            fronts[cost] = [(row.rank, compact(row.cost(name))) for row in drawn[1][:8]]
+        elif not several and len(part.rows) > 1 and any(row.cost(name) is not None for row in part.rows):
+            constant.append(cost)
     return {"figures": figures, "fronts": fronts, "constant": ", ".join(constant)} if figures else None
 
 
@@ -223,10 +226,12 @@ def protocol(runs: Sequence[Run]) -> Section:
     """How validation and test were done, as the records say; None where they differ or do not say."""
     validation = {str(run.part("data").get("validation", run.settings.get("data.validation"))) for run in runs}
     weights = {str(run.part("protocol").get("weights")) for run in runs}
+    averages = [average for run in runs if (average := run.part("protocol").get("average"))]
     return {
         "validation": sorted(validation - {"None"}),
         "weights": " or ".join(sorted(weights - {"None"})),
         "last_weights": weights == {"last"},
+        "averages": f"{len(averages)} of {len(runs)} runs ({', '.join(sorted(set(averages)))})" if averages else "",
         "on_test": any(run.validated_on_test for run in runs),
         "images": {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")},
         "classes": _same(len(run.classes) for run in runs) or None,

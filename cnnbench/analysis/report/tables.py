@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnbench.analysis import metric_names as names
+from cnnbench.analysis.decided import DecidedSweep
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.statistics import Summary
@@ -19,6 +20,7 @@ from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis, Comparison
+    from cnnbench.analysis.data_sets import AcrossDataSets
     from cnnbench.analysis.effects import Effects
     from cnnbench.analysis.pairs import Pairs
     from cnnbench.analysis.time_to_target import TimeToTarget
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
 # test set's recall, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
 TERMINAL = range(1, 6)
 MOST_ROWS = 40  # in a terminal
+MOST_DATA_SETS = 8  # with a column each
 SHORT_COSTS = {"parameters": "weights", "flops_per_image": "FLOPs/image", "seconds_per_epoch": "s/epoch",
                "images_per_second": "images/s"}  # fmt: skip
 EMPTY_ROW = LeaderboardRow(0, Configuration({}, (), ()), Summary(0))  # has the columns of a leaderboard without rows
-METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "exact permutation": "exact", "none": names.MISSING}
+METHODS = {"paired t": "{} pairs, t", "Welch t": "Welch t", "corrected paired t": "{} splits, corrected t",
+           "corrected Welch t": "corrected Welch t", "exact permutation": "exact", "none": names.MISSING}  # fmt: skip
 
 
 class Cell(NamedTuple):
@@ -128,8 +132,14 @@ def _number(value: float | None, form: str) -> Cell:
 def report_tables(analysis: Analysis) -> dict[str, Table]:
     """The leaderboard, and the comparisons, the times to a target and the analysis of variance where there are any."""
     tables = {"leaderboard": leaderboard_table(analysis.board)}
-    if analysis.comparisons and analysis.reference:
-        tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference, analysis.metric)
+    if analysis.comparisons:
+        tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference_name, analysis.metric)
+    if across := analysis.across:
+        tables["across"] = across_table(across, analysis.metric)
+        if across.pairs:
+            tables["signed_ranks"] = signed_rank_table(across)
+    for number, sweep in enumerate(analysis.decided, start=1):
+        tables[f"decided{number}"] = decided_table(sweep)
     tables |= {"pairs": pair_table(analysis.pairs)} if analysis.pairs else {}
     tables |= {"target": target_table(analysis.target)} if analysis.target else {}
     if analysis.effects:
@@ -137,7 +147,7 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
     return tables
 
 
-def comparison_table(comparisons: Sequence[Comparison], reference: Configuration, metric: str) -> Table:
+def comparison_table(comparisons: Sequence[Comparison], reference: str, metric: str) -> Table:
     """Every other configuration against the reference."""
     rows = []
     with_images = any(c.images for c in comparisons)
@@ -154,7 +164,45 @@ def comparison_table(comparisons: Sequence[Comparison], reference: Configuration
     points = ", points" if names.is_share(metric) else ""
     headers = ["configuration", f"difference{points}", "95% interval", "Hedges' g", "p", "p, Holm", "verdict",
                *(["p, images", "p, both, Holm"] if with_images else []), "test", "seeds needed to show"]  # fmt: skip
-    return Table(f"Difference in {names.title(metric)} from {reference.short}.", headers, rows)
+    return Table(f"Difference in {names.title(metric)} from {reference}.", headers, rows)
+
+
+def across_table(across: AcrossDataSets, metric: str) -> Table:
+    """Mean rank, mean on each data set, and interquartile mean of each setting."""
+    rows = []
+    for at, (setting, rank) in enumerate(zip(across.settings, across.ranks, strict=True)):
+        cells = [_words(setting), _number(rank, ".2f")]
+        cells += [Cell(names.number(mean, metric), mean) for mean in across.means[at][:MOST_DATA_SETS]]
+        for value, low, high in across.middle[at : at + 1]:
+            cells += [Cell(names.number(value, metric), value), Cell(names.interval(low, high, metric), low)]
+        rows.append(cells)
+    headers = ["configuration", "mean rank", *across.short_names[:MOST_DATA_SETS]]
+    headers += ["interquartile mean", "95% interval"] if across.middle else []
+    return Table(f"{names.label(metric).capitalize()}: mean over seeds on each data set.", headers, rows)
+
+
+def signed_rank_table(across: AcrossDataSets) -> Table:
+    """Wilcoxon's test of each pair of settings."""
+    rows = [
+        [_words(pair.setting), _words(pair.other), Cell(f"{pair.better_on} to {pair.worse_on}", pair.better_on),
+         Cell(names.p_value(pair.p), pair.p), Cell(names.p_value(pair.p_holm), pair.p_holm), _words(pair.verdict)]
+        for pair in across.pairs
+    ]  # fmt: skip
+    caption = f"Wilcoxon's signed-rank test over {len(across.data_sets)} data sets."
+    return Table(caption, ["configuration", "against", "better to worse on", "p", "p, Holm", "verdict"], rows)
+
+
+def decided_table(sweep: DecidedSweep) -> Table:
+    """Every pair that a sweep with ``sweep.until=decided`` was asked for, but for those of what was dropped."""
+    metric = sweep.rule["metric"]
+    rows = [
+        [_words(one), _words(other), Cell(names.number(it.difference, metric, sign=True), it.difference),
+         Cell(names.interval(it.low, it.high, metric, sign=True), it.low), Cell(str(it.n), it.n), _words(it.decision)]
+        for one, other, it in sweep.pairs
+    ]  # fmt: skip
+    points = ", points" if names.is_share(metric) else ""
+    headers = ["configuration", "against", f"difference{points}", "interval", "seeds", "decision"]
+    return Table(sweep.caption, headers, rows)
 
 
 def pair_table(pairs: Pairs) -> Table:
@@ -212,6 +260,13 @@ def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: S
         for texts in (headers, *rows)
     ]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def decided_text(sweep: DecidedSweep, width: int = 100) -> str:
+    """The pairs, for a terminal."""
+    table = decided_table(sweep)
+    rows = [[cell.text for cell in row] for row in table.rows]
+    return f"{textwrap.fill(table.caption, width)}\n{text_table(table.headers, rows, table.numeric)}\n"
 
 
 def leaderboard_text(board: Leaderboard, width: int = 100) -> str:

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,7 +91,8 @@ def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[
         entry.update(dict.fromkeys(keys))
         if c := analysis.comparison(row.configuration):
             d = c.difference
-            entry.update(zip(keys, (analysis.reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
+            reference = analysis.references[row.configuration.data_set]
+            entry.update(zip(keys, (reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
                                     d.method, c.seeds_needed, c.size), strict=True))  # fmt: skip
     return entries
 
@@ -124,6 +126,7 @@ def to_markdown(analysis: Analysis) -> str:
     """The answer, the leaderboard, the comparisons and the effects."""
     parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
     shown = tables.report_tables(analysis)
+    parts += [f"## Decided\n\n{_markdown(table)}" for name, table in shown.items() if name.startswith("decided")]
     if "comparison" in shown:
         title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
         parts += [title, _markdown(shown["comparison"])]
@@ -131,6 +134,9 @@ def to_markdown(analysis: Analysis) -> str:
         parts += ["## Each against each\n", _markdown(shown["pairs"]), *sentences("pairs", analysis.pairs), ""]
     if analysis.target:
         parts += ["## Time to the target\n", _markdown(shown["target"]), *sentences("target_notes"), ""]
+    if analysis.across:
+        parts += ["## Across data sets\n", _bullets(analysis.across_sentences)]
+        parts += [_markdown(shown[name]) for name in ("across", "signed_ranks") if name in shown]
     if effects := analysis.effects:
         told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]
         parts += ["## Effects of the factors\n", _bullets(told), _markdown(shown["anova"])]
@@ -203,6 +209,7 @@ def to_json(analysis: Analysis) -> str:
             {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
             for c, run in board.grid.incomplete
         ],
+        "across_data_sets": asdict(analysis.across) if analysis.across else None,
         "pairs": [  # places in the leaderboard
             {"place": row + 1, "minus": column + 1, "difference": d.value, "low": d.low, "high": d.high, "p": d.p,
              "p Holm": p, "verdict": verdict}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnbench.analysis.metric_names import difference, is_share, unit
+from cnnbench.analysis.metric_names import amount, is_share, unit
 from cnnbench.analysis.report.tables import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
@@ -53,7 +53,7 @@ class Part(NamedTuple):
         """The difference up to which a number is a match, in words."""
         if not any(is_share(cell.metric) for row in self.table for cell in row.cells):
             return f"{RELATIVE:.0%}"
-        points = difference(self.study.tolerance, "recall").lstrip("+")
+        points = amount(self.study.tolerance, "recall")
         return f"{points} ({RELATIVE:.0%} of what is not a share)"
 
     @property

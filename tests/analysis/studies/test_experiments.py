@@ -18,20 +18,21 @@ from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
 
 ROWS = {"eq2425": 11, "cifar100_hw3": 15, "int305_cifar10": 3, "int305_mnist": 23, "dl2020_mnist": 3}
-ALL = [(study, row) for study in studies() for row in load_study(study).rows]
+STUDIES = {study: load_study(study) for study in studies()}
+ALL = [(study, row) for study, loaded in STUDIES.items() for row in loaded.rows]
 
 
 def test_every_study_has_the_rows_of_its_report():
-    assert {study: len(load_study(study).rows) for study in studies()} == ROWS
-    for study in studies():
+    assert {study: len(loaded.rows) for study, loaded in STUDIES.items()} == ROWS
+    for study in STUDIES:
         on_disk = {name.partition("/")[2] for name in groups()["experiment"] if name.startswith(f"{study}/")}
-        assert on_disk == set(load_study(study).rows)
+        assert on_disk == set(STUDIES[study].rows)
 
 
 @pytest.mark.parametrize("study, row", ALL, ids=lambda value: str(value))
 @pytest.mark.parametrize("form", ["published", "corrected"])
 def test_a_row_is_named_like_its_file_and_reports_known_columns(study, row, form):
-    loaded, of = load_row(study, row, form), load_study(study)
+    loaded, of = load_row(study, row, form), STUDIES[study]
     assert loaded.config["study"]["row"] == row
     assert loaded.config["study"]["name"] == study
     assert loaded.change
@@ -63,7 +64,7 @@ def test_the_quirks_are_on_as_published_and_off_when_corrected():
 
 @pytest.mark.parametrize("study", studies())
 def test_every_claim_can_be_read_and_names_rows_and_columns(study):
-    loaded, rows = load_study(study), load_study(study).rows
+    loaded, rows = STUDIES[study], STUDIES[study].rows
     assert loaded.baseline in rows
     assert {name for names in loaded.curves.values() for name in names} <= set(rows)
     assert all(len(names) <= len(COLOURS) for names in loaded.curves.values())

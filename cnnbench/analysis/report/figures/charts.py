@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, critical_difference
 from cnnbench.analysis.effects import Effect, Effects, Interaction
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
@@ -51,7 +52,7 @@ def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
 
 
 @rc_context(STYLE)
-def cost(board: Leaderboard, name: str, metric: str) -> tuple[Figure, list[LeaderboardRow]] | None:
+def cost(board: Leaderboard, name: str, metric: str, heading: str) -> tuple[Figure, list[LeaderboardRow]] | None:
     """Quality against one cost, and the rows of the Pareto front, which is joined; None where all costs are the same."""
     by = scale(metric)
     points = [(row.cost(name), row.value(metric)) for row in board.rows]
@@ -61,7 +62,7 @@ def cost(board: Leaderboard, name: str, metric: str) -> tuple[Figure, list[Leade
     front = pareto_front([(c, s.mean) for c, s in points], higher_is_better(metric))
     best = [(points[i][0], by * (points[i][1].mean or 0)) for i in front]
     rows = [board.rows[i] for i in front]
-    figure, axes = panel(title=COSTS[name], x=COSTS[name], y=label(metric))
+    figure, axes = panel(title=heading, x=COSTS[name], y=label(metric))
     xs, ys, spreads = zip(*known, strict=True)
     if max(xs) > 3 * min(xs):  # plain numbers at 1, 2 and 5 times the powers of ten
         axes.set_xscale("log")
@@ -75,6 +76,37 @@ def cost(board: Leaderboard, name: str, metric: str) -> tuple[Figure, list[Leade
     for row, point in list(zip(rows, best, strict=True))[-MOST_NAMED:]:
         axes.annotate(str(row.rank), point, (5, 6), textcoords="offset points", fontsize=8, color=INK)
     return figure, rows
+
+
+@rc_context(STYLE)
+def ranks(across: AcrossDataSets) -> Figure | None:
+    """Critical-difference diagram (Demšar 2006): mean ranks on a line, the best on the left, and a bar over those that are
+    not told apart; None of two settings or too many."""
+    count = len(across.settings)
+    if not 2 < count <= MOST_SETTINGS:
+        return None
+    bars, left = across.cliques, (count + 1) // 2  # of these the names are on the left
+    depth, pad = 0.8 + 0.3 * len(bars), 0.02 * (count - 1)  # of the first name, in rows; beside the line, in ranks
+    figure, axes = panel((7.2, 0.24 * (left + depth) + 0.6))
+    axes.set(xlim=(1 - 45 * pad, count + 45 * pad), ylim=(left + depth, -2.4))
+    axes.set_axis_off()
+    width = critical_difference(count, len(across.data_sets))
+    axes.plot([1, 1 + min(width, count - 1)], [-1.8, -1.8], "|-", color=INK, linewidth=1)
+    axes.text(1 + pad + min(width, count - 1), -1.8, f"critical difference {width:.2f}", va="center")
+    axes.plot([1, count], [0, 0], color=INK, linewidth=1)
+    for tick in range(1, count + 1):
+        axes.plot([tick, tick], [0, -0.2], color=INK, linewidth=1)
+        axes.text(tick, -0.3, str(tick), ha="center", va="bottom")
+    for at, (setting, rank) in enumerate(zip(across.settings, across.ranks, strict=True)):
+        first, row = at < left, depth + min(at, count - 1 - at)
+        edge = 1 - pad if first else count + pad
+        axes.plot([rank, rank, edge], [0, row, row], color=INK, linewidth=0.8)
+        text, side = plain(f"{setting} ({rank:.2f})", 44), "right" if first else "left"
+        axes.text(2 * edge - (1 if first else count), row, text, ha=side, va="center", fontsize=8)
+    for at, (low, high) in enumerate(bars):
+        span = [across.ranks[low] - pad / 2, across.ranks[high] + pad / 2]
+        axes.plot(span, [0.4 + 0.3 * at] * 2, color=BLUE, linewidth=3, solid_capstyle="butt")
+    return figure
 
 
 @rc_context(STYLE)
