@@ -31,7 +31,9 @@ def test_every_key_of_every_choice_is_on_the_page_of_its_group(group: str) -> No
         assert f"\n## {choice}\n" in page
         chosen = compose([f"{group}={choice}", *NEEDS.get(choice, [])])[group]
         for key in flatten({group: dict.fromkeys(chosen)}):
-            nested = key.startswith(("optimizer.first", "optimizer.then"))  # choices of their own, linked
+            nested = key.startswith(
+                ("optimizer.first", "optimizer.then", "optimizer.base_optimizer")
+            )  # choices of their own, linked
             hydras = key.rsplit(".", 1)[-1] in ("_target_", "_partial_")
             assert nested or hydras or f"`{key}`" in page or f"`{key}." in page, key
 

@@ -153,7 +153,9 @@ def build(
     if unfinished := sum(not c.runs for c in (*grid.configurations, *grid.set_aside)):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
     notes += [note for sweep in read_decided({run.path.parent for run in runs}) for note in sweep.notes]
-    tests = ("test/accuracy", "test/recall", *(["test/loss"] if chosen.endswith("loss") else []))
+    lists = [of for run in grid.runs if isinstance(of := run.part("config").get("metrics"), list)]
+    asked = [name for of in lists for name in of]
+    tests = dict.fromkeys(f"test/{name}" for name in ("accuracy", "recall", leaf(chosen), *asked))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     sign = -1 if higher_is_better(chosen) else 1
     summaries = [(c, summarise_runs(c.runs, lambda run: run.value(chosen))) for c in grid.configurations if c.runs]

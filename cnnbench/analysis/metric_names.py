@@ -5,11 +5,12 @@ and their differences in percentage points. What is no finite number is a dash.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
+from cnnbench.config import schema
 from cnnbench.utils.errors import RequestError, did_you_mean
 
-LOWER_IS_BETTER = ("loss", "error", "parameters", "flops_per_image", "seconds_per_epoch", "fit_seconds")
+LOWER_IS_BETTER = (*schema.LOWER_IS_BETTER, "parameters", "flops_per_image", "seconds_per_epoch", "fit_seconds")
 SHARES = ("accuracy", "recall", "precision", "f1")  # in [0, 1]
 COSTS = {
     "parameters": "weights",
@@ -17,6 +18,17 @@ COSTS = {
     "seconds_per_epoch": "seconds per epoch",
     "images_per_second": "images per second",
     "fit_seconds": "seconds of training",
+}
+DEFINITIONS = {
+    "accuracy": "top-1 over all images",
+    "recall": "the mean over classes, also called balanced accuracy",
+    "precision": "the mean over classes",
+    "f1": "the mean over classes of the harmonic mean of precision and recall",
+    "kappa": "Cohen's: 1 where all are right, 0 where no more are than by chance",
+    "top5_accuracy": "the share of images whose class is among the five likeliest",
+    "auroc": "the area under the ROC curve, the mean over classes of each against the rest",
+    "calibration_error": "the mean distance of confidence from accuracy, over 15 bins of confidence",
+    "brier": "the squared error of the probabilities, summed over the classes: 0 to 2",
 }
 SPLITS = {"train": "train", "val": "validation", "test": "test", "train_eval": "train (eval mode)"}
 SIZES = ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))  # written so from the first number on
@@ -33,6 +45,13 @@ def higher_is_better(metric: str) -> bool:
     return not metric.endswith(LOWER_IS_BETTER)
 
 
+def definitions(metrics: Iterable[str]) -> str:
+    """What each of these is, in a sentence; accuracy and recall always, costs and losses never."""
+    shown = dict.fromkeys(("accuracy", "recall", *map(leaf, metrics)))
+    told = "; ".join(f"{name.replace('_', ' ')} is {DEFINITIONS[name]}" for name in shown if name in DEFINITIONS)
+    return f"{told[0].upper()}{told[1:]}."
+
+
 def is_share(metric: str) -> bool:
     """Whether ``metric`` is a share in [0, 1], shown in per cent."""
     return metric.endswith(SHARES)
@@ -41,7 +60,9 @@ def is_share(metric: str) -> bool:
 def title(metric: str) -> str:
     """``validation accuracy`` for ``val/accuracy``, ``weights`` for ``parameters``."""
     split, slash, name = metric.partition("/")
-    return f"{SPLITS.get(split, split)} {name}" if slash else COSTS.get(metric, metric.replace("_", " "))
+    return (
+        f"{SPLITS.get(split, split)} {name.replace('_', ' ')}" if slash else COSTS.get(metric, metric.replace("_", " "))
+    )
 
 
 def unit(metric: str) -> str:

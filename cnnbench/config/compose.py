@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins, read_yaml
 from cnnbench.config.overrides import without_shorthand
-from cnnbench.config.schema import MISSING
+from cnnbench.config.schema import LOWER_IS_BETTER, MISSING
 from cnnbench.config.settings import NEW_KEYS, changes_result, flatten, version_1_target, with_current_targets
 from cnnbench.utils.environment import runs_at_once
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -165,7 +165,7 @@ def pruner_for(seeds: int) -> str:
 
 def register_resolvers() -> None:
     """Register what the YAMLs call, such as ``${better:METRIC}``; done on import."""
-    OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith("loss") else "max", replace=True)
+    OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith(LOWER_IS_BETTER) else "max", replace=True)
     names = (run_folder, run_length, share_or_folds, by_form, choices, runs_at_once, drawn_together, pruner_for)
     for function in names:
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 MISSING = object()
+# What ``metrics`` may name, beside loss, accuracy and recall: from the predictions alone, and from the logits.
+CLASS_METRICS = ("precision", "f1", "kappa")
+LOGIT_METRICS = ("top5_accuracy", "auroc", "calibration_error", "brier")
+LOWER_IS_BETTER = ("loss", "error", "brier")  # ends of metrics' names
 
 
 class Check(NamedTuple):
@@ -48,6 +52,7 @@ TRUTH = Check("true or false", lambda v: isinstance(v, bool))
 NUMBER = _number("a number", lambda v: True)
 POSITIVE = _number("a number above 0", lambda v: v > 0)
 NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
+METRIC = _one_of(*CLASS_METRICS, *LOGIT_METRICS)
 SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 
 # Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network and
@@ -69,14 +74,16 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_number("a number from 0 to 180", lambda v: 0 <= v <= 180), "augment.rotate"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches data.batch_size "
                 "data.eval_batch_size scheduler.step_size scheduler.cycles scheduler.growth divergence.epochs sweep.runs_per_gpu "
-                "hydra.sweeper.n_trials hydra.sweeper.seeds augment.rand_operations"),
+                "hydra.sweeper.n_trials augment.rand_operations hydra.sweeper.seeds"),
     (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max scheduler.total_iters"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train"),
     (TRUTH, "keep_predictions decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures logger.default_hp_metric hydra.sweeper.dry_run "
             "data.source.skip_damaged"),
-    (NOT_NEGATIVE, "scheduler.eta_min scheduler.threshold callbacks.progress.seconds augment.brightness augment.contrast "
+    (_or(_number("a number between 0 and 1", lambda v: 0 < v < 1), NULL), "loss.alpha"),
+    (_one_of("uniform", "balanced"), "data.sampling"),
+    (NOT_NEGATIVE, "loss.gamma scheduler.eta_min scheduler.threshold callbacks.progress.seconds augment.brightness augment.contrast "
                    "augment.saturation augment.mixup augment.cutmix callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
     (POSITIVE, "fine_tune.backbone_lr_factor scheduler.power"),
@@ -89,7 +96,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(Check("a configuration, such as optimizer=sgd", lambda v: isinstance(v, str)), NULL), "sweep.baseline"),
     (_or(_number("a number above 1", lambda v: v > 1), NULL), "divergence.above"),
     (_number("a number of at least 1", lambda v: v >= 1), "scheduler.div_factor scheduler.final_div_factor"),
-    (SHARE, "label_smoothing model.dropout model.feature_dropout average.decay average.start scheduler.warmup"),
+    (SHARE, "label_smoothing loss.beta model.dropout model.feature_dropout average.decay average.start scheduler.warmup"),
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip augment.erase"),
     (_number("a number from 0 to 1", lambda v: 0 <= v <= 1), "augment.resized_crop"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
@@ -108,6 +115,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),
     (_one_of("best", "last"), "test_with"),
+    (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
     (_one_of("published", "corrected"), "study.form"),
     (_one_of("auto", "memory", "stream"), "data.storage"),
     (_one_of("auto", "ddp"), "trainer.strategy"),
@@ -154,5 +162,7 @@ def check_values(config: Mapping[str, Any]) -> None:
         for name in key.split("."):
             value = value.get(name, MISSING) if isinstance(value, Mapping) else MISSING
         if value is not MISSING and not check.holds(value):
-            near = did_you_mean(value, check.text.split(" or ")) if isinstance(value, str) else ""
+            choices = check.text.removeprefix("a list of ").split(" or ")
+            words = [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)]
+            near = next((hint for word in words if word not in choices and (hint := did_you_mean(word, choices))), "")
             raise RequestError(f"{key} must be {check.text}, got {value!r}{near}")

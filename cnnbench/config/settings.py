@@ -19,7 +19,7 @@ SPLIT = ("data.split_seed", "data.fold")  # part of it where they decide what is
 
 # Settings that change where things lie, how they are shown or how fast they go, but not what is learnt.
 NO_RESULT = (
-    "name", "threads", "keep_predictions", "steps_per_execution", "cuda_graph", "hydra", "logger", "paths", "output_dir",
+    "name", "threads", "keep_predictions", "metrics", "steps_per_execution", "cuda_graph", "hydra", "logger", "paths", "output_dir",
     "checkpoint", "sweep", "study.name", "study.form", "study.change", "study.reported",
     "callbacks.progress", "callbacks.figures",
     "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.eval_batch_size",
@@ -29,6 +29,7 @@ NO_RESULT = (
 # Keys that version 1 did not have, with the values at which they change nothing: fingerprints outlive new keys.
 NEW_KEYS = {"data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None,
             "data.folds": None, "data.fold": None, "average._target_": None, "scheduler.warmup": 0.0,
+            "data.sampling": "uniform", "loss._target_": "cnnbench.training.quirks.CrossEntropy",
             **dict.fromkeys((f"augment.{name}" for name in ("resized_crop", "rotate", "brightness", "contrast", "saturation",
                                                             "erase", "mixup", "cutmix")), 0.0),
             "augment.policy": "none", "augment.rand_operations": 2, "augment.rand_magnitude": 9}  # fmt: skip

@@ -46,6 +46,7 @@ class ImageDataModule(LightningDataModule):
     split_seed: int = 0
     limit_train: int | None = None
     shuffle: bool = True
+    sampling: str = "uniform"
     seed: int = 0
     augment: Augment | None = None
     storage: str = "auto"
@@ -119,6 +120,10 @@ class ImageDataModule(LightningDataModule):
         """Images in ``train``, ``val`` or ``test``; 0 where there is no such split."""
         return len(self.labels(split)) if split in self.rows else 0
 
+    def class_counts(self) -> list[int]:
+        """Training images of each class."""
+        return np.bincount(self.labels("train"), minlength=len(self.classes)).tolist()
+
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
         known = ("image_size", "channels", "fingerprint", "notes", "value_range")
@@ -166,6 +171,8 @@ class ImageDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the set, making it where it is not in the cache, and split it; the same on every process."""
+        if self.sampling == "balanced" and not self.shuffle:
+            raise RequestError("data.sampling=balanced draws images at random, which data.shuffle=false forbids")
         assert self.rows
 
     def train_dataloader(self) -> BatchLoader:
@@ -208,6 +215,7 @@ class ImageDataModule(LightningDataModule):
             augment=augment,
             classes=len(self.classes),
             shuffle=shuffle,
+            balanced=shuffle and self.sampling == "balanced",
             seed=self.seed,
             batches_per_step=batches,
             device=device,

@@ -80,6 +80,7 @@ class BatchLoader:
     augment: Augment | None = None
     classes: int = 0  # of the set, for labels that are mixed
     shuffle: bool = False  # draw a new order each epoch, or keep that of the split
+    balanced: bool = False  # draw each image anew instead, with replacement, so that the classes come equally often
     seed: int = 0  # of order and draws
     batches_per_step: int = 0  # how many batches one Lightning step gets; 0 is all of them
     device: torch.device = CPU  # where the batches should be
@@ -137,7 +138,11 @@ class BatchLoader:
     def _batches(self, epoch: int, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches from number ``begin`` on, each at the same place in its block's memory as in a whole epoch."""
         order = torch.arange(self.images)
-        if self.shuffle:
+        if self.balanced:
+            labels = self.data.labels.cpu() if self.rows is None else self.data.labels.cpu()[self.rows]
+            shares = 1 / labels.bincount()[labels].double()
+            order = shares.multinomial(self.images, True, generator=epoch_generator(self.seed, epoch, "order"))
+        elif self.shuffle:
             order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
         order = order if self.rows is None else self.rows[order]
         skipped, start = begin * self.size, begin * self.size // self.block * self.block

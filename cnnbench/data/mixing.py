@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from cnnbench.data.operations import inside
 
@@ -44,5 +43,8 @@ class Mixing:
             weight = weight.masked_fill(inside(draws[:, 2:], size), 0)
             share = share * (1 - draws[:, 4] * draws[:, 5] / size**2).view(-1, 1, 1, 1)
         mixed = pixels.index_select(0, partner).lerp_(pixels[:count], weight)
-        own, other = one_hot(labels[:count], classes), one_hot(labels[partner], classes)
-        return mixed.permute(0, 3, 1, 2), torch.lerp(other.float(), own.float(), share.view(-1, 1))
+        own, other = (  # one_hot would wait for the device
+            torch.zeros(count, classes, device=labels.device).scatter_(1, of[:, None], 1.0)
+            for of in (labels[:count], labels[partner])
+        )
+        return mixed.permute(0, 3, 1, 2), other.lerp(own, share.view(-1, 1))

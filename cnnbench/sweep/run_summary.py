@@ -19,8 +19,8 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     parts = [settings, *(settings.get(name, {}) for name in ("base_optimizer", "first", "then"))]
     rates = [part["lr"] for part in parts if "lr" in part]
     optimizer = f"{choices.get('optimizer')} (lr {', then '.join(map(str, rates))})"
-    used = [choices.get(group) for group in ("scheduler", "augment", "average", "fine_tune")]
-    shown = [optimizer, *(name for name in used if name not in (None, "none"))]
+    used = [choices.get(group) for group in ("scheduler", "augment", "loss", "average", "fine_tune")]
+    shown = [optimizer, *(name for name in used if name not in (None, "none", "cross_entropy"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
     name = bold(f"{choices.get('model')} on {choices.get('data')}")
     fold = f", fold {data['fold']} of {data['folds']}" if (data := config["data"]).get("folds") else ""

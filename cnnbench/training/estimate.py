@@ -18,7 +18,7 @@ def build_classifier(config: Config) -> tuple[ImageClassifier, ImageDataModule]:
     """The classifier of a run, on the device that it would take, and its data; without a trainer."""
     data = build_data(config)
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
-    classifier = ImageClassifier(config, build_network(config, data), len(data.classes))
+    classifier = ImageClassifier(config, build_network(config, data), data.class_counts())
     return classifier.to("cuda" if gpu else "cpu"), data
 
 

@@ -5,24 +5,45 @@ is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, s
 has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torchmetrics.functional import classification as functional
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from cnnbench.config.schema import CLASS_METRICS, LOGIT_METRICS, LOWER_IS_BETTER
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 NAMES = ("loss", "accuracy", "recall")
+TOP = 5  # of top5_accuracy
 SPLITS = ("train", "val", "test")
 
 
 def metric_mode(name: str) -> str:
     """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError where there is none such."""
-    known = [f"{split}/{metric}" for split in SPLITS for metric in NAMES]
+    known = [f"{split}/{metric}" for split in SPLITS for metric in (*NAMES, *CLASS_METRICS)]
+    known += [f"{split}/{metric}" for split in SPLITS[1:] for metric in LOGIT_METRICS]  # train logits are not kept
     if name not in known:
         near = did_you_mean(name, known)
-        raise RequestError(f"objective={name!r} is not a metric; choose from {', '.join(known)}{near}")
-    return "min" if name.endswith("loss") else "max"
+        every, kept = ",".join((*NAMES, *CLASS_METRICS)), ",".join(LOGIT_METRICS)
+        choices = f"{{train,val,test}}/{{{every}}} and {{val,test}}/{{{kept}}}"
+        raise RequestError(f"objective={name!r} is not a metric; choose from {choices}{near}")
+    return "min" if name.endswith(LOWER_IS_BETTER) else "max"
+
+
+def metrics_beside(config: Mapping[str, Any]) -> list[str]:
+    """What a configuration asks for beside loss, accuracy and recall: ``metrics``, and the objective if it is of these."""
+    asked = (*config.get("metrics", ()), config["objective"].rpartition("/")[2])
+    return [name for name in (*CLASS_METRICS, *LOGIT_METRICS) if name in asked]
+
+
+def check_classes(metrics: Sequence[str], classes: int) -> None:
+    """Raise RequestError where a metric says nothing of so few classes."""
+    if classes <= TOP and "top5_accuracy" in metrics:
+        raise RequestError(f"top5_accuracy needs more than {TOP} classes, and this set has {classes}")
 
 
 def confusion_matrix(predictions: Tensor, targets: Tensor, num_classes: int) -> Tensor:
@@ -45,6 +66,62 @@ def macro_recall(confusion: Tensor) -> float:
     return recall_per_class(confusion).nanmean().item()
 
 
+def precision_per_class(confusion: Tensor) -> Tensor:
+    """TP / (TP + FP) per class, float64 (num_classes,); 0 where a class that occurs is never predicted, NaN where one
+    neither occurs nor is predicted."""
+    return _share(confusion.diagonal(), confusion.sum(dim=0), confusion)
+
+
+def f1_per_class(confusion: Tensor) -> Tensor:
+    """2 TP / (2 TP + FP + FN) per class, float64 (num_classes,); NaN where it neither occurs nor is predicted."""
+    return _share(2 * confusion.diagonal(), confusion.sum(dim=0) + confusion.sum(dim=1), confusion)
+
+
+def _share(part: Tensor, whole: Tensor, confusion: Tensor) -> Tensor:
+    unknown = confusion.sum(dim=0) + confusion.sum(dim=1) == 0
+    return (part.double() / whole.clamp(min=1)).masked_fill(unknown, torch.nan)
+
+
+PER_CLASS: dict[str, Callable[[Tensor], Tensor]] = {"precision": precision_per_class, "f1": f1_per_class}
+
+
+def class_metrics(names: Sequence[str], predictions: Tensor, targets: Tensor, confusion: Tensor) -> dict[str, float]:
+    """Those of ``CLASS_METRICS`` among ``names``, from class indices (N,) and their confusion matrix."""
+    found = {name: of(confusion).nanmean().item() for name, of in PER_CLASS.items() if name in names}
+    if "kappa" in names:
+        kappa = functional.multiclass_cohen_kappa(predictions, targets, len(confusion), validate_args=False)
+        found["kappa"] = kappa.item()
+    return found
+
+
+def logit_metrics(names: Sequence[str], logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """Those of ``LOGIT_METRICS`` among ``names``, from logits (N, num_classes) and class indices (N,), on the CPU.
+
+    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected calibration
+    error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes (Brier 1950).
+    """
+    classes = logits.shape[1]
+    probabilities = logits.double().softmax(dim=1)  # torchmetrics would take logits in [0, 1] for them
+    true = torch.nn.functional.one_hot(targets, classes)
+    occurs = (true.sum(dim=0) % len(targets)).nonzero().squeeze(1).tolist()
+
+    def auroc() -> Tensor:
+        areas = [functional.binary_auroc(probabilities[:, c], true[:, c], validate_args=False) for c in occurs]
+        return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)
+
+    compute: dict[str, Callable[[], Tensor]] = {
+        "top5_accuracy": lambda: (
+            (logits.topk(min(TOP, classes)).indices == targets[:, None]).any(dim=1).double().mean()
+        ),
+        "auroc": auroc,
+        "calibration_error": lambda: functional.multiclass_calibration_error(
+            probabilities, targets, classes, validate_args=False
+        ),
+        "brier": lambda: (probabilities - true).square().sum(dim=1).mean(),
+    }
+    return {name: of().item() for name, of in compute.items() if name in names}
+
+
 def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_size: int) -> float:
     """The mean over consecutive batches of each batch's macro recall, as scikit-learn's ``recall_score`` has it: the
     average is over the classes that occur in the batch's targets or predictions (report eq2425; its notebook)."""
@@ -63,6 +140,7 @@ class EpochMeter:
     Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
     take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter. With ``recall_batch``,
     ``batch_recall`` over batches of this size is computed too; with ``keep_logits``, ``logits`` (N, num_classes) are kept.
+    ``metrics`` names what is computed beside loss, accuracy and recall, those from logits where they are kept.
     """
 
     def __init__(
@@ -73,7 +151,9 @@ class EpochMeter:
         recall_batch: int | None = None,
         batch_size: int = 0,
         keep_logits: bool = False,
+        metrics: Sequence[str] = (),
     ) -> None:
+        self.metrics = metrics
         self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
         self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.classes = torch.zeros(2, count, dtype=torch.int64, device=device)
@@ -149,10 +229,13 @@ class EpochMeter:
         return (predictions == targets).double().mean().item()
 
     def compute(self) -> tuple[dict[str, float], Tensor]:
-        """The metrics by name (loss, accuracy, recall; batch_recall if asked) and the confusion matrix, on the CPU."""
+        """The metrics by name (loss, accuracy, recall, and those asked for) and the confusion matrix, on the CPU."""
         predictions, targets = self.seen_by_all().cpu()
         confusion = confusion_matrix(predictions, targets, self.num_classes)
         values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
         if self.recall_batch is not None:
             values["batch_recall"] = batch_recall(predictions, targets, self.num_classes, self.recall_batch)
+        values |= class_metrics(self.metrics, predictions, targets, confusion)
+        if len(self._logits) and not {*LOGIT_METRICS}.isdisjoint(self.metrics):
+            values |= logit_metrics(self.metrics, self.logits().cpu(), targets)
         return values, confusion

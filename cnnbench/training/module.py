@@ -7,7 +7,7 @@ that the results do not depend on how many of them share a Lightning step.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cnnbench.config.schema import LOGIT_METRICS
 from cnnbench.data.loader import BatchGroup
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.models.profile import eval_mode
@@ -22,7 +23,8 @@ from cnnbench.training.batch_norm import keep_statistics, recompute_statistics
 from cnnbench.training.build import Config, build_optimization
 from cnnbench.training.cuda_graph import CapturedStep, make_capturable, reason_not_capturable
 from cnnbench.training.distributed import broadcast_tensors, sum_gradients
-from cnnbench.training.metrics import EpochMeter
+from cnnbench.training.losses import build_loss
+from cnnbench.training.metrics import EpochMeter, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, parameter_groups, set_training
 from cnnbench.training.quirks import CrossEntropy
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
@@ -32,19 +34,22 @@ log = logging.getLogger(__name__)
 
 class ImageClassifier(pl.LightningModule):
     """A network (images (N, C, H, W) to logits (N, num_classes)) with its loss, optimizer, schedule and metrics, as the
-    configuration has them. Raises RequestError where the optimizer or the schedule cannot be built."""
+    configuration has them; ``counts`` is the training images of each class. Raises RequestError where the loss, the
+    optimizer or the schedule cannot be built."""
 
-    def __init__(self, config: Config, network: nn.Module, num_classes: int) -> None:
+    def __init__(self, config: Config, network: nn.Module, counts: Sequence[int]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.network, self.num_classes, self.config = network, num_classes, config
+        self.network, self.num_classes, self.config = network, len(counts), config
         self.optimization = build_optimization(config)
         self.gradient_clip_val: float | None = config["trainer"]["gradient_clip_val"]
         self.clip_by_value = config["trainer"].get("gradient_clip_algorithm") == "value"
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
         self.quirks: dict[str, bool] = config["quirks"]
-        self.train_loss = CrossEntropy(config["label_smoothing"], self.quirks["softmax_before_loss"])
+        self.train_loss = build_loss(config, counts)
         self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
+        self.more_metrics = metrics_beside(config)
+        self.needs_logits = not {*LOGIT_METRICS}.isdisjoint(self.more_metrics)
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.logits: dict[str, Tensor] = {}  # of test and val, after the test, where predictions are kept
         self.metrics: dict[str, float] = {}  # likewise, by name such as "val/accuracy"
@@ -211,14 +216,16 @@ class ImageClassifier(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # rank 0's statistics of batch norm, as checkpoints have them
             broadcast_tensors(self.network.buffers())
-        self.meters["eval"] = self._new_meter(self.trainer.val_dataloaders)
+        self.meters["eval"] = self._new_meter(self.trainer.val_dataloaders, self.needs_logits)
 
     def on_test_epoch_start(self) -> None:
-        self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders, self.config.get("keep_predictions", False))
+        keep_logits = self.config.get("keep_predictions", False) or self.needs_logits
+        self.meters["eval"] = self._new_meter(self.trainer.test_dataloaders, keep_logits)
 
     def _new_meter(self, loader: Any, keep_logits: bool = False) -> EpochMeter:
         recall_batch = self.trainer.datamodule.batch_size if self.quirks["batch_recall"] else None  # type: ignore[attr-defined]
-        return EpochMeter(loader.images, self.num_classes, self.device, recall_batch, loader.batch_size, keep_logits)
+        sizes = loader.images, self.num_classes
+        return EpochMeter(*sizes, self.device, recall_batch, loader.batch_size, keep_logits, self.more_metrics)
 
     def on_validation_model_eval(self) -> None:
         super().on_validation_model_eval()

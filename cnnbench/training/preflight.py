@@ -22,7 +22,8 @@ from cnnbench.training import build
 from cnnbench.training.build import Config
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
-from cnnbench.training.metrics import metric_mode
+from cnnbench.training.losses import build_loss
+from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info
@@ -46,9 +47,12 @@ def check(config: Config) -> None:
     with building("data"):
         data = build.build_data(config)
         data.statistics()
+    check_classes(metrics_beside(config), len(data.classes))
     for note in [note for note in [*data.prepared.notes, *augmentation_notes(config, data)] if note not in _checked]:
         print_info(f"  {note}")
         _checked.add(note)
+    if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
+        print_info("  data.sampling=balanced with loss=weighted: rare classes are counted more twice")
     split = config["objective"].partition("/")[0]
     if split == "val" and not data.count("val"):
         wrong = "needs a validation split; with data.validation=none use objective=train/loss"
@@ -58,6 +62,8 @@ def check(config: Config) -> None:
         raise RequestError(f"objective=test/... {wrong}")
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
+    with building("loss"):
+        build_loss(config, data.class_counts())
     with building("optimizer"):
         parts = build.build_optimization(config)
         optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], 2)

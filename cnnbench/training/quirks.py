@@ -8,6 +8,12 @@ import torch
 from torch import Tensor, nn
 
 
+def same_dtype(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and the probabilities of mixed images in the more precise of their types."""
+    dtype = torch.promote_types(logits.dtype, target.dtype)
+    return logits.to(dtype), target.to(dtype)
+
+
 class CrossEntropy(nn.CrossEntropyLoss):
     """Cross-entropy of logits (N, num_classes), or, with ``softmax_before_loss``, of their softmax as if it were logits:
     bounded below by log(1 + (C - 1) / e), which is 1.46 for ten classes, with small gradients."""
@@ -21,6 +27,5 @@ class CrossEntropy(nn.CrossEntropyLoss):
         mean loss, a scalar."""
         input = input.softmax(dim=1) if self.softmax_before_loss else input
         if target.is_floating_point():
-            dtype = torch.promote_types(input.dtype, target.dtype)
-            input, target = input.to(dtype), target.to(dtype)
+            input, target = same_dtype(input, target)
         return super().forward(input, target)

@@ -20,7 +20,7 @@ from cnnbench.training.callbacks.resume import Resume, resumable
 from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, log_hparams
 from cnnbench.training.estimate import suggest_batch_size
 from cnnbench.training.lr_finder import settle_lr
-from cnnbench.training.metrics import recall_per_class
+from cnnbench.training.metrics import PER_CLASS, recall_per_class
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.predictions import save_predictions
 from cnnbench.training.preflight import silence_libraries
@@ -160,7 +160,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         torch.set_num_threads(min(torch.get_num_threads(), max(work // FLOPS_PER_THREAD, 1)))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
-    classifier = ImageClassifier(config, network, len(data.classes))
+    classifier = ImageClassifier(config, network, data.class_counts())
 
     history = History(folder)
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
@@ -186,8 +186,9 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     if trainer.is_global_zero:
         record["metrics"] = dict(classifier.metrics)
         record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
-        recalls = {f"{split}/recall": recall_per_class(matrix).tolist() for split, matrix in matrices.items()}
-        record["per_class"] = {"classes": data.classes, **recalls}
+        shown = {"recall": recall_per_class} | {k: of for k, of in PER_CLASS.items() if k in classifier.more_metrics}
+        each = {f"{split}/{k}": of(matrix).tolist() for k, of in shown.items() for split, matrix in matrices.items()}
+        record["per_class"] = {"classes": data.classes, **each}
         if classifier.logits:
             save_predictions(folder, classifier.logits, data)
         figures.finish(trainer, classifier, matrices)

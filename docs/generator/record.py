@@ -18,6 +18,7 @@ FIELDS: dict[str, str] = {
     "seed": "of weights, order, augmentation and dropout",
     "protocol.objective": "metric that chose the best epoch",
     "protocol.weights": "those that saw the test set: best or last",
+    "protocol.average": "the kind of weight average that was evaluated and saved; null is none",
     "error": "null, or type, message and traceback of what ended the run; for a divergence also epoch and step",
     "attempts": "earlier ends of the same run: status, error, epochs done, commit",
     "lr_finder": "null, or with optimizer.lr=auto the rate used, lr, with lowest, steepest and reason",

@@ -311,3 +311,20 @@ def test_a_report_that_cannot_be_written_names_another_way(runs, monkeypatch):
     monkeypatch.setattr("cnnbench.analysis.report.write.write_atomically", refused)
     with pytest.raises(RequestError, match=r"report\.html cannot be written \(Permission denied\); --out DIR writes"):
         report_command([str(runs.root)])
+
+
+def test_rare_classes_have_intervals_and_accuracy_does_not_hide_them(runs):
+    counts = [[0, 1, 0, 0], [2, 95, 2, 1], [0, 3, 97, 0], [3, 6, 1, 2]]  # classes of 1, 100, 100 and 12 images
+    runs.add({**make_record(["seed=0"], 0.9), "confusion_matrix": {"test": counts}})
+    page = Page(made(runs))
+    words = " ".join(" ".join(page.words).split())
+    assert "imbalance" in page.ids and "100 times the images of the smallest" in words
+    assert "91.08 %, and balanced accuracy, which is the mean recall over classes, 52.17 %" in words
+    # Wilson's interval of 2 of 12, as statsmodels' proportion_confint(2, 12, method="wilson") has it
+    assert "Accuracy hides class 3: 2 of its 12 images are right (95% interval 4.70 to 44.80 %)" in words
+    assert "hides class 0" in words and "hides class 1" not in words and "hides class 2" not in words
+
+
+def test_a_set_of_equal_classes_has_no_section_on_rare_ones(runs):
+    runs.add({**make_record(["seed=0"], 0.9), "confusion_matrix": {"test": [[9, 1], [2, 13]]}})
+    assert "imbalance" not in Page(made(runs)).ids

@@ -101,7 +101,14 @@ def test_null_is_the_choice_none() -> None:
 def test_fingerprint_changes_with_what_changes_the_result_and_with_nothing_else() -> None:
     base = fingerprint(config())
     assert fingerprint(config()) == base
-    for same in ("name=other", "steps_per_execution=3", "data.storage=memory", "data.cache=/elsewhere", "threads=1"):
+    for same in (
+        "name=other",
+        "metrics=[f1]",
+        "steps_per_execution=3",
+        "data.storage=memory",
+        "data.cache=/elsewhere",
+        "threads=1",
+    ):
         assert fingerprint(config(same)) == base, same
     for other in ("seed=1", "optimizer.lr=0.5", "data.split_seed=3", "augment=flip", "trainer.max_epochs=3"):
         assert fingerprint(config(other)) != base, other

@@ -46,6 +46,7 @@ BY_NAME: dict[str, list[Any]] = {
         for key in ("fused", "foreach")
     },
     "optimizer.max_grad_norm": NULL_IS_RIGHT,
+    "loss.alpha": [*NOT_A_NUMBER, 0, 1],
     "callbacks.progress.seconds": [*NOT_A_NUMBER, -1, None],
     "callbacks.progress.minutes": [*NOT_A_NUMBER, -1],
     "data.mean": [*NOT_A_NUMBER, [], [0.5, 0.5], ["a"]],

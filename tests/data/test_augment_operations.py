@@ -210,3 +210,27 @@ WRONG = {
 def test_options_out_of_range_are_refused(key: str) -> None:
     with pytest.raises(RequestError, match=f"augment.{key}"):
         check_values({"augment": {key: WRONG[key]}})
+
+
+@pytest.mark.parametrize("loss", ["bce", "weighted"])
+def test_other_losses_of_mixed_labels_are_the_sum_of_those_of_both(loss: str) -> None:
+    from cnnbench.training.losses import FocalLoss, WeightedCrossEntropy
+
+    of = FocalLoss([3, 2, 5], 0.1) if loss == "bce" else WeightedCrossEntropy([30, 2, 5], 0.1, 0.99)
+    logits, first, second = torch.randn(1, 3, generator=generator()), torch.tensor([1]), torch.tensor([2])
+    expected = 0.7 * of(logits, first) + 0.3 * of(logits, second)
+    torch.testing.assert_close(of(logits, torch.tensor([[0.0, 0.7, 0.3]])), expected)
+
+
+def test_the_focal_loss_of_mixed_labels_is_refused() -> None:
+    from cnnbench.training.losses import build_loss
+
+    focal = {"_target_": "cnnbench.training.losses.FocalLoss", "gamma": 2.0}
+    config = {
+        "loss": focal,
+        "label_smoothing": 0.0,
+        "quirks": {"softmax_before_loss": False},
+        "augment": {"mixup": 0.2},
+    }
+    with pytest.raises(RequestError, match="use loss=bce"):
+        build_loss(config, [3, 2])

@@ -173,3 +173,29 @@ def test_too_little_shared_memory_is_reported_instead_of_waited_for(monkeypatch:
     with pytest.raises(RuntimeError, match=r"MB in /dev/shm, which has 0\.0 MB left.*data\.workers=0.*--shm-size"):
         epoch(loader(workers=1))
     assert len(epoch(loader(workers=0))) == 7  # which needs none
+
+
+def test_balanced_sampling_draws_the_classes_equally_often_by_seed_and_epoch() -> None:
+    images = ImageTensors(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1), (torch.arange(200) < 20).long())
+    rows = torch.arange(200)[torch.arange(200) % 4 != 1]  # 15 of the rare class, 135 of the other
+
+    def drawn(number: int, seed: int = 0, **options: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        options = {"shuffle": True, "balanced": True, "rows": rows, "seed": seed, **options}
+        return epoch(BatchLoader(images, 8, Normalize([0.0], [1 / 255]), **options), number)
+
+    def order(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        return torch.cat([pixels.flatten() for pixels, _ in batches]).long()
+
+    whole, other = order(drawn(0)), order(drawn(1))
+    assert len(whole) == 150 and set(whole.tolist()) <= set(rows.tolist())
+    rare = torch.cat([order(drawn(number)) for number in range(40)]) < 20
+    assert abs(rare.float().mean() - 0.5) < 4 * 0.5 / 6000**0.5  # four standard errors of 6,000 fair draws
+    seen = torch.cat([order(drawn(number)) for number in range(40)]).bincount(minlength=200)[rows]
+    assert seen[:15].min() > 150 and seen[:15].max() < 250 and seen[15:].min() > 5  # 200 and 22 are expected
+    assert torch.equal(whole, order(drawn(0))) and not torch.equal(whole, other)
+    assert not torch.equal(whole, order(drawn(0, seed=1)))
+    shares = [drawn(0, rank=rank, world=2) for rank in (0, 1)]
+    both = [
+        torch.stack([one[0].flatten(), two[0].flatten()], 1).flatten() for one, two in list(zip(*shares, strict=True))
+    ]
+    assert torch.equal(torch.cat(both).long(), whole)

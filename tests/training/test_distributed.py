@@ -72,6 +72,7 @@ SAME = [
     "trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=3", "quirks.batch_recall=true",
     "quirks.train_in_eval_mode=true", "logger=tensorboard", "fine_tune=head_first", "fine_tune.frozen_epochs=1",
     "average=ema",
+    "loss=weighted", "data.sampling=balanced", "metrics=[precision,f1,kappa,top5_accuracy,auroc,calibration_error,brier]",
 ]  # fmt: skip
 
 

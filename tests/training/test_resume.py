@@ -49,6 +49,9 @@ COMBINATIONS = [
     (["optimizer=adam", "augment=trivial", "augment.rotate=15", "augment.mixup=0.2", "augment.cutmix=1"], 8),
     (["optimizer=switch", "scheduler=onecycle", "decay_norm_and_bias=false"], 6),  # the switch is at step 12
     (["optimizer=switch", "scheduler=plateau", "scheduler.patience=0"], 16),
+    (["loss=weighted", "data.sampling=balanced", "label_smoothing=0.1"], 10),
+    (["loss=focal", "trainer.accumulate_grad_batches=2"], 10),
+    (["loss=bce", "label_smoothing=0.1"], 10),
     (["scheduler=wsd", "scheduler.warmup=0.3", "scheduler.decay=0.5"], 6),  # the warm-up is until step 7
     (["scheduler=cosine_restarts", "optimizer=momentum", "scheduler.warmup=0.1"], 11),
     (["scheduler=poly", "optimizer=switch", "scheduler.warmup=0.6"], 13),  # until step 14
@@ -58,7 +61,7 @@ COMBINATIONS = [
     (["optimizer=muon", "scheduler=onecycle", "model.norm=batch", "decay_norm_and_bias=false"], 10),
     (["optimizer=schedulefree", "scheduler=none", "scheduler.warmup=0.3", "model.norm=batch", *DROPOUT], 10),
     (["optimizer=sam", "model.norm=batch", "scheduler=cosine", *DROPOUT], 13),
-    (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
+    (["loss=cross_entropy", "fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
     (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch", "scheduler=step"], 19),
 ]  # fmt: skip
 
@@ -80,10 +83,11 @@ def test_a_stopped_run_goes_on_to_the_same_result(tmp_path: Path, asked: list[st
     assert not differences(tmp_path / "whole", tmp_path / "part")
 
 
-def test_every_optimizer_and_scheduler_is_among_the_combinations() -> None:
+def test_every_optimizer_scheduler_and_loss_is_among_the_combinations() -> None:
     asked = {text for combination, _ in COMBINATIONS for text in combination}
     assert {f"optimizer={name}" for name in groups()["optimizer"]} <= asked
     assert {f"scheduler={name}" for name in groups()["scheduler"]} <= asked
+    assert {f"loss={name}" for name in groups()["loss"]} <= asked
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "both"])

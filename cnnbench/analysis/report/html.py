@@ -11,16 +11,19 @@ from itertools import count
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cnnbench.analysis import metric_names as names
 from cnnbench.analysis.analyse import Analysis
 from cnnbench.analysis.report import sections
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures.style import svg
+from cnnbench.analysis.report.imbalance import imbalance
 from cnnbench.analysis.report.tables import decided_table, report_tables
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.wording import environment, sentences
 from cnnbench.config.settings import SEED, show
 
 MOST_COMMANDS = 12
+LOSS = "cross_entropy"  # which train, validation and test have alike
 WARNING = "test set|added until decided"  # in notes that stand first
 
 
@@ -34,6 +37,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     board, done = analysis.board, analysis.board.grid.runs
     subject = [{show(run.settings[key]) for run in done if key in run.settings} for key in ("model", "data")]
     reference = analysis.reference if analysis.baseline_given else None
+    classes = sections.classes(analysis)
     context = {
         "analysis": analysis,
         "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
@@ -47,9 +51,13 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": sections.searches(runs, draw),
         "effect_figures": sections.effects(analysis.effects, draw) if analysis.effects else None,
+        "losses": sorted({f"loss={run.settings['loss']}" for run in done if run.settings.get("loss", LOSS) != LOSS}),
         "rank_figure": analysis.across and draw(charts.ranks(analysis.across), "Critical-difference diagram of mean ranks"),
         "curves": sections.curves(board, reference, draw),
-        "classes": sections.classes(analysis),
+        "calibrations": sections.calibrations(board, reference, draw),
+        "definitions": names.definitions(board.metrics),
+        "classes": classes,
+        "imbalance": imbalance(classes),
         "disagreements": sections.disagreements(analysis),
         "cost": sections.cost(board, analysis.metric, draw),
         "protocol": sections.protocol(done),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnbench.analysis.analyse import Analysis
+from cnnbench.analysis.calibration import calibration
 from cnnbench.analysis.effects import Effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import Spread, correct_answers, mcnemar, same_images, split_spread
@@ -90,19 +91,31 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> S
     return {"legend": legend, "against": against, "each": each, "long": long, "blue": BLUE, "orange": ORANGE}
 
 
+def calibrations(board: Leaderboard, reference: Configuration | None, draw: Draw) -> list[Section]:
+    """Reliability diagrams of a few configurations, of those with predictions."""
+    parts = []
+    for c in _top(board, reference, MOST_EACH):
+        if (found := calibration(c.runs)) is not None:
+            figure = draw(charts.reliability(found, c.short), f"Accuracy against confidence: {c.short}")
+            parts.append({"title": c.short, "of": found, "figure": figure})
+    return parts
+
+
 def classes(analysis: Analysis) -> Section | None:
     """Recall by class, and the confusion matrices of two runs; None where no record has them."""
     split = "test" if any(run.per_class("test/recall") for run in analysis.board.grid.runs) else "val"
-    recall, confusion = _recall(analysis.board, split), _confusion(analysis, split)
-    return {"split": split, "recall": recall, "confusion": confusion} if recall or confusion else None
+    recall, confusion = _by_class(analysis.board, f"{split}/recall"), _confusion(analysis, split)
+    others = {name: found for name in ("precision", "f1") if (found := _by_class(analysis.board, f"{split}/{name}"))}
+    parts = {"split": split, "recall": recall, "confusion": confusion, "others": others}
+    return parts if recall or confusion else None
 
 
-def _recall(board: Leaderboard, split: str) -> Section | None:
-    """Mean recall of each class, by every configuration that has the same classes."""
+def _by_class(board: Leaderboard, metric: str) -> Section | None:
+    """Mean of a metric of each class, by every configuration that has the same classes."""
     names: list[str] = []
     means: dict[str, pd.Series] = {}
     for row in board.rows[:MOST_ROWS]:
-        recalls = [recall for run in row.configuration.runs if (recall := run.per_class(f"{split}/recall"))]
+        recalls = [recall for run in row.configuration.runs if (recall := run.per_class(metric))]
         names = names or [name for recall in recalls[:1] for name in recall]
         if recalls and all(list(recall) == names for recall in recalls):
             means[f"{row.rank}  {row.configuration.short}"] = pd.DataFrame(recalls, dtype=float).mean()

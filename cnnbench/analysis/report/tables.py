@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cnnbench.analysis.time_to_target import TimeToTarget
 
 # Layout 0 is that of Markdown, LaTeX and HTML. A terminal takes the first of the others that fits: 2 leaves out the
-# test set's recall, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
+# test set's other metrics, 3 the costs too, 4 the interval too, and 5 has the configuration's name in place of its factors.
 TERMINAL = range(1, 6)
 MOST_ROWS = 40  # in a terminal
 MOST_DATA_SETS = 8  # with a column each
@@ -97,7 +97,7 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
         cells.append(("tries", Cell(str(row.configuration.tries), row.configuration.tries)))
     for metric in board.metrics:
         summary, chosen = row.value(metric), metric == board.objective
-        if layout < 2 or chosen or metric != "test/recall":
+        if layout < 2 or metric == "test/accuracy" or names.leaf(metric) == names.leaf(board.objective):
             cells.append((names.label(metric), Cell(names.plus_minus(summary.mean, summary.std, metric), summary.mean)))
         if layout < (4 if chosen else 1) and names.leaf(metric) == names.leaf(board.objective):
             images = row.image_interval(metric)

@@ -48,8 +48,9 @@ class TensorBoardCallback(
         if writer is None or trainer.global_step:  # a resumed run has sent them
             return
         group = trainer.optimizers[0].param_groups[0]
-        writer.add_custom_scalars(layout(self.classes, "momentum" in group or "betas" in group))
-        network = cast(ImageClassifier, pl_module).network
+        classifier = cast(ImageClassifier, pl_module)
+        network, momentum = classifier.network, "momentum" in group or "betas" in group
+        writer.add_custom_scalars(layout(self.classes, momentum, classifier.more_metrics))
         image = torch.zeros(1, self.data.channels, self.data.image_size, self.data.image_size)
         try:  # the writer prints what fails, and traces with TorchScript, which torch has deprecated
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -68,9 +69,11 @@ class TensorBoardCallback(
                 writer.add_scalar(f"{BY_CLASS}/{escape(name)}", recall, trainer.current_epoch + 1)
 
 
-def layout(classes: Sequence[str], momentum: bool) -> dict[str, dict[str, list[object]]]:
+def layout(
+    classes: Sequence[str], momentum: bool, more_metrics: Sequence[str] = ()
+) -> dict[str, dict[str, list[object]]]:
     """The charts of the CUSTOM SCALARS tab; a chart names its tags by regular expressions."""
-    metrics = ("accuracy", "loss", "recall")
+    metrics = ("accuracy", "loss", "recall", *more_metrics)
     lines = {"training and validation": {name: [f"^{name}/train$", f"^{name}/val$"] for name in metrics}}
     if len(classes) <= MAX_CLASSES:
         lines["classes"] = {f"{BY_CLASS}, validation": [f"^{BY_CLASS}/"]}
@@ -93,7 +96,8 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     values = {key: show(settings[key]) if isinstance(settings[key], list) else settings[key]
               for key in (*keys, SEED) if settings.get(key) is not None}  # fmt: skip
     objective = record["protocol"]["objective"]
-    metrics = {tag(name): record["metrics"][name] for name in ("test/accuracy", "test/recall", "test/loss")}
+    tests = dict.fromkeys(("test/accuracy", "test/recall", *(n for n in record["metrics"] if n.startswith("test/"))))
+    metrics = {tag(name): record["metrics"][name] for name in tests}
     metrics[f"{tag(objective)} (best)"] = record["best"][objective]
     if isinstance(logger, TensorBoardLogger):
         logger.log_hyperparams(values, metrics, trainer.current_epoch)

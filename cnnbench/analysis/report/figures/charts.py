@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from cnnbench.analysis.calibration import Calibration
 from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, critical_difference
 from cnnbench.analysis.effects import Effect, Effects, Interaction
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
@@ -76,6 +77,22 @@ def cost(board: Leaderboard, name: str, metric: str, heading: str) -> tuple[Figu
     for row, point in list(zip(rows, best, strict=True))[-MOST_NAMED:]:
         axes.annotate(str(row.rank), point, (5, 6), textcoords="offset points", fontsize=8, color=INK)
     return figure, rows
+
+
+@rc_context(STYLE)
+def reliability(of: Calibration, name: str) -> Figure:
+    """Accuracy against confidence, bin by bin, with the interval from a bin's images and the share of images in it."""
+    figure, axes = panel((3.3, 3.0), "", "confidence, %", "accuracy, %")
+    axes.set_title(plain(name, 44), fontsize=7)
+    images, x, y = of.bins.T * [[1], [100], [100]]
+    limits = [[100 * limit for limit in of.interval(count, accuracy)] for count, _, accuracy in of.bins]
+    axes.bar(x, 100 * images / images.sum(), width=4, color=INK, alpha=0.18, label="share of images")
+    axes.plot([0, 100], [0, 100], color=INK, alpha=0.5, linewidth=0.8, linestyle=":", label="calibrated")
+    axes.vlines(x, *zip(*limits, strict=True), color=BLUE, alpha=0.5, linewidth=1.2)
+    axes.plot(x, y, "o-", color=BLUE, markersize=4)
+    axes.set(xlim=(0, 101), ylim=(0, 101))
+    figure.legend(frameon=False, fontsize=7.5, loc="outside lower left", ncols=3, columnspacing=1)
+    return figure
 
 
 @rc_context(STYLE)

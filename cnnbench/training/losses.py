@@ -1,0 +1,95 @@
+"""Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,) to a scalar.
+
+Of mixed images the second are probabilities (N, classes), float32.
+
+Each is a mean over the images of a batch, so that accumulated batches and several devices come to what one batch does.
+What is measured on validation and test is the cross-entropy whatever the loss, so that losses can be compared.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnbench.config.settings import NEW_KEYS
+from cnnbench.training.quirks import CrossEntropy, same_dtype
+from cnnbench.utils.errors import RequestError
+
+DEFAULT = NEW_KEYS["loss._target_"]  # what records had before there were others
+
+
+def class_weights(counts: Sequence[int], beta: float) -> Tensor:
+    """A weight a class, float32, by the effective number of its images, (1 - beta^n) / (1 - beta) (Cui et al. 2019, CVPR,
+    equation 2): 1 over that, scaled to a mean of 1 over the images, where the paper has a mean of 1 over the classes, so
+    that the loss and with it a good learning rate stay where they are without weights. 0 for a class without images.
+
+    >>> class_weights([90, 10], beta=0.0).tolist()
+    [1.0, 1.0]
+    """
+    images = torch.tensor(counts, dtype=torch.float64)
+    effective = (1 - beta**images) / (1 - beta)
+    weights = torch.where(images > 0, 1 / effective, 0.0)
+    return (weights * images.sum() / (weights * images).sum()).float()
+
+
+class WeightedCrossEntropy(nn.Module):
+    """Cross-entropy in which the images of a class count by its rarity, as ``class_weights`` has it."""
+
+    def __init__(self, counts: Sequence[int], label_smoothing: float, beta: float) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.register_buffer("weight", class_weights(counts, beta), persistent=False)  # no part of a checkpoint
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        weight: Any = self.weight
+        if target.ndim == 2:
+            logits, target = same_dtype(logits, target)
+        summed = nn.functional.cross_entropy(
+            logits, target, weight.to(logits.dtype), reduction="sum", label_smoothing=self.label_smoothing
+        )
+        return summed / len(target)
+
+
+class FocalLoss(nn.Module):
+    """Each class against the rest, by the logits' sigmoids, with less weight on what is easy: -alpha_t (1 - p_t)^gamma
+    log(p_t), summed over the classes (Lin et al. 2017, equation 5). Without ``alpha`` both sides count alike, and without
+    ``gamma`` too it is the binary cross-entropy.
+
+    Smoothed labels are those of the cross-entropy: s / classes, and 1 - s more for the true class. Raises RequestError for
+    them with ``gamma``, which is of labels that are 0 or 1.
+    """
+
+    def __init__(
+        self, counts: Sequence[int], label_smoothing: float, gamma: float = 0.0, alpha: float | None = None
+    ) -> None:
+        super().__init__()
+        if label_smoothing and gamma:
+            raise RequestError("loss=focal has no smoothed labels; use label_smoothing=0, or loss=bce")
+        self.label_smoothing, self.gamma, self.alpha = label_smoothing, gamma, -1.0 if alpha is None else alpha
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        from torchvision.ops import sigmoid_focal_loss
+
+        if target.ndim == 2:
+            logits, true = same_dtype(logits, target)
+        else:
+            true = torch.zeros_like(logits).scatter_(1, target[:, None], 1.0)  # one_hot would wait for the device
+        true = true * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+        return sigmoid_focal_loss(logits, true, self.alpha, self.gamma, reduction="sum") / len(target)
+
+
+def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:
+    """The loss of a configuration, for so many training images of each class; raises RequestError where it has no such
+    labels or quirk."""
+    from hydra.utils import instantiate
+
+    node, smoothing = config.get("loss") or {"_target_": DEFAULT}, config["label_smoothing"]
+    softmax = config["quirks"]["softmax_before_loss"]
+    if node["_target_"] == DEFAULT:
+        return CrossEntropy(smoothing, softmax)
+    if softmax:
+        raise RequestError("quirks.softmax_before_loss=true is a quirk of loss=cross_entropy alone")
+    if node.get("gamma") and (config["augment"].get("mixup") or config["augment"].get("cutmix")):
+        raise RequestError("loss=focal is of labels that are 0 or 1; with augment.mixup or augment.cutmix use loss=bce")
+    return instantiate(node, counts=list(counts), label_smoothing=smoothing, _convert_="all")
