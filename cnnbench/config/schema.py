@@ -65,9 +65,12 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
                 "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
                 "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
+    (Check("a whole number from 0 to 30", lambda v: type(v) is int and 0 <= v <= 30), "augment.rand_magnitude"),
+    (_one_of("none", "trivial", "rand"), "augment.policy"),
+    (_number("a number from 0 to 180", lambda v: 0 <= v <= 180), "augment.rotate"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches data.batch_size "
                 "data.eval_batch_size scheduler.step_size scheduler.cycles scheduler.growth divergence.epochs sweep.runs_per_gpu "
-                "hydra.sweeper.n_trials hydra.sweeper.seeds"),
+                "hydra.sweeper.n_trials augment.rand_operations hydra.sweeper.seeds"),
     (_or(_whole(1), AUTO), "steps_per_execution scheduler.T_max scheduler.total_iters"),
     (_or(_whole(1), NULL), "threads checkpoint.steps data.image_size data.limit_train sweep.stop_on_failure"),
     (TRUTH, "keep_predictions decay_norm_and_bias cuda_graph compile quirks.softmax_before_loss quirks.dropout_in_evaluation "
@@ -76,8 +79,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
             "data.source.skip_damaged model.pretrained model.small_stem"),
     (_or(_number("a number between 0 and 1", lambda v: 0 < v < 1), NULL), "loss.alpha"),
     (_one_of("uniform", "balanced"), "data.sampling"),
-    (NOT_NEGATIVE, "loss.gamma scheduler.eta_min scheduler.threshold callbacks.progress.seconds "
-                   "callbacks.early_stopping.min_delta"),
+    (NOT_NEGATIVE, "loss.gamma scheduler.eta_min scheduler.threshold callbacks.progress.seconds augment.brightness augment.contrast "
+                   "augment.saturation augment.mixup augment.cutmix callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
     (POSITIVE, "fine_tune.backbone_lr_factor scheduler.power"),
     (_or(Check("number, storage, pruner and startup_trials of a search",
@@ -90,7 +93,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(_number("a number above 1", lambda v: v > 1), NULL), "divergence.above"),
     (_number("a number of at least 1", lambda v: v >= 1), "scheduler.div_factor scheduler.final_div_factor"),
     (SHARE, "label_smoothing loss.beta model.dropout model.feature_dropout average.decay average.start scheduler.warmup"),
-    (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip"),
+    (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip augment.erase"),
+    (_number("a number from 0 to 1", lambda v: 0 <= v <= 1), "augment.resized_crop"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
     (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma scheduler.decay "
                                                                  "fine_tune.layer_decay"),

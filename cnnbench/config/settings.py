@@ -29,7 +29,10 @@ NO_RESULT = (
 # Keys that version 1 did not have, with the values at which they change nothing: fingerprints outlive new keys.
 NEW_KEYS = {"data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None,
             "data.folds": None, "data.fold": None, "average._target_": None, "scheduler.warmup": 0.0,
-            "fine_tune.layer_decay": 1.0, "data.sampling": "uniform", "loss._target_": "cnnbench.training.quirks.CrossEntropy"}  # fmt: skip
+            "fine_tune.layer_decay": 1.0, "data.sampling": "uniform", "loss._target_": "cnnbench.training.quirks.CrossEntropy",
+            **dict.fromkeys((f"augment.{name}" for name in ("resized_crop", "rotate", "brightness", "contrast", "saturation",
+                                                            "erase", "mixup", "cutmix")), 0.0),
+            "augment.policy": "none", "augment.rand_operations": 2, "augment.rand_magnitude": 9}  # fmt: skip
 # Groups whose choice is only a bundle of keys: the keys count, the bundle's name does not.
 BUNDLES = ("trainer", "logger")
 # Where classes that a `_target_` of version 1 names are now: old records, their fingerprints and users' YAMLs stay valid.

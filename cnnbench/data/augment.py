@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnnbench.data.mixing import Mixing
+from cnnbench.data.operations import Colour, Erase, Operation, ResizedCrop, Rotate, inside
+from cnnbench.data.policies import Policy
+
 STREAMS = {"order": 0, "draws": 1}
 
 
@@ -22,37 +26,87 @@ def epoch_generator(seed: int, epoch: int, stream: str) -> torch.Generator:
 
 
 class Augment:
-    """Random crop with zero padding, horizontal flip and cutout, in this order, each off at its default.
+    """Random changes of training images, each off at its default, in this order: resized crop, crop with zero padding and
+    flip, rotation, policy, colour, erasing and cutout; then, of normalised images, mixup and CutMix.
 
     Args:
         crop_padding: pixels of black added on each side before a crop of the original size at a random place.
         flip: probability of a horizontal flip.
         cutout: side in pixels of the black square at a random place, cut at the border (DeVries & Taylor 2017).
+        resized_crop: least share of the area that a random part has, which is resized to the whole.
+        rotate: greatest angle in degrees.
+        brightness, contrast, saturation: how far from 1 the factor of each may be.
+        policy: ``none``, ``trivial`` or ``rand``; the latter has ``rand_operations`` of strength ``rand_magnitude``.
+        erase: probability of a random box of black.
+        mixup, cutmix: the a of Beta(a, a), from which the shares of two images are drawn.
     """
 
-    def __init__(self, crop_padding: int = 0, flip: float = 0.0, cutout: int = 0) -> None:
+    def __init__(
+        self,
+        crop_padding: int = 0,
+        flip: float = 0.0,
+        cutout: int = 0,
+        *,
+        resized_crop: float = 0.0,
+        rotate: float = 0.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        policy: str = "none",
+        rand_operations: int = 2,
+        rand_magnitude: int = 9,
+        erase: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+    ) -> None:
         self.crop_padding, self.flip, self.cutout = crop_padding, float(flip), cutout
+        colour = (brightness, contrast, saturation)
+        self.before: list[Operation] = [ResizedCrop(resized_crop)] if resized_crop else []  # the crop and the flip
+        self.after: list[Operation] = [Rotate(rotate)] if rotate else []
+        if policy != "none":
+            self.after.append(Policy(policy, rand_operations, rand_magnitude))
+        self.after += [Colour(*colour)] if any(colour) else []
+        self.after += [Erase(erase)] if erase else []
+        self.mixing = Mixing(mixup, cutmix) if mixup or cutmix else None
 
     def __bool__(self) -> bool:
-        return bool(self.crop_padding or self.flip or self.cutout)
+        return bool(self.crop_padding or self.flip or self.cutout or self.before or self.after or self.mixing)
 
-    def draw(self, count: int, image_size: int, generator: torch.Generator) -> Tensor:
-        """Draws for ``count`` samples: int64 (count, 5), columns crop row, crop column, flipped, cutout row, column."""
+    def draw(self, count: int, image_size: int, generator: torch.Generator, batch_size: int = 1) -> Tensor:
+        """Draws for ``count`` samples, float32 (count, 5 or more): columns crop row, crop column, flipped, cutout row,
+        column, and those of each operation that is on; the last are those of mixing, within batches of this size."""
         shift = 2 * self.crop_padding + 1
-        return torch.stack(
-            [
-                torch.randint(shift, (count,), generator=generator),
-                torch.randint(shift, (count,), generator=generator),
-                (torch.rand(count, generator=generator) < self.flip).long(),
-                torch.randint(image_size, (count,), generator=generator),
-                torch.randint(image_size, (count,), generator=generator),
-            ],
-            dim=1,
-        )
+        first = [
+            torch.randint(shift, (count,), generator=generator),
+            torch.randint(shift, (count,), generator=generator),
+            (torch.rand(count, generator=generator) < self.flip).long(),
+            torch.randint(image_size, (count,), generator=generator),
+            torch.randint(image_size, (count,), generator=generator),
+        ]
+        more = [operation.draw(count, image_size, generator) for operation in self.before + self.after]
+        more += [self.mixing.draw(count, image_size, generator, batch_size)] if self.mixing else []
+        return torch.cat([torch.stack(first, dim=1).float(), *more], dim=1)
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Apply row i of ``draws`` (N, 5) to image i of square ``images`` (N, H, W, C), uint8 or float, of the same device;
-        returns a new tensor of the same shape and dtype."""
+    def __call__(self, images: Tensor, draws: Tensor, host: Tensor | None = None) -> Tensor:
+        """Apply row i of ``draws`` to image i of square ``images`` (N, H, W, C), uint8 (or float, for crop, flip and
+        cutout), of the same device; returns a tensor of the same shape and dtype. ``host`` are the draws on the CPU."""
+        host = draws if host is None else host
+        column = 5
+        for operation in (*self.before, None, *self.after):
+            if operation is None:
+                images = self._crop_and_flip(images, draws[:, :3].long())
+                continue
+            columns = slice(column, column := column + operation.columns)
+            images = operation(images, draws[:, columns], host[:, columns])
+        if self.cutout:
+            square = torch.full_like(draws[:, :2], self.cutout)
+            boxes = torch.cat([draws[:, 3:5] - self.cutout // 2, square], dim=1)
+            images = images.masked_fill(inside(boxes, images.shape[1]), 0)
+        return images
+
+    def _crop_and_flip(self, images: Tensor, draws: Tensor) -> Tensor:
+        if not (self.crop_padding or self.flip):
+            return images
         count, size, _, channels = images.shape
         if self.crop_padding:
             pad = self.crop_padding
@@ -64,12 +118,7 @@ class Augment:
         side = images.shape[1]
         base = torch.arange(count, device=images.device)[:, None] * side
         where = ((base + rows) * side)[:, :, None] + columns[:, None, :]
-        images = images.reshape(-1, channels).index_select(0, where.reshape(-1)).view(count, size, size, channels)
-        if self.cutout:
-            first = draws[:, 3:] - self.cutout // 2
-            rows_cut, columns_cut = ((line >= f) & (line < f + self.cutout) for f in (first[:, :1], first[:, 1:]))
-            images.masked_fill_((rows_cut[:, :, None] & columns_cut[:, None, :])[..., None], 0)
-        return images
+        return images.reshape(-1, channels).index_select(0, where.reshape(-1)).view(count, size, size, channels)
 
 
 class Normalize:

@@ -219,6 +219,7 @@ class ImageDataModule(LightningDataModule):
             Normalize(*self.statistics()),
             rows=torch.from_numpy(rows) if isinstance(rows, np.ndarray) else None,
             augment=augment,
+            classes=len(self.classes),
             shuffle=shuffle,
             balanced=shuffle and self.sampling == "balanced",
             seed=self.seed,

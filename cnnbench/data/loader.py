@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
+from cnnbench.data.mixing import Mixing
 
 warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
@@ -77,6 +78,7 @@ class BatchLoader:
     _: KW_ONLY
     rows: Tensor | None = None  # which images of the split, int64 on the CPU; None is all of them
     augment: Augment | None = None
+    classes: int = 0  # of the set, for labels that are mixed
     shuffle: bool = False  # draw a new order each epoch, or keep that of the split
     balanced: bool = False  # draw each image anew instead, with replacement, so that the classes come equally often
     seed: int = 0  # of order and draws
@@ -126,33 +128,54 @@ class BatchLoader:
 
     def _batches(self, epoch: int, begin: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches from number ``begin`` on, each at the same place in its block's memory as in a whole epoch."""
-        order = self.local
+        order = torch.arange(self.images)
         if self.balanced:
             labels = self.data.labels.cpu() if self.rows is None else self.data.labels.cpu()[self.rows]
             shares = 1 / labels.bincount()[labels].double()
-            order = shares.multinomial(self.images, True, generator=epoch_generator(self.seed, epoch, "order"))[order]
+            order = shares.multinomial(self.images, True, generator=epoch_generator(self.seed, epoch, "order"))
         elif self.shuffle:
-            order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))[order]
+            order = torch.randperm(self.images, generator=epoch_generator(self.seed, epoch, "order"))
         order = order if self.rows is None else self.rows[order]
+        skipped, start = begin * self.size, begin * self.size // self.block * self.block
+        parts, mixing = list(self.local[start:].split(self.block)), self.augment.mixing if self.augment else None
         if self.augment:
             generator = epoch_generator(self.seed, epoch, "draws")
-            draws = self.augment.draw(self.images, self.data.images.shape[1], generator)[self.local].to(self.device)
-        skipped, start = begin * self.size, begin * self.size // self.block * self.block
-        for raw, labels in self._blocks(order[start:]):
-            images = self.normalize(self.augment(raw, draws[start : start + len(raw)]) if self.augment else raw)
+            drawn = self.augment.draw(self.images, self.data.images.shape[1], generator, self.batch_size)
+            if mixing and self.world > 1:  # the partners may be other ranks' images
+                partners = (
+                    torch.arange(self.images) // self.batch_size * self.batch_size + drawn[:, -mixing.columns].long()
+                )
+                parts = [torch.cat([part, partners[part]]) for part in parts]
+            drawn = drawn[torch.cat(parts)]
+            draws, done = drawn.to(self.device), 0
+        for raw, labels in self._blocks([order[part] for part in parts]):
+            if self.augment:
+                rows = slice(done, done := done + len(raw))
+                raw = self.augment(raw, draws[rows], drawn[rows])
+            images = self.normalize(raw)
+            if mixing:
+                images, labels = self._mix(mixing, images, labels, draws[rows])
             before = max(skipped - start, 0)
-            start += len(raw)
-            for first in range(before, len(labels), self.size):
+            start += len(images)
+            for first in range(before, len(images), self.size):
                 yield images[first : first + self.size], labels[first : first + self.size]
 
-    def _blocks(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _mix(self, mixing: Mixing, images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """A block with its partners: of one rank they are in the block, of several they follow it."""
+        own = torch.arange(len(images) // (2 if self.world > 1 else 1), device=self.device)
+        draws = draws[: len(own), -mixing.columns :]
+        partner = own + len(own) if self.world > 1 else own - own % self.size + draws[:, 0].long()
+        return mixing(images, labels, partner, draws, self.classes)
+
+    def _blocks(self, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Raw images and labels of these rows, a block at a time, on the device."""
+        sizes, order = [len(part) for part in parts], torch.cat(parts)
         if self.workers is None:
-            for rows in order.to(self.device).split(self.block):
+            for rows in order.to(self.device).split(sizes):
                 yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
             return
-        self._parts[:] = [rows.numpy() for rows in order.split(self.block)]
-        labels = self.data.labels.index_select(0, order).to(self.device).split(self.block)
+        self._parts[:] = [part.numpy() for part in parts]
+        labels = self.data.labels.index_select(0, order).to(self.device).split(sizes)
         self._reader = self._reader or self._make_reader(self.workers)
         self._check_shared_memory(self._reader)
         self._reading = iter(self._reader)  # its processes stay for the next epoch

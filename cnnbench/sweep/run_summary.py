@@ -73,8 +73,10 @@ def _table(record: Mapping[str, Any]) -> list[str]:
     metrics, best, objective = record["metrics"], record["best"], record["protocol"]["objective"]
     last = record["protocol"]["weights"] == "last"
     epoch = f"epoch {best['epoch'] + 1}, the best by {title(objective)}"
+    chosen = record["config"]["augment"]
+    mixed = ", by the label with the greater share" if chosen.get("mixup") or chosen.get("cutmix") else ""
     rows = [
-        ("train", metrics, f"epoch {len(record['history']['epoch'])}, the last, while it trained"),
+        ("train", metrics, f"epoch {len(record['history']['epoch'])}, the last, while it trained{mixed}"),
         ("val", metrics if last else best, "the last epoch" if last else epoch),
         ("test", metrics, f"once, with the weights of {'the last' if last else 'that'} epoch{averaged(record)}"),
     ]

@@ -1,5 +1,7 @@
 """Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,) to a scalar.
 
+Of mixed images the second are probabilities (N, classes), float32.
+
 Each is a mean over the images of a batch, so that accumulated batches and several devices come to what one batch does.
 What is measured on validation and test is the cross-entropy whatever the loss, so that losses can be compared.
 """
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.config.settings import NEW_KEYS
-from cnnbench.training.quirks import CrossEntropy
+from cnnbench.training.quirks import CrossEntropy, same_dtype
 from cnnbench.utils.errors import RequestError
 
 DEFAULT = NEW_KEYS["loss._target_"]  # what records had before there were others
@@ -41,6 +43,8 @@ class WeightedCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         weight: Any = self.weight
+        if target.ndim == 2:
+            logits, target = same_dtype(logits, target)
         summed = nn.functional.cross_entropy(
             logits, target, weight.to(logits.dtype), reduction="sum", label_smoothing=self.label_smoothing
         )
@@ -67,7 +71,10 @@ class FocalLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         from torchvision.ops import sigmoid_focal_loss
 
-        true = torch.zeros_like(logits).scatter_(1, target[:, None], 1.0)  # one_hot would wait for the device
+        if target.ndim == 2:
+            logits, true = same_dtype(logits, target)
+        else:
+            true = torch.zeros_like(logits).scatter_(1, target[:, None], 1.0)  # one_hot would wait for the device
         true = true * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
         return sigmoid_focal_loss(logits, true, self.alpha, self.gamma, reduction="sum") / len(target)
 
@@ -83,4 +90,6 @@ def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:
         return CrossEntropy(smoothing, softmax)
     if softmax:
         raise RequestError("quirks.softmax_before_loss=true is a quirk of loss=cross_entropy alone")
+    if node.get("gamma") and (config["augment"].get("mixup") or config["augment"].get("cutmix")):
+        raise RequestError("loss=focal is of labels that are 0 or 1; with augment.mixup or augment.cutmix use loss=bce")
     return instantiate(node, counts=list(counts), label_smoothing=smoothing, _convert_="all")

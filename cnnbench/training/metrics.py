@@ -174,8 +174,10 @@ class EpochMeter:
         return own / images
 
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Add this rank's rows of a batch: logits (N, num_classes), targets (N,), and the mean loss over them (scalar)."""
+        """Add this rank's rows of a batch: logits (N, num_classes), targets (N,), or the probabilities (N, num_classes) of
+        mixed images, whose greatest is then the target, and the mean loss over them (scalar)."""
         own = images = len(targets)
+        targets = targets.argmax(dim=1) if targets.ndim == 2 else targets
         if self.world_size > 1:
             own, images = self._next_batch()
             logits, targets = logits[:own], targets[:own]

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.config.groups import groups, read_yaml
+from cnnbench.data import ImageDataModule
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training import build
 from cnnbench.training.build import Config
@@ -48,7 +49,7 @@ def check(config: Config) -> None:
         data = build.build_data(config)
         data.statistics()
     check_classes(metrics_beside(config), len(data.classes))
-    for note in [note for note in data.prepared.notes if note not in _checked]:
+    for note in [note for note in [*data.prepared.notes, *augmentation_notes(config, data)] if note not in _checked]:
         print_info(f"  {note}")
         _checked.add(note)
     if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
@@ -91,6 +92,15 @@ def check(config: Config) -> None:
         classifier_of(network)
     parameter_groups(network, **{key: value for key, value in config["fine_tune"].items() if key != "frozen_epochs"})
     _checked.add(key)
+
+
+def augmentation_notes(config: Config, data: ImageDataModule) -> Iterator[str]:
+    """What augmentations do otherwise than their names say."""
+    chosen = config["augment"]
+    if chosen.get("saturation") and data.prepared.channels == 1:
+        yield "augment.saturation changes nothing: these images are grey"
+    if chosen.get("mixup") or chosen.get("cutmix"):
+        yield "train accuracy and recall are of mixed images, which count as the label with the greater share"
 
 
 def check_trainer(options: Config) -> None:

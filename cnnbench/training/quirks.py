@@ -4,7 +4,14 @@ All were found in the public notebook behind the report eq2425. Of them the repo
 network, but not that its loss has another, and an average recall, but not of what; the rest it does not mention.
 """
 
+import torch
 from torch import Tensor, nn
+
+
+def same_dtype(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and the probabilities of mixed images in the more precise of their types."""
+    dtype = torch.promote_types(logits.dtype, target.dtype)
+    return logits.to(dtype), target.to(dtype)
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
@@ -16,5 +23,9 @@ class CrossEntropy(nn.CrossEntropyLoss):
         self.softmax_before_loss = softmax_before_loss
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Logits (N, num_classes) and class indices (N,) to the mean loss, a scalar."""
-        return super().forward(input.softmax(dim=1) if self.softmax_before_loss else input, target)
+        """Logits (N, num_classes) and class indices (N,), or the probabilities (N, num_classes) of mixed images, to the
+        mean loss, a scalar."""
+        input = input.softmax(dim=1) if self.softmax_before_loss else input
+        if target.is_floating_point():
+            input, target = same_dtype(input, target)
+        return super().forward(input, target)

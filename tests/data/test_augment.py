@@ -18,7 +18,7 @@ def images(count: int = 64, size: int = 12, channels: int = 3, dtype: torch.dtyp
 def slowly(image: np.ndarray, draw: np.ndarray, augment: Augment) -> np.ndarray:
     """One image, step by step, the way a person would describe it."""
     size, pad = len(image), augment.crop_padding
-    row, column, flipped, cut_row, cut_column = draw
+    row, column, flipped, cut_row, cut_column = draw.astype(int)
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
     out = padded[row : row + size, column : column + size].copy()
     if flipped:
@@ -46,7 +46,7 @@ def test_a_batch_equals_its_images_done_one_by_one(options: dict, channels: int,
 def test_every_sample_has_its_own_draw_and_the_distributions_are_right() -> None:
     draws = Augment(crop_padding=4, flip=0.3, cutout=4).draw(20_000, 32, epoch_generator(0, 0, "draws"))
     for column, sides in ((0, 9), (1, 9), (3, 32), (4, 32)):
-        counts = torch.bincount(draws[:, column], minlength=sides).double()
+        counts = torch.bincount(draws[:, column].long(), minlength=sides).double()
         assert len(counts) == sides
         chi_square = ((counts - 20_000 / sides) ** 2 / (20_000 / sides)).sum()
         assert chi_square < sides + 5 * np.sqrt(2 * sides)  # five standard deviations above its mean

@@ -64,13 +64,23 @@ def test_chunks_change_nothing_but_their_number(chunk: int) -> None:
         assert torch.equal(a, c) and torch.equal(b, d)
 
 
+EVERYTHING = {
+    "resized_crop": 0.25, "rotate": 30.0, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "policy": "rand",
+    "erase": 0.5, "mixup": 0.5, "cutmix": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{}, EVERYTHING], ids=["crops", "everything"])
 @pytest.mark.parametrize("group", [1, 10**9])
-def test_how_many_batches_are_made_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch, group: int) -> None:
+def test_how_many_batches_are_made_at_once_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, group: int, more: dict
+) -> None:
     def batches() -> list:
         data = ImageTensors(torch.randint(256, (30, 8, 8, 3), dtype=torch.uint8), torch.arange(30))
         torch.manual_seed(0)
         data.images.random_(0, 256)
-        made = BatchLoader(data, 4, Normalize([0.5] * 3, [0.5] * 3), augment=Augment(2, 0.5, 3), shuffle=True)
+        augment = Augment(2, 0.5, 3, **more)
+        made = BatchLoader(data, 4, Normalize([0.5] * 3, [0.5] * 3), augment=augment, classes=30, shuffle=True)
         return epoch(made)
 
     expected = batches()
@@ -87,7 +97,7 @@ def test_the_same_batches_from_memory_and_from_a_stream(cache: Path) -> None:
             image_size=8,
             storage=storage,
             workers=1,
-            augment=Augment(1, 0.5, 2),
+            augment=Augment(1, 0.5, 2, **EVERYTHING),
             batch_size=50,
         )
         module.setup()

@@ -54,8 +54,10 @@ def epoch(batch: int, images: int, **options: Any) -> list[tuple[torch.Tensor, t
 
 @pytest.mark.parametrize(("batch", "images", "world"), [(8, 40, 2), (7, 37, 2), (7, 36, 3), (10, 52, 4), (9, 5, 3)])
 @pytest.mark.parametrize("workers", [None, 0])
-def test_the_processes_share_each_batch(batch: int, images: int, world: int, workers: int | None) -> None:
-    options = {"shuffle": True, "augment": Augment(crop_padding=1, flip=0.5), "workers": workers}
+@pytest.mark.parametrize("more", [{}, {"rotate": 30.0, "policy": "trivial", "mixup": 0.4, "cutmix": 1.0}], ids=str)
+def test_the_processes_share_each_batch(batch: int, images: int, world: int, workers: int | None, more: dict) -> None:
+    augment = Augment(crop_padding=1, flip=0.5, **more)
+    options = {"shuffle": True, "augment": augment, "workers": workers, "classes": images}
     whole = epoch(batch, images, **options)
     shares = [epoch(batch, images, rank=rank, world=world, **options) for rank in range(world)]
     assert {len(share) for share in shares} == {len(whole)}

@@ -48,6 +48,7 @@ COMBINATIONS = [
     (["optimizer=sgd", "scheduler=none", "callbacks=early_stopping", "callbacks.early_stopping.patience=1",
       "optimizer.lr=1e-9", "trainer.max_epochs=6"], 10),
     (["optimizer=adam", "data.storage=stream", "data.workers=1", "augment=crop", *DROPOUT], 18),
+    (["optimizer=adam", "augment=trivial", "augment.rotate=15", "augment.mixup=0.2", "augment.cutmix=1"], 8),
     (["optimizer=switch", "scheduler=onecycle", "decay_norm_and_bias=false"], 6),  # the switch is at step 12
     (["optimizer=switch", "scheduler=plateau", "scheduler.patience=0"], 16),
     (["loss=weighted", "data.sampling=balanced", "label_smoothing=0.1"], 10),

@@ -108,4 +108,6 @@ def train_and_validation(configuration: Configuration, leaf: str) -> Figure | No
 def fit_text(configuration: Configuration) -> str:
     """Where validation loss was lowest, and how far train and validation are apart at the last epoch, in words."""
     metrics = ("val/loss", "train/accuracy", "val/accuracy")
-    return " ".join(sentences("fit", {metric: curve(configuration, metric) for metric in metrics}))
+    chosen = configuration.runs[0].settings if configuration.runs else {}
+    mixed = bool(chosen.get("augment.mixup") or chosen.get("augment.cutmix"))
+    return " ".join(sentences("fit", {metric: curve(configuration, metric) for metric in metrics}, mixed))
