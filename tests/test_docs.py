@@ -68,20 +68,20 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def main(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], int]:
     """The command line on a small budget: made-up images for sets that are downloaded, the ends of each grid alone."""
-    import cnnbench.sweep.sweep
+    import cnnbench.sweep.grid
     from cnnbench.cli.main import COMMANDS
     from cnnbench.cli.main import main as run
     from cnnbench.data.sources import Torchvision
     from cnnbench.training import estimate
 
-    assert Path(cnnbench.sweep.sweep.__file__).is_relative_to(checkout)
-    whole = cnnbench.sweep.sweep.expand
+    assert Path(cnnbench.sweep.grid.__file__).is_relative_to(checkout)
+    whole = cnnbench.sweep.grid.expand
 
     def ends(overrides: list[str]) -> list[list[str]]:
         cells = whole(overrides)
         return [cells[0], cells[-1]] if len(cells) > 2 else cells
 
-    monkeypatch.setattr(cnnbench.sweep.sweep, "expand", ends)
+    monkeypatch.setattr(cnnbench.sweep.grid, "expand", ends)
     monkeypatch.setattr(Torchvision, "identity", lambda self, location: {"set": self.dataset})
     monkeypatch.setattr(Torchvision, "read", made_up)
     monkeypatch.setattr(estimate, "_mean_seconds", lambda call: (call(), 0.01)[1])

@@ -20,7 +20,8 @@ class GridSweeper(Sweeper):
         self.given = config, hydra_context, task_function
 
     def sweep(self, arguments: list[str]) -> int:
-        from cnnbench.sweep.sweep import Sweep, sweep_grid
+        from cnnbench.sweep.grid import sweep_grid
+        from cnnbench.sweep.sweep import Sweep
 
         return sweep_grid(Sweep(*self.given), arguments, self.dry_run)
 
