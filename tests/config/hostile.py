@@ -92,7 +92,7 @@ def in_configurations(mark: Path, pickled: Path) -> dict[str, Case]:
         "a checkpoint elsewhere": {
             "callbacks.x": {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": path, "save_last": True}
         },
-        "a logger of another name": {"logger": {"_target_": "lightning.pytorch.loggers.CSVLogger", "name": f"../../{mark.name}"}},
+        "a logger of another name": {"logger": {"_target_": "lightning.pytorch.loggers.CometLogger", "name": f"../../{mark.name}"}},
         "a network of the wrong kind": {"model": {"_target_": "lightning.pytorch.Trainer", "default_root_dir": path}},
         "a trainer as callback": {"callbacks.x": {"_target_": "lightning.pytorch.Trainer", "default_root_dir": path}},
         "an optimizer as callback": {"callbacks.x": {"_target_": "torch.optim.SGD", "params": []}},

@@ -85,7 +85,7 @@ def test_a_row_that_cannot_be_run_does_not_keep_the_others_from_it(tmp_path, mon
     for above, line in pairwise(lines):  # else Markdown makes a paragraph of them
         begins = line.startswith("#") or (line.startswith("|") and not above.startswith("|"))
         assert not begins or not above or "```" in above, (above, line)
-    assert "Not run here: `fine_tune` (model.weights=imagenet" in page
+    assert "Not run here: `fine_tune` (model.weights: https" in page
     assert [line.rpartition("| ")[2] for line in page.splitlines() if line.startswith("| `")] == ["1 |", "not run |"]
 
 
