@@ -24,6 +24,9 @@ NEEDS = {"image_folder": ["data.path=x"], "npz": ["data.path=x"]}
 page_of = cache(configuration.page)
 
 
+NESTED = ("optimizer.first", "optimizer.then", "optimizer.base_optimizer", "logger.tensorboard", "logger.csv")
+
+
 @pytest.mark.parametrize("group", configuration.groups_shown())
 def test_every_key_of_every_choice_is_on_the_page_of_its_group(group: str) -> None:
     page = page_of(group)
