@@ -20,6 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *PREEMPTION_SIGNALS)
 _requested: str | None = None
 _file: Path | None = None
 _writes = _patient = False
+_file_seen = False  # a sweep that has ended takes its file away
 
 
 class Stopped(Exception):
@@ -28,9 +29,11 @@ class Stopped(Exception):
 
 def stop_requested() -> str | None:
     """Who asked for a stop: the signal's name, or the sweep; None where nobody has."""
+    global _file_seen
     if _requested is not None:
         return _requested
-    return "the sweep" if _file is not None and not _writes and _file.exists() else None
+    _file_seen = _file_seen or (_file is not None and not _writes and _file.exists())
+    return "the sweep" if _file_seen else None
 
 
 @contextmanager
@@ -46,12 +49,12 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
         patient: whether further signals change nothing, as in a process that both a terminal or cluster and the one that
             started it signal, and that the latter ends if need be.
     """
-    global _requested, _file, _writes, _patient
+    global _requested, _file, _file_seen, _writes, _patient
     before = {number: signal.getsignal(number) for number in SIGNALS}
     if threading.current_thread() is not threading.main_thread() or _handle in before.values():  # an outer one handles
         yield
         return
-    _requested, _file, _writes, _patient = None, file, write, patient
+    _requested, _file, _file_seen, _writes, _patient = None, file, False, write, patient
     for number in SIGNALS:
         signal.signal(number, _handle)
     unblock_signals()
@@ -59,7 +62,7 @@ def handle_stop_signals(file: Path | None = None, write: bool = False, patient: 
         yield
     finally:
         preempted = [number for number in PREEMPTION_SIGNALS if number.name == _requested and callable(before[number])]
-        _requested, _file, _writes, _patient = None, None, False, False
+        _requested, _file, _file_seen, _writes, _patient = None, None, False, False, False
         for number, handler in before.items():
             signal.signal(number, handler)
         for number in preempted:

@@ -98,7 +98,10 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
         (["-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be"),
         (["-m", "seed=0,1", "hydra/launcher=parallel", "hydra.launcher.n_jobs=many"], "hydra.launcher.n_jobs must be"),
         (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.sampler=tpee"], "did you mean 'tpe'?"),
-        (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.pruner=no"], "median or halving or none"),
+        (
+            ["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.pruner=no"],
+            "median or halving or wilcoxon or none",
+        ),
         (["-m", "seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be"),
         (
             ["-m", "seed=0,1", "hydra/launcher=paralel"],

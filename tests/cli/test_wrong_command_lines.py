@@ -28,8 +28,8 @@ WRONG = r"""
 --config-name
 -cn zzz
 --config-dir
---config-dir=empty
---config-dir empty
+--config-dir=nope
+--config-dir file
 -cd
 --config-path=empty
 --config-path

@@ -54,7 +54,7 @@ def test_predictions_of_odd_names_are_a_line_each_and_no_formula() -> None:
     ]
     assert len(as_table(rows).splitlines()) == len(rows) + 1
     assert json.loads(escape(as_json(rows), keep="\n")) == rows
-    cells = [row["class"] for row in csv.DictReader(io.StringIO(as_csv(rows)))]
+    cells = [row["predicted"] for row in csv.DictReader(io.StringIO(as_csv(rows)))]
     assert "'=1+1" in cells and not any(text.startswith(("=", "+", "-", "@")) for text in cells)
     assert cell(-0.5) == -0.5 and cell("-0.5") == "'-0.5"
 
