@@ -24,7 +24,7 @@ class Pairs:
     def value(self, row: int, column: int) -> float | None:
         """The difference of two configurations, row minus column."""
         value = self.matrix[min(row, column), max(row, column)][0].value
-        return -value if value is not None and row > column else value
+        return 0 - value if value is not None and row > column else value  # never a minus zero
 
     def sign(self, row: int, column: int) -> str:
         """``*`` where the two differ, ``=`` where they are practically the same."""
