@@ -51,15 +51,12 @@ COMBINATIONS = [
     (["optimizer=adam", "augment=trivial", "augment.rotate=15", "augment.mixup=0.2", "augment.cutmix=1"], 8),
     (["optimizer=switch", "scheduler=onecycle", "decay_norm_and_bias=false"], 6),  # the switch is at step 12
     (["optimizer=switch", "scheduler=plateau", "scheduler.patience=0"], 16),
-    (["loss=weighted", "data.sampling=balanced", "label_smoothing=0.1"], 10),
-    (["loss=focal", "trainer.accumulate_grad_batches=2"], 10),
-    (["loss=bce", "label_smoothing=0.1"], 10),
     (["scheduler=wsd", "scheduler.warmup=0.3", "scheduler.decay=0.5"], 6),  # the warm-up is until step 7
     (["scheduler=cosine_restarts", "optimizer=momentum", "scheduler.warmup=0.1"], 11),
     (["scheduler=poly", "optimizer=switch", "scheduler.warmup=0.6"], 13),  # until step 14
-    (["optimizer=nadam", "average=ema", "model.norm=batch"], 5),
-    (["optimizer=lion", "average=swa", "average.start=0.2"], 12),
-    (["optimizer=lamb", "scheduler=wsd", "trainer.gradient_clip_val=0.5"], 4),
+    (["optimizer=nadam", "average=ema", "model.norm=batch", "loss=focal"], 5),
+    (["optimizer=lion", "average=swa", "average.start=0.2", "loss=bce", "label_smoothing=0.1"], 12),
+    (["optimizer=lamb", "scheduler=wsd", "trainer.gradient_clip_val=0.5", "loss=weighted", "data.sampling=balanced"], 4),
     (["optimizer=muon", "scheduler=onecycle", "model.norm=batch", "decay_norm_and_bias=false"], 10),
     (["optimizer=schedulefree", "scheduler=none", "scheduler.warmup=0.3", "model.norm=batch", *DROPOUT], 10),
     (["optimizer=sam", "model.norm=batch", "scheduler=cosine", *DROPOUT], 13),
