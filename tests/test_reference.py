@@ -23,7 +23,7 @@ NEEDS = {"image_folder": ["data.path=x"], "npz": ["data.path=x"]}
 
 page_of = cache(configuration.page)
 
-
+# Choices of their own, which the page links.
 NESTED = ("optimizer.first", "optimizer.then", "optimizer.base_optimizer", "logger.tensorboard", "logger.csv")
 
 
@@ -34,9 +34,7 @@ def test_every_key_of_every_choice_is_on_the_page_of_its_group(group: str) -> No
         assert f"\n## {choice}\n" in page
         chosen = compose([f"{group}={choice}", *NEEDS.get(choice, [])])[group]
         for key in flatten({group: dict.fromkeys(chosen)}):
-            nested = key.startswith(
-                ("optimizer.first", "optimizer.then", "optimizer.base_optimizer")
-            )  # choices of their own, linked
+            nested = key.startswith(NESTED)
             hydras = key.rsplit(".", 1)[-1] in ("_target_", "_partial_")
             assert nested or hydras or f"`{key}`" in page or f"`{key}." in page, key
 
