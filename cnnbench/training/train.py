@@ -33,7 +33,7 @@ from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
 from cnnbench.utils.signals import handle_stop_signals
 
-# of a batch's forward pass: with less a second thread gains 15% at most, and beside a busy core it loses 90% (benchmarks)
+# of a batch's forward pass: with less a second thread gains a fifth at most, and beside a busy core it loses 90% (benchmarks)
 FLOPS_PER_THREAD = 50_000_000
 Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how many whole epochs it has behind it
 
