@@ -85,6 +85,8 @@ class ImageFolder:
         folders = {split: location / names[split] for split in SPLITS if split in names}
         if wrong := [f"{path} is not a folder" for path in folders.values() if not path.is_dir()]:
             raise RequestError(f"data.splits={names}: {wrong[0]}")
+        if len({path.resolve() for path in folders.values()}) < len(folders):
+            raise RequestError(f"data.splits={names}: a folder is the images of one split alone")
         return folders
 
     def read(self, location: Path | None) -> ImageSet:

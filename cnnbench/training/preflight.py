@@ -49,7 +49,7 @@ def check(config: Config) -> None:
         data = build.build_data(config)
         data.statistics()
     check_classes(metrics_beside(config), len(data.classes))
-    for note in [note for note in [*data.prepared.notes, *augmentation_notes(config, data)] if note not in _checked]:
+    for note in [note for note in [*data.prepared.notes, *notes_on(config, data)] if note not in _checked]:
         print_info(f"  {note}")
         _checked.add(note)
     if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
@@ -67,9 +67,12 @@ def check(config: Config) -> None:
         build_loss(config, data.class_counts())
     with building("optimizer"):
         parts = build.build_optimization(config)
-        optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], 2)
+        epochs = config["trainer"]["max_epochs"]
+        steps = data.steps_per_epoch * epochs
+        optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], steps)
     with building("scheduler"):
-        scheduler = build_scheduler(parts["scheduler"], optimizer, 2, parts["warmup"])
+        length = steps if parts["interval"] == "step" else epochs
+        scheduler = build_scheduler(parts["scheduler"], optimizer, length, parts["warmup"], steps // length)
     if parts["interval"] == "step" and watches_a_metric(scheduler):
         raise RequestError(
             "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
@@ -94,9 +97,13 @@ def check(config: Config) -> None:
     _checked.add(key)
 
 
-def augmentation_notes(config: Config, data: ImageDataModule) -> Iterator[str]:
-    """What augmentations do otherwise than their names say."""
-    chosen = config["augment"]
+def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
+    """What the data's keys and the augmentations do otherwise than their names say."""
+    chosen, validation = config["augment"], config["data"]["validation"]
+    if "val_labels" in data.prepared.arrays and validation != "own":
+        yield f"the set's own val images are not used: data.validation={validation} (own uses them)"
+    if data.value_range is not None and data.prepared.value_range is None:
+        yield "data.value_range changes nothing: no image has grey of more than 8 bits"
     if chosen.get("saturation") and data.prepared.channels == 1:
         yield "augment.saturation changes nothing: these images are grey"
     if chosen.get("mixup") or chosen.get("cutmix"):

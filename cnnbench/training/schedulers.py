@@ -15,11 +15,16 @@ from torch.optim.lr_scheduler import (
 )
 
 from cnnbench.training.optimizers import inner_optimizers, length_arguments
+from cnnbench.utils.errors import RequestError
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
     """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum (or
     first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
+    if total_steps < 3:
+        raise RequestError(
+            f"a cycle of {total_steps} intervals does not rise and fall; use scheduler.interval=step or more epochs"
+        )
     momentum = any("betas" in group or group.get("momentum", 0) for group in optimizer.param_groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **{"cycle_momentum": momentum, **options})
@@ -29,6 +34,11 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
     """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 - sqrt(x),
     where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``WarmUp``'s."""
     length = decay * total_steps
+    if length <= 1:
+        raise RequestError(
+            f"scheduler.decay={decay} of {total_steps} intervals is at most one, so that the rate would not fall; use "
+            "scheduler.interval=step or more epochs"
+        )
 
     def factor(step: int) -> float:
         over = min(max(step - (total_steps - length), 0.0) / length, 1.0)
@@ -41,8 +51,14 @@ def cosine_restarts(
     optimizer: Optimizer, total_steps: int, cycles: int = 3, growth: int = 2, eta_min: float = 0.0
 ) -> CosineAnnealingWarmRestarts:
     """torch's CosineAnnealingWarmRestarts with a first cycle such that the last of ``cycles`` ends with the run, or, where
-    whole intervals do not allow that, would end just after it."""
-    first = -(-total_steps // sum(growth**cycle for cycle in range(cycles)))
+    whole intervals do not allow that, would end just after it. Raises RequestError where that were a tenth later or more."""
+    unit = sum(growth**cycle for cycle in range(cycles))
+    first = -(-total_steps // unit)
+    if first * unit >= 1.1 * total_steps:
+        raise RequestError(
+            f"{cycles} cycles that grow {growth}-fold take {first * unit} intervals, and the run has {total_steps}: its last "
+            "one would be cut; use scheduler.interval=step, or such a number of epochs"
+        )
     return CosineAnnealingWarmRestarts(optimizer, first, growth, eta_min)
 
 

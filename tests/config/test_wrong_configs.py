@@ -115,6 +115,12 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(override: str, key: 
         ("trainer.precision=16-mixed", "needs a GPU"),
         ("trainer.precision=16-true", "needs a GPU"),
         ("scheduler=plateau scheduler.interval=step", "scheduler.interval=epoch"),
+        ("scheduler=onecycle scheduler.interval=epoch", "a cycle of 2 intervals does not rise and fall"),
+        ("scheduler=wsd scheduler.interval=epoch trainer.max_epochs=5 scheduler.warmup=0", "would not fall"),
+        (
+            "scheduler=cosine_restarts scheduler.interval=epoch trainer.max_epochs=10",
+            "take 14 intervals, and the run has 10",
+        ),
     ],
 )
 def test_what_would_not_do_what_it_says_is_refused(asked: str, told: str) -> None:
