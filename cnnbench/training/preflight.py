@@ -63,6 +63,7 @@ def check(config: Config) -> None:
         raise RequestError(f"objective=test/... {wrong}")
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
+        check_last_batch(network, data)
     with building("loss"):
         build_loss(config, data.class_counts())
     with building("optimizer"):
@@ -108,6 +109,20 @@ def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
         yield "augment.saturation changes nothing: these images are grey"
     if chosen.get("mixup") or chosen.get("cutmix"):
         yield "train accuracy and recall are of mixed images, which count as the label with the greater share"
+
+
+def check_last_batch(network: nn.Module, data: ImageDataModule) -> None:
+    """Raises RequestError where an epoch ends with a batch of one image whose map is one pixel where batch norm takes it."""
+    if data.count("train") % data.batch_size != 1 % data.batch_size:
+        return
+    try:
+        network.train()(torch.zeros(1, data.prepared.channels, *[data.prepared.image_size] * 2, device="meta"))
+    except Exception as error:  # any other is of the meta device
+        if "more than 1 value" in str(error):
+            raise RequestError(
+                f"an epoch's last batch has one of {data.count('train')} images, of which batch norm has one value a channel: "
+                f"use another data.batch_size, data.limit_train={data.count('train') - 1} or a larger data.image_size"
+            ) from error
 
 
 def check_trainer(options: Config) -> None:
