@@ -34,9 +34,9 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
     """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 - sqrt(x),
     where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``WarmUp``'s."""
     length = decay * total_steps
-    if length <= 1:
+    if length < 1:
         raise RequestError(
-            f"scheduler.decay={decay} of {total_steps} intervals is at most one, so that the rate would not fall; use "
+            f"scheduler.decay={decay} of {total_steps} intervals is less than one, so that the rate would not fall; use "
             "scheduler.interval=step or more epochs"
         )
 
@@ -51,14 +51,8 @@ def cosine_restarts(
     optimizer: Optimizer, total_steps: int, cycles: int = 3, growth: int = 2, eta_min: float = 0.0
 ) -> CosineAnnealingWarmRestarts:
     """torch's CosineAnnealingWarmRestarts with a first cycle such that the last of ``cycles`` ends with the run, or, where
-    whole intervals do not allow that, would end just after it. Raises RequestError where that were a tenth later or more."""
-    unit = sum(growth**cycle for cycle in range(cycles))
-    first = -(-total_steps // unit)
-    if first * unit >= 1.1 * total_steps:
-        raise RequestError(
-            f"{cycles} cycles that grow {growth}-fold take {first * unit} intervals, and the run has {total_steps}: its last "
-            "one would be cut; use scheduler.interval=step, or such a number of epochs"
-        )
+    whole intervals do not allow that, would end just after it."""
+    first = -(-total_steps // sum(growth**cycle for cycle in range(cycles)))
     return CosineAnnealingWarmRestarts(optimizer, first, growth, eta_min)
 
 
