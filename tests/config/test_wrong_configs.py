@@ -118,10 +118,6 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(override: str, key: 
         ("model=resnet18 data.image_size=8 data.batch_size=3 data.limit_train=10", "data.limit_train=9 or a larger"),
         ("scheduler=onecycle scheduler.interval=epoch", "a cycle of 2 intervals does not rise and fall"),
         ("scheduler=wsd scheduler.interval=epoch trainer.max_epochs=4 scheduler.warmup=0", "would not fall"),
-        (
-            "scheduler=cosine_restarts scheduler.interval=epoch trainer.max_epochs=10",
-            "take 14 intervals, and the run has 10",
-        ),
     ],
 )
 def test_what_would_not_do_what_it_says_is_refused(asked: str, told: str) -> None:
