@@ -2,81 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from cnnbench.analysis import metric_names as names
-from cnnbench.analysis import statistics
+from cnnbench.analysis.comparison import FEWEST, MOST, Comparison, Pairs, compare_all, compare_with_reference
 from cnnbench.analysis.data_sets import AcrossDataSets, find_across
-from cnnbench.analysis.decided import DecidedSweep, read_decided
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.images import ImageDifference, compare_runs
 from cnnbench.analysis.leaderboard import Leaderboard, build
-from cnnbench.analysis.pairs import FEWEST, MOST, Pairs, compare_all
 from cnnbench.analysis.runs import Run
-from cnnbench.analysis.splits import difference_of
-from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
-from cnnbench.analysis.time_to_target import DIVERGED, TimeToTarget, time_to_target
-from cnnbench.analysis.tuning import validation_metric
+from cnnbench.analysis.sequential import DecidedSweep, read_decided
+from cnnbench.analysis.statistics import ALPHA
+from cnnbench.analysis.time_to_target import TimeToTarget, time_to_target
 from cnnbench.analysis.wording import sentences
 from cnnbench.utils.errors import RequestError, did_you_mean
-
-
-class Comparison(NamedTuple):
-    """A configuration against the reference on its data set."""
-
-    configuration: Configuration
-    difference: Difference
-    p: float | None  # Holm's, over all comparisons with the reference that have a p-value
-    verdict: Verdict
-    size: float
-    seeds_needed: int | None  # runs a side that would show a true difference of this size; None where it is unknown
-    images: ImageDifference | None  # of test accuracies; None of other metrics, and where no predictions are kept
-    p_both: float | None  # of other seeds and images together, by Holm's method over these comparisons
-
-    def describe_seeds_needed(self, metric: str) -> str:
-        """How many seeds would show a difference of ``size``, in words."""
-        size = names.amount(self.size, metric).replace("1.00 points", "1 point")
-        noun = "split" if self.difference.overlap else "seed"
-        if self.seeds_needed is None:
-            no_test = f"one {'split' if self.difference.overlap else 'run'} a side: no test"
-            return no_test if self.difference.n < 2 else "no spread between seeds to reckon with"
-        if self.seeds_needed > MOST_SEEDS:
-            return f"more than {MOST_SEEDS} {noun}s for {size}"
-        return f"{names.plural(self.seeds_needed, noun)} for {size}"
-
-
-def compare_with_reference(
-    references: Mapping[str, Configuration],
-    others: Sequence[Configuration],
-    metric: str,
-    size: float | None = None,
-    practical: float | None = None,
-) -> list[Comparison]:
-    """Compare each of ``others`` with the reference on its data set, in their order.
-
-    Args:
-        references: by the data set, of every one that ``others`` have.
-        metric: of the weights that each run stands for (``Run.value``).
-        size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
-            a twentieth of the references' mean of anything else.
-        practical: the largest difference that does not matter; ``size`` is that too then.
-    """
-    size = practical if size is None else size
-    if size is None:
-        mean = statistics.finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
-        size = 0.01 if names.is_share(metric) else abs(mean or 0.0) / 20
-    differences = [difference_of(c.runs, references[c.data_set].runs, metric) for c in others]
-    words = statistics.verdicts(differences, names.higher_is_better(metric), practical)
-    level = ALPHA / max(1, sum(p is not None for p, _ in words))  # the first step of Holm's: the strictest
-    on_images = metric == "test/accuracy"
-    images = [compare_runs(c.runs, references[c.data_set].runs) if on_images else None for c in others]
-    both = statistics.holm([found.p if found else None for found in images])
-    comparisons = []
-    for other, d, (p, word), found, p_both in zip(others, differences, words, images, both, strict=True):
-        needed = statistics.seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor)
-        comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
-    return comparisons
 
 
 @dataclass(frozen=True)
@@ -106,10 +44,9 @@ class Analysis:
     def survivors(self) -> tuple[int, int]:
         """Of the comparisons that show a difference over seeds: how many have predictions, and of these how many show it
         over other images too."""
-        shown = [
-            c for c in self.comparisons if c.verdict in ("better", "worse") and c.images and c.images.p is not None
-        ]
-        return len(shown), sum((c.p_both or 0) < ALPHA for c in shown)
+        shown = [c for c in self.comparisons if c.verdict in ("better", "worse") and c.images]
+        both = [c.p_both for c in shown if c.p_both is not None]
+        return len(both), sum(p < ALPHA for p in both)
 
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
@@ -189,22 +126,13 @@ def analyse(
                            f"{', '.join(board.data_sets)}: give the folders of one")  # fmt: skip
     some = (len(board.data_sets) == 1 and FEWEST <= len(ranked) <= MOST) or (all_pairs and len(ranked) > 1)
     pairs = compare_all(ranked, metric, practical) if some else None
-    times = _times(board, reference, target) if reference and target is not None else None
+    times = time_to_target(board, reference, target) if reference and target is not None else None
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
     on = next((c.data_set for c in ranked if first in c.runs), "")
     beside = [c for c in (references.get(on), *ranked[::-1]) if c and c.data_set == on]
     second = _named_run(grid.runs, versus) if versus else _other_run(first, beside)
     return Analysis(board, metric, reference, references, bool(baseline), comparisons, effects, first, second, across,
                     practical, pairs, times)  # fmt: skip
-
-
-def _times(board: Leaderboard, reference: Configuration, target: float) -> TimeToTarget:
-    """Of the leaderboard's configurations, and of those that have diverged alone."""
-    grid = board.grid
-    metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
-    diverged = [c for c in grid.configurations if not c.runs and any(run.status == DIVERGED for run in c.incomplete)]
-    configurations = [*(row.configuration for row in board.rows), *diverged]
-    return time_to_target(configurations, reference, metric, target)
 
 
 def _named_run(runs: Sequence[Run], name: str) -> Run:

@@ -12,8 +12,8 @@ from scipy.stats import ttest_rel
 from statsmodels.stats.multitest import multipletests
 
 from cnnbench.analysis.analyse import analyse
+from cnnbench.analysis.comparison import MOST, compare_all
 from cnnbench.analysis.grouping import group
-from cnnbench.analysis.pairs import MOST, compare_all
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.tables import pair_table
 from cnnbench.analysis.runs import collect

@@ -14,9 +14,9 @@ from made_up import failed, make_record
 
 from cnnbench.analysis.analyse import analyse
 from cnnbench.analysis.report import write as report
+from cnnbench.analysis.report.figures.charts import pareto_front
 from cnnbench.analysis.report.figures.curves import Curve, band
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import pareto_front
 from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
 

@@ -14,10 +14,11 @@ from cnnbench.analysis.analyse import analyse
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.images import compare_on_images
 from cnnbench.analysis.leaderboard import build
+from cnnbench.analysis.power import MOST_SEEDS, power, seeds_needed
 from cnnbench.analysis.report import write as report
-from cnnbench.analysis.report.tables import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import MOST_SEEDS, Difference, compare, power, seeds_needed, summarise
+from cnnbench.analysis.statistics import Difference, compare, summarise
 
 RANDOM = np.random.default_rng(0)
 FOLDS = ["data.folds=5", "data.validation=folds"]

@@ -7,7 +7,16 @@ from typing import Final, Literal, NamedTuple
 
 from scipy.special import fdtri
 
-from cnnbench.analysis.metric_names import compact, difference, higher_is_better, interval, is_share, number, scale
+from cnnbench.analysis.metric_names import (
+    amount,
+    compact,
+    difference,
+    higher_is_better,
+    interval,
+    is_share,
+    number,
+    scale,
+)
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, compare, finite_values, summarise
 from cnnbench.analysis.studies.study import SIZES, Study, class_count, measure, metric_of
@@ -77,7 +86,7 @@ def compare_rows(case: Case) -> Finding:
         return decide(low > 0, high < 0), evidence
     margin = case.study.tolerance
     verdict = decide(-margin < low and high < margin, low > margin or high < -margin)
-    return verdict, f"{evidence}; asked within {_size(margin, case.metric)}"
+    return verdict, f"{evidence}; asked within {amount(margin, case.metric)}"
 
 
 def compare_size(case: Case) -> Finding:
@@ -91,7 +100,7 @@ def compare_size(case: Case) -> Finding:
         return "not shown", evidence
     size, margin = float(case.match["size"]) / scale(case.metric), case.study.tolerance
     low, high = limits
-    evidence += f"; asked {case.match['bound']} {_size(size, case.metric)}"
+    evidence += f"; asked {case.match['bound']} {amount(size, case.metric)}"
     if case.match["bound"] == "at most":
         return decide(0 <= high <= size, high < 0 or low > size), evidence
     near = low <= size <= high or size - margin <= low <= high <= size + margin
@@ -124,10 +133,6 @@ def _gap(case: Case) -> tuple[tuple[float, float] | None, str]:
     if low is None or high is None:
         return None, evidence
     return ((-high, -low) if case.match["relation"] == "<" else (low, high)), evidence
-
-
-def _size(value: float, metric: str) -> str:
-    return difference(value, metric).lstrip("+")
 
 
 # One row
