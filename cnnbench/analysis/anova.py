@@ -81,10 +81,6 @@ class LinearModel:
             return None
         return float(contrast @ self.coefficients + contrast[0] * self.centre)
 
-    def standard_error(self, contrast: NDArray, variance: float) -> float:
-        """Of ``estimate``, where ``variance`` is that of an observation."""
-        return float(np.sqrt(variance) * np.linalg.norm(contrast @ self.inverse))
-
 
 class AnovaTable(NamedTuple):
     """The terms and the models that they come from."""

@@ -3,19 +3,17 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
 from cnnbench.analysis.metric_names import MISSING
 from cnnbench.analysis.runs import count_splits
-from cnnbench.analysis.statistics import CONFIDENCE, finite_values
+from cnnbench.analysis.statistics import finite_values, tukey_quantile
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
@@ -176,18 +174,11 @@ def _main(row: AnovaRow, table: AnovaTable) -> Effect:
     before, after = max(known, key=known.__getitem__) if known else tuple(points)[:2]
     value, low, high = known.get((before, after)), None, None
     if value is not None and variance is not None:
-        error = model.standard_error(points[after] - points[before], variance)
-        half = _tukey_quantile(len(points), table.full.df) * error
+        error = math.sqrt(variance) * float(np.linalg.norm((points[after] - points[before]) @ model.inverse))
+        half = tukey_quantile(len(points), table.full.df) * error
         low, high = value - half, value + half
     means = {level: model.estimate(point) for level, point in points.items()}
     return Effect(factor, row, before, after, value, low, high, means)
-
-
-@lru_cache
-def _tukey_quantile(levels: int, df: int) -> float:
-    """Half-width of a 95% interval for the extreme pair of means, in standard errors of a difference (Tukey 1953); of two
-    levels it is that of Student's t."""
-    return float(studentized_range.ppf(CONFIDENCE, levels, df)) / math.sqrt(2)
 
 
 def _interaction(row: AnovaRow, table: AnovaTable, y: pd.Series) -> Interaction | None:

@@ -7,6 +7,7 @@ What is not finite is left out, and what cannot be estimated is None instead of 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, mean, variance
 from typing import Any, Literal, NamedTuple
 
@@ -91,6 +92,15 @@ def t_quantile(df: float, alpha: float = ALPHA) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(df, 1 - alpha / 2))
+
+
+@lru_cache
+def tukey_quantile(count: int, df: float) -> float:
+    """Half-width of a 95% interval for the extreme pair of ``count`` means, in standard errors of a difference (Tukey 1953);
+    of two it is that of Student's t."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(CONFIDENCE, count, df)) / math.sqrt(2)
 
 
 def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), overlap: float = 0.0) -> Summary:

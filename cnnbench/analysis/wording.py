@@ -31,5 +31,5 @@ def environment() -> Environment:
     made.filters.update(metric=names.title, unit=names.unit, number=names.number, plural=names.plural, show=show)
     made.filters["cell"] = lambda text: " ".join(text.split()).replace("|", "\\|")
     made.tests["share"] = names.is_share
-    made.globals["names"] = names
+    made.globals.update(names=names, say=sentences)
     return made

@@ -9,7 +9,7 @@ from made_up import failed, make_record
 from matplotlib import rc_context
 
 from cnnbench.analysis import metric_names
-from cnnbench.analysis.comparison import compare_with_reference
+from cnnbench.analysis.analyse import compare_with_reference
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.power import MOST_SEEDS, seeds_needed
 from cnnbench.analysis.report.figures.style import STYLE, panel, plain, svg

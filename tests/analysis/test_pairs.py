@@ -11,8 +11,7 @@ from made_up import make_record
 from scipy.stats import ttest_rel
 from statsmodels.stats.multitest import multipletests
 
-from cnnbench.analysis.analyse import analyse
-from cnnbench.analysis.comparison import MOST, compare_all
+from cnnbench.analysis.analyse import MOST, analyse, compare_all
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.tables import pair_table

@@ -24,7 +24,7 @@ from cnnbench.analysis.report.figures.style import BLUE, LINES, ORANGE, svg
 from cnnbench.analysis.report.tables import decided_table, report_tables
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
-from cnnbench.analysis.wording import environment, sentences
+from cnnbench.analysis.wording import environment
 from cnnbench.config.settings import SEED, show
 
 Draw = Callable[[Figure | None, str], str]  # a figure and its description; empty where there is none
@@ -35,19 +35,8 @@ MOST_FACTORS = 8
 MOST_INTERACTIONS = 6  # drawn; the table has all
 LOSS = "cross_entropy"  # which train, validation and test have alike
 WARNING = "test set|added until decided"  # in notes that stand first
-MADE_WITH = (
-    "cnnbench",
-    "git",
-    "git_dirty",
-    "python",
-    "torch",
-    "torchvision",
-    "lightning",
-    "device",
-    "gpu",
-    "cpu",
-    "threads",
-)
+MADE_WITH = ("cnnbench", "git", "git_dirty", "python", "torch", "torchvision", "lightning", "device", "gpu", "cpu",
+             "threads")  # fmt: skip
 
 
 def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) -> str:
@@ -71,16 +60,13 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
         "notes": [note for note in board.notes if not re.search(WARNING, note)],
         **dict.fromkeys(("comparison", "across", "signed_ranks", "anova", "pairs", "target")), **report_tables(analysis),
         "decided": list(map(decided_table, analysis.decided)),
-        "target_notes": sentences("target_notes"),
         "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": searches(runs, draw),
         "effect_figures": results and {
             "mains": [draw(charts.main_effect(one, results), results.sentence(one)) for one in results.mains[:MOST_FACTORS]],
-            "interactions": [
-                draw(charts.interaction(pair, results), results.sentence(pair))
-                for pair in results.interactions[:MOST_INTERACTIONS]
-            ],
+            "interactions": [draw(charts.interaction(pair, results), results.sentence(pair))
+                             for pair in results.interactions[:MOST_INTERACTIONS]],
         },
         "losses": sorted({f"loss={run.settings['loss']}" for run in done if run.settings.get("loss", LOSS) != LOSS}),
         "rank_figure": analysis.across and draw(charts.ranks(analysis.across), "Critical-difference diagram of mean ranks"),
@@ -90,7 +76,6 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
              "figure": draw(charts.reliability(found, c.short), f"Accuracy against confidence: {c.short}")}
             for c in _top(board, reference, MOST_EACH) if (found := calibration(c.runs)) is not None
         ],
-        "definitions": names.definitions(board.metrics),
         "classes": of_classes,
         "imbalance": imbalance(of_classes),
         "disagreements": disagreements(analysis),

@@ -15,8 +15,7 @@ from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
 if TYPE_CHECKING:
-    from cnnbench.analysis.analyse import Analysis
-    from cnnbench.analysis.comparison import Comparison, Pairs
+    from cnnbench.analysis.analyse import Analysis, Comparison, Pairs
     from cnnbench.analysis.data_sets import AcrossDataSets
     from cnnbench.analysis.effects import Effects
     from cnnbench.analysis.time_to_target import TimeToTarget

@@ -129,7 +129,8 @@ def to_markdown(analysis: Analysis) -> str:
     if analysis.target:
         parts += ["## Time to the target\n", shown["target"], *sentences("target_notes"), ""]
     if analysis.across:
-        parts += ["## Across data sets\n", _bullets(analysis.across_sentences)]
+        told = [*sentences("across", analysis.across, analysis.metric), *sentences("across_notes", analysis.across)]
+        parts += ["## Across data sets\n", _bullets(told)]
         parts += [shown[name] for name in ("across", "signed_ranks") if name in shown]
     if effects := analysis.effects:
         told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]

@@ -32,13 +32,11 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
     runs = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
-    groups = {
-        what: [name for name in names if name in completed][: len(COLOURS)] for what, names in study.curves.items()
-    }
     kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
     share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
-    for what, names in groups.items():
-        if len(names) < min(len(study.curves[what]), 2):  # no comparison of what was run
+    for what, group in study.curves.items():
+        names = [name for name in group if name in completed][: len(COLOURS)]
+        if len(names) < min(len(group), 2):  # no comparison of what was run
             continue
         rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
         for leaf in (share, "loss"):

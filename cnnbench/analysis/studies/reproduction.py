@@ -130,12 +130,6 @@ class Part(NamedTuple):
         return [(text, any(row.cells[i].reported is not None for row in self.table)) for i, text in enumerate(headings)]
 
     @property
-    def lacks_verdicts(self) -> bool:
-        """Whether the budget was too small for one."""
-        fits = {cell.fit for row in self.table for cell in row.cells}
-        return NO_VERDICT in fits | {judgement.verdict for judgement in self.judgements}
-
-    @property
     def budgets(self) -> dict[str, str]:
         """How the budget of each row differs; empty where that of all rows with runs is the same."""
         differing = {row.name: budget([row], self.runs).partition(": ")[2] for row in self.rows}
