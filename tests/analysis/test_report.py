@@ -10,7 +10,7 @@ import re
 import time
 
 import pytest
-from made_up import failed, make_record
+from made_up import Folders, failed, make_record
 
 from cnnbench.analysis.analyse import analyse
 from cnnbench.analysis.report import write as report
@@ -64,6 +64,13 @@ def made(runs, **options):
 
 def optimizers(runs, **options):
     runs.grid(lambda optimizer: 0.90 + 0.05 * (optimizer == "adam"), optimizer=["sgd", "adam", "rmsprop"], **options)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    runs = Folders(tmp_path_factory.mktemp("small"))
+    optimizers(runs, seeds=2)
+    return runs.root
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(runs):
@@ -245,10 +252,9 @@ def test_different_class_counts_side_by_side(runs):
         (["--size", "big"], "invalid float value"),
     ],
 )
-def test_a_wrong_request_is_told_in_one_line(runs, arguments, told):
-    optimizers(runs, seeds=2)
+def test_a_wrong_request_is_told_in_one_line(small, arguments, told):
     with pytest.raises(RequestError) as error:
-        report_command([str(runs.root), *arguments])
+        report_command([str(small), *arguments])
     assert told in str(error.value) and "\n" not in str(error.value)
 
 

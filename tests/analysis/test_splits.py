@@ -116,6 +116,7 @@ def test_configurations_on_one_split_each_are_paired_by_seed_as_ever(runs: Folde
     assert (one.difference.method, one.difference.n, one.difference.overlap) == ("paired t", 3, 0.0)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_report_says_that_it_covers_other_splits_and_how_runs_are_counted(runs: Folders) -> None:
     folds_of(runs, seeds=2)
     runs.add(failed(["optimizer=sgd", *FOLDS, "data.fold=3", "seed=7"]), "lost")
