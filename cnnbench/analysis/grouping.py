@@ -67,7 +67,7 @@ class Grid:
     configurations: tuple[Configuration, ...]  # in the order of their first runs
     notes: tuple[str, ...]  # what a reader must know before comparing them
     shared: Settings  # what all runs have in common of what overrides name or what says what was trained
-    chosen_over: tuple[str, ...] = ()  # factors of which each configuration has its best value (leaderboard.choose_best)
+    chosen_over: tuple[str, ...] = ()  # factors of which each configuration has its best value (choose_best)
     chosen_by: str = ""  # the metric that chose
     set_aside: tuple[Configuration, ...] = ()  # those that were not chosen
 
