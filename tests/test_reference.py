@@ -18,7 +18,7 @@ from cnnbench.utils.record import read_record
 from generator import commands, configuration, python_api, record, studies
 from generator.commented import Key, read
 
-NEEDS = {"image_folder": ["data.path=x"], "npz": ["data.path=x"]}
+NEEDS = {name: ["data.path=x"] for name in ("csv", "hf", "image_folder", "npz")}
 
 
 page_of = cache(configuration.page)

@@ -60,7 +60,7 @@ BY_NAME: dict[str, list[Any]] = {
     "trainer.devices": ["abc", 0, -1, 1.5, [], {}, None, True],
 }
 OWN_KEYS = set(groups()) - {"experiment", "study"}
-NEEDS = {"image_folder": ["data.path=x"], "npz": ["data.path=x"]}
+NEEDS = {name: ["data.path=x"] for name in ("csv", "hf", "image_folder", "npz")}
 
 
 @cache
