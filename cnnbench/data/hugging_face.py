@@ -21,7 +21,7 @@ class HuggingFace:
     """What ``datasets.load_dataset`` loads, of version 4 or later, which neither runs code of a set nor unpickles.
 
     Args:
-        dataset: name on the hub; or ``path``: whether the location is a folder or a .parquet file.
+        dataset: name on the hub; path: of a folder or a .parquet file instead, which then is the location.
         subset: which of the set's configurations; revision: branch, tag or commit of its repository.
         channels, test_share, skip_damaged: as of ``ImageFolder``.
         splits: the set's names of them, others are left out; None goes by the usual names.
@@ -40,9 +40,7 @@ class HuggingFace:
     label_column: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.dataset is None) == (self.path is None):
-            raise RequestError("data=hf needs data.name=OWNER/NAME (on the hub) or data.path=FOLDER or FILE.parquet")
-        self.dataset = self.dataset or Path(str(self.path)).name
+        self.dataset = self.dataset or Path(self.path or "").name
         self.splits = None if self.splits is None else dict(self.splits)
         self.shape = {"channels": self.channels}
 
@@ -50,8 +48,9 @@ class HuggingFace:
         files: list[Path] = []
         if self.path is not None and location is not None:
             files = [location] if location.is_file() else sorted(path for path in location.rglob("*") if path.is_file())
-            if not files:
-                raise RequestError(f"data.path={location} has no files; it should be a .parquet file or hold some")
+        if not files and (self.path is not None or not self.dataset):
+            what = "data.name=OWNER/NAME (on the hub) or data.path=FOLDER or FILE.parquet"
+            raise RequestError(f"data=hf needs {what}" + (f"; there are no files in {location}" if self.path else ""))
         states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return {**vars(self), "set": "hf", "files": states}
 

@@ -71,7 +71,8 @@ class Torchvision:
             parts = self._open(location, download=False)
         except Exception as error:
             if isinstance(error, TypeError) or (self.arguments and isinstance(error, ValueError)):
-                raise RequestError(f"data.source.arguments={self.arguments}: {one_line(error)}") from error
+                wrong = f"{self.dataset} does not take data.source.arguments={self.arguments}"
+                raise RequestError(f"{wrong} ({one_line(error)})") from error
             if self.dataset in self.SETS:
                 raise RequestError(
                     f"{self.dataset} in {location / self.SETS[self.dataset][0]} is incomplete or damaged ({one_line(error)}); "

@@ -84,8 +84,8 @@ def test_images_that_have_no_class_or_do_not_decode_are_named(datasets: Any, tmp
 
 def test_what_is_missing_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError, match=r"data\.name=OWNER/NAME .* or data\.path"):
-        HuggingFace()
-    with pytest.raises(RequestError, match=r"data\.path=.*nope has no files"):
+        HuggingFace().identity(None)
+    with pytest.raises(RequestError, match=r"data\.path=FOLDER.*; there are no files in .*nope"):
         HuggingFace(path="nope").identity(tmp_path / "nope")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(RequestError, match=r"pip install 'cnnbench\[hf\]'"):
