@@ -63,7 +63,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(Check("text", lambda v: isinstance(v, str)), NULL),
      "data.path data.root data.name data.source.dataset data.source.path data.source.subset data.source.revision "
      + " ".join(f"data.source.{kind}_column" for kind in ("path", "label", "split", "image"))),
-    (Check("arguments by name, such as {split: letters}", lambda v: isinstance(v, Mapping)), "data.source.arguments"),
+    (_or(Check("arguments by name, such as {split: letters}", lambda v: isinstance(v, Mapping) and len(v) > 0), NULL),
+     "data.source.arguments"),
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "

@@ -71,7 +71,7 @@ class Torchvision:
             parts = self._open(location, download=False)
         except Exception as error:
             if isinstance(error, TypeError) or (self.arguments and isinstance(error, ValueError)):
-                wrong = f"{self.dataset} does not take data.source.arguments={self.arguments}"
+                wrong = f"{self.dataset} does not take data.source.arguments={self.arguments or 'null'}"
                 raise RequestError(f"{wrong} ({one_line(error)})") from error
             if self.dataset in self.SETS:
                 raise RequestError(
