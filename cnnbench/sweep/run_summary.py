@@ -24,7 +24,9 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     used = [choices.get(group) for group in ("scheduler", "augment", "loss", "average", "fine_tune")]
     shown = [optimizer, *(name for name in used if name not in (None, "none", "cross_entropy"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
-    name = bold(f"{choices.get('model')} on {choices.get('data')}")
+    name = bold(
+        " ".join([f"{choices.get('model')} on {choices.get('data')}", *filter(None, [config["data"].get("name")])])
+    )
     fold = f", fold {data['fold']} of {data['folds']}" if (data := config["data"]).get("folds") else ""
     return f"{name}: {', '.join(map(str, shown))}, {budget}; seed {config['seed']}{fold}\n  in {folder}"
 
@@ -103,11 +105,12 @@ def given_up(failures: Sequence[str], folder: Path) -> str:
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
     Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
-    from cnnbench.analysis.decided import read_decided
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.tables import decided_table, leaderboard_text, text_table
+    from cnnbench.analysis.report.tables import decided_table
+    from cnnbench.analysis.report.text import leaderboard_text, text_table
     from cnnbench.analysis.runs import collect, read_run
+    from cnnbench.analysis.sequential import read_decided
 
     try:
         collected = collect([folder])
