@@ -181,6 +181,8 @@ def disagreements(analysis: Analysis) -> Section | None:
         return None
     correct = [a["true"] == a["predicted"] for a in (one, other)]
     pictures, sides = _test_images(runs[0]), []
+    if pictures is not None and not 0 <= one["row"].min() <= one["row"].max() < len(pictures):
+        pictures = None
     for better, worse in ((0, 1), (1, 0)):
         rows, wrong = np.flatnonzero(correct[better] & ~correct[worse]), answers[worse] or {}
         surest = rows[np.argsort(-wrong["probability_predicted"][rows], kind="stable")][:MOST_IMAGES]
