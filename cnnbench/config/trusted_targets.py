@@ -116,7 +116,7 @@ def _check(key: str, value: Any, where: str, trusted: Iterable[str] = ()) -> Non
     shown = repr(f"{key}={value}"[:200])
     if COMPUTED.search(f"{key}={value}"):
         raise RequestError(
-            f"{where} has {shown}, and nothing in a saved run is computed, missing (???), or holds control characters"
+            f"{where} has {shown}, and nothing in a saved run is computed, or missing, or a control character"
         )
     if KEYWORD.search(key) and not _is_known(key, value, where, trusted):
         package = str(value).split(".")[0]

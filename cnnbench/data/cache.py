@@ -150,12 +150,8 @@ def _read(folder: Path) -> PreparedSet:
     for split in {name.partition("_")[0] for name in arrays} | {"train", "test"}:
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         shape = (len(labels), side, side, meta["channels"])
-        if (
-            images.dtype != np.uint8
-            or images.shape != shape
-            or not len(labels)
-            or not 0 <= labels.min() <= labels.max() < classes
-        ):
+        is_set = images.dtype == np.uint8 and images.shape == shape and len(labels) > 0
+        if not is_set or not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(f"{split} is no set of images")
     arrays |= {path.stem: load_array(folder, path.stem) for path in folder.glob("*_files.npy")}
     return PreparedSet(arrays, **meta)
