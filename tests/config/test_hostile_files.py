@@ -17,10 +17,10 @@ import torch
 from helpers import config
 from PIL import Image
 
-from cnnbench.analysis.decided import read_decided
 from cnnbench.analysis.report.write import Report
 from cnnbench.analysis.runs import read_run
 from cnnbench.analysis.search import read_searches
+from cnnbench.analysis.sequential import read_decided
 from cnnbench.analysis.statistics import to_number
 from cnnbench.cli import confirm
 from cnnbench.cli.main import main
