@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from torch import nn
 
 from benchmarks import error_rates_choice, peers, step
@@ -104,6 +107,14 @@ def test_learning_rates_are_those_of_torchs_schedules() -> None:
             optimizer.step()
             schedule.step()
         assert peers.learning_rates(0.1, name, 5) == pytest.approx(expected)
+
+
+def test_the_time_of_processes_that_outlive_their_parent_counts() -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {busy!r}])"
+    code = f"from benchmarks import processes as p; p.adopt_orphans(); p.run('-c', {parent!r}); print(p.children_seconds())"
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert float(ended.stdout) > 0.3
 
 
 def test_a_step_is_taken_apart(tmp_path: Path) -> None:
