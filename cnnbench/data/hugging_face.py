@@ -44,6 +44,10 @@ class HuggingFace:
         self.splits = None if self.splits is None else dict(self.splits)
         self.shape = {"channels": self.channels}
 
+    def may_download(self, location: Path | None) -> bool:
+        """Whether the set is on the hub."""
+        return self.path is None
+
     def identity(self, location: Path | None) -> dict[str, Any]:
         files: list[Path] = []
         if self.path is not None and location is not None:

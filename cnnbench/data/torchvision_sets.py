@@ -54,12 +54,17 @@ class Torchvision:
             near = did_you_mean({name.lower(): name for name in sets}.get(str(dataset).lower(), dataset), sets)
             raise RequestError(f"data.name={dataset!r} is no classification set of torchvision.datasets{near}")
 
+    def may_download(self, location: Path) -> bool:
+        """Whether ``location`` does not have the set, as far as is known."""
+        folder = location / self.SETS.get(self.dataset, ("",))[0]
+        return self.dataset not in self.SETS or not folder.is_dir() or not any(folder.iterdir())
+
     def identity(self, location: Path | None) -> dict[str, Any]:
         assert location is not None
         if self.dataset not in self.SETS:  # where its files are is not known
             return {"set": self.dataset, "arguments": self.arguments, "root": str(location.resolve())}
         folder = location / self.SETS[self.dataset][0]
-        if not folder.is_dir() or not any(folder.iterdir()):
+        if self.may_download(location):
             self._download(location)
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".gz")
         states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]

@@ -16,49 +16,51 @@ if TYPE_CHECKING:
 
 
 def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
-    """Compare the user's own images (``data.path``) that each configuration names with those that the run in its folder
-    had, if there is one.
+    """Compare the images that each configuration names with those that the run in its folder had, if there is one. For a
+    finished run nothing is downloaded.
 
     Raises:
         RequestError: they differ; the message says in how many images, and how to continue.
     """
     sets: dict[str, PreparedSet | None] = {}
     for node, folder in ((config["data"], folder) for config, folder in runs):
-        if node.get("path") is None or (before := _fingerprint_of(folder)) is None:
+        before, has_finished = _fingerprint_of(folder)
+        if before is None:
             continue
         from cnnbench.data.cache import find_prepared, prepare  # most commands need none of it
 
-        cache = Path(node["cache"]).expanduser()
+        cache, location = Path(node["cache"]).expanduser(), node.get("path") or node.get("root")
         options = {key: node[key] for key in ("duplicates", "value_range") if node.get(key) is not None}
-        key = repr((node["source"], node["path"], node["image_size"], options))
+        key = repr((node["source"], location, node["image_size"], options, has_finished))
         if key not in sets:
             sets[key] = None
             # without its images a finished run is what it was, and any other says itself that they are missing
             with suppress(RequestError):
-                source = instantiate(node["source"])
-                sets[key] = prepare(source, Path(node["path"]).expanduser(), node["image_size"], cache, **options)
+                source, where = instantiate(node["source"]), Path(location).expanduser() if location else None
+                if not (has_finished and getattr(source, "may_download", lambda _: False)(where)):
+                    sets[key] = prepare(source, where, node["image_size"], cache, **options)
         now = sets[key]
         if now is not None and now.fingerprint != before:
             raise RequestError(
-                f"the run in {folder} had other images than {node['path']} has now "
+                f"the run in {folder} had other images than {location or node['source']['_target_']} has now "
                 f"({_describe_change(find_prepared(cache, before), now)}); to go on with it, make them as they were; for a "
                 "run with these, give another folder (hydra.run.dir, hydra.sweep.dir)"
             )
 
 
-def _fingerprint_of(folder: Path) -> str | None:
+def _fingerprint_of(folder: Path) -> tuple[str | None, bool]:
     """The fingerprint of the images that the run in ``folder`` has finished with, or would go on with from its newest
-    checkpoint; None where it would start anew."""
+    checkpoint, None where it would start anew; and whether it has finished."""
     record: dict[str, Any] = {}
     with suppress(FileNotFoundError, RecordError):
         record = read_record(folder)
     known = (record.get("data") or {}).get("fingerprint")
     if record.get("status") == "completed":
-        return known
+        return known, True
     for name in ("last.ckpt", "previous.ckpt"):
         with suppress(OSError, ValueError, KeyError):  # a damaged one is reported when the run goes on
-            return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known)
-    return None
+            return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known), False
+    return None, False
 
 
 def _describe_change(before: "PreparedSet | None", now: "PreparedSet") -> str:

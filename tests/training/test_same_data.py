@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import cnnbench
 from PIL import Image
 
 from cnnbench.config.compose import compose, fingerprint, resolved
-from cnnbench.utils.record import read_record
+from cnnbench.data.cache import prepare
+from cnnbench.data.torchvision_sets import Torchvision
+from cnnbench.training.same_data import refuse_changed_data
+from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_record, write_record
 
 RUN = ["data=image_folder", "data.path=photos", "data.image_size=8", "data.batch_size=4", "data.validation=none",
        "objective=train/loss", "model=tiny_cnn", "trainer.max_epochs=2", "trainer.accelerator=cpu", "threads=1",
@@ -72,6 +78,39 @@ def test_a_stopped_run_does_not_go_on_with_other_images(here: Path) -> None:
     change(here)
     assert CHANGED in cnnbench("resume", "run", cwd=here, check=2).stderr
     assert not (here / "run" / "result.json").exists()
+
+
+def test_downloaded_sets_are_compared_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = here / "MNIST" / "raw"
+
+    def write(first: int) -> None:
+        for part, count in (("train", 40), ("t10k", 20)):
+            pixels = np.random.default_rng(first).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+            labels = (np.arange(count) % 10).astype(np.uint8)
+            raw.mkdir(parents=True, exist_ok=True)
+            header = struct.pack(">IIII", 2051, count, 28, 28), struct.pack(">II", 2049, count)
+            (raw / f"{part}-images-idx3-ubyte").write_bytes(header[0] + pixels.tobytes())
+            (raw / f"{part}-labels-idx1-ubyte").write_bytes(header[1] + labels.tobytes())
+
+    config = resolved(compose(["data=mnist", f"data.root={here}", f"data.cache={here / 'cache'}"]))
+    write(0)
+    source = Torchvision("MNIST")
+    known = prepare(source, here, config["data"]["image_size"], here / "cache").fingerprint
+    runs = [here / "finished", here / "stopped"]
+    write_record(runs[0], {"status": "completed", "data": {"fingerprint": known}})
+    (runs[1] / "checkpoints").mkdir(parents=True)
+    torch.save({"resume": {"sessions": [{"data": known}]}}, runs[1] / "checkpoints" / "last.ckpt")
+    refuse_changed_data([(config, run) for run in runs])
+    write(1)
+    for run in runs:
+        with pytest.raises(RequestError, match=r"40 images came, 40 images went.*give another folder"):
+            refuse_changed_data([(config, run)])
+
+    shutil.rmtree(here / "MNIST")
+    asked: list[Path] = []
+    monkeypatch.setattr(Torchvision, "_download", lambda _, location: asked.append(location))
+    refuse_changed_data([(config, runs[0])])  # a finished run downloads nothing
+    assert not asked
 
 
 def test_a_sweep_does_not_go_on_with_other_images(here: Path) -> None:
