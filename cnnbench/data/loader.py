@@ -4,12 +4,18 @@ A ``BatchLoader`` yields one ``BatchGroup`` a Lightning step, and iterating that
 epoch's order and draws come from (seed, epoch) alone.
 """
 
+import os
 import shutil
+import signal
+import time
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import KW_ONLY, dataclass
 from itertools import islice
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import torch
@@ -18,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 from cnnbench.data.mixing import Mixing
+from cnnbench.utils.errors import RequestError
 
 warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
@@ -101,6 +108,7 @@ class BatchLoader:
         self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
         self._reader: DataLoader | None = None  # of a stream, once it has begun
         self._reading: Iterator[Tensor] = iter(())
+        self._processes: set[BaseProcess] = set()  # the workers
         self._epoch_batches: Generator[tuple[Tensor, Tensor], None, None] | None = None  # of the epoch begun last
 
     def __len__(self) -> int:
@@ -178,15 +186,33 @@ class BatchLoader:
         labels = self.data.labels.index_select(0, order).to(self.device).split(sizes)
         self._reader = self._reader or self._make_reader(self.workers)
         self._check_shared_memory(self._reader)
-        self._reading = iter(self._reader)  # its processes stay for the next epoch
-        for of_images in labels:
-            try:
-                images = next(self._reading)
-            except RuntimeError as error:  # a worker that has died, or gives nothing
-                raise RuntimeError(
-                    f"no images from a stream's workers ({' '.join(str(error).split())}): {REMEDY}"
-                ) from error
-            yield images.to(self.device, non_blocking=True), of_images
+        others = {*active_children()} - self._processes
+        try:
+            self._reading = iter(self._reader)  # its processes stay for the next epoch
+            self._processes = {*active_children()} - others
+            for of_images in labels:
+                yield self._read_block().to(self.device, non_blocking=True), of_images
+        except RuntimeError as error:  # a worker that has died, or gives nothing
+            raise RequestError(
+                f"no images from a stream's workers ({' '.join(str(error).split())}): {REMEDY}"
+            ) from error
+
+    def _read_block(self) -> Tensor:
+        """The next images. torch's limit does not hold while a worker hands them over, so one that stops then is ended."""
+        limit = Timer(1.1 * WORKER_SECONDS, self._kill_workers)
+        limit.daemon = True
+        limit.start()
+        try:
+            return next(self._reading)
+        except (EOFError, OSError) as error:  # that worker was ended
+            time.sleep(1)  # within which torch, on the signal of its end, raises RuntimeError
+            raise RuntimeError("a worker has ended") from error
+        finally:
+            limit.cancel()
+
+    def _kill_workers(self) -> None:
+        for process in self._processes:
+            process.kill()
 
     def _make_reader(self, workers: int) -> DataLoader:
         return DataLoader(
@@ -203,16 +229,20 @@ class BatchLoader:
     def close(self) -> None:
         """End the workers of a stream, which the next epoch starts anew. They end when nothing refers to their iterator;
         where garbage collection finds it in a cycle, as that of a failed epoch, it closes their queues before they are
-        told, and each goes on for five seconds."""
+        told, and each goes on for five seconds. One that was stopped could not end, and this process would wait for it."""
+        for process in self._processes:
+            if process.is_alive() and process.pid is not None:
+                os.kill(process.pid, signal.SIGCONT)
+        self._processes = set()
         if self._epoch_batches is not None:
             self._epoch_batches.close()
         self._reader, self._reading, self._epoch_batches = None, iter(()), None
 
     def _check_shared_memory(self, reader: DataLoader) -> None:
-        """Raise RuntimeError where the workers would wait for ever for shared memory to put images into."""
+        """Raise RequestError where the workers would wait for ever for shared memory to put images into."""
         ahead = (1 + reader.num_workers * (reader.prefetch_factor or 0)) * self.block * self.data.images[0].nbytes
         if reader.num_workers and SHARED.is_dir() and ahead > (free := shutil.disk_usage(SHARED).free):
-            raise RuntimeError(
+            raise RequestError(
                 f"the workers of a stream need {ahead / 1e6:.1f} MB in {SHARED}, which has {free / 1e6:.1f} MB left: {REMEDY}"
             )
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cnnbench.data import ImageDataModule
+from cnnbench.data.loader import REMEDY
 from cnnbench.models.profile import flops_per_image, size_in_bits
 from cnnbench.training.build import cause_of
 from cnnbench.training.callbacks.early_stopping import Diverged
@@ -25,7 +26,10 @@ def describe_end(error: BaseException) -> Record:
     if isinstance(error, RankFailed):
         return {"status": "failed", "error": error.error}
     cause, trace = cause_of(error), "".join(traceback.format_exception(error))
-    described = {"type": type(cause).__name__, "message": str(cause), "traceback": trace}
+    message = str(cause).strip()
+    if message.startswith("DataLoader worker"):  # torch raises it in whatever this process does when one dies
+        message = f"a process that reads images has ended ({message}): {REMEDY}"
+    described = {"type": type(cause).__name__, "message": message, "traceback": trace}
     if isinstance(error, Diverged):
         return {"status": "diverged", "error": {**described, "epoch": error.epoch, "step": error.step}}
     was_stopped = isinstance(error, (KeyboardInterrupt, Stopped))

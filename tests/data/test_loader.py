@@ -7,9 +7,11 @@ import os
 import pickle
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from cnnbench.data import loader as loaders
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.data.sources import Digits
+from cnnbench.utils.errors import RequestError
 
 
 def epoch(loader: BatchLoader, number: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -170,13 +173,36 @@ def test_a_worker_that_gives_nothing_ends_the_run_with_what_to_change(
 ) -> None:
     monkeypatch.setattr(loaders._Rows, "__getitem__", end(how))
     monkeypatch.setattr(loaders, "WORKER_SECONDS", 0.5 if how == "stuck" else 60)
-    with pytest.raises(RuntimeError, match=r"no images from a stream's workers \(.*data\.workers=0"):
+    with pytest.raises(RequestError, match=r"no images from a stream's workers \(.*data\.workers=0"):
         epoch(loader(workers=1))
+
+
+@pytest.mark.parametrize("when", ["reading", "handing over"])
+def test_a_worker_that_is_stopped_ends_the_run_too(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    def stop(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def read(rows: loaders._Rows, numbers: np.ndarray) -> torch.Tensor:
+        threading.Timer(0.2, stop).start() if when == "handing over" else numbers[0] == 8 and stop()
+        return torch.zeros(len(numbers), 1, 1, 1, dtype=torch.uint8)
+
+    monkeypatch.setattr(loaders._Rows, "__getitem__", read)
+    monkeypatch.setattr(loaders, "WORKER_SECONDS", 1.0)
+    monkeypatch.setattr(loaders, "BLOCK_BYTES", 1)
+    batches = loader(workers=1)
+    with pytest.raises(RequestError, match=r"no images from a stream's workers \(.*data\.workers=0"):
+        for chunk in batches:
+            for _ in chunk:
+                time.sleep(0.5)  # which leaves the next images with the worker
+    batches.close()
+    for process in multiprocessing.active_children():
+        process.join(10)
+        assert process.exitcode is not None
 
 
 def test_too_little_shared_memory_is_reported_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(RuntimeError, match=r"MB in /dev/shm, which has 0\.0 MB left.*data\.workers=0.*--shm-size"):
+    with pytest.raises(RequestError, match=r"MB in /dev/shm, which has 0\.0 MB left.*data\.workers=0.*--shm-size"):
         epoch(loader(workers=1))
     assert len(epoch(loader(workers=0))) == 7  # which needs none
 

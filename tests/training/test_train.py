@@ -19,6 +19,7 @@ from cnnbench.data.augment import epoch_generator
 from cnnbench.training import build
 from cnnbench.training import train as training
 from cnnbench.training.optimizers import build_optimizer
+from cnnbench.training.recording import describe_end
 from cnnbench.training.schedulers import build_scheduler
 from cnnbench.utils.environment import available_cores
 from cnnbench.utils.record import read_record
@@ -109,6 +110,7 @@ def test_a_run_equals_a_plain_loop_to_the_bit(tmp_path: Path, optimizer: str, sc
     "asked",
     [
         ("trainer.accumulate_grad_batches=4",),  # five batches, so the second group is of one
+        ("trainer.accumulate_grad_batches=4", "data.batch_size=27"),  # six, the last of them smaller: a group of two
         ("trainer.gradient_clip_val=0.001", "+trainer.gradient_clip_algorithm=value"),
         ("trainer.precision=64-true",),
     ],
@@ -301,3 +303,8 @@ def test_the_loss_of_a_network_in_16_bits_is_measured_in_32(tmp_path: Path) -> N
     assert record["status"] == "completed" and record["config"]["trainer"]["precision"] == "bf16-true"
     for loss in (record["metrics"]["val/loss"], record["metrics"]["test/loss"]):
         assert torch.tensor(loss).bfloat16().item() != loss
+
+
+def test_a_record_says_what_to_change_when_a_worker_has_died() -> None:
+    end = describe_end(RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed. "))
+    assert end["status"] == "failed" and "data.workers=0 or data.storage=memory" in end["error"]["message"]
