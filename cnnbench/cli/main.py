@@ -31,6 +31,7 @@ COMMANDS = {
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+ACCESS_ERRORS = (errno.EACCES, errno.EPERM)
 OPTION = "--config-dir"
 LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
@@ -60,10 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (*DISK_ERRORS, *NAME_ERRORS) or os.environ.get(TRACEBACK) == "1":
+        if error.errno not in (*DISK_ERRORS, *NAME_ERRORS, *ACCESS_ERRORS) or os.environ.get(TRACEBACK) == "1":
             raise
         problem = "cannot be written" if error.errno in DISK_ERRORS else "cannot be used"
-        print_error(f"{error.filename or 'a file'} {problem} ({error.strerror})")
+        advice = "; give a folder of your own: hydra.run.dir, hydra.sweep.dir or --out"
+        advice = advice if error.errno in ACCESS_ERRORS else ""
+        print_error(f"{error.filename or 'a file'} {problem} ({error.strerror}){advice}")
         return 1 if error.errno in DISK_ERRORS else 2
 
 

@@ -133,6 +133,8 @@ def _open(folder: Path, report: Report) -> PreparedSet | None:
         return None
     try:
         return _read(folder)
+    except PermissionError:  # it may be whole, and another person's
+        raise
     except DAMAGE as error:
         report(f"the prepared data in {folder} is damaged ({error}); making it again")
         shutil.rmtree(folder)

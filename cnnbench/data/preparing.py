@@ -42,6 +42,7 @@ def make_set(
     for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+    shutil.copymode(folder.parent, temporary)  # who may read the cache may read the set
     name = folder.name.rsplit("-", 1)[0]
     try:
         size = image_size or _common_size(images)

@@ -41,12 +41,12 @@ def started_at(folder: Path) -> float | None:
 
 def is_locked(folder: Path) -> bool:
     """Whether another process is running in this folder now; not for a folder that this process has locked."""
-    with suppress(FileNotFoundError), (folder / LOCK_FILE).open("r+") as file:
-        return not _lock(file)
+    with suppress(FileNotFoundError), (folder / LOCK_FILE).open() as file:  # which may be another person's
+        return not _lock(file, shared=True)
     return False
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(file: IO[str], shared: bool = False) -> bool:
     try:
         import fcntl
     except ImportError:  # Windows; there, nothing keeps two processes apart
@@ -54,7 +54,7 @@ def _lock(file: IO[str]) -> bool:
     try:
         # Of this process alone. The locks of flock, and so of filelock before 4.0, pass to forked children: a data
         # loader's worker that outlives a killed run would keep its folder.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

@@ -174,3 +174,14 @@ def test_parallel_runs_share_the_cores(
 ) -> None:
     monkeypatch.setattr("cnnbench.sweep.job.available_cores", lambda: 8)
     assert share_of_cores(jobs, runs) == expected
+
+
+@pytest.mark.parametrize("command", [["resume", "."], []])
+def test_no_permission_is_one_line(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", "theirs/multirun.yaml")
+
+    monkeypatch.setattr("cnnbench.cli.main._run", refuse)
+    error = cnnbench(*command, cwd=tmp_path, check=2).stderr
+    assert len(error.splitlines()) == 1 and "theirs/multirun.yaml cannot be used (Permission denied)" in error
+    assert "hydra.sweep.dir or --out" in error

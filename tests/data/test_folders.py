@@ -257,3 +257,21 @@ def test_a_cache_that_cannot_be_written_is_used_where_the_set_is_in_it(root: Pat
 
     monkeypatch.setattr("cnnbench.data.cache.FileLock.acquire", refuse)
     assert opened(root).fingerprint == fingerprint
+
+
+def test_a_prepared_set_is_for_those_who_may_read_the_cache_and_is_never_removed_unread(
+    root: Path, monkeypatch
+) -> None:
+    classes(root)
+    prepared = opened(root)
+    folder = Path(prepared.arrays["train_images"].filename).parent
+    assert folder.stat().st_mode == folder.parent.stat().st_mode
+    monkeypatch.setattr("cnnbench.data.cache._opened", {})
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(folder / "meta.json"))
+
+    monkeypatch.setattr("cnnbench.data.cache._read", refuse)
+    with pytest.raises(RequestError, match=r"cannot be prepared.*Permission denied.*point data\.cache"):
+        opened(root)
+    assert (folder / "meta.json").exists()

@@ -35,3 +35,17 @@ def test_a_killed_process_holds_nothing_even_where_its_forked_child_lives_on(tmp
             pass
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+def test_another_persons_lock_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with locked(tmp_path):
+        pass
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r", *more: object) -> object:
+        if mode != "r":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path)
+
+    monkeypatch.setattr(Path, "open", read_only)
+    assert not is_locked(tmp_path)
