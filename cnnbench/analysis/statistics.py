@@ -114,7 +114,9 @@ def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), o
     n = len(sample)
     if n < 2:
         return Summary(n, *sample)
-    centre = fmean(sample) if min(sample) < max(sample) else sample[0]  # equal values have no spread, not rounding's
+    if is_rounding_error(max(sample) - min(sample), sample):  # equal values have no spread, not rounding's
+        sample = [sample[0]] * n
+    centre = fmean(sample) if min(sample) < max(sample) else sample[0]
     std = math.dist(sample, [centre] * n) / math.sqrt(n - 1)  # 20 times as fast as stdev, for thousands of runs
     squared, df = std**2 / n, n - 1.0
     if overlap:
@@ -174,6 +176,7 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
     n = min(len(set(of)) for of in splits)
     sides = [[a - b for a, b in zip(one, two, strict=True)]] if is_paired else [one, two]
     value = mean(sides[0]) if is_paired else mean(one) - mean(two)
+    value = 0.0 if is_rounding_error(value, [*one, *two]) else value
     if n < 2:
         return Difference(value, n=n, overlap=overlap)
     effect = hedges_g(one, two)
@@ -181,7 +184,7 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
         # as likely as the outcome seen, of all assignments of signs or of runs to samples
         count = sum(len(set(of)) for of in splits)
         ways = 2**n / 2 if is_paired else math.comb(count, n) / (2 if count == 2 * n else 1)
-        p = 1.0 if is_rounding_error(value, [*one, *two]) else 1 / ways
+        p = 1 / ways if value else 1.0
         return Difference(value, effect=effect, p=p, method="exact permutation", n=n, sd=0.0, overlap=overlap)
     parts = [variance_of_mean(side, of, overlap) for side, of in zip(sides, splits, strict=False)]
     test = t_test(value, parts)

@@ -223,3 +223,11 @@ def test_what_is_practically_the_same_is_rarely_said_of_a_difference_that_matter
         said += verdict(1.0, 0.5, True, p) == "practically the same"
     assert said / 1000 <= 0.07
     assert verdict(0.1, 0.001, True, 0.01) == "practically the same" and verdict(0.1, 0.001, True, 0.2) == "better"
+
+
+def test_values_that_are_equal_up_to_rounding_have_no_spread_and_no_difference() -> None:
+    sample = [0.1 + 0.2, 0.3, 0.1 * 3]
+    assert summarise(sample)[2:] == (0.0, sample[0], sample[0])
+    found = compare(dict(enumerate(sample)), dict(enumerate([0.3] * 3)))
+    assert (found.value, found.effect, found.p, found.low) == (0.0, None, 1.0, None)
+    assert summarise([0.3, 0.3 + 1e-9]).std == pytest.approx(1e-9 / 2**0.5, rel=1e-5)
