@@ -63,9 +63,12 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
 
 
 def averaged(record: Mapping[str, Any]) -> str:
-    """Which average validation and test had, in words; empty where the weights are as training left them."""
-    average = record["protocol"].get("average")
-    return f", averaged ({average})" if average else ""
+    """Which averages the test had, of weights and over views of an image, in words; empty where it had none."""
+    average, views = (record["protocol"].get(key) for key in ("average", "test_time_augmentation"))
+    text = f", averaged ({average})" if average else ""
+    return text + (
+        f"; probabilities averaged over views of each image ({views})" if views not in (None, "none") else ""
+    )
 
 
 def _table(record: Mapping[str, Any]) -> list[str]:
@@ -100,6 +103,18 @@ def given_up(failures: Sequence[str], folder: Path) -> str:
     )
 
 
+def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -> None:
+    """Send it where the loggers of the runs do; torch is imported only then."""
+    if not any(name in str(node) for name in ("WandbLogger", "MLFlowLogger")):
+        return
+    from cnnbench.training.loggers import send_report
+
+    try:
+        send_report(node, folder, files)
+    except Exception as error:  # of a service, which have no common kind
+        print_result(f"the report could not be sent: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
     Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
@@ -122,9 +137,12 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     if interrupted:
         print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         raise KeyboardInterrupt
-    for path in report.build([folder]).write(folder) if collected else ():
+    files = report.build([folder]).write(folder) if collected else ()
+    for path in files:
         print_result(f"  {path.suffix[1:]:<12} {path}")
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
+    if files and runs:
+        _send_report(runs[0].config["logger"], folder, files)
     planned = [read_run(folder / run.folder) for run in runs]
     if collected and all(run.completed or run.pruned for run in (*collected, *planned)):
         return 0

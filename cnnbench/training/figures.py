@@ -25,6 +25,7 @@ MARGIN, NAME = 24, 110  # pixels around, and the most for a name
 IMAGE_SIDE = 96  # pixels of an image among predictions, at least
 GAP, LINE = 12, 15  # between images, and of a line of text
 AXIS_WIDTH, BAR_HEIGHT, NAME_WIDTH = 480, 22, 140  # of recalls by class; the last is the most for a name
+GRAD_CAM = "beside each, in red, what speaks for its class (Grad-CAM)"  # of a sheet's title
 MAX_KERNELS, KERNEL_SCALE, KERNEL_GAP = 128, 10, 6  # kernels shown, pixels of a weight, and between kernels
 
 
@@ -143,7 +144,7 @@ def _draw_upright(picture: Image.Image, text: str, x: float, y: float, size: flo
 
 
 class Predictions(NamedTuple):
-    """Images (N, H, W, C), uint8, with true and predicted class indices (N,) and the prediction's probability (N,)."""
+    """Images (N, H, W, C), uint8, square or twice as wide, with true and predicted class indices (N,) and the prediction's probability (N,)."""
 
     images: np.ndarray
     truth: np.ndarray
@@ -156,8 +157,8 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
     count = len(shown.images)
     columns = min(columns, max(count, 1))
     scale = max(IMAGE_SIDE // max(shown.images.shape[1:3], default=1), 1)
-    side = scale * shown.images.shape[1] if count else IMAGE_SIDE
-    wide, high = max(side, IMAGE_SIDE) + GAP, side + 2 * LINE + GAP
+    side, across = (scale * size for size in shown.images.shape[1:3]) if count else (IMAGE_SIDE, IMAGE_SIDE)
+    wide, high = max(across, IMAGE_SIDE) + GAP, side + 2 * LINE + GAP
     heading, text = font(15), font(11)
     width = max(columns * wide + GAP, int(heading.getlength(title)) + 2 * GAP)
     sheet = Image.new("RGB", (width, -(-count // columns) * high + 40), "white")
@@ -166,12 +167,12 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
     for i, (pixels, true, guess, confidence) in enumerate(zip(*shown, strict=True)):
         left, top = GAP + i % columns * wide, 40 + i // columns * high
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-        sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (left, top))
+        sheet.paste(image.resize((across, side), Image.Resampling.NEAREST), (left, top))
         percent = f" ({confidence:.0%})"
         label = fit_text(classes[guess], wide - 4 - text.getlength(percent), text) + percent
         draw.text((left, top + side + 3), label, RIGHT if guess == true else WRONG, font=text)
         if guess != true:
-            draw.rectangle((left - 3, top - 3, left + side + 2, top + side + 2), outline=WRONG, width=3)
+            draw.rectangle((left - 3, top - 3, left + across + 2, top + side + 2), outline=WRONG, width=3)
             draw.text((left, top + side + 3 + LINE), fit_text(f"is {classes[true]}", wide - 4, text), DARK, font=text)
     return np.asarray(sheet)
 

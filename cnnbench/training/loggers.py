@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def send_files(loggers: Iterable[Logger], folder: Path) -> None:
             for path in (*figures, folder / "metrics.csv"):
                 within = "figures" if path in figures else None
                 logger.experiment.log_artifact(logger.run_id, str(path), within)
+
+
+def send_report(node: Mapping[str, Any], folder: Path, files: Iterable[Path]) -> None:
+    """Send the report of the sweep in ``folder`` to the services of its runs' loggers, as files of a run that has the sweep's
+    name and group; a sweep that goes on replaces them."""
+    services = [one for one in build_loggers(node, folder, 0) if isinstance(one, (WandbLogger, MLFlowLogger))]
+    keep_ids(services, folder)
+    for logger, path in product(services, files):
+        if isinstance(logger, WandbLogger):
+            logger.experiment.log_artifact(str(path), type="report")
+        else:
+            logger.experiment.log_artifact(logger.run_id, str(path))
+    finish(services, "success")
 
 
 def finish(loggers: Iterable[Logger], status: str) -> None:

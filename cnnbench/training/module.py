@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from cnnbench.config.schema import LOGIT_METRICS
 from cnnbench.data.loader import BatchGroup
+from cnnbench.data.views import over_views
 from cnnbench.models.fine_tune import freeze_backbone
 from cnnbench.models.profile import eval_mode
 from cnnbench.training.batch_norm import keep_statistics, recompute_statistics
@@ -49,6 +50,7 @@ class ImageClassifier(pl.LightningModule):
         self.train_loss = build_loss(config, counts)
         self.eval_loss = CrossEntropy(0.0, self.quirks["softmax_before_loss"])
         self.more_metrics = metrics_beside(config)
+        self.test_views: str = config.get("test_time_augmentation", "none")
         self.needs_logits = not {*LOGIT_METRICS}.isdisjoint(self.more_metrics)
         self.confusion: dict[str, Tensor] = {}  # of the newest epoch, by split
         self.logits: dict[str, Tensor] = {}  # of test and val, after the test, where predictions are kept
@@ -241,7 +243,12 @@ class ImageClassifier(pl.LightningModule):
             logits = self.network(images.to(self.dtype))
             self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
-    test_step = validation_step
+    def test_step(self, batches: BatchGroup, batch_idx: int) -> None:
+        """Likewise, with ``test_time_augmentation``."""
+        black = self.trainer.test_dataloaders.normalize.shift  # type: ignore[union-attr]
+        for images, labels in batches:
+            logits = over_views(self.network, images.to(self.dtype), self.test_views, black)
+            self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val", self.meters["eval"])

@@ -217,6 +217,7 @@ objective=val
 objective=val/nope
 objective=test/accuracy
 test_with=nope
+test_time_augmentation=five
 init_from=nope
 init_from=file
 init_from=empty
@@ -342,6 +343,7 @@ predict run image.png --top a
 predict run image.png --batch-size 0
 predict run image.png --weights nope
 predict run image.png --nope
+predict run image.png --explain=x
 predict run image.png
 predict run {LONG}
 predict {LONG} image.png
