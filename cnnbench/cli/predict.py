@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.cli.parser import Parser
-from cnnbench.inference.predict import FORMATS, draw_sheet, explain, find_images, predict_files
+from cnnbench.inference.predict import FORMATS, draw_sheet, find_images, predict_files
 from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, one_of
 
@@ -36,14 +36,13 @@ def main(arguments: Sequence[str]) -> int:
     if options.explain:
         from cnnbench.training import grad_cam
 
-        grad_cam.check("--explain", run.network, run.example())
+        grad_cam.check("--explain", run.network, run.channels, run.image_size)
     predictions, images = predict_files(run, files, options.top, options.batch_size, keep_images=draw)
-    images = explain(run, predictions, images) if options.explain and predictions else images
     if predictions or options.format == "json":
         print_result(FORMATS[options.format](predictions))
     if draw and predictions:
         sheet = options.sheet or EXPLAINED
-        draw_sheet(sheet, predictions, images, options.explain)
+        draw_sheet(sheet, predictions, images, run if options.explain else None)
         if options.explain and options.format == "table":
             print_result(f"heat maps: {sheet}")
     return 0 if len(predictions) == len(files) else 1

@@ -4,6 +4,7 @@ Views are made of a whole batch, on its device. They are torchvision's ``hflip``
 around it, so that each crop is as large as the image.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -38,4 +39,4 @@ def over_views(network: Callable[[Tensor], Tensor], images: Tensor, kind: str, b
     if kind == "none":
         return network(images)
     each = [network(view).float().log_softmax(dim=1) for view in views(images, kind, black)]
-    return torch.stack(each).logsumexp(dim=0) - torch.tensor(float(len(each))).log()
+    return torch.stack(each).logsumexp(dim=0) - math.log(len(each))

@@ -47,10 +47,6 @@ class TrainedRun:
     normalize: Normalize
     views: str = "none"
 
-    def example(self) -> Tensor:
-        """A grey image as the network takes it, float32 (1, channels, image_size, image_size)."""
-        return torch.zeros(1, self.channels, self.image_size, self.image_size)
-
     def probabilities(self, images: np.ndarray) -> Tensor:
         """uint8 (N, image_size, image_size, channels) to the probability of each class, float32 (N, classes)."""
         with torch.no_grad():

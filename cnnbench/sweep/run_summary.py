@@ -65,10 +65,8 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
 def averaged(record: Mapping[str, Any]) -> str:
     """Which averages the test had, of weights and over views of an image, in words; empty where it had none."""
     average, views = (record["protocol"].get(key) for key in ("average", "test_time_augmentation"))
-    text = f", averaged ({average})" if average else ""
-    return text + (
-        f"; probabilities averaged over views of each image ({views})" if views not in (None, "none") else ""
-    )
+    of_views = f"; probabilities averaged over views of each image ({views})" if views not in (None, "none") else ""
+    return (f", averaged ({average})" if average else "") + of_views
 
 
 def _table(record: Mapping[str, Any]) -> list[str]:

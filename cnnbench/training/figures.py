@@ -25,7 +25,6 @@ MARGIN, NAME = 24, 110  # pixels around, and the most for a name
 IMAGE_SIDE = 96  # pixels of an image among predictions, at least
 GAP, LINE = 12, 15  # between images, and of a line of text
 AXIS_WIDTH, BAR_HEIGHT, NAME_WIDTH = 480, 22, 140  # of recalls by class; the last is the most for a name
-GRAD_CAM = "beside each, in red, what speaks for its class (Grad-CAM)"  # of a sheet's title
 MAX_KERNELS, KERNEL_SCALE, KERNEL_GAP = 128, 10, 6  # kernels shown, pixels of a weight, and between kernels
 
 

@@ -1,6 +1,7 @@
 """Grad-CAM: which parts of an image speak for a class (Selvaraju et al. 2017, equations 1 and 2), computed by captum."""
 
 from collections import Counter
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,29 +11,31 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from cnnbench.data.augment import Normalize
 from cnnbench.models.profile import eval_mode
 from cnnbench.training.figures import IMAGE_SIDE
 from cnnbench.utils.errors import RequestError
 
 RED, OPAQUE = (255, 40, 0), 0.8  # of the greatest heat, and how much of it covers the image
+TITLE = "beside each, in red, what speaks for its class (Grad-CAM)"
 BATCH = 256  # images at a time
 
 
-def check(key: str, network: nn.Module, image: Tensor) -> None:
+def check(key: str, network: nn.Module, channels: int, image_size: int) -> None:
     """Raise RequestError, which names the ``key`` that asks for heat maps, where captum is not installed or the network has
-    no convolution for this ``image`` (1, C, H, W)."""
+    no convolution that gives a map."""
     if find_spec("captum") is None:
         raise RequestError(f"{key} needs captum, which is not installed: pip install 'cnnbench[captum]'")
-    if last_map(network, image) is None:
+    if last_map(network, next(network.parameters()).new_zeros(1, channels, image_size, image_size)) is None:
         raise RequestError(
             f"{key}: {type(network).__name__} has no convolution that gives a map, so there is no Grad-CAM"
         )
 
 
 def last_map(network: nn.Module, image: Tensor) -> nn.Module | None:
-    """The module whose output Grad-CAM weighs for this ``image`` (1, C, H, W): of those that give a map (1, K, h, w) as large as
-    that of the last convolution, the one that ends last, so that its norm, its activation and a shortcut are in it. None
-    where no convolution gives more than one position."""
+    """The module whose output Grad-CAM weighs for this ``image`` (1, C, H, W): of those that give a map as large as that of
+    the last convolution the one that ends last, so that its norm, its activation and a shortcut are in it. None where no
+    convolution gives more than one position."""
     found: list[tuple[nn.Module, torch.Size]] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -48,18 +51,12 @@ def last_map(network: nn.Module, image: Tensor) -> nn.Module | None:
             hook.remove()
     sizes = [size for module, size in found if isinstance(module, nn.Conv2d) and size.numel() > 1]
     calls = Counter(module for module, _ in found)  # one that is called again has several outputs
-    fitting = [module for module, size in found if size in sizes[-1:] and calls[module] == 1]
-    return fitting[-1] if fitting else None
+    return next((module for module, size in found[::-1] if size in sizes[-1:] and calls[module] == 1), None)
 
 
 def heat_maps(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
-    """How much each position speaks for the image's class, float32 (N, h, w) from 0 to 1, the greatest of each image; h and w
-    are those of the last convolution's output. An image of which nothing speaks for the class has zeros.
-
-    Args:
-        images: normalised (N, C, H, W).
-        classes: their class indices (N,).
-    """
+    """How much each position of normalised ``images`` (N, C, H, W) speaks for their ``classes`` (N,): float32 (N, h, w), the
+    size of ``last_map``, from 0 to 1, the greatest of each image; zeros where nothing does."""
     from captum.attr import LayerGradCam
 
     layer = last_map(network, images[:1])
@@ -73,8 +70,11 @@ def heat_maps(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray
     return (maps / maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).numpy()
 
 
-def side_by_side(images: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Each of the ``images``, uint8 (N, S, S, C), enlarged, and right of it the same below its heat map: uint8 (N, s, 2 s + 4, 3)."""
+def side_by_side(network: nn.Module, normalize: Normalize, images: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """Each of the ``images``, uint8 (N, S, S, C), enlarged, and right of it the same below the heat map of its class: uint8
+    (N, s, 2 s + 4, 3)."""
+    weight = next(network.parameters())
+    maps = heat_maps(network, normalize(torch.from_numpy(images)).to(weight), torch.tensor(classes))
     size = max(IMAGE_SIDE // images.shape[1], 1) * images.shape[1]
     heat = interpolate(torch.from_numpy(maps)[:, None], (size, size), mode="bilinear")[:, 0, :, :, None].numpy()
     shown = []

@@ -68,10 +68,7 @@ def check(config: Config) -> None:
     if figures.get("projector") and last_linear(network) is None:
         raise RequestError(f"callbacks.figures.projector: {type(network).__name__} has no linear layer, so no features")
     if figures.get("explain", "none") != "none":
-        image = torch.zeros(
-            1, data.prepared.channels, data.prepared.image_size, data.prepared.image_size, device="meta"
-        )
-        grad_cam.check("callbacks.figures.explain=gradcam", network, image)
+        grad_cam.check("callbacks.figures.explain=gradcam", network, data.prepared.channels, data.prepared.image_size)
     with building("loss"):
         build_loss(config, data.class_counts())
     with building("optimizer"):

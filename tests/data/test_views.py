@@ -10,6 +10,7 @@ import torch
 from helpers import config
 from torchvision.transforms import functional
 
+from cnnbench.analysis.report import write
 from cnnbench.analysis.runs import read_run
 from cnnbench.config.compose import fingerprint
 from cnnbench.data.augment import Normalize
@@ -71,6 +72,7 @@ def test_metrics_predictions_and_a_loaded_run_follow_it_and_validation_does_not(
     assert metrics["test/brier"] == pytest.approx(brier.item(), rel=1e-4)
     assert np.trace(record["confusion_matrix"]["test"]) == (expected.argmax(dim=1) == truth).sum()
     assert record["protocol"]["test_time_augmentation"] == kind and f"({kind})" in ending(record, tmp_path)
+    assert f"averaged over views of each image in 1 of 1 runs ({kind})" in write.build([tmp_path]).text
     with torch.no_grad():  # of validation images as they are
         own = run.network(data.batch("val", np.arange(data.count("val")))).argmax(dim=1).numpy()
     assert (own == data.labels("val")).mean() == pytest.approx(record["best"]["val/accuracy"])

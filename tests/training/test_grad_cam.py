@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from cnnbench.cli.main import main
+from cnnbench.data.augment import Normalize
 from cnnbench.training import grad_cam, preflight
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
@@ -45,11 +46,12 @@ def test_heat_maps_are_those_of_the_papers_equations() -> None:
     assert all(part.grad is None for part in net.parameters()) and net.training
 
 
-def test_the_image_is_left_as_it_is_and_red_where_the_heat_is() -> None:
+def test_the_image_is_left_as_it_is_and_red_where_the_heat_is(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.full((2, 48, 48, 1), 100, dtype=np.uint8)
     maps = np.zeros((2, 4, 4), dtype=np.float32)
     maps[0, 0, 3] = 1
-    cold, hot = grad_cam.side_by_side(images, maps)[::-1]
+    monkeypatch.setattr(grad_cam, "heat_maps", lambda *_: maps)
+    hot, cold = grad_cam.side_by_side(network(), Normalize([0.5], [0.5]), images, [0, 1])
     assert cold.shape == (96, 2 * 96 + 4, 3) and (hot[:, :96] == 100).all() and (cold[:, 100:] == 100).all()
     corner, other = hot[0, -1], hot[-1, 100]
     assert corner[0] > 200 and corner[2] < 50 and (other == 100).all()

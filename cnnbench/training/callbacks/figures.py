@@ -15,14 +15,7 @@ from cnnbench.data.augment import Normalize
 from cnnbench.data.views import over_views
 from cnnbench.training import grad_cam
 from cnnbench.training.callbacks.tensorboard import summary_writer
-from cnnbench.training.figures import (
-    GRAD_CAM,
-    Predictions,
-    confusion_picture,
-    kernel_sheet,
-    prediction_sheet,
-    recall_bars,
-)
+from cnnbench.training.figures import Predictions, confusion_picture, kernel_sheet, prediction_sheet, recall_bars
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.projector import send_features
@@ -103,10 +96,9 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
             surest = Predictions(*(values[order] for values in mistakes))
             title = f"The surest of {len(wrong):,} mistakes on {count:,} test images"
             if self.explain != "none":
-                images = data.batch("test", wrong[order]).to(next(classifier.network.parameters()))
-                maps = grad_cam.heat_maps(classifier.network, images, torch.from_numpy(surest.predictions))
-                surest = surest._replace(images=grad_cam.side_by_side(surest.images, maps))
-                title += f", {GRAD_CAM}"
+                normalize, guess = Normalize(*data.statistics()), surest.predictions.tolist()
+                images = grad_cam.side_by_side(classifier.network, normalize, surest.images, guess)
+                surest, title = surest._replace(images=images), f"{title}, {grad_cam.TITLE}"
             drawn["mistakes"] = prediction_sheet(surest, classes, title, COLUMNS)
         recalls = recall_per_class(matrix).tolist()
         drawn["per_class"] = recall_bars(recalls, classes, "Recall by class on the test set")
