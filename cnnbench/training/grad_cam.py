@@ -17,7 +17,7 @@ from cnnbench.training.figures import IMAGE_SIDE
 from cnnbench.utils.errors import RequestError
 
 RED, OPAQUE = (255, 40, 0), 0.8  # of the greatest heat, and how much of it covers the image
-TITLE = "beside each, in red, what speaks for its class (Grad-CAM)"
+TITLE = "beside each, in red, what speaks for the prediction (Grad-CAM)"
 BATCH = 256  # images at a time
 
 
@@ -27,9 +27,7 @@ def check(key: str, network: nn.Module, channels: int, image_size: int) -> None:
     if find_spec("captum") is None:
         raise RequestError(f"{key} needs captum, which is not installed: pip install 'cnnbench[captum]'")
     if last_map(network, next(network.parameters()).new_zeros(1, channels, image_size, image_size)) is None:
-        raise RequestError(
-            f"{key}: {type(network).__name__} has no convolution that gives a map, so there is no Grad-CAM"
-        )
+        raise RequestError(f"{key}: {type(network).__name__} has no convolution that gives a map for Grad-CAM")
 
 
 def last_map(network: nn.Module, image: Tensor) -> nn.Module | None:
@@ -71,7 +69,7 @@ def heat_maps(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray
 
 
 def side_by_side(network: nn.Module, normalize: Normalize, images: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Each of the ``images``, uint8 (N, S, S, C), enlarged, and right of it the same below the heat map of its class: uint8
+    """Each of the ``images``, uint8 (N, S, S, C), enlarged, and right of it the same in grey below the heat map of its class: uint8
     (N, s, 2 s + 4, 3)."""
     weight = next(network.parameters())
     maps = heat_maps(network, normalize(torch.from_numpy(images)).to(weight), torch.tensor(classes))
@@ -80,7 +78,8 @@ def side_by_side(network: nn.Module, normalize: Normalize, images: np.ndarray, c
     shown = []
     for pixels, warm in zip(images, heat, strict=True):
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-        plain = np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
-        mixed = (plain + OPAQUE * warm * (np.array(RED) - plain)).round().astype(np.uint8)
+        image = image.resize((size, size), Image.Resampling.NEAREST)
+        plain, grey = np.asarray(image), np.asarray(image.convert("L").convert("RGB"))
+        mixed = (grey + OPAQUE * warm * (np.array(RED) - grey)).round().astype(np.uint8)
         shown.append(np.concatenate([plain, np.full((size, 4, 3), 255, np.uint8), mixed], axis=1))
     return np.stack(shown)
