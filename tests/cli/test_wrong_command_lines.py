@@ -217,7 +217,6 @@ objective=val
 objective=val/nope
 objective=test/accuracy
 test_with=nope
-test_time_augmentation=five
 init_from=nope
 init_from=file
 init_from=empty
@@ -251,6 +250,7 @@ hydra.launcher.nope=3
 hydra/sweeper=basic
 hydra/sweeper=nope
 hydra.sweeper.n_trials=3
+test_time_augmentation=five
 -m -
 -m hydra/sweeper=nope seed=0,1
 -m hydra/launcher=nope seed=0,1
