@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +36,8 @@ def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     """The searches in these folders; one whose file cannot be read is left out."""
     searches = []
     for folder in sorted(set(folders)):
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             data = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
             trials, seeds = list(data["trials"]), int(data.get("seeds", 1))
             searches.append(SearchResult(data["objective"], trials, dict(data["importance"]), seeds))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
     return searches

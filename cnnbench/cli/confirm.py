@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
 from cnnbench.analysis.metric_names import plural
-from cnnbench.analysis.report.tables import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect, find_runs
 from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.cli.resume import refuse_changes

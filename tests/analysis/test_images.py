@@ -91,6 +91,7 @@ def test_the_spread_is_split_into_what_the_images_and_what_the_training_make() -
     assert split_spread(same[:1]) is None
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_report_says_where_the_spread_of_the_first_place_comes_from(runs) -> None:
     random, easy = np.random.default_rng(5), np.random.default_rng(6).random(100)
     for seed in range(3):
