@@ -120,6 +120,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_one_of("none", "gradcam"), "callbacks.figures.explain"),
     (_one_of("none", "flip", "five_crop"), "test_time_augmentation"),
     (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
+    (Check("keys, such as study.form=corrected", lambda v: isinstance(v, Mapping)), "study"),
     (_one_of("published", "corrected"), "study.form"),
     (_one_of("auto", "memory", "stream"), "data.storage"),
     (_one_of("auto", "ddp"), "trainer.strategy"),
