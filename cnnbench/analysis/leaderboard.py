@@ -49,7 +49,9 @@ class LeaderboardRow:
         split, _, leaf = metric.partition("/")
         images = self.configuration.runs[0].part("data").get(split) if self.n == 1 else None
         accuracy = self.value(metric).mean if leaf == "accuracy" else None
-        return wilson(round(accuracy * images), images) if images and accuracy is not None else None
+        if not isinstance(images, int) or images < 1 or accuracy is None or not 0 <= accuracy <= 1:
+            return None
+        return wilson(round(accuracy * images), images)
 
     def best(self, metric: str) -> Summary:
         """A metric at the epoch that the run's objective chose."""

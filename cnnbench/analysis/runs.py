@@ -22,6 +22,9 @@ from cnnbench.utils.record import PREDICTIONS_FILE, RECORD_FILE, Record, RecordE
 
 COMPLETED, DIVERGED = "completed", "diverged"
 PRUNED = "Pruned"  # the type of its record's error
+# Columns of predictions.npz: integers and floats of one dimension
+COLUMNS = {"row": "i1", "true": "i1", "predicted": "i1", "probability_true": "f1", "probability_predicted": "f1"}
+MOST_BYTES = 2**31  # of all of them
 INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures", ".hydra"}  # folders that hold no run
 
 
@@ -91,14 +94,19 @@ class Run:
 
     def predictions(self, split: str = "test") -> dict[str, np.ndarray] | None:
         """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, and of image
-        files file, (N,) each, and perhaps logits (N, classes); None where there is no such file or it is damaged."""
+        files file, (N,) each, and perhaps logits (N, classes); None where there is no such file, it is
+        damaged, or it is more than a run writes."""
         if not (self.path / PREDICTIONS_FILE).is_file():  # a pipe would be waited for
             return None
         try:
             with np.load(self.path / PREDICTIONS_FILE, allow_pickle=False) as file:
-                return {name.partition("_")[2]: file[name] for name in file.files if name.startswith(f"{split}_")}
+                if sum(part.file_size for part in file.zip.infolist()) > MOST_BYTES:
+                    return None
+                found = {name.partition("_")[2]: file[name] for name in file.files if name.startswith(f"{split}_")}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
+        kinds = {name: found[name].dtype.kind + str(found[name].ndim) for name in COLUMNS if name in found}
+        return found if kinds == COLUMNS and len({len(found[name]) for name in COLUMNS}) == 1 else None
 
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""
@@ -135,7 +143,7 @@ class Run:
     def cost(self, name: str) -> float | None:
         """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
         if name == "seconds_per_epoch":
-            epochs = finite_values(self.part("time").get("epoch_seconds") or [])
+            epochs = finite_values(self.part("time").get("epoch_seconds"))
             return median(epochs) if epochs else None
         return to_number({**self.part("model"), **self.part("time")}.get(name))
 

@@ -7,7 +7,6 @@ of pairs, as between Pocock's (1977) constant one and O'Brien and Fleming's (197
 any level. Bonferroni's correction over all pairs that are asked for at the start allows for leaving some out later.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnbench.analysis.statistics import ALPHA, finite_values, is_rounding_error, summarise, t_quantile, to_number
+from cnnbench.utils.record import read_json
 
 DECIDED_FILE = "decided.json"  # in the folder of a sweep with sweep.until=decided
 Decision = Literal["better", "worse", "practically the same", "undecided"]
@@ -132,11 +132,11 @@ def read_decided(folders: Iterable[Path]) -> list[DecidedSweep]:
     """The decided sweeps in these folders; one whose file cannot be read is left out."""
     sweeps = []
     for folder in sorted(set(folders)):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            data = json.loads((folder / DECIDED_FILE).read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+            data = read_json(folder / DECIDED_FILE)
             pairs = [
-                (str(one), str(other), Judgement(int(n), to_number(value), to_number(low), to_number(high), decision))
-                for one, other, n, value, low, high, decision in data["pairs"]
+                (str(one), str(other), Judgement(int(n), *map(to_number, limits), str(decision)))  # type: ignore
+                for one, other, n, *limits, decision in data["pairs"]
             ]
             rule, (caption, *notes) = data["rule"], map(str, data["told"])
             sweeps.append(DecidedSweep(rule, str(rule["metric"]), pairs, caption, notes))

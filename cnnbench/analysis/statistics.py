@@ -12,6 +12,7 @@ from statistics import fmean, mean, variance
 from typing import Any, Literal, NamedTuple
 
 CONFIDENCE = 0.95
+LARGEST = 1e100  # of a measured value; sums of squares of larger ones are no numbers
 ALPHA = 0.05
 Verdict = Literal["better", "worse", "no difference shown", "practically the same", "undecided"]
 Method = Literal["paired t", "Welch t", "corrected paired t", "corrected Welch t", "exact permutation", "none"]
@@ -65,15 +66,15 @@ class TTest(NamedTuple):
 
 
 def to_number(value: Any) -> float | None:
-    """``value`` as a float, or None where it is no finite number (missing, null, NaN, text)."""
+    """``value`` as a float, or None where it is none, or none that is measured (missing, null, NaN, text, 1e300)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < LARGEST else None
 
 
-def finite_values(values: Iterable[Any]) -> list[float]:
-    """The finite numbers among ``values``."""
-    return [number for number in map(to_number, values) if number is not None]
+def finite_values(values: Any) -> list[float]:
+    """The finite numbers among ``values``; none in what is no collection."""
+    return [number for number in map(to_number, values) if number is not None] if isinstance(values, Iterable) else []
 
 
 def finite_mean(values: Iterable[Any]) -> float | None:

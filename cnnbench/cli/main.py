@@ -99,6 +99,7 @@ def command() -> NoReturn:
     """The installed ``cnnbench``: ``main``, then an end that does not free thousands of modules one by one, which would
     be a quarter of a short command's time."""
     status = 1  # of an error that nobody expected
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes that this starts import nothing from where it runs
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what the terminal cannot show
 

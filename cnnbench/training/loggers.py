@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 
 from cnnbench.config.schema import LOGGERS
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import write_atomically
+from cnnbench.utils.record import read_json, write_atomically
 from cnnbench.utils.run_dir import sweep_of
 
 SERVICES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}  # with the package of each
@@ -39,7 +39,7 @@ def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) ->
     ids, sweep = {}, sweep_of(folder)
     if resumed is not None:
         with suppress(OSError, ValueError):
-            ids = json.loads((folder / IDS).read_text())
+            ids = read_json(folder / IDS)
     local = {"save_dir": str(folder)}
     more: dict[str, dict[str, Any]] = {
         "TensorBoardLogger": {**local, "purge_step": resumed + 1} if resumed is not None else local,

@@ -133,6 +133,9 @@ def disagreements(analysis: Analysis) -> Section | None:
         return None
     correct = [of["true"] == of["predicted"] for of in answers]
     pictures, classes, sides = _test_images(runs[0]), dict(enumerate(runs[0].classes)), []
+    row = answers[0]["row"]
+    if pictures is not None and not 0 <= row.min() <= row.max() < len(pictures):
+        pictures = None
     labels = [_label(analysis, run) for run in runs]
     for better, worse in ((0, 1), (1, 0)):
         rows, wrong = np.flatnonzero(correct[better] & ~correct[worse]), answers[worse]

@@ -40,7 +40,7 @@ class Report(NamedTuple):
     def write(self, folder: Path) -> list[Path]:
         """Write ``report.*``, of html also ``leaderboard.csv`` and ``.md``; the one to open first is in front."""
         path = folder / f"report.{FORMATS[self.fmt]}"
-        write_atomically(path, self.text)
+        write_atomically(path, escape(self.text, keep="\n\t"))
         return [path, *(write_leaderboard(self.board, folder) if self.fmt == "html" else [])]
 
 

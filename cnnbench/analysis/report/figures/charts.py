@@ -15,6 +15,7 @@ from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, LINES, ORANGE, STYLE, panel, plain, whole_epochs
 from cnnbench.analysis.search import SearchResult
+from cnnbench.analysis.statistics import to_number
 
 MOST_ROWS = 24  # of the leaderboard
 MOST_NAMED = 6  # points of a Pareto front that carry their rank
@@ -199,8 +200,8 @@ def search_parameters(search: SearchResult) -> dict[str, Figure]:
     done = [t for t in search.trials if t["value"] is not None]
     first = done[0]["parameters"] if done else {}
     figures = {}
-    for name in [name for name, value in first.items() if isinstance(value, (int, float))][:MOST_PARAMETERS]:
-        known = [t for t in done if t["parameters"].get(name) is not None]
+    for name in [name for name, value in first.items() if to_number(value) is not None][:MOST_PARAMETERS]:
+        known = [t for t in done if to_number(t["parameters"].get(name)) is not None]
         values = [t["parameters"][name] for t in known]
         figures[name], axes = panel(title=name, x=name, y=label(search.objective))
         axes.plot(values, [scale(search.objective) * t["value"] for t in known], "o", color=BLUE, alpha=0.6,
