@@ -249,6 +249,7 @@ class ImageClassifier(pl.LightningModule):
         black = self.trainer.test_dataloaders.normalize.shift  # type: ignore[union-attr]
         for images, labels in batches:
             logits = over_views(self.network, images.to(self.dtype), self.test_views, black)
+            logits = logits.float() if logits.itemsize < 4 else logits
             self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     def on_validation_epoch_end(self) -> None:
