@@ -1,6 +1,5 @@
-"""Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,) to a scalar.
-
-Of mixed images the second are probabilities (N, classes), float32.
+"""Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,), or of
+mixed images probabilities (N, classes), float32, to a scalar.
 
 Each is a mean over the images of a batch, so that accumulated batches and several devices come to what one batch does.
 What is measured on validation and test is the cross-entropy whatever the loss, so that losses can be compared.
@@ -45,20 +44,17 @@ class WeightedCrossEntropy(nn.Module):
         weight: Any = self.weight
         if target.ndim == 2:
             logits, target = same_dtype(logits, target)
-        summed = nn.functional.cross_entropy(
-            logits, target, weight.to(logits.dtype), reduction="sum", label_smoothing=self.label_smoothing
+        cross_entropy, weight = nn.functional.cross_entropy, weight.to(logits.dtype)
+        return cross_entropy(logits, target, weight, reduction="sum", label_smoothing=self.label_smoothing) / len(
+            target
         )
-        return summed / len(target)
 
 
 class FocalLoss(nn.Module):
     """Each class against the rest, by the logits' sigmoids, with less weight on what is easy: -alpha_t (1 - p_t)^gamma
     log(p_t), summed over the classes (Lin et al. 2017, equation 5). Without ``alpha`` both sides count alike, and without
-    ``gamma`` too it is the binary cross-entropy.
-
-    Smoothed labels are those of the cross-entropy: s / classes, and 1 - s more for the true class. Raises RequestError for
-    them with ``gamma``, which is of labels that are 0 or 1.
-    """
+    ``gamma`` too it is the binary cross-entropy. Smoothed labels are those of the cross-entropy: s / classes, and 1 - s more
+    for the true class; raises RequestError for them with ``gamma``, which is of labels that are 0 or 1."""
 
     def __init__(
         self, counts: Sequence[int], label_smoothing: float, gamma: float = 0.0, alpha: float | None = None
@@ -80,8 +76,7 @@ class FocalLoss(nn.Module):
 
 
 def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:
-    """The loss of a configuration, for so many training images of each class; raises RequestError where it has no such
-    labels or quirk."""
+    """The loss, for so many training images of each class; raises RequestError where it has no such labels or quirk."""
     from hydra.utils import instantiate
 
     node, smoothing = config.get("loss") or {"_target_": DEFAULT}, config["label_smoothing"]

@@ -23,7 +23,7 @@ from cnnbench.training.distributed import broadcast_tensors, sum_gradients
 from cnnbench.training.losses import build_loss
 from cnnbench.training.metrics import EpochMeter, metrics_beside
 from cnnbench.training.quirks import CrossEntropy
-from cnnbench.training.schedulers import build_scheduler, watches_a_metric
+from cnnbench.training.schedulers import RunScheduler, build_scheduler, watches_a_metric
 
 
 class ImageClassifier(pl.LightningModule):
@@ -108,7 +108,7 @@ class ImageClassifier(pl.LightningModule):
         meter, step, accumulate = self.meters["train"], self._captured_step or self.train_step, self.accumulate
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
         scheduler: Any = self.lr_schedulers()
-        warm_up = getattr(scheduler, "warm_up", None)
+        warm_up = scheduler.warm_up if isinstance(scheduler, RunScheduler) and scheduler.steps else None
         scheduler = scheduler if self.optimization["interval"] == "step" else None
         autocast = torch.is_autocast_enabled(self.device.type)
         for number, (images, labels) in enumerate(batches):

@@ -23,7 +23,7 @@ class SwitchOptimizer(Optimizer):
     ``switch_at``, in (0, 1), on (after Keskar & Socher 2017, "SWATS"); both are made from all parameters.
 
     ``param_groups`` and ``state`` are those of the active optimizer, so that they hold what the next step uses. Each of
-    the two has a schedule of its own (``SwitchScheduler``), from its own learning rate and with its own momentum.
+    the two has a schedule of its own (``RunScheduler``), from its own learning rate and with its own momentum.
     """
 
     def __init__(self, params: Groups, total_steps: int, *, first: Maker, then: Maker, switch_at: float = 0.5) -> None:

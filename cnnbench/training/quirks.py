@@ -1,7 +1,6 @@
 """What published reports did otherwise than one should, as ``quirks`` in ``conf/config.yaml`` names it; here, the loss.
-
-All were found in the public notebook behind the report eq2425. Of them the report mentions the softmax at the end of the
-network, but not that its loss has another, and an average recall, but not of what; the rest it does not mention.
+All were found in the public notebook behind the report eq2425, which itself mentions a softmax at the end of the network,
+but not that its loss has another, and an average recall, but not of what.
 """
 
 import torch
