@@ -15,8 +15,8 @@ from cnnbench.utils.torch_files import DamagedFileError
 
 
 class BestAndLast(pl.callbacks.Checkpoint):
-    """Keeps the newest checkpoint, the one before it, and the one with the best objective. A small validation set gives
-    equal accuracies often; of those the one with the lowest loss is the best."""
+    """Keeps the newest checkpoint, the one before it, and the one with the best objective; of equal ones, which a small
+    validation set gives often, the one with the lowest loss."""
 
     def __init__(self, folder: Path, objective: str) -> None:
         self.folder, self.objective = Path(folder), objective
@@ -37,8 +37,7 @@ class BestAndLast(pl.callbacks.Checkpoint):
     def save(self, trainer: pl.Trainer, name: str = LAST) -> None:
         """Write a checkpoint; all that was sent to the logger so far is on disk before it."""
         for logger in trainer.loggers:
-            flush = getattr(getattr(logger, "experiment", None), "flush", None)
-            if flush is not None:
+            if flush := getattr(getattr(logger, "experiment", None), "flush", None):
                 flush()
         trainer.save_checkpoint(self.folder / name)
 

@@ -18,8 +18,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     ``patience`` epochs."""
 
     def __init__(self, objective: str, patience: int = 10, min_delta: float = 0.0) -> None:
-        mode = metric_mode(objective)
-        super().__init__(objective, min_delta, patience, mode=mode, check_on_train_epoch_end=True)
+        super().__init__(objective, min_delta, patience, mode=metric_mode(objective), check_on_train_epoch_end=True)
 
 
 class Diverged(RuntimeError):
@@ -30,9 +29,7 @@ class Diverged(RuntimeError):
         self.epoch, self.step = epoch, step
 
 
-class StopWhenDiverged(
-    pl.callbacks.Checkpoint
-):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
+class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's metrics are complete
     """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
     epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
     that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""

@@ -39,8 +39,7 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for logger in trainer.loggers:  # of a resumed run: this one begins its file again
             for row in self.rows if isinstance(logger, CSVLogger) else ():
-                logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
-                logger.log_metrics(logged, step=int(row["epoch"]) + 1)
+                logger.log_metrics(tagged(row), step=int(row["epoch"]) + 1)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._trained = time.perf_counter()
@@ -64,12 +63,11 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue())
-        if trainer.loggers:
-            logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
-            if (momentum := group.get("momentum", group.get("betas", (None,))[0])) is not None:
-                logged["optimizer/momentum"] = float(momentum)
-            for logger in trainer.loggers:
-                logger.log_metrics(logged, step=trainer.current_epoch + 1)
+        logged, momentum = tagged(row), group.get("momentum", group.get("betas", (None,))[0])
+        if momentum is not None:
+            logged["optimizer/momentum"] = float(momentum)
+        for logger in trainer.loggers:
+            logger.log_metrics(logged, step=trainer.current_epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         running = self._before + self._trained - self._started
@@ -84,3 +82,8 @@ def tag(metric: str) -> str:
     """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, and the splits of one metric belong
     side by side."""
     return "/".join(reversed(metric.split("/")))
+
+
+def tagged(row: dict[str, float]) -> dict[str, float]:
+    """What loggers get of a row."""
+    return {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}

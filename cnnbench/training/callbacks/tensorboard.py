@@ -36,9 +36,7 @@ def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     return next((one.experiment for one in loggers if isinstance(one, TensorBoardLogger)), None)
 
 
-class TensorBoardCallback(
-    pl.callbacks.Checkpoint
-):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
+class TensorBoardCallback(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's matrix is there
     """Sends the charts' layout and the graph once, and the validation recall of each class after each epoch."""
 
     def __init__(self, data: ImageDataModule) -> None:
