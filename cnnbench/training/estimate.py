@@ -25,9 +25,8 @@ def build_classifier(config: Config) -> tuple[ImageClassifier, ImageDataModule]:
 def busy_note() -> str:
     """That other processes keep the cores busy, for then measured steps are slow; empty where they do not."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load <= cores / 2:
-        return ""
-    return f"this machine is busy (load {load:.1f} on {cores} cores): idle it would take less time than this"
+    note = f"this machine is busy (load {load:.1f} on {cores} cores): idle it would take less time than this"
+    return note if load > cores / 2 else ""
 
 
 def run_seconds(config: Config) -> float:
@@ -54,11 +53,8 @@ def _mean_seconds(call: Callable[[], object]) -> float:
 def suggest_batch_size(
     error: BaseException, classifier: ImageClassifier, data: ImageDataModule, device: torch.device
 ) -> str:
-    """Which batch size fits, in words; the run, on ``device``, is over, and its network is used for trying.
-
-    Args:
-        error: that training ended with; what its frames hold is let go of first.
-    """
+    """Which batch size fits, in words, by trying with the network of a run on ``device`` that ``error`` has ended; what its
+    frames hold is freed first."""
     traceback.clear_frames(error.__traceback__)
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -33,21 +33,17 @@ def check_packages(node: Mapping[str, Any]) -> None:
 
 
 def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) -> list[Logger]:
-    """The loggers of the run in ``folder``. ``resumed`` is how many whole epochs a killed one goes on from: TensorBoard then
-    hides what it had sent of later ones, and a service shows the same run."""
-    ids, sweep = {}, sweep_of(folder)
+    """The loggers of the run in ``folder``, which goes on from ``resumed`` whole epochs: TensorBoard then hides what it had
+    sent of later ones, and a service shows the same run."""
+    ids, sweep, local = {}, sweep_of(folder), {"save_dir": str(folder)}
     if resumed is not None:
         with suppress(OSError, ValueError):
             ids = json.loads((folder / IDS).read_text())
-    local = {"save_dir": str(folder)}
+    tags = {"sweep": sweep} if sweep else None
     more: dict[str, dict[str, Any]] = {
         "TensorBoardLogger": {**local, "purge_step": resumed + 1} if resumed is not None else local,
         "WandbLogger": {"name": folder.name, "group": sweep, "id": ids.get("wandb")},
-        "MLFlowLogger": {
-            "run_name": folder.name,
-            "run_id": ids.get("mlflow"),
-            "tags": {"sweep": sweep} if sweep else None,
-        },
+        "MLFlowLogger": {"run_name": folder.name, "run_id": ids.get("mlflow"), "tags": tags},
     }
     return [instantiate(one, **more.get(name, local)) for name, one in logger_nodes(node).items()]
 
@@ -71,8 +67,7 @@ def send_files(loggers: Iterable[Logger], folder: Path) -> None:
                 logger.log_image(f"figures/{path.stem}", [str(path)])
             logger.experiment.save(str(folder / "metrics.csv"), base_path=str(folder))
         elif isinstance(logger, MLFlowLogger):
-            for path in (*figures, folder / "metrics.csv"):
-                within = "figures" if path in figures else None
+            for path, within in [*((path, "figures") for path in figures), (folder / "metrics.csv", None)]:
                 logger.experiment.log_artifact(logger.run_id, str(path), within)
 
 

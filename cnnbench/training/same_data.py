@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
     """Compare the user's own images (``data.path``) that each configuration names with those that the run in its folder
-    had, if there is one.
-
-    Raises:
-        RequestError: they differ; the message says in how many images, and how to continue.
-    """
+    had, if there is one. Raises RequestError, with the number of images and how to continue, where they differ."""
     sets: dict[str, PreparedSet | None] = {}
     for node, folder in ((config["data"], folder) for config, folder in runs):
         if node.get("path") is None or (before := _fingerprint_of(folder)) is None:
@@ -49,12 +45,12 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
 def _fingerprint_of(folder: Path) -> str | None:
     """The fingerprint of the images that the run in ``folder`` has finished with, or would go on with from its newest
     checkpoint; None where it would start anew."""
-    record: dict[str, Any] = {}
+    known = None
     with suppress(FileNotFoundError, RecordError):
         record = read_record(folder)
-    known = (record.get("data") or {}).get("fingerprint")
-    if record.get("status") == "completed":
-        return known
+        known = (record.get("data") or {}).get("fingerprint")
+        if record.get("status") == "completed":
+            return known
     for name in ("last.ckpt", "previous.ckpt"):
         with suppress(OSError, ValueError, KeyError):  # a damaged one is reported when the run goes on
             return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known)
