@@ -7,7 +7,6 @@ not import torch.
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver, resource_tracker
@@ -16,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.signals import block_signals, unblock_signals
+from cnnbench.utils.signals import block_signals, end_with_parent, unblock_signals
 
 PRELOAD = ["cnnbench.sweep.preload"]
 
@@ -84,14 +83,7 @@ def own_session() -> None:
     """Leave Ctrl-C in a terminal to the process that started this one, which passes it on; and end with that process."""
     os.setsid()
     unblock_signals()
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="end_with_parent").start()
+    end_with_parent()
 
 
 def kill(process: multiprocessing.process.BaseProcess) -> None:
