@@ -1,8 +1,8 @@
-"""Classification metrics, all from one confusion matrix an epoch.
+"""Classification metrics, computed once an epoch.
 
-Rows are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all images (micro); recall
-is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A class that never occurs
-has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
+Rows of a confusion matrix are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all images
+(micro); recall is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A class that
+never occurs has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -121,9 +121,9 @@ class EpochMeter:
     """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
 
     Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
-    take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter. With ``recall_batch``,
-    ``batch_recall`` over batches of this size is computed too; with ``keep_logits``, ``logits`` (N, num_classes) are kept.
-    ``metrics`` names what is computed beside loss, accuracy and recall, those from logits where they are kept.
+    take part. ``count`` and ``batch_size`` are images over all ranks; only several need the latter. ``metrics`` names what is
+    computed beside loss, accuracy and recall, those of logits with ``keep_logits``; with ``recall_batch`` there is
+    ``batch_recall`` over batches of this size too.
     """
 
     def __init__(

@@ -43,8 +43,7 @@ def cosine_restarts(
 class RunScheduler(LRScheduler):
     """The schedules of a run, one for each optimizer of a SwitchOptimizer, which advance at once, whichever is active; and a
     linear warm-up before them (Goyal et al. 2017, section 2.2): step n of the first ``steps`` has n / steps of the rates
-    that they begin with. They wait until it is over, for ``waits`` whole intervals.
-    """
+    that they begin with. They wait until it is over, for ``waits`` whole intervals."""
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], steps: int = 0, waits: int = 0) -> None:
         # not LRScheduler's own, for the schedulers do all

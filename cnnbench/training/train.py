@@ -42,15 +42,13 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 
     Args:
         config: resolved, as ``conf/config.yaml`` composes it.
-        folder: of the run; made where it is missing.
-        overrides, choices: how the configuration was asked for; for the record.
+        overrides, choices: how the configuration was composed; for the record.
 
     Returns:
         The record, which is also ``folder/result.json``; how the run ended is its ``status``, a failure its ``error``.
 
     Raises:
-        RequestError: the folder holds another configuration's run, or one of other images, or another process is running
-            in it.
+        RequestError: the folder holds the run of another configuration, of other images, or of a running process.
         SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
     """
     folder, digest = Path(folder), fingerprint(config)
