@@ -1,8 +1,5 @@
-"""``cnnbench tensorboard [DIR…]``: TensorBoard over runs, each called by what varies.
-
-TensorBoard calls a run by the folder of its event files: ``optimizer=sgd,seed=0/tensorboard``. Given a folder of links
-instead, it calls it ``sgd seed=0``.
-"""
+"""``cnnbench tensorboard [DIR…]``: TensorBoard over runs, each called by what varies: a folder of links has it say
+``sgd seed=0`` where it would say ``optimizer=sgd,seed=0/tensorboard``, the folder of the event files."""
 
 import argparse
 import re
@@ -35,9 +32,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Path], lis
         "OPTION is TensorBoard's own, such as --reload_interval 5; they come last.",
     )
     parser.usage = "%(prog)s [DIR ...] [--host HOST] [--port PORT] [OPTION ...]"
-    parser.add_argument(
-        "--host", default=LOCALHOST, help=f"the address to listen at; for this machine alone ({LOCALHOST})"
-    )
+    host_help = f"the address to listen at; for this machine alone ({LOCALHOST})"
+    parser.add_argument("--host", default=LOCALHOST, help=host_help)
     parser.add_argument("--port", default="6006", help="(6006)")
     options, rest = parser.parse_known_args(arguments)
     folders = list(takewhile(lambda text: not text.startswith("-"), rest))
@@ -70,18 +66,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def link_runs(links: Path, folders: Sequence[Path]) -> None:
-    """Add a link to ``links`` for each run below ``folders`` that has none yet.
-
-    Raises:
-        RequestError: this system makes no links.
-    """
+    """Add a link to ``links`` for each run below ``folders`` that has none; raises RequestError where the system has none."""
     for name, folder in name_runs(folders).items():
         link = links / name
         link.parent.mkdir(parents=True, exist_ok=True)
         try:
-            link.symlink_to(folder.resolve(), target_is_directory=True)
-        except FileExistsError:
-            continue
+            with suppress(FileExistsError):
+                link.symlink_to(folder.resolve(), target_is_directory=True)
         except OSError as error:
             raise RequestError(f"cannot make links ({error.strerror}); tensorboard --logdir DIR needs none") from error
 

@@ -65,8 +65,7 @@ def make_job(cfg: DictConfig) -> Job:
 
 
 def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:
-    """Raise RequestError where a value is wrong, or runs, ``jobs`` at a time, need processes of their own and are to have
-    none."""
+    """Raise RequestError where a value is wrong, or runs, ``jobs`` at a time, need processes and are to have none."""
     check_values(config)
     options = config["sweep"]
     if not options["isolate"] and (jobs > 1 or needs_process(options)):
@@ -76,8 +75,8 @@ def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:
 
 
 def check_runs(configs: Sequence[dict[str, Any]], elsewhere: bool = False) -> None:
-    """Build all that the configurations name, which has to import torch; raises RequestError. Those of runs ``elsewhere``
-    on one CPU: which devices another machine has, only that can tell."""
+    """Build all that the configurations name, which imports torch; raises RequestError. Those of runs ``elsewhere`` on one
+    CPU: which devices another machine has, only that can tell."""
     if configs:
         with no_gc_during_import():
             from cnnbench.training.preflight import check
@@ -92,8 +91,8 @@ def needs_process(options: Mapping[str, Any]) -> bool:
 
 
 def is_isolated(options: Mapping[str, Any]) -> bool:
-    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, and unless torchrun or srun has
-    started every rank of them, this process being one."""
+    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, or torchrun or srun has started every
+    rank of them."""
     return options["isolate"] and not is_one_of_several_ranks()
 
 
@@ -106,8 +105,8 @@ def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
         os.environ.update(environ)
         if output is not None:
             with output.open("a") as file:
-                for stream in (1, 2):
-                    os.dup2(file.fileno(), stream)
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
         try:
             job.run()
         except LockedError:
@@ -124,5 +123,5 @@ def share_of_cores(jobs: int | None, runs: int | None = None) -> int | None:
     one after the other, or on other machines."""
     if jobs is None or jobs == 1:
         return None
-    at_once = count_jobs(jobs) if runs is None else min(count_jobs(jobs), runs)
+    at_once = min(count_jobs(jobs), count_jobs(jobs) if runs is None else runs)
     return max(available_cores() // max(at_once, 1), 1)

@@ -1,8 +1,5 @@
-"""Processes that are forked from a server which has imported everything and computed nothing.
-
-A run then starts in a fraction of a second, no thread or CUDA context is copied, and the process that asked for it does
-not import torch.
-"""
+"""Processes that are forked from a server which has imported everything and computed nothing: a run then starts in a
+fraction of a second, no thread or CUDA context is copied, and the process that asked for it does not import torch."""
 
 import multiprocessing
 import os
@@ -60,9 +57,8 @@ def call_isolated(function: Callable[..., None], *arguments: Any) -> None:
     try:
         error, where = receive.recv()
     except EOFError as end:
-        raise RequestError(
-            "the process that checks the runs was killed (often: the system had run out of memory)"
-        ) from end
+        often = "often: the system had run out of memory"
+        raise RequestError(f"the process that checks the runs was killed ({often})") from end
     except KeyboardInterrupt:
         process.kill()
         raise

@@ -50,22 +50,22 @@ class Progress:
     def end(self, folder: Path, record: Record) -> None:
         """A run has ended; of parallel ones, one that has not completed is printed at once."""
         error = record.get("error") or {}
-        if record["status"] == "completed":
+        status, reason = record["status"], f"{error.get('type')}: {error.get('message')}"
+        if status == "completed":
             self.failures.clear()
-        elif record["status"] == "failed" and error.get("type") != PRUNED:
-            self.failures.append(f"{error.get('type')}: {error.get('message')}")
+        elif status == "failed" and error.get("type") != PRUNED:
+            self.failures.append(reason)
         if self.has_given_up() and self.stop_file is not None:
             self.stop_file.touch()
         if self.in_turn:
             print_result(ending(record, folder, short=True))
             return
         self.running.discard(folder)
-        self.statuses.append("ended early" if error.get("type") == PRUNED else record["status"])
-        value = (record.get("best") or {}).get(self.objective)
-        if record["status"] != "completed":
+        self.statuses.append("ended early" if error.get("type") == PRUNED else status)
+        if status != "completed":
             self._bar.clear()
-            print_result(f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}")
-        elif value is not None:
+            print_result(f"  {status}: {folder.name}: {reason}")
+        elif (value := (record.get("best") or {}).get(self.objective)) is not None:
             self.values.append((value, folder.name))
         self.show()
 

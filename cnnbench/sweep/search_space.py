@@ -18,18 +18,16 @@ from cnnbench.utils.errors import RequestError
 def parse(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
     """The overrides that all runs share, and what each other key is drawn from; raises RequestError where one cannot be
     read, or its ends are not in order."""
-    fixed: list[str] = []
+    parsed = {text: parse_override(text) for text in overrides}
     space: dict[str, BaseDistribution] = {}
-    for text in overrides:
-        override = parse_override(text)
-        if not override.is_sweep_override():
-            fixed.append(text)
-        elif override.is_interval_sweep():
-            space[override.get_key_element()] = _interval(text, cast(Any, override.value()))
-        else:
-            choices = [str(value) for value in override.sweep_string_iterator()]
-            space[override.get_key_element()] = CategoricalDistribution(choices)
-    return fixed, space
+    for text, one in parsed.items():
+        if one.is_interval_sweep():
+            space[one.get_key_element()] = _interval(text, cast(Any, one.value()))
+        elif one.is_sweep_override():
+            space[one.get_key_element()] = CategoricalDistribution(
+                [str(value) for value in one.sweep_string_iterator()]
+            )
+    return [text for text in overrides if not parsed[text].is_sweep_override()], space
 
 
 def _interval(text: str, sweep: Any) -> IntDistribution | FloatDistribution:
