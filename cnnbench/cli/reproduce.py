@@ -1,5 +1,6 @@
 """``cnnbench reproduce STUDY``: run a study's rows as a sweep, and write its own tables beside the reported numbers."""
 
+import os
 import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -92,14 +93,15 @@ def default_folder(name: str, overrides: Sequence[str], parent: str = "outputs/r
 def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, overrides: Sequence[str]) -> int:
     """Print each run and its estimated time, and the sum; returns 0, or 1 when there are rows that cannot be run here. Raises
     RequestError where an override is wrong, or no row can be run."""
-    from cnnbench.training.estimate import busy_note, run_seconds
+    from cnnbench.training.estimate import run_seconds
     from cnnbench.training.preflight import check, silence_libraries
     from cnnbench.utils.memory import keep_freed_memory
 
     silence_libraries()
     keep_freed_memory()
-    if note := busy_note():
-        print_result(note)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        print_result(f"this machine is busy (load {load:.1f} on {cores} cores): idle it would take less time than this")
     estimates: list[float] = []
     refused: list[RequestError] = []
     for form, row in product(forms, rows):

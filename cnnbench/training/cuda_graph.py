@@ -1,9 +1,6 @@
-"""On a GPU: the whole training step (forward, backward, optimizer) as one CUDA graph.
-
-A small network's kernels are shorter than the time to launch them; a captured step is launched at once. The first steps of
-a run are done one by one (they allocate what the optimizer keeps), then one is recorded and replayed from there on; batches
-of another size, such as the last of an epoch, are still done one by one.
-"""
+"""On a GPU: the whole training step (forward, backward, optimizer) as one CUDA graph, which is launched at once: a small
+network's kernels are shorter than the time to launch them. The first steps of a run are done one by one (they allocate what
+the optimizer keeps), then one is recorded and replayed; batches of another size are still done one by one."""
 
 import logging
 from collections.abc import Callable
@@ -32,8 +29,8 @@ def capture(step: Step, optimizer: Optimizer, scheduler: Any, plain: bool, accum
 
 
 def reason_not_capturable(optimizer: Optimizer, scheduler: Any, plain: bool, accumulate: int) -> str | None:
-    """Why a run's steps on a GPU cannot be captured, in words; None where they can. ``plain`` is whether neither a
-    gradient scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
+    """Why a run's steps cannot be captured, in words; None where they can. ``plain`` is whether neither a gradient scaler nor
+    other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
     if not plain:
         return "a gradient scaler or several devices take part in each step"
     if accumulate > 1:
@@ -61,12 +58,9 @@ def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
 
 
 class CapturedStep:
-    """Calls a training step, one by one at first and by replaying its graph after that.
-
-    Args:
-        step: trains on a batch and returns (loss, logits); it must leave no gradients behind.
-        optimizer: that it uses. A SwitchOptimizer counts replayed steps too, and is captured anew when it switches.
-    """
+    """Calls a training step, which returns (loss, logits) and must leave no gradients behind, one by one at first and by
+    replaying its graph after that. A SwitchOptimizer counts replayed steps too, and its step is captured anew when it
+    switches."""
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
         self.step = step

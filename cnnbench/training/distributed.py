@@ -72,12 +72,9 @@ _has_lost_a_rank = False
 
 
 def broadcast_json(value: Any, is_last: bool = False) -> Any:
-    """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end.
-
-    It goes through the store, for Lightning opens the process group for the first run. Of the last value rank 0, in which
-    the store may be, waits until the others have read it, or some seconds where one is lost, or not at all where this rank
-    has seen that: then the others have failed too.
-    """
+    """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end. It goes
+    through the store, for Lightning opens the process group for the first run. Of the last value rank 0, in which the store
+    may be, waits until the others have read it, but only some seconds, or none where it has seen that a rank is lost."""
     environment = external_launch()
     assert environment is not None
     key = str(next(_numbers))

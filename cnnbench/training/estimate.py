@@ -1,6 +1,5 @@
 """What a run would take, from some steps of it: how long, and with which batch size it fits in memory."""
 
-import os
 import traceback
 from collections.abc import Callable
 
@@ -20,13 +19,6 @@ def build_classifier(config: Config) -> tuple[ImageClassifier, ImageDataModule]:
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
     classifier = ImageClassifier(config, build_network(config, data), data.class_counts())
     return classifier.to("cuda" if gpu else "cpu"), data
-
-
-def busy_note() -> str:
-    """That other processes keep the cores busy, for then measured steps are slow; empty where they do not."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    note = f"this machine is busy (load {load:.1f} on {cores} cores): idle it would take less time than this"
-    return note if load > cores / 2 else ""
 
 
 def run_seconds(config: Config) -> float:

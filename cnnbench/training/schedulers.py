@@ -50,14 +50,10 @@ class RunScheduler(LRScheduler):
         self.optimizer, self.schedulers, self.steps, self.waits = optimizer, list(schedulers), steps, waits
         self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
         self.step_number = self.intervals = 0
-        self.rates = [[float(group["lr"]) for group in groups] for groups in self._groups()]
+        self.rates = [[float(group["lr"]) for group in of.param_groups] for of in inner_optimizers(optimizer)]
         for inner in inner_optimizers(optimizer):
             inner._opt_called = True  # type: ignore[attr-defined]  # else torch warns for the one that rests
         self.warm_up()
-
-    def _groups(self) -> list[list[dict[str, Any]]]:
-        """Of each optimizer; a loaded state replaces them."""
-        return [inner.param_groups for inner in inner_optimizers(self.optimizer)]
 
     @property
     def cycle_momentum(self) -> bool:
@@ -69,8 +65,8 @@ class RunScheduler(LRScheduler):
         if self.step_number >= self.steps:
             return
         self.step_number += 1
-        for groups, rates in zip(self._groups(), self.rates, strict=True):
-            for group, rate in zip(groups, rates, strict=True):
+        for inner, rates in zip(inner_optimizers(self.optimizer), self.rates, strict=True):
+            for group, rate in zip(inner.param_groups, rates, strict=True):
                 value = rate * (self.step_number / self.steps)
                 if isinstance(group["lr"], Tensor):  # that a captured step reads
                     group["lr"].fill_(value)
@@ -103,13 +99,9 @@ def watches_a_metric(scheduler: Any) -> bool:
 def build_scheduler(
     make: Callable[..., LRScheduler] | None, optimizer: Optimizer, length: int, warmup: float = 0.0, unit: int = 1
 ) -> LRScheduler | None:
-    """Call ``make``, if there is one, with the optimizer (with each of a SwitchOptimizer), and with the length of the run, in
-    steps or epochs as the schedule advances, where it takes that.
-
-    Args:
-        warmup: share of the run with a linear warm-up, which the schedule waits for; its length is of what is left.
-        unit: optimizer steps in the unit of ``length``.
-    """
+    """Call ``make``, if there is one, with the optimizer (with each of a SwitchOptimizer), and where it takes that with the
+    ``length`` of the run, in steps or epochs of ``unit`` optimizer steps, as the schedule advances, less the share
+    ``warmup`` of a linear warm-up before it."""
     steps = round(warmup * length * unit)
     waits = -(-steps // unit)
     arguments = length_arguments(make, max(length - waits, 1)) if make else {}

@@ -163,8 +163,8 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     callbacks: list[pl.Callback] = [TensorBoardCallback(data), figures, history, diverged, checkpoint, resume]
     if (trial := config["sweep"].get("trial")) is not None:
         callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
-    path, epochs = resumed or (None, None)
-    trainer = build.build_trainer(config, folder, callbacks, epochs)
+    path, whole_epochs = resumed or (None, None)
+    trainer = build.build_trainer(config, folder, callbacks, whole_epochs)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": trainer.world_size}
 
     try:
@@ -172,7 +172,13 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     finally:  # a run that ends early has its history too
         record["history"], record["metrics"] = history.columns(), dict(classifier.metrics)
         record["best"], record["resumed"] = checkpoint.best, resume.sessions
-        record["time"] = history.times(data.count("train"), resume.seconds())
+        epochs, seconds = len(history.epoch_seconds), sum(history.epoch_seconds)
+        speed = data.count("train") * epochs / seconds if seconds else None
+        record["time"] = {
+            "fit_seconds": resume.seconds(),
+            "epoch_seconds": history.epoch_seconds,
+            "images_per_second": speed,
+        }
         data.teardown()
     record["model"]["sha256"] = recording.weights_sha256(classifier)
 

@@ -30,12 +30,6 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         names = self.rows[0] if self.rows else {}
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
-    def times(self, images: int, fit_seconds: float) -> dict[str, Any]:
-        """The record's ``time``, of a run that has trained for so long with so many images in an epoch."""
-        seconds = sum(self.epoch_seconds)
-        speed = images * len(self.epoch_seconds) / seconds if seconds else None
-        return {"fit_seconds": fit_seconds, "epoch_seconds": self.epoch_seconds, "images_per_second": speed}
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for logger in trainer.loggers:  # of a resumed run: this one begins its file again
             for row in self.rows if isinstance(logger, CSVLogger) else ():
