@@ -50,11 +50,8 @@ def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) ->
 
 def keep_ids(loggers: Iterable[Logger], folder: Path) -> None:
     """Write which runs these are at their services, so that a resumed run goes on with them."""
-    ids = {}
-    for logger in loggers:
-        if isinstance(logger, (WandbLogger, MLFlowLogger)) and logger.experiment is not None:  # which begins it
-            ids[SERVICES[type(logger).__name__]] = logger.version
-    if ids:
+    remote = [one for one in loggers if isinstance(one, (WandbLogger, MLFlowLogger)) and one.experiment is not None]
+    if ids := {SERVICES[type(one).__name__]: one.version for one in remote}:  # which ``experiment`` has begun
         write_atomically(folder / IDS, json.dumps(ids))
 
 

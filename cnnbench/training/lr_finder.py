@@ -116,8 +116,8 @@ def plot(found: RangeTest, path: Path) -> None:
     axes = figure.subplots()
     axes.plot(found.lrs, found.losses, color="#56B4E9", alpha=0.5, linewidth=1, label="loss of the batch")
     axes.plot(found.lrs, found.smoothed, color="#0072B2", linewidth=2, label="smoothed")
-    marks = {"falls fastest": "#009E73", "lowest": "#D55E00", "suggested": "black"}
-    for (name, colour), lr in zip(marks.items(), (found.steepest, found.lowest, found.suggestion), strict=True):
+    lines = ("falls fastest", "#009E73", found.steepest), ("lowest", "#D55E00", found.lowest)
+    for name, colour, lr in (*lines, ("suggested", "black", found.suggestion)):
         axes.axvline(lr, color=colour, linestyle="--", linewidth=1, label=f"{name}: {lr:.1e}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
     axes.set_ylim(0.9 * min(found.smoothed), 1.5 * max(found.smoothed[:3]))

@@ -20,11 +20,8 @@ Maker = Callable[..., Optimizer]
 
 class SwitchOptimizer(Optimizer):
     """One optimizer for the first part of a run of ``total_steps`` optimizer steps, another for the rest, from the share
-    ``switch_at``, in (0, 1), on (after Keskar & Socher 2017, "SWATS"); both are made from all parameters.
-
-    ``param_groups`` and ``state`` are those of the active optimizer, so that they hold what the next step uses. Each of
-    the two has a schedule of its own (``RunScheduler``), from its own learning rate and with its own momentum.
-    """
+    ``switch_at``, in (0, 1), on (after Keskar & Socher 2017, "SWATS"); both are made from all parameters. ``param_groups`` and
+    ``state`` are those of the active one. Each has a schedule of its own (``RunScheduler``)."""
 
     def __init__(self, params: Groups, total_steps: int, *, first: Maker, then: Maker, switch_at: float = 0.5) -> None:
         super().__init__(params, {})

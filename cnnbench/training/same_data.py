@@ -62,14 +62,12 @@ def _describe_change(before: "PreparedSet | None", now: "PreparedSet") -> str:
     if before is None:
         return "what has changed is not known, for its images are no longer in the cache"
     old, new = _locate(before), _locate(now)
-    both = [(old[image], new[image]) for image in old.keys() & new.keys()]
-    counts = {
-        "came": len(new.keys() - old.keys()),
-        "went": len(old.keys() - new.keys()),
-        "moved between splits": sum(then[0] != here[0] for then, here in both),
-        "changed class": sum(then[1] != here[1] for then, here in both),
-    }
-    return ", ".join(f"{count} images {verb}" for verb, count in counts.items())
+    both = old.keys() & new.keys()
+    moved, changed = (sum(old[image][part] != new[image][part] for image in both) for part in (0, 1))
+    came, went = len(new) - len(both), len(old) - len(both)
+    return (
+        f"{came} images came, {went} images went, {moved} images moved between splits, {changed} images changed class"
+    )
 
 
 def _locate(prepared: "PreparedSet") -> dict[int, tuple[str, str]]:
@@ -79,7 +77,6 @@ def _locate(prepared: "PreparedSet") -> dict[int, tuple[str, str]]:
     where: dict[int, tuple[str, str]] = {}
     for split in ("train", "val", "test"):
         if f"{split}_labels" in prepared.arrays:
-            names = [prepared.classes[label] for label in prepared.arrays[f"{split}_labels"]]
-            hashes = digests(prepared.arrays[f"{split}_images"]).tolist()
-            where.update(zip(hashes, [(split, name) for name in names], strict=True))
+            names = [(split, prepared.classes[label]) for label in prepared.arrays[f"{split}_labels"]]
+            where.update(zip(digests(prepared.arrays[f"{split}_images"]).tolist(), names, strict=True))
     return where
