@@ -92,6 +92,8 @@ class ConvNet(nn.Module):
             if pool > 1:
                 size = output_size(size, f"pooling {index}", pool, pool, 0, image_size)
                 block.append(nn.MaxPool2d(pool))
+                if isinstance(block[-2], nn.ReLU):  # after the pooling: the same values and gradients, of fewer pixels
+                    block[-2:] = [block[-1], nn.ReLU(inplace=True)]
             blocks.append(nn.Sequential(*block))
             channels = width
         self.features = nn.Sequential(*blocks)

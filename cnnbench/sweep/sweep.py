@@ -13,12 +13,10 @@ from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
-from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.config.compose import explain, resolved
+from cnnbench.config.compose import COMPOSE_ERRORS, Composer, explain, resolved
 from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.schema import check_values
 from cnnbench.sweep import plan
@@ -52,17 +50,18 @@ class Sweep:
         self.in_turn = self.jobs == 1 and (self.is_local or "BasicLauncher" in self.launcher)
         self.command = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         self.folder = Path(str(config.hydra.sweep.dir))
+        self.composer = Composer(lambda overrides: self.context.config_loader.load_sweep_config(self.config, overrides))
         self.is_named = any(text.startswith("hydra.sweep.dir=") for text in self.command)
 
     def compose(self, overrides: Sequence[str], label: str = "", number: int = 0) -> PlannedRun:
         """Compose a run and check its values; raises RequestError."""
         try:
-            cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            cfg = self.composer(overrides)
             with open_dict(cfg):
                 cfg.hydra.job.id = cfg.hydra.job.num = number
             folder = str(OmegaConf.select(cfg, "hydra.sweep.subdir"))
             run = PlannedRun(list(overrides), cfg, resolved(cfg), folder, label, number=number + 1)
-        except (HydraException, OmegaConfBaseException) as error:
+        except COMPOSE_ERRORS as error:
             raise RequestError(explain(error, overrides)) from error
         check_options(run.config, self.jobs)
         for key in ("until", "practical", "max_seeds", "baseline"):
@@ -87,6 +86,7 @@ class Sweep:
         with open_dict(self.config):
             self.config.hydra.sweep.dir = where
             self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(where)}")  # for what is composed from it
+        self.composer.by_choices.clear()
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
         return self.folder

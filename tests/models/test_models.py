@@ -170,13 +170,13 @@ def layers(network: nn.Module) -> list[str]:
 
 def test_the_eq2425_changes_are_overrides() -> None:
     assert layers(build("three_layer_cnn", 3, 32)) == [
-        "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "MaxPool2d", "Identity", "Linear", "ReLU",
+        "Conv2d", "MaxPool2d", "ReLU", "Conv2d", "MaxPool2d", "ReLU", "Conv2d", "MaxPool2d", "Identity", "Linear", "ReLU",
         "Linear",
     ]  # fmt: skip
     leaky = layers(build("three_layer_cnn", 3, 32, 10, "model.activation=leaky_relu"))
     assert leaky.count("LeakyReLU") == 3 and "ReLU" not in leaky
     normed = layers(build("three_layer_cnn", 3, 32, 10, "model.norm=batch"))
-    assert normed[:4] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    assert normed[:4] == ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"]
     after = layers(build("three_layer_cnn", 3, 32, 10, "model.norm=batch", "model.norm_place=after_activation"))
     assert after[:4] == ["Conv2d", "ReLU", "BatchNorm2d", "MaxPool2d"]
     dropped = layers(build("three_layer_cnn", 3, 32, 10, "model.dropout=0.3", "model.hidden=[512,128]"))
@@ -205,3 +205,25 @@ def test_values_that_cannot_be_are_refused_by_name(override: str) -> None:
 def test_other_architectures_refuse_what_cannot_be_too(name: str, override: str, expected: str) -> None:
     with torch.device("meta"), pytest.raises(RequestError, match=re.escape(expected)):
         build(name, 1, 28, 10, f"model.{override}")
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_relu_after_pooling_is_relu_before_it_to_the_bit(norm: str) -> None:
+    network = build("tiny_cnn", 1, 12, 10, f"model.norm={norm}", "model.filters=[6,4]")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randint(-1, 2, parameter.shape))  # whole numbers, so that pixels of a window tie
+    images, grads = torch.randint(-2, 3, (8, 1, 12, 12)).float(), []
+
+    def textbook(values: torch.Tensor) -> torch.Tensor:
+        for block in network.features:
+            values = block[0](values) if norm == "none" else block[1](block[0](values))
+            values = nn.functional.max_pool2d(nn.functional.relu(values), 2)
+        return network.head(values.flatten(1))
+
+    for forward in (network, textbook):
+        network.zero_grad()
+        logits = forward(images)
+        nn.functional.cross_entropy(logits, torch.arange(8)).backward()
+        grads.append([logits.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*grads, strict=True))

@@ -1,0 +1,71 @@
+"""A configuration whose values are set on a copy of what Hydra composed is the one that Hydra composes."""
+
+from itertools import permutations
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from cnnbench.config.compose import Composer, compose, resolved
+from cnnbench.utils.errors import RequestError
+
+OVERRIDES = [
+    ["seed=3"],
+    ["optimizer=sgd", "optimizer.lr=0.3", "seed=1"],
+    ["optimizer.lr=0.3", "optimizer=adam", "seed=1", "seed=2"],
+    ["model.filters=[4,8]", "model=tiny_cnn", "name='a=b, c'"],
+    ["+trainer.profiler=simple", "trainer.max_epochs=2", "trainer.profiler=null"],
+    ["trainer.max_epochs=2", "~callbacks.figures", "seed=4"],
+    ["++model.stride=2", "model.stride=3", "model={filters:[4]}"],
+    ["experiment=dl2020_mnist/lr_0.01", "data.limit_train=100", "optimizer.lr=0.02"],
+    ["hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=1", "optimizer=sgd", "data.batch_size=8"],
+    ["trainer={max_epochs:3}", "callbacks=none"],
+    ["scheduler=cosine", "scheduler.interval=step", "data.fold=0", "data.folds=3"],
+]
+
+
+def whole(overrides):
+    return compose(overrides, hydra=True)
+
+
+def plain(cfg):
+    return (
+        OmegaConf.to_container(cfg.hydra.overrides),
+        cfg.hydra.job.override_dirname,
+        cfg.hydra.runtime.choices,
+        resolved(cfg),
+    )
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
+def test_equal_to_hydra_in_any_order_of_overrides(overrides):
+    composer = Composer(whole)
+    for some in [*permutations(overrides)][:6]:
+        try:
+            expected = plain(whole(some))
+        except (RequestError, HydraException) as error:
+            with pytest.raises(type(error)) as raised:
+                composer(some)
+            assert str(raised.value) == str(error)
+        else:
+            assert plain(composer(some)) == expected
+
+
+def test_hydra_composes_each_choice_of_groups_once():
+    calls = []
+    composer = Composer(lambda overrides: calls.append(overrides) or whole(overrides))
+    for name in ("sgd", "adam"):
+        for lr in (0.1, 0.2, 0.3):
+            assert composer([f"optimizer={name}", f"optimizer.lr={lr}"]).optimizer.lr == lr
+    assert calls == [["optimizer=sgd"], ["optimizer=adam"]]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["optimizer.rate=1", "sed=1", "optimizer=sdg", "model.filters.x=1", "model.filters.7=1"]
+)
+def test_what_is_wrong_is_said_as_by_hydra(wrong):
+    with pytest.raises(RequestError) as expected:
+        whole(["seed=1", wrong])
+    with pytest.raises(RequestError) as raised:
+        Composer(whole)(["seed=1", wrong])
+    assert str(raised.value) == str(expected.value)
