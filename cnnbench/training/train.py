@@ -172,13 +172,9 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     finally:  # a run that ends early has its history too
         record["history"], record["metrics"] = history.columns(), dict(classifier.metrics)
         record["best"], record["resumed"] = checkpoint.best, resume.sessions
-        epochs, seconds = len(history.epoch_seconds), sum(history.epoch_seconds)
-        speed = data.count("train") * epochs / seconds if seconds else None
-        record["time"] = {
-            "fit_seconds": resume.seconds(),
-            "epoch_seconds": history.epoch_seconds,
-            "images_per_second": speed,
-        }
+        seconds = history.epoch_seconds
+        speed = data.count("train") * len(seconds) / sum(seconds) if sum(seconds) else None
+        record["time"] = {"fit_seconds": resume.seconds(), "epoch_seconds": seconds, "images_per_second": speed}
         data.teardown()
     record["model"]["sha256"] = recording.weights_sha256(classifier)
 
