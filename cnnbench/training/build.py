@@ -69,11 +69,6 @@ def count_devices(config: Config) -> int:
     return len(devices) if isinstance(devices, list) else int(devices)
 
 
-def count_ranks(config: Config) -> int:
-    """How many devices the run is asked to take, over all machines."""
-    return count_devices(config) * int(config["trainer"].get("num_nodes", 1))
-
-
 def cause_of(error: BaseException) -> BaseException:
     """What ``instantiate`` has failed with, or else the error itself."""
     return (error.__cause__ if isinstance(error, InstantiationException) else None) or error

@@ -23,7 +23,7 @@ def capture(step: Step, optimizer: Optimizer, scheduler: Any, plain: bool, accum
     if reason := reason_not_capturable(optimizer, scheduler, plain, accumulate):
         log.info("the training step is not captured as a CUDA graph: %s", reason)
         return None
-    device = optimizer.param_groups[0]["params"][0].device
+    device = next(parameter.device for group in optimizer.param_groups for parameter in group["params"])
     make_capturable(optimizer, device)  # a checkpoint has brought its learning rates, on the CPU
     return CapturedStep(step, optimizer)
 

@@ -70,10 +70,11 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
     """Settle what the run begins with, and train in this process or on ranks, one a device."""
     silence_libraries()
-    ranks = build.count_ranks(config)
+    devices = build.count_devices(config)
+    ranks = devices * int(config["trainer"].get("num_nodes", 1))
     checkpoint = resumable(folder, record["fingerprint"], ranks)
     if checkpoint is None:
-        threads, resumed = config["threads"] or max(idle_cores() // build.count_devices(config), 1), None
+        threads, resumed = config["threads"] or max(idle_cores() // devices, 1), None
     else:  # the number of threads can change the last bits of a sum, so a run keeps it
         path, sessions = checkpoint
         threads, resumed = sessions[0]["threads"], (str(path), sessions[-1]["epoch"])

@@ -30,8 +30,8 @@ class WeightAveraging(Callback):
         self._training = False
 
     def average(self, averages: list[Tensor], weights: list[Tensor], count: int) -> None:
-        """Take the weights into the averages of ``count`` steps before, in place."""
-        raise NotImplementedError
+        """Take the weights into the averages of ``count`` steps before, in place: here, into their plain mean."""
+        get_swa_multi_avg_fn()(averages, weights, count)
 
     def attach(self, network: nn.Module, total_steps: int) -> None:
         """Begin with the network's weights, or go on with those of a loaded checkpoint."""
@@ -112,6 +112,3 @@ class EMA(WeightAveraging):
 
 class SWA(WeightAveraging):
     """The plain mean (stochastic weight averaging, Izmailov et al. 2018, algorithm 1, with a cycle of one step)."""
-
-    def average(self, averages: list[Tensor], weights: list[Tensor], count: int) -> None:
-        get_swa_multi_avg_fn()(averages, weights, count)

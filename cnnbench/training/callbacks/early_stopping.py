@@ -73,9 +73,8 @@ class Pruning(pl.callbacks.Checkpoint):
     trial should be pruned, but not after the last of its ``epochs``."""
 
     def __init__(self, objective: str, epochs: int, **trial: Any) -> None:
-        self.objective, self.epochs = objective, epochs
+        self.objective, self.epochs, self.is_behind = objective, epochs, False
         self.trial = load_trial(epochs=epochs, **trial)
-        self.is_behind = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch
