@@ -66,9 +66,7 @@ def _share(part: Tensor, whole: Tensor, confusion: Tensor) -> Tensor:
     return (part.double() / whole.clamp(min=1)).masked_fill(unknown, torch.nan)
 
 
-PER_CLASS: dict[str, Callable[[Tensor], Tensor]] = {
-    "recall": recall_per_class, "precision": precision_per_class, "f1": f1_per_class,
-}  # fmt: skip
+PER_CLASS = {"recall": recall_per_class, "precision": precision_per_class, "f1": f1_per_class}
 
 
 def more_metrics(
@@ -91,12 +89,14 @@ def more_metrics(
         true = torch.nn.functional.one_hot(targets, classes)
         top = logits.topk(min(TOP, classes)).indices
         occurs = (true.sum(dim=0) % len(targets)).nonzero().squeeze(1).tolist()
-        areas = [torch.tensor(torch.nan)] * (not occurs)
+
+        def auroc() -> Tensor:
+            areas = [functional.binary_auroc(shares[:, one], true[:, one], validate_args=False) for one in occurs]
+            return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)
+
         compute |= {
             "top5_accuracy": lambda: (top == targets[:, None]).any(dim=1).double().mean(),
-            "auroc": lambda: torch.stack(
-                areas + [functional.binary_auroc(shares[:, one], true[:, one], validate_args=False) for one in occurs]
-            ).mean(),
+            "auroc": auroc,
             "calibration_error": lambda: functional.multiclass_calibration_error(
                 shares, targets, classes, validate_args=False
             ),
