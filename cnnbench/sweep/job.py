@@ -24,9 +24,7 @@ from cnnbench.utils.signals import handle_stop_signals
 OUTPUT = "output.log"  # what a parallel run prints
 NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
 ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
-OF_A_SWEEP = tuple(
-    f"sweep.{key}=" for key in ("trial", "until", "practical", "max_seeds", "baseline", "earlier", "stop_on_failure")
-)
+OF_A_SWEEP = ("trial", "until", "practical", "max_seeds", "baseline", "earlier", "stop_on_failure")  # of no run
 LOCKED = 75  # exit status: another process is running this
 
 
@@ -53,11 +51,11 @@ class Job:
 
 def make_job(cfg: DictConfig) -> Job:
     """The run that Hydra is at; a task function too."""
-    hydra = HydraConfig.get()
+    hydra, left_out = HydraConfig.get(), ("hydra.", *(f"sweep.{key}=" for key in OF_A_SWEEP))
     return Job(
         config=resolved(cfg),
         folder=Path(hydra.runtime.output_dir),
-        overrides=[text for text in hydra.overrides.task if not text.startswith(("hydra.", *OF_A_SWEEP))],
+        overrides=[text for text in hydra.overrides.task if not text.startswith(left_out)],
         choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
         environ=dict(hydra.job.env_set),
@@ -69,9 +67,8 @@ def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:
     check_values(config)
     options = config["sweep"]
     if not options["isolate"] and (jobs > 1 or needs_process(options)):
-        raise RequestError(
-            "sweep.timeout, sweep.retries and several runs at a time need sweep.isolate=true: processes of their own"
-        )
+        kinds = "sweep.timeout, sweep.retries and several runs at a time"
+        raise RequestError(f"{kinds} need sweep.isolate=true: processes of their own")
 
 
 def check_runs(configs: Sequence[dict[str, Any]], elsewhere: bool = False) -> None:

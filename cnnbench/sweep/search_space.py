@@ -24,9 +24,8 @@ def parse(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistributi
         if one.is_interval_sweep():
             space[one.get_key_element()] = _interval(text, cast(Any, one.value()))
         elif one.is_sweep_override():
-            space[one.get_key_element()] = CategoricalDistribution(
-                [str(value) for value in one.sweep_string_iterator()]
-            )
+            choices = [str(value) for value in one.sweep_string_iterator()]
+            space[one.get_key_element()] = CategoricalDistribution(choices)
     return [text for text in overrides if not parsed[text].is_sweep_override()], space
 
 

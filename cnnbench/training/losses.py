@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from cnnbench.config.settings import NEW_KEYS
 from cnnbench.training.quirks import CrossEntropy, same_dtype
@@ -44,10 +45,8 @@ class WeightedCrossEntropy(nn.Module):
         weight: Any = self.weight
         if target.ndim == 2:
             logits, target = same_dtype(logits, target)
-        cross_entropy, weight = nn.functional.cross_entropy, weight.to(logits.dtype)
-        return cross_entropy(logits, target, weight, reduction="sum", label_smoothing=self.label_smoothing) / len(
-            target
-        )
+        weight, smoothing = weight.to(logits.dtype), self.label_smoothing
+        return cross_entropy(logits, target, weight, reduction="sum", label_smoothing=smoothing) / len(target)
 
 
 class FocalLoss(nn.Module):

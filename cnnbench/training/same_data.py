@@ -65,9 +65,8 @@ def _describe_change(before: "PreparedSet | None", now: "PreparedSet") -> str:
     both = old.keys() & new.keys()
     moved, changed = (sum(old[image][part] != new[image][part] for image in both) for part in (0, 1))
     came, went = len(new) - len(both), len(old) - len(both)
-    return (
-        f"{came} images came, {went} images went, {moved} images moved between splits, {changed} images changed class"
-    )
+    here = f"{moved} images moved between splits, {changed} images changed class"
+    return f"{came} images came, {went} images went, {here}"
 
 
 def _locate(prepared: "PreparedSet") -> dict[int, tuple[str, str]]:

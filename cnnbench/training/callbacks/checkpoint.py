@@ -50,9 +50,8 @@ class BestAndLast(pl.callbacks.Checkpoint):
         except (FileNotFoundError, DamagedFileError) as error:
             raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
         if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
-            raise RuntimeError(
-                f"{path} is of epoch {epoch}, the best was {best:.0f}: delete {self.folder} to start again"
-            )
+            wrong = f"{path} is of epoch {epoch}, the best was {best:.0f}"
+            raise RuntimeError(f"{wrong}: delete {self.folder} to start again")
         return checkpoint["state_dict"]
 
     def _score(self, metrics: dict[str, float]) -> tuple[float, float]:
