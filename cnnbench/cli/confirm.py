@@ -59,8 +59,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def winners(board: Leaderboard, top: int) -> list[tuple[LeaderboardRow, list[str]]]:
-    """The first ``top`` configurations with their overrides but for the seed; raises RequestError where these give another
-    configuration today, or may not be repeated."""
+    """The first ``top`` configurations with their overrides but for the seed; raises RequestError where these give
+    another configuration today, or may not be repeated."""
     from cnnbench.config.compose import compose, fingerprint, resolved
     from cnnbench.config.trusted_targets import repeatable
 

@@ -1,4 +1,4 @@
-"""``cnnbench export RUN``: a finished run as files that other programs run, each compared with the run before it is kept."""
+"""``cnnbench export RUN``: a finished run as files that other programs run, each compared with the run first."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,11 +35,11 @@ def main(arguments: Sequence[str]) -> int:
             lost = export_int8(run, description, out, options.format)
             file, points = INT8[options.format], lost["points_lost"]
             size = (out / file).stat().st_size / 1e6
-            print_result(
-                f"{out}\n  {file} {size:.2f} MB: test accuracy {lost['accuracy_int8']:.2%} instead of {lost['accuracy']:.2%}, "
-                f"{abs(points):.2f} points {'lost' if points >= 0 else 'gained'}; {lost['changed']:,} of "
-                f"{lost['test_images']:,} test images changed class\n  {DESCRIPTION} says so too, with the classes and the input"
-            )
+            accuracy = f"test accuracy {lost['accuracy_int8']:.2%} instead of {lost['accuracy']:.2%}"
+            changed = f"{lost['changed']:,} of {lost['test_images']:,} test images changed class"
+            way = f"{abs(points):.2f} points {'lost' if points >= 0 else 'gained'}"
+            print_result(f"{out}\n  {file} {size:.2f} MB: {accuracy}, {way}; {changed}")
+            print_result(f"  {DESCRIPTION} says so too, with the classes and the input")
             return 0
         differences = export(run, description, out, formats, images)
     except ExportDiffers as error:

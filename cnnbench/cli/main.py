@@ -94,8 +94,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def command() -> NoReturn:
-    """The installed ``cnnbench``: ``main``, then an end that does not free thousands of modules one by one, which would
-    be a quarter of a short command's time."""
+    """The installed ``cnnbench``: ``main``, then an end that does not free each module, which takes long."""
     status = 1  # of an error that nobody expected
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what the terminal cannot show

@@ -44,7 +44,7 @@ def _parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Reproduce a study; returns 0 when every run is completed, else 1. Raises RequestError before anything is started."""
+    """Reproduce a study; returns 0 when every run is completed, else 1. Raises RequestError before anything starts."""
     options, overrides = _parser().parse_with_overrides(argv)
     overrides += [text for text in options.rows if "=" in text]  # --rows takes all words up to the next option
     if options.seeds < 1:
@@ -84,15 +84,15 @@ def _check_overrides(overrides: Sequence[str]) -> None:
 
 
 def default_folder(name: str, overrides: Sequence[str], parent: str = "outputs/reproduce") -> Path:
-    """The folder of the runs of a study, or of something else, with these overrides, in its name if they change the result."""
+    """The folder of the runs of a study, or another name, with the overrides that change the result in its name."""
     keys = ((parse_override(text)[0], text) for text in overrides)
     kept = [text for key, text in keys if not ignored(key) and not key.startswith("hydra")]
     return Path(parent) / run_folder("_".join([name, *kept]))
 
 
 def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, overrides: Sequence[str]) -> int:
-    """Print each run and its estimated time, and the sum; returns 0, or 1 when there are rows that cannot be run here. Raises
-    RequestError where an override is wrong, or no row can be run."""
+    """Print each run and its estimated time, and the sum; returns 0, or 1 when there are rows that cannot be run here.
+    Raises RequestError where an override is wrong, or no row can be run."""
     from cnnbench.training.estimate import run_seconds
     from cnnbench.training.preflight import check, silence_libraries
     from cnnbench.utils.memory import keep_freed_memory
@@ -173,7 +173,7 @@ def _not_completed(rows: Sequence[str], seeds: int, runs: Mapping[str, Sequence[
 
 
 def _command(study: str, rows: Sequence[str], options: Namespace, parts: Sequence[Part]) -> str:
-    """The command that does the same elsewhere, from the records: without where it was written or what had run before."""
+    """The command that does the same elsewhere, from the records: without folders or what had run before."""
     runs = [run for part in parts for row in part.rows for run in part.runs.get(row.name, ())]
     seeds = max((run.seed + 1 for run in runs if run.seed is not None), default=options.seeds)
     words = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", options.form]

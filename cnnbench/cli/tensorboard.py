@@ -23,8 +23,7 @@ SECONDS = 5.0  # until new runs are looked for
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Path], list[str]]:
-    """Our options, the folders, and TensorBoard's own options, with which the folders end: whether a word behind one of
-    those is its value only TensorBoard knows."""
+    """Our options, the folders, and behind them TensorBoard's own options, whose values only TensorBoard can tell."""
     parser = Parser(
         "tensorboard",
         "Browse runs in TensorBoard, each called by what varies; runs that begin later appear too. "
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def link_runs(links: Path, folders: Sequence[Path]) -> None:
-    """Add a link to ``links`` for each run below ``folders`` that has none; raises RequestError where the system has none."""
+    """Link each run below ``folders`` that has no link in ``links`` yet; raises RequestError where it cannot."""
     for name, folder in name_runs(folders).items():
         link = links / name
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -78,8 +77,7 @@ def link_runs(links: Path, folders: Sequence[Path]) -> None:
 
 
 def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
-    """The folders with event files by the name that each is to have: unique, and relative to the one of ``folders``
-    that it is in."""
+    """The folders with event files by unique names, relative to the one of ``folders`` that each is in."""
     named, count = dict[str, Path](), Counter[str]()
     for top in folders:
         for path in sorted({file.parent for file in top.rglob("events.out.tfevents.*")}):
@@ -93,8 +91,7 @@ def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def short_name(folder: str) -> str:
-    """``adam seed=0 norm=batch`` for ``optimizer=adam,seed=0,model.norm=batch``, as a sweep names its folders; other
-    names stay as they are."""
+    """``adam seed=0 norm=batch`` for a sweep's folder ``optimizer=adam,seed=0,model.norm=batch``; others stay."""
     pairs = [text.partition("=")[::2] for text in re.split(r",(?![^[]*])", folder)]  # a comma in a list stays
     if not all(value for _, value in pairs):
         return folder

@@ -25,8 +25,8 @@ SHELLS = [f"{step}={shell}" for step in ("install", "uninstall") for shell in ("
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, sweep or answer; returns 0, or 1 when a run did not complete. Raises as ``launch`` does, and RequestError where
-    a flag is none of Hydra's that have a use here, or two exclude each other."""
+    """Train, sweep or answer; returns 0, or 1 when a run did not complete. Raises as ``launch`` does, and RequestError
+    where a flag is none of Hydra's that have a use here, or two exclude each other."""
     if COMP_LINE in os.environ and any(text.startswith("query=") for text in arguments):
         _complete(arguments)
         return 0
@@ -52,8 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:
-    """Hydra's flags, but for those that take the configuration from elsewhere; ``question`` is what is asked instead of
-    a run, by Hydra's name."""
+    """Hydra's flags that have a use here; ``question`` is the flag, by Hydra's name, that is given instead of a run."""
     parser = Parser("train", "", add_help=False)
     mode, question = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     mode.add_argument("-r", "--run", action="store_true")
@@ -76,7 +75,7 @@ def _parse(arguments: Sequence[str]) -> Namespace:
 
 
 def _complete(arguments: Sequence[str]) -> None:
-    """Print what may follow in the shell's line: commands and studies, and overrides by Hydra, which knows no others."""
+    """Print what may follow in the shell's line: commands and studies of ours, and overrides by Hydra."""
     line = os.environ[COMP_LINE]
     words = line.split()[1:]
     word = words.pop() if words and not line[-1].isspace() else ""

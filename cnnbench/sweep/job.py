@@ -72,8 +72,8 @@ def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:
 
 
 def check_runs(configs: Sequence[dict[str, Any]], elsewhere: bool = False) -> None:
-    """Build all that the configurations name, which imports torch; raises RequestError. Those of runs ``elsewhere`` on one
-    CPU: which devices another machine has, only that can tell."""
+    """Build all that the configurations name, which imports torch; raises RequestError. Those of runs ``elsewhere`` on
+    one CPU: which devices another machine has, only that can tell."""
     if configs:
         with no_gc_during_import():
             from cnnbench.training.preflight import check
@@ -88,14 +88,13 @@ def needs_process(options: Mapping[str, Any]) -> bool:
 
 
 def is_isolated(options: Mapping[str, Any]) -> bool:
-    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, or torchrun or srun has started every
-    rank of them."""
+    """Whether local runs get processes of their own: not with ``sweep.isolate=false``, nor under torchrun or srun."""
     return options["isolate"] and not is_one_of_several_ranks()
 
 
 def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
-    """The main function of a run's process, with the whole ``environ``; prints to ``output``, where None is the terminal.
-    Signals are handled from the first moment on."""
+    """The main function of a run's process, with the whole ``environ``; prints to ``output``, where None is the
+    terminal. Signals are handled from the first moment on."""
     with handle_stop_signals(patient=True):
         own_session()
         os.environ.clear()
@@ -111,13 +110,12 @@ def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
 
 
 def count_jobs(jobs: int) -> int:
-    """How many runs go on at a time: ``jobs``, or where that is negative, counted back from all cores as joblib does."""
+    """How many runs go on at a time: ``jobs``, or where that is negative, counted back from all cores, as by joblib."""
     return jobs if jobs > 0 else max(available_cores() + 1 + jobs, 1)
 
 
 def share_of_cores(jobs: int | None, runs: int | None = None) -> int | None:
-    """CPU threads of each of ``jobs`` parallel runs (as ``count_jobs``) of which there are ``runs``; None where runs go
-    one after the other, or on other machines."""
+    """CPU threads of each of ``runs``, ``jobs`` at a time; None where they go one by one, or on other machines."""
     if jobs is None or jobs == 1:
         return None
     at_once = min(count_jobs(jobs), count_jobs(jobs) if runs is None else runs)

@@ -37,8 +37,8 @@ from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requeste
 
 def launch(arguments: Sequence[str]) -> int:
     """Run what the overrides ask for, with -m a sweep, and of that what has not been done; returns 0 when every run
-    completed, else 1. Raises RequestError before anything ran, and KeyboardInterrupt where Ctrl-C ended a sweep; what it had
-    done is kept, and its end has been printed."""
+    completed, else 1. Raises RequestError before anything ran, and KeyboardInterrupt where Ctrl-C ended a sweep; what
+    it had done is kept, and its end has been printed."""
     overrides = without_shorthand([text for text in arguments if text != "-m"])
     for key, _, name in (text.partition("=") for text in overrides):
         if key == "hydra/sweeper":  # Hydra's basic is none of ours
@@ -51,9 +51,8 @@ def launch(arguments: Sequence[str]) -> int:
 
 
 def _composable(overrides: list[str]) -> list[str]:
-    """The overrides of a sweep, with keys of a choice that is one of several as values to sweep over:
-    ``optimizer=sgd,momentum optimizer.momentum=choice(0.5)``. Hydra first composes without what is swept over, where the
-    default choice may not have the key."""
+    """The overrides of a sweep, with keys of a swept choice swept too: ``optimizer=sgd,momentum
+    optimizer.momentum=choice(0.5)``. Hydra first composes with the default choice, which may not have the key."""
     values = {text for text in overrides if parse(text).is_sweep_override()}
     groups = {text.partition("=")[0] for text in values}
     wrapped = {text for text in overrides if text not in values and text.partition(".")[0] in groups}
@@ -89,8 +88,7 @@ def _run_once(overrides: list[str]) -> int:
 
 
 def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
-    """Call ``run``, ``multirun`` or ``show_cfg`` of Hydra's application; raises RequestError where the configuration
-    cannot be composed."""
+    """Call ``run``, ``multirun`` or ``show_cfg`` of Hydra's application; raises RequestError if it cannot compose."""
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):

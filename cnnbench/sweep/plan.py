@@ -156,8 +156,7 @@ def ended_since(folder: Path, since: float) -> Record | None:
 
 
 def own_folder(folder: Path) -> Path:
-    """``folder``, or with a number where another command of the same second has it; made, so that it is taken. Raises
-    RequestError where it cannot be made."""
+    """``folder``, or with a number where a command of the same second has it, made; or raises RequestError."""
     candidate, number = folder, 1
     while True:
         try:

@@ -64,8 +64,7 @@ class GpuSlots:
 
 
 class Pool:
-    """Runs ``size`` jobs at a time, in their order, with their output in their folders if ``to_files``; calls ``poll`` every
-    ``POLL`` seconds."""
+    """Runs ``size`` jobs at a time, in order, their output in their folders if ``to_files``; calls ``poll`` often."""
 
     def __init__(
         self, size: int, runs_per_gpu: int = 1, to_files: bool = False, poll: Callable[[], None] = lambda: None
@@ -76,8 +75,8 @@ class Pool:
         self.running: dict[ForkServerProcess, Task] = {}
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Path, Record]]:
-        """Run all, and give the folder and the record of each that has ended, until a stop is requested and the running ones
-        have saved; a job is taken when there is a process for it."""
+        """Run all, and give the folder and the record of each that has ended, until a stop is requested and the running
+        ones have saved; a job is taken when there is a process for it."""
         new = (Task(job, job.config["sweep"]["retries"]) for job in jobs)
         stopping = False
         while True:
@@ -147,8 +146,7 @@ class Pool:
 
 
 def train_job(job: Job, to_file: bool = False) -> Record | None:
-    """Train in this process, or in a new one where that may have to be ended from outside or tried again; None where that
-    leaves no record."""
+    """Train here, or in a new process if it may have to be ended or tried again; None where that leaves no record."""
     if not needs_process(job.config["sweep"]) or not is_isolated(job.config["sweep"]):
         return job.run()
     return next((record for _, record in [*Pool(1, to_files=to_file).run([job])]), None)

@@ -49,8 +49,8 @@ def start(function: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
 
 
 def call_isolated(function: Callable[..., None], *arguments: Any) -> None:
-    """Call ``function(*arguments)`` in a process from the server, so that this one need not import what it needs. Raises
-    what ``function`` raised, and RequestError where the process was killed."""
+    """Call ``function(*arguments)`` in a process from the server, so that this one need not import what it needs.
+    Raises what ``function`` raised, and RequestError where the process was killed."""
     receive, send = context().Pipe(duplex=False)
     process = start(_call, send, function, arguments)
     send.close()
@@ -76,7 +76,7 @@ def _call(send: Connection, function: Callable[..., None], arguments: Sequence[A
 
 
 def own_session() -> None:
-    """Leave Ctrl-C in a terminal to the process that started this one, which passes it on; and end with that process."""
+    """Leave Ctrl-C in a terminal to the process that started this one, which passes it on, and end with that one."""
     os.setsid()
     unblock_signals()
     end_with_parent()

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs. Parallel runs share a line: tqdm's on a terminal, in a log file a new one now and then."""
+"""What a sweep shows while it runs. Parallel runs share a line: tqdm's on a terminal, in a file one now and then."""
 
 import shutil
 import sys
@@ -25,8 +25,8 @@ TICK = 0.02  # seconds that a file's time may be behind the clock
 
 
 class Progress:
-    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far; of
-    runs ``in_turn``, which print their own course, only how each ended."""
+    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far;
+    of runs ``in_turn``, which print their own course, only how each ended."""
 
     def __init__(self, total: int, objective: str, in_turn: bool = False) -> None:
         self.total, self.objective, self.in_turn, self.began = total, objective, in_turn, time.time()

@@ -1,7 +1,7 @@
 """What a search draws from, as overrides in Hydra's syntax.
 
-``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real number,
-``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm.
+``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real
+number, ``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from cnnbench.utils.errors import RequestError
 
 
 def parse(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
-    """The overrides that all runs share, and what each other key is drawn from; raises RequestError where one cannot be
-    read, or its ends are not in order."""
+    """The overrides that all runs share, and what each other key is drawn from; raises RequestError for a wrong one."""
     parsed = {text: parse_override(text) for text in overrides}
     space: dict[str, BaseDistribution] = {}
     for text, one in parsed.items():

@@ -37,7 +37,7 @@ def build_data(config: Config) -> ImageDataModule:
 
 
 def build_network(config: Config, data: ImageDataModule) -> nn.Module:
-    """The network for the data's channels, classes and image size, in channels_last memory, with ``init_from``'s weights."""
+    """The network for the data's channels, classes and image size, channels_last, with the weights of ``init_from``."""
     for key in ("weights", "pretrained"):
         if config["init_from"] is not None and config["model"].get(key):
             raise RequestError(f"model.{key} and init_from both say where the weights come from; give one of them")
@@ -50,8 +50,8 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of ``optimizer`` and ``scheduler``, the ``interval`` at which the latter advances, and the ``warmup`` before.
-    ``optimizer.lr=auto`` is 1.0, for checks and for the range test; a run has its rate before it builds."""
+    """The makers of ``optimizer`` and ``scheduler``, the ``interval`` at which the latter advances, and the ``warmup``
+    before. ``optimizer.lr=auto`` is 1.0, for checks and for the range test; a run has its rate before it builds."""
     optimizer, schedule = dict(config["optimizer"]), dict(config["scheduler"])
     timing = {"interval": schedule.pop("interval"), "warmup": schedule.pop("warmup", 0.0)}
     if optimizer.get("lr") == AUTO:
@@ -75,8 +75,8 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
-    """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the classifier's.
-    ``resumed`` is how many whole epochs a killed run goes on from, for the loggers."""
+    """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the
+    classifier's. ``resumed`` is how many whole epochs a killed run goes on from, for the loggers."""
     own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
     options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]

@@ -60,10 +60,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint in the folder, and what it holds; None where the run has to start at its beginning. What is
-    damaged is renamed, to ``last.ckpt.damaged``, and ``notify`` gets a line for it; where nothing can be used, so is
-    ``best.ckpt``, which a new start would take for its own. Raises OSError or MemoryError, and renames nothing, where a
-    checkpoint cannot be read now."""
+    """The newest whole checkpoint in the folder, and what it holds; None where the run has to start at its beginning.
+    What is damaged is renamed, to ``last.ckpt.damaged``, and ``notify`` gets a line; where nothing can be used, so is
+    ``best.ckpt``, which a new start would take for its own. Raises OSError or MemoryError where it cannot read now."""
 
     def set_aside(path: Path) -> Path:
         return path.replace(path.with_name(f"{path.name}.damaged"))

@@ -1,6 +1,6 @@
-"""On a GPU: the whole training step (forward, backward, optimizer) as one CUDA graph, which is launched at once: a small
-network's kernels are shorter than the time to launch them. The first steps of a run are done one by one (they allocate what
-the optimizer keeps), then one is recorded and replayed; batches of another size are still done one by one."""
+"""On a GPU: the whole training step (forward, backward, optimizer) as one CUDA graph, launched at once, for a small
+network's kernels are shorter than the time to launch them. The first steps of a run are done one by one (they allocate
+what the optimizer keeps), then one is recorded and replayed; batches of another size are not."""
 
 import logging
 from collections.abc import Callable
@@ -29,8 +29,8 @@ def capture(step: Step, optimizer: Optimizer, scheduler: Any, plain: bool, accum
 
 
 def reason_not_capturable(optimizer: Optimizer, scheduler: Any, plain: bool, accumulate: int) -> str | None:
-    """Why a run's steps cannot be captured, in words; None where they can. ``plain`` is whether neither a gradient scaler nor
-    other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
+    """Why a run's steps cannot be captured, in words; None where they can. ``plain`` is whether neither a gradient
+    scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
     if not plain:
         return "a gradient scaler or several devices take part in each step"
     if accumulate > 1:
@@ -48,8 +48,8 @@ def _reads_rate_from_device(optimizer: Optimizer) -> bool:
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Let the optimizer, if it can, read its learning rate from the device, where a schedule can change it between replays.
-    Call it before the schedule is made, for that remembers the learning rates as it finds them."""
+    """Let the optimizer, if it can, read its learning rate from the device, where a schedule can change it between
+    replays. Call it before the schedule is made, for that remembers the learning rates as it finds them."""
     for inner in filter(_reads_rate_from_device, inner_optimizers(optimizer)):
         for group in inner.param_groups:
             group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32, device=device)
@@ -58,9 +58,8 @@ def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
 
 
 class CapturedStep:
-    """Calls a training step, which returns (loss, logits) and must leave no gradients behind, one by one at first and by
-    replaying its graph after that. A SwitchOptimizer counts replayed steps too, and its step is captured anew when it
-    switches."""
+    """Calls a training step, which returns (loss, logits) and must leave no gradients behind, or replays its graph. A
+    SwitchOptimizer counts replayed steps too, and its step is captured anew when it switches."""
 
     def __init__(self, step: Step, optimizer: Optimizer) -> None:
         self.step = step
@@ -75,7 +74,7 @@ class CapturedStep:
         self.switched = self.switch is not None and self.switch.switched
 
     def __call__(self, images: Tensor, labels: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-        """Train on a batch, always an optimizer step of its own; the next call overwrites the returned (loss, logits)."""
+        """Train on a batch, an optimizer step of its own; the next call overwrites the returned (loss, logits)."""
         if self.switch is not None and self.switch.switched != self.switched:
             self._reset()
         if self.graph is None:

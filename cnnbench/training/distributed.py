@@ -1,9 +1,9 @@
 """One run on several devices: a process (rank) for each, of one machine or more, which trains on its share of a batch.
 
 On one machine ``launch_ranks`` starts the ranks; on several, torchrun or srun starts this program once a rank
-(``external_launch``). Each computes the gradients of its rows of the batch, weighted so that their sum is the gradient of
-the mean loss over the whole batch; they sum them, and all take the same step. The sum is always over the same layout, so
-that a resumed run has the same bits as one that was not stopped.
+(``external_launch``). Each computes the gradients of its rows of the batch, weighted so that their sum is the gradient
+of the mean loss over the whole batch; they sum them, and all take the same step. The sum is always over the same
+layout, so that a resumed run has the same bits as one that was not stopped.
 """
 
 import io
@@ -45,8 +45,8 @@ PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked f
 
 
 def external_launch() -> ClusterEnvironment | None:
-    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone. Raises
-    RequestError where Lightning cannot tell the ranks from how srun was started."""
+    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone.
+    Raises RequestError where Lightning cannot tell the ranks from how srun was started."""
     if not is_one_of_several_ranks():
         return None
     if TorchElasticEnvironment.detect():
@@ -72,9 +72,9 @@ _has_lost_a_rank = False
 
 
 def broadcast_json(value: Any, is_last: bool = False) -> Any:
-    """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end. It goes
-    through the store, for Lightning opens the process group for the first run. Of the last value rank 0, in which the store
-    may be, waits until the others have read it, but only some seconds, or none where it has seen that a rank is lost."""
+    """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end. It
+    goes through the store, for Lightning opens the process group for the first run. Rank 0, in which the store may be,
+    waits some seconds until the others have read the last value, or not where it has seen that a rank is lost."""
     environment = external_launch()
     assert environment is not None
     key = str(next(_numbers))
@@ -107,8 +107,8 @@ class RankFailed(RuntimeError):
 
 def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
     """Call ``function(*arguments)``, all picklable, in so many new processes of this machine, which Lightning takes for
-    torchrun's, and wait until all have returned; a request to stop is handed on to them. Raises RankFailed where one raised
-    or was killed; the others have been ended."""
+    torchrun's, and wait until all have returned; a request to stop is handed on to them. Raises RankFailed where one
+    raised or was killed; the others have been ended."""
     store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     environ = {
         **os.environ,
@@ -175,8 +175,7 @@ def mute() -> None:
 
 
 def has_lost_a_rank(error: BaseException) -> bool:
-    """Whether a collective has failed, as it does where another rank has ended. A launcher names the first that ends, so
-    this one then stays a little."""
+    """Whether a collective has failed, so another rank has ended; then waits, for a launcher names the first to end."""
     global _has_lost_a_rank
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or not frames[-1].filename.startswith(str(Path(dist.__file__).parent)):
@@ -189,9 +188,8 @@ def has_lost_a_rank(error: BaseException) -> bool:
 
 
 class FixedOrderDDP(DDPStrategy):
-    """Lightning's ``ddp`` with ``sum_gradients`` instead of DistributedDataParallel, whose buckets, and so the order of
-    whose sums, depend on the steps that a process has done. From the run's ``seed`` each rank draws random numbers of its
-    own, for dropout."""
+    """Lightning's ``ddp`` with ``sum_gradients`` instead of DistributedDataParallel, the order of whose sums depends on
+    the steps that a process has done. From the run's ``seed`` each rank draws its own random numbers, for dropout."""
 
     def __init__(self, environment: ClusterEnvironment, seed: int = 0) -> None:
         super().__init__(cluster_environment=environment)

@@ -45,8 +45,7 @@ def _mean_seconds(call: Callable[[], object]) -> float:
 def suggest_batch_size(
     error: BaseException, classifier: ImageClassifier, data: ImageDataModule, device: torch.device
 ) -> str:
-    """Which batch size fits, in words, by trying with the network of a run on ``device`` that ``error`` has ended; what its
-    frames hold is freed first."""
+    """Which batch size fits, in words: tried with a run's network on ``device`` after freeing ``error``'s frames."""
     traceback.clear_frames(error.__traceback__)
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,5 +1,5 @@
-"""Pictures of one run, each a function of plain arrays that returns uint8 (H, W, 3), drawn with PIL: matplotlib takes 0.1 s
-for a confusion matrix, PIL 0.005 s, and a sweep of small networks would draw as long as it trains."""
+"""Pictures of one run, each a function of plain arrays that returns uint8 (H, W, 3), drawn with PIL: matplotlib takes
+0.1 s for a confusion matrix, PIL 0.005 s, and a sweep of small networks would draw as long as it trains."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -174,8 +174,7 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
 
 
 def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> np.ndarray:
-    """The recall of each class, in per cent and from the lowest to the highest, with their mean; a class without a recall
-    (NaN) is left out."""
+    """The recall of each class, in per cent, from the lowest to the highest, with their mean; NaN is left out."""
     values = np.asarray(recall, dtype=float)
     order = [int(i) for i in np.argsort(values) if np.isfinite(values[i])]
     face, small = font(12), font(11)
@@ -204,8 +203,8 @@ def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> 
 
 
 def kernel_sheet(weights: np.ndarray) -> np.ndarray:
-    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight is
-    zero; in colour where it reads three channels."""
+    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight
+    is zero; in colour where it reads three channels."""
     weights = weights[:MAX_KERNELS]
     if weights.shape[1] != 3:
         weights = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)

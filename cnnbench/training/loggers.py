@@ -33,8 +33,8 @@ def check_packages(node: Mapping[str, Any]) -> None:
 
 
 def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) -> list[Logger]:
-    """The loggers of the run in ``folder``, which goes on from ``resumed`` whole epochs: TensorBoard then hides what it had
-    sent of later ones, and a service shows the same run."""
+    """The loggers of the run in ``folder``, which goes on from ``resumed`` whole epochs: TensorBoard then hides what it
+    had sent of later ones, and a service shows the same run."""
     ids, sweep, local = {}, sweep_of(folder), {"save_dir": str(folder)}
     if resumed is not None:
         with suppress(OSError, ValueError):
@@ -69,7 +69,7 @@ def send_files(loggers: Iterable[Logger], folder: Path) -> None:
 
 
 def finish(loggers: Iterable[Logger], status: str) -> None:
-    """Wait until all has been sent; ``status`` is success or failed. A process of a sweep ends without its threads' leave."""
+    """Wait until all has been sent, for a sweep's process ends without its threads; ``status`` is success or failed."""
     for logger in loggers:
         logger.save()
         logger.finalize(status)

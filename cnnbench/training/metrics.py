@@ -1,8 +1,9 @@
 """Classification metrics, computed once an epoch.
 
-Rows of a confusion matrix are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all images
-(micro); recall is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A class that
-never occurs has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
+Rows of a confusion matrix are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all
+images (micro); recall is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A
+class that never occurs has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced
+accuracy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 
 def metric_mode(name: str) -> str:
-    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError where there is none such."""
+    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError for an unknown name."""
     known = [f"{split}/{metric}" for split in SPLITS for metric in (*NAMES, *CLASS_METRICS)]
     known += [f"{split}/{metric}" for split in SPLITS[1:] for metric in LOGIT_METRICS]  # train logits are not kept
     if name not in known:
@@ -34,7 +35,7 @@ def metric_mode(name: str) -> str:
 
 
 def metrics_beside(config: Mapping[str, Any]) -> list[str]:
-    """What a configuration asks for beside loss, accuracy and recall: ``metrics``, and the objective if it is of these."""
+    """What is measured beside loss, accuracy and recall: ``metrics``, and the objective if it is one of these."""
     asked = (*config.get("metrics", ()), config["objective"].rpartition("/")[2])
     return [name for name in (*CLASS_METRICS, *LOGIT_METRICS) if name in asked]
 
@@ -51,8 +52,7 @@ def recall_per_class(confusion: Tensor) -> Tensor:
 
 
 def precision_per_class(confusion: Tensor) -> Tensor:
-    """TP / (TP + FP) per class, float64 (num_classes,); 0 where a class that occurs is never predicted, NaN where one
-    neither occurs nor is predicted."""
+    """TP / (TP + FP) per class, float64 (num_classes,); 0 where it is never predicted, NaN where nor does it occur."""
     return _share(confusion.diagonal(), confusion.sum(dim=0), confusion)
 
 
@@ -72,11 +72,12 @@ PER_CLASS = {"recall": recall_per_class, "precision": precision_per_class, "f1":
 def more_metrics(
     names: Sequence[str], confusion: Tensor, predictions: Tensor, targets: Tensor, logits: Tensor | None
 ) -> dict[str, float]:
-    """Those of ``CLASS_METRICS`` and, with logits (N, num_classes), of ``LOGIT_METRICS`` among ``names``, on the CPU, from
-    class indices (N,) and their confusion matrix.
+    """Those of ``CLASS_METRICS`` and, with logits (N, num_classes), of ``LOGIT_METRICS`` among ``names``, on the CPU,
+    from class indices (N,) and their confusion matrix.
 
-    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected calibration
-    error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes (Brier 1950).
+    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected
+    calibration error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes
+    (Brier 1950).
     """
     classes = len(confusion)
     compute: dict[str, Callable[[], Tensor]] = {
@@ -120,10 +121,10 @@ def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_s
 class EpochMeter:
     """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
 
-    Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
-    take part. ``count`` and ``batch_size`` are images over all ranks; only several need the latter. ``metrics`` names what is
-    computed beside loss, accuracy and recall, those of logits with ``keep_logits``; with ``recall_batch`` there is
-    ``batch_recall`` over batches of this size too.
+    Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have
+    to take part. ``count`` and ``batch_size`` are images over all ranks; only several need the latter. ``metrics``
+    names what is computed beside loss, accuracy and recall, those of logits with ``keep_logits``; with ``recall_batch``
+    there is ``batch_recall`` over batches of this size too.
     """
 
     def __init__(
@@ -157,8 +158,8 @@ class EpochMeter:
         return own / images
 
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Add this rank's rows of a batch: logits (N, num_classes), targets (N,), or the probabilities (N, num_classes) of
-        mixed images, whose greatest is then the target, and the mean loss over them (scalar)."""
+        """Add this rank's rows of a batch: logits (N, num_classes), targets (N,), or the probabilities (N, num_classes)
+        of mixed images, whose greatest is then the target, and the mean loss over them (scalar)."""
         own = images = len(targets)
         targets = targets.argmax(dim=1) if targets.ndim == 2 else targets
         if self.world_size > 1:
@@ -188,7 +189,7 @@ class EpochMeter:
         return self._sum_over_ranks(self._logits[: self.seen])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What all ranks have seen of an unfinished epoch, and each one's sum of losses (a total's bits would differ)."""
+        """What all ranks have seen of an unfinished epoch, and each one's sum of losses: a total would lose bits."""
         sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
         sums[self.rank] = self.loss_sum
         predictions, targets = self.seen_by_all()

@@ -1,8 +1,8 @@
 """``ImageClassifier``: the LightningModule that trains and evaluates any of the networks.
 
-One Lightning step here is ``steps_per_execution`` optimizer steps, so that Lightning's own time per step is paid once in
-many. Everything that depends on a step (schedule, clipping, accumulation, the step count) is therefore done here for each
-optimizer step (Lightning's manual optimization): results do not depend on how many share a Lightning step.
+One Lightning step here is ``steps_per_execution`` optimizer steps, so that Lightning's own time per step is paid once
+in many. Everything that depends on a step (schedule, clipping, accumulation, the step count) is therefore done here for
+each optimizer step (Lightning's manual optimization): results do not depend on how many share a Lightning step.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +27,8 @@ from cnnbench.training.schedulers import RunScheduler, build_scheduler, watches_
 
 
 class ImageClassifier(pl.LightningModule):
-    """A network (images (N, C, H, W) to logits (N, num_classes)) with its loss, optimizer, schedule and metrics, as the
-    configuration has them; ``counts`` is the training images of each class. Raises RequestError where the loss, the
-    optimizer or the schedule cannot be built."""
+    """A network (images (N, C, H, W) to logits (N, num_classes)) with its loss, optimizer, schedule and metrics, as
+    configured; ``counts`` is the training images of each class. Raises RequestError where one cannot be built."""
 
     def __init__(self, config: Config, network: nn.Module, counts: Sequence[int]) -> None:
         super().__init__()
@@ -104,7 +103,7 @@ class ImageClassifier(pl.LightningModule):
                 self._captured_step = CapturedStep(self.train_step, self.optimizer)
 
     def training_step(self, batches: BatchGroup, batch_idx: int) -> None:
-        """Train on the batches of one Lightning step: ``accumulate`` to an optimizer step, at an epoch's end what is left."""
+        """Train on the batches of one Lightning step: ``accumulate`` to an optimizer step, at the end the rest."""
         meter, step, accumulate = self.meters["train"], self._captured_step or self.train_step, self.accumulate
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress  # trainer.global_step
         scheduler: Any = self.lr_schedulers()

@@ -1,5 +1,5 @@
-"""Parameter groups, the one optimizer that torch lacks (all others are named in their YAML), and what batch norm needs for
-optimizers whose passes, or whose weights, are not simply those of training."""
+"""Parameter groups, the one optimizer that torch lacks (all others are named in their YAML), and what batch norm needs
+for optimizers whose passes, or whose weights, are not simply those of training."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +19,9 @@ Maker = Callable[..., Optimizer]
 
 
 class SwitchOptimizer(Optimizer):
-    """One optimizer for the first part of a run of ``total_steps`` optimizer steps, another for the rest, from the share
-    ``switch_at``, in (0, 1), on (after Keskar & Socher 2017, "SWATS"); both are made from all parameters. ``param_groups`` and
-    ``state`` are those of the active one. Each has a schedule of its own (``RunScheduler``)."""
+    """One optimizer for the first part of a run of ``total_steps`` optimizer steps, another for the rest, from the
+    share ``switch_at``, in (0, 1), on (after Keskar & Socher 2017, "SWATS"); both are made from all parameters.
+    ``param_groups`` and ``state`` are those of the active one. Each has a schedule of its own (``RunScheduler``)."""
 
     def __init__(self, params: Groups, total_steps: int, *, first: Maker, then: Maker, switch_at: float = 0.5) -> None:
         super().__init__(params, {})
@@ -67,8 +67,8 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
 
 
 def set_training(optimizer: Optimizer, training: bool) -> bool:
-    """Let optimizers that evaluate other weights than they take gradients at, as schedule-free ones do, put either into the
-    network. Returns whether there is one: all others have no such methods."""
+    """Let optimizers that evaluate other weights than they take gradients at, as schedule-free ones do, put either into
+    the network. Returns whether there is one: all others have no such methods."""
     averaging: list[Any] = [inner for inner in inner_optimizers(optimizer) if hasattr(inner, "train")]
     for inner in averaging:
         inner.train() if training else inner.eval()
@@ -99,8 +99,7 @@ def parameter_groups(
 
 
 def build_optimizer(make: Maker, groups: Iterable[nn.Parameter] | Groups, total_steps: int) -> Optimizer:
-    """Call ``make`` with the groups and what it takes of the run's length; then scale the learning rate of each group by
-    its ``lr_factor``."""
+    """Call ``make`` with the groups and what it takes of the run's length, and scale each rate by its ``lr_factor``."""
     optimizer = make(groups, **length_arguments(make, total_steps))
     for inner in inner_optimizers(optimizer):
         for group in inner.param_groups:
@@ -110,8 +109,8 @@ def build_optimizer(make: Maker, groups: Iterable[nn.Parameter] | Groups, total_
 
 
 def length_arguments(make: Callable[..., Any], length: int) -> dict[str, int]:
-    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps`` where
-    it takes that and has no value for it yet."""
+    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps``
+    where it takes that and has no value for it yet."""
     given: dict[str, Any] = getattr(make, "keywords", {})
     names = [name for name, value in given.items() if value == "auto"]
     if "total_steps" in inspect.signature(make).parameters and given.get("total_steps") is None:
@@ -133,7 +132,7 @@ def keep_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def recompute_statistics(network: nn.Module, chunks: Iterable[Iterable[tuple[Tensor, Tensor]]]) -> None:
-    """Take batch norm's running statistics anew, as plain means over these batches of (images, labels), for the weights as
-    they are (torch's ``update_bn``); without a pass where there is no batch norm."""
+    """Take batch norm's running statistics anew, as plain means over these batches of (images, labels), for the weights
+    as they are (torch's ``update_bn``); without a pass where there is no batch norm."""
     weight = next(network.parameters())
     update_bn((images.to(weight) for batches in chunks for images, _ in batches), network)

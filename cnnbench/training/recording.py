@@ -73,10 +73,10 @@ def agreement_with_cpu(
 
 
 def save_predictions(folder: Path, logits: Mapping[str, Tensor], data: ImageDataModule) -> None:
-    """Write ``predictions.npz``, whole or not at all, from logits (N, classes) by split. For each split it has, all (N,) and
-    in the order of the split: ``{split}_row``, the number of the image in the set; ``{split}_true`` and
-    ``{split}_predicted``, int32; ``{split}_probability_true`` and ``{split}_probability_predicted``, float32; of image files
-    ``{split}_file``, their paths below ``data.path``; and up to 100 classes ``{split}_logits``, float16 (N, classes)."""
+    """Write ``predictions.npz``, whole or not at all, from logits (N, classes) by split. For each split it has, all
+    (N,) and in the order of the split: ``{split}_row``, the number of the image in the set; ``{split}_true`` and
+    ``{split}_predicted``, int32; ``{split}_probability_true`` and ``{split}_probability_predicted``, float32; of image
+    files ``{split}_file``, paths below ``data.path``; up to 100 classes ``{split}_logits``, float16 (N, classes)."""
     arrays: dict[str, np.ndarray] = {}
     for split, values in logits.items():
         probabilities = values.double().softmax(dim=1).cpu().numpy()

@@ -1,4 +1,4 @@
-"""A run belongs to the images that it began with, as it does to its configuration. Importing this does not import torch."""
+"""A run belongs to the images that it began with, as to its configuration. Importing this does not import torch."""
 
 from collections.abc import Iterable
 from contextlib import suppress

@@ -12,16 +12,16 @@ from cnnbench.training.optimizers import inner_optimizers, length_arguments
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
-    """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum (or
-    first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
+    """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum
+    (or first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
     momentum = any("betas" in group or group.get("momentum", 0) for group in optimizer.param_groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **{"cycle_momentum": momentum, **options})
 
 
 def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0.2, shape: str = "sqrt") -> LambdaLR:
-    """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 - sqrt(x),
-    where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``RunScheduler``'s."""
+    """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 -
+    sqrt(x), where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``RunScheduler``'s."""
     length = decay * total_steps
 
     def factor(step: int) -> float:
@@ -34,16 +34,16 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
 def cosine_restarts(
     optimizer: Optimizer, total_steps: int, cycles: int = 3, growth: int = 2, eta_min: float = 0.0
 ) -> CosineAnnealingWarmRestarts:
-    """torch's CosineAnnealingWarmRestarts with a first cycle such that the last of ``cycles`` ends with the run, or, where
-    whole intervals do not allow that, would end just after it."""
+    """torch's CosineAnnealingWarmRestarts with a first cycle such that the last of ``cycles`` ends with the run, or,
+    where whole intervals do not allow that, would end just after it."""
     first = -(-total_steps // sum(growth**cycle for cycle in range(cycles)))
     return CosineAnnealingWarmRestarts(optimizer, first, growth, eta_min)
 
 
 class RunScheduler(LRScheduler):
-    """The schedules of a run, one for each optimizer of a SwitchOptimizer, which advance at once, whichever is active; and a
-    linear warm-up before them (Goyal et al. 2017, section 2.2): step n of the first ``steps`` has n / steps of the rates
-    that they begin with. They wait until it is over, for ``waits`` whole intervals."""
+    """The schedules of a run, one for each optimizer of a SwitchOptimizer, which advance at once, whichever is active;
+    and a linear warm-up before them (Goyal et al. 2017, section 2.2): step n of the first ``steps`` has n / steps of
+    the rates that they begin with. They wait until it is over, for ``waits`` whole intervals."""
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], steps: int = 0, waits: int = 0) -> None:
         # not LRScheduler's own, for the schedulers do all
@@ -99,9 +99,8 @@ def watches_a_metric(scheduler: Any) -> bool:
 def build_scheduler(
     make: Callable[..., LRScheduler] | None, optimizer: Optimizer, length: int, warmup: float = 0.0, unit: int = 1
 ) -> LRScheduler | None:
-    """Call ``make``, if there is one, with the optimizer (with each of a SwitchOptimizer), and where it takes that with the
-    ``length`` of the run, in steps or epochs of ``unit`` optimizer steps, as the schedule advances, less the share
-    ``warmup`` of a linear warm-up before it."""
+    """Call ``make``, if there is one, with the optimizer (with each of a SwitchOptimizer), and where it takes that with
+    the run's ``length``, in steps or epochs of ``unit`` optimizer steps, less the share ``warmup`` of a warm-up."""
     steps = round(warmup * length * unit)
     waits = -(-steps // unit)
     arguments = length_arguments(make, max(length - waits, 1)) if make else {}

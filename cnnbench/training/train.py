@@ -37,8 +37,8 @@ Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how man
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
-    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from its
-    newest checkpoint, and one that has completed is not repeated.
+    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from
+    its newest checkpoint, and one that has completed is not repeated.
 
     Args:
         config: resolved, as ``conf/config.yaml`` composes it.
@@ -101,8 +101,8 @@ def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
 
 
 def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
-    """What each rank of a run on several devices does; rank 0 writes the record. ``config`` is YAML, for JSON would turn keys
-    that are numbers into text. Raises what the run has failed with."""
+    """What each rank of a run on several devices does; rank 0 writes the record. ``config`` is YAML, for JSON would
+    turn keys that are numbers into text. Raises what the run has failed with."""
     silence_libraries()
     torch.set_num_threads(threads)
     failure: BaseException | None = None
@@ -195,8 +195,8 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
 
 
 def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: str | None) -> None:
-    """Train, from ``checkpoint`` on if there is one. Raises KeyboardInterrupt where Lightning would have ended the process,
-    and MemoryError, with the batch size that fits, where there is not enough."""
+    """Train, from ``checkpoint`` on if there is one. Raises KeyboardInterrupt where Lightning would have ended the
+    process, and MemoryError, with the batch size that fits, where there is not enough."""
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint)
     except SystemExit as error:

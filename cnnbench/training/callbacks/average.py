@@ -18,8 +18,8 @@ class WeightAveraging(Callback):
     """Keeps an average of all floating-point weights and buffers, and puts it into the network from the end of each
     training epoch to the next one's start: what evaluates, draws or saves the network finds the average there.
 
-    ``state_dict`` in a checkpoint always has the average, which is the weights until the share ``start``, in [0, 1), of the
-    run is over; the weights that training goes on with are in this callback's own state.
+    ``state_dict`` in a checkpoint always has the average, which is the weights until the share ``start``, in [0, 1), of
+    the run is over; the weights that training goes on with are in this callback's own state.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -58,8 +58,7 @@ class WeightAveraging(Callback):
         return self._other if self._training else self._network
 
     def exchange(self, training: bool) -> None:
-        """Put the weights of training into the network, or the averages; at once in the memory that it has, which a CUDA
-        graph reads."""
+        """Put the weights of training, or the averages, into the network's own memory, which a CUDA graph reads."""
         if training == self._training:
             return
         values = self._other if training else self.averages()

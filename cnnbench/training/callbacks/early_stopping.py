@@ -14,8 +14,7 @@ AT_CHANCE = 0.02  # relative distance from the loss of guessing that counts as b
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Ends training once the objective, whose direction is known, has not improved by more than ``min_delta`` for
-    ``patience`` epochs."""
+    """Ends training once the objective has not improved by more than ``min_delta`` for ``patience`` epochs."""
 
     def __init__(self, objective: str, patience: int = 10, min_delta: float = 0.0) -> None:
         super().__init__(objective, min_delta, patience, mode=metric_mode(objective), check_on_train_epoch_end=True)

@@ -15,8 +15,8 @@ from cnnbench.utils.record import write_atomically
 
 
 class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
-    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and writes
-    ``metrics.csv`` into the run's folder after each epoch."""
+    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and
+    writes ``metrics.csv`` into the run's folder after each epoch."""
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / "metrics.csv"
@@ -73,8 +73,7 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
 
 
 def tag(metric: str) -> str:
-    """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, and the splits of one metric belong
-    side by side."""
+    """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, so splits stand side by side."""
     return "/".join(reversed(metric.split("/")))
 
 

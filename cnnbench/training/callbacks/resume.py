@@ -26,9 +26,8 @@ from cnnbench.utils.signals import Stopped, restore_stop_signals, stop_requested
 
 
 def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, list[dict[str, Any]]] | None:
-    """The newest whole checkpoint in the run's folder, if there is one, and the sessions that led to it. Without one the
-    run begins anew, and so do its curves in TensorBoard. Raises RequestError where it is of another configuration, or of
-    another number of devices in all."""
+    """The newest whole checkpoint in the run's folder, and the sessions that led to it; None, with TensorBoard's old
+    curves gone, where there is none. Raises RequestError where it is of another configuration or number of devices."""
     newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
     if newest is None:
         for events in folder.rglob("events.out.tfevents.*"):
@@ -45,9 +44,9 @@ def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, l
 
 
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
-    """Saves, with ``checkpoint``, within an epoch when so many ``minutes`` or optimizer ``steps`` are over (None is none), or
-    a stop is requested; and restores what Lightning does not. Each checkpoint keeps the run's ``fingerprint``, and what else
-    its process ran on."""
+    """Saves, with ``checkpoint``, within an epoch when so many ``minutes`` or optimizer ``steps`` are over (None is
+    none), or a stop is requested; and restores what Lightning does not. Each checkpoint keeps the run's
+    ``fingerprint``, and what else its process ran on."""
 
     def __init__(self, checkpoint: BestAndLast, fingerprint: str, minutes: float | None, steps: int | None) -> None:
         self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps

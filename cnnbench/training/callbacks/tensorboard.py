@@ -87,8 +87,8 @@ def layout(classes: Sequence[str], momentum: bool, more_metrics: Sequence[str]) 
 
 
 def log_hparams(trainer: pl.Trainer, record: Record) -> None:
-    """The end of all loggers: one hparams entry, so that TensorBoard's HPARAMS tab and the tables of others compare the runs of a
-    sweep: the overrides, the optimizer and its learning rate, and the final metrics that one compares."""
+    """The end of all loggers: one hparams entry, so that TensorBoard's HPARAMS tab and the tables of others compare the
+    runs of a sweep: the overrides, the optimizer and its learning rate, and the final metrics that one compares."""
     if not trainer.loggers:
         return
     settings = settings_of(record["config"], record["choices"], record["overrides"])
