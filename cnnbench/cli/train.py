@@ -13,7 +13,6 @@ from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.config.overrides import without_shorthand
-from cnnbench.sweep.launcher import answer, call_hydra, launch
 from cnnbench.utils.errors import RequestError
 
 # What is asked instead of a run, by the names of Hydra's flags.
@@ -31,6 +30,12 @@ def main(arguments: Sequence[str]) -> int:
         _complete(arguments)
         return 0
     options = _parse(arguments)
+    if options.question == "help" and not options.overrides:
+        text = OmegaConf.load(CONFIG_DIR / "hydra" / "help" / "cnnbench.yaml")
+        print(OmegaConf.create({"hydra": {"help": text}}).hydra.help.template)
+        return 0
+    from cnnbench.sweep.launcher import answer, call_hydra, launch  # imports NumPy
+
     if options.question is None:
         return launch(["-m"] * options.multirun + options.overrides)
     if options.question == "shell_completion":
@@ -84,6 +89,8 @@ def _complete(arguments: Sequence[str]) -> None:
         print("\n".join(sorted(path.stem for path in (CONFIG_DIR / "study").glob(f"{word}*.yaml"))))
     elif not word.startswith("-") and (not plain or "=" in plain[0] or plain[0] in WITH_OVERRIDES):
         print("\n".join(name for name in COMMANDS if not plain and name.startswith(word)))
+        from cnnbench.sweep.launcher import answer
+
         os.environ[COMP_LINE] = " ".join(["cnnbench", *(text for text in plain if "=" in text), word])
         with suppress(SystemExit), redirect_stderr(StringIO()):  # what is wrong in the line is told when it is run
             answer(arguments)

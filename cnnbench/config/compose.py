@@ -10,6 +10,8 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
@@ -20,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.config.groups import CONFIG_DIR, PLUGINS, groups, plugins, read_yaml
+from cnnbench.config.groups import CONFIG_DIR, PLUGINS, config_dirs, groups, plugins, read_yaml
 from cnnbench.config.overrides import override_key, parse, without_shorthand
 from cnnbench.config.schema import LOWER_IS_BETTER, MISSING
 from cnnbench.config.settings import NEW_KEYS, changes_result, flatten, version_1_target, with_current_targets
@@ -41,13 +43,14 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
     Raises:
         RequestError: an override names no group, choice or key, or cannot be read.
     """
-    if GlobalHydra.instance().is_initialized():  # inside a running job
-        GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
-            return hydra_compose("config", overrides=without_shorthand(overrides), return_hydra_config=hydra)
+        cfg = _composer(Path.cwd(), _newest_yaml())(without_shorthand(overrides))
     except COMPOSE_ERRORS as error:
         raise RequestError(explain(error, overrides)) from error
+    if not hydra:
+        with open_dict(cfg):
+            del cfg["hydra"]
+    return cfg
 
 
 class Composer:
@@ -71,6 +74,8 @@ class Composer:
         given = [str(each.input_line) for each in values]
         chosen = tuple(text for i, text in enumerate(overrides) if i < first or text not in given)
         if chosen not in self.by_choices:
+            if len(self.by_choices) >= 64:
+                del self.by_choices[next(iter(self.by_choices))]  # the oldest
             self.by_choices[chosen] = self.compose_whole([*chosen])
         cfg = copy.deepcopy(self.by_choices[chosen])
         try:
@@ -85,6 +90,24 @@ class Composer:
             cfg.hydra.overrides.task = [each.input_line for each in own]
             cfg.hydra.job.override_dirname = names.item_sep.join(named).replace("=", names.kv_sep)
         return cfg
+
+
+@lru_cache(1)
+def _composer(*state: object) -> Composer:
+    """What composes while the working folder and the YAMLs stay as they are."""
+    return Composer(_compose_whole)
+
+
+def _newest_yaml() -> tuple[int, int]:
+    """How many YAMLs there are, and when the newest was written."""
+    times = [path.stat().st_mtime_ns for folder in config_dirs() for path in folder.rglob("*.yaml")]
+    return len(times), max(times)
+
+
+def _compose_whole(overrides: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()  # there is one inside a running job
+    with initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
+        return hydra_compose("config", overrides=overrides, return_hydra_config=True)
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
