@@ -30,6 +30,10 @@ NOT_RUN = {
     "cnnbench -m optimizer=sgd,adam seed=0,1 sweep.timeout=30 sweep.retries=1": "a time limit needs processes of their "
     "own, which test_sweep.py starts",
 }
+NOT_RUN |= dict.fromkeys((
+    "cnnbench data=hf data.name=ylecun/mnist data.source.channels=1",
+    "cnnbench data=hf data.path=folder data.splits={train: train, test: validation}",
+), "needs the package datasets, with which tests/data/test_hugging_face.py reads files")  # fmt: skip
 PARALLEL = "needs processes of its own, which tests/sweep starts"
 NOT_RUN |= dict.fromkeys((
     "cnnbench -m optimizer=sgd,adam seed=0,1 hydra/launcher=parallel",

@@ -18,7 +18,7 @@ from cnnbench.utils.record import read_record
 from generator import commands, configuration, python_api, record, studies
 from generator.commented import Key, read
 
-NEEDS = {"image_folder": ["data.path=x"], "npz": ["data.path=x"]}
+NEEDS = {f"data={name}": ["data.path=x"] for name in ("csv", "hf", "image_folder", "npz")}
 
 
 page_of = cache(configuration.page)
@@ -32,7 +32,7 @@ def test_every_key_of_every_choice_is_on_the_page_of_its_group(group: str) -> No
     page = page_of(group)
     for choice in groups()[group]:
         assert f"\n## {choice}\n" in page
-        chosen = compose([f"{group}={choice}", *NEEDS.get(choice, [])])[group]
+        chosen = compose([f"{group}={choice}", *NEEDS.get(f"{group}={choice}", [])])[group]
         for key in flatten({group: dict.fromkeys(chosen)}):
             nested = key.startswith(NESTED)
             hydras = key.rsplit(".", 1)[-1] in ("_target_", "_partial_")

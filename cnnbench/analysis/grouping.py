@@ -12,7 +12,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
 CONTEXT = (CODE, DATA)
-DATA_SETS = ("data", "data.path")  # what tells data sets apart: configurations are compared within each
+DATA_SETS = ("data", "data.path", "data.name")  # what tells data sets apart: configurations are compared within each
 EPOCHS, VALIDATION = "trainer.max_epochs", "data.validation"
 ALWAYS_SHOWN = ("model", "data", "optimizer", "scheduler", "augment", EPOCHS, VALIDATION)
 # What a reader must know before comparing runs between which these vary

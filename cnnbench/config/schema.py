@@ -59,7 +59,12 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 # the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
-    (Check("text", lambda v: isinstance(v, str)), "name model.name data.path data.root data.cache sweep.trial.storage"),
+    (Check("text", lambda v: isinstance(v, str)), "name model.name data.cache sweep.trial.storage"),
+    (_or(Check("text", lambda v: isinstance(v, str)), NULL),
+     "data.path data.root data.name data.source.dataset data.source.path data.source.subset data.source.revision "
+     + " ".join(f"data.source.{kind}_column" for kind in ("path", "label", "split", "image"))),
+    (_or(Check("arguments by name, such as {split: letters}", lambda v: isinstance(v, Mapping) and len(v) > 0), NULL),
+     "data.source.arguments"),
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "

@@ -35,7 +35,7 @@ TORCH_KINDS = {"optimizer._target_": f"{TORCH}Optimizer", "scheduler._target_": 
 # Folders that images are put into, each with what is there once they have been.
 FOLDERS = {
     "data.cache": ("*/meta.json",),
-    "data.root": ("MNIST/raw", "FashionMNIST/raw", "cifar-10-batches-py", "cifar-100-python"),
+    "data.root": ("*/raw", "cifar-10-batches-py", "cifar-100-python", "*_32x32.mat", "stl10_binary", "*mnist*.npz"),
 }
 SERVICE = (
     r"logger\.(\w+\.)*(?!name|version|sub_dir|default_hp_metric|offline|flush)\w+$"  # whom a logger sends a run to

@@ -33,6 +33,7 @@ class ImageDataModule(LightningDataModule):
     root: str | None = None
     path: str | None = None
     splits: object = None  # the source's, and only named here
+    name: str | None = None  # the source's too
     duplicates: str = "warn"
     value_range: Sequence[float] | None = None
     image_size: int | None = None

@@ -22,6 +22,7 @@ SPLITS = {  # the usual names of their folders, in any case
 # What file servers and archives leave behind; what is hidden begins with a dot, such as .thumbnails
 LITTER = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
 FileState = tuple[str, int, int]  # path, bytes, and when it was modified in nanoseconds
+Listed = dict[str, dict[str, list[FileState]]]  # by split and class, each sorted
 
 
 class ImageFolder:
@@ -49,35 +50,38 @@ class ImageFolder:
         own = {"channels": self.channels, "test_share": self.test_share, "skip_damaged": self.skip_damaged}
         return {"set": "image_folder", "names": True, **own, "files": self._list(location)[0]}
 
-    def _list(self, location: Path | None) -> tuple[dict[str, dict[str, list[FileState]]], list[str]]:
-        """Split name to class name to files, all sorted, and notes on what is where."""
+    def _list(self, location: Path | None) -> tuple[Listed, list[str]]:
+        """The files, and notes on what is where."""
+        left_out: Counter[str] = Counter()
+        listed, titles = self._find(location, left_out)
+        assert location is not None
+        for split, classes in listed.items():
+            if extra := set(classes) - set(listed["train"]):
+                raise RequestError(f"{titles[split]} has classes that train/ has not: {', '.join(sorted(extra))}")
+        parts = [f"{split} is {titles[split]} ({sum(map(len, listed[split].values()))})" for split in listed]
+        parts += [] if "test" in listed else [f"test is a share of {self.test_share} of each class in train"]
+        if left_out:
+            parts.append(f"left out are {', '.join(f'{number} {kind}' for kind, number in left_out.most_common())}")
+        return listed, [f"images of {location.resolve()}: {', '.join(parts)}"]
+
+    def _find(self, location: Path | None, left_out: Counter[str]) -> tuple[Listed, dict[str, str]]:
+        """The files, and what each split is called. Counts in ``left_out`` what is not read."""
         if location is None or not location.is_dir():
             raise RequestError(
                 f"data.path={location} is not a folder; it should hold train/ and test/ with a folder a class"
             )
         location = location.resolve()
-        left_out: Counter[str] = Counter()
         try:
             folders = self._chosen(location) if self.splits is not None else find_splits(location)
             listed = {split: list_classes(path, folders.values(), left_out) for split, path in folders.items()}
         except OSError as error:  # such as a link to nothing
             raise RequestError(f"{error.filename or location} cannot be read ({error.strerror})") from error
-        for split, classes in listed.items():
-            if extra := set(classes) - set(listed["train"]):
-                raise RequestError(f"{folders[split]} has classes that train/ has not: {', '.join(sorted(extra))}")
         if len(listed["train"]) < 2:
             raise RequestError(
                 f"{folders['train']} has {len(listed['train'])} folders with images; it should hold a folder a class, "
                 "two or more"
             )
-        parts = [
-            f"{split} is {os.path.relpath(path, location)} ({sum(map(len, listed[split].values()))})"
-            for split, path in folders.items()
-        ]
-        parts += [] if "test" in folders else [f"test is a share of {self.test_share} of each class in train"]
-        if left_out:
-            parts.append(f"left out are {', '.join(f'{number} {kind}' for kind, number in left_out.most_common())}")
-        return listed, [f"images of {location}: {', '.join(parts)}"]
+        return listed, {split: os.path.relpath(path, location) for split, path in folders.items()}
 
     def _chosen(self, location: Path) -> dict[str, Path]:
         """The folders that ``data.splits`` names."""
@@ -87,9 +91,12 @@ class ImageFolder:
             raise RequestError(f"data.splits={names}: {wrong[0]}")
         return folders
 
+    def _class_order(self, name: str) -> Any:
+        return name
+
     def read(self, location: Path | None) -> ImageSet:
         listed, notes = self._list(location)
-        classes = sorted(listed["train"])
+        classes = sorted(listed["train"], key=self._class_order)
         splits = {}
         for name, by_class in listed.items():
             files = [by_class.get(label, []) for label in classes]
@@ -101,6 +108,7 @@ class ImageFolder:
         for name, split in splits.items():
             splits[name] = split.take(np.random.default_rng(0).permutation(len(split.labels)))
         folder = location.resolve() if location else None
+        folder = folder.parent if folder and folder.is_file() else folder
         return ImageSet(splits, classes, self.channels, folder, self.skip_damaged, notes)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +13,22 @@ import numpy as np
 LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes
 
 
+class EncodedImage(BytesIO):
+    """An image file in memory, which is opened as a path is; ``str`` gives what a user knows it by."""
+
+    def __init__(self, content: bytes, origin: str) -> None:
+        super().__init__(content)
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return self.origin
+
+
 @dataclass
 class Split:
-    """One part of a set: ``images`` are uint8 arrays (N, H, W) or (N, H, W, C), or file paths; ``labels`` are (N,)."""
+    """One part of a set: ``images`` are uint8 arrays (N, H, W) or (N, H, W, C), or paths or EncodedImages; ``labels`` are (N,)."""
 
-    images: np.ndarray | Sequence[Path]
+    images: np.ndarray | Sequence[Any]
     labels: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Split":

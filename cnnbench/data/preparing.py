@@ -53,7 +53,8 @@ def make_set(
         notes = [*images.notes, *_without_copies(images, arrays, kept, duplicates)]
         notes += _save(images, arrays, kept, temporary, name)
         if value_range is not None:
-            notes.append(f"in grey of more than 8 bits {value_range[0]:g} is black, {value_range[1]:g} is white")
+            scale = f"{value_range[0]:g} is black, {value_range[1]:g} is white"
+            notes.append(f"grey of more than 8 bits is reduced to 8: {scale} (data.value_range)")
         names = [f"{part}_{kind}" for part in images.splits for kind in ("images", "labels")]
         checksums = {name: zlib.crc32(load_array(temporary, name).data) for name in names}
         meta = {

@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cnnbench.data.csv_file import Csv
 from cnnbench.data.folder import ImageFolder
+from cnnbench.data.hugging_face import HuggingFace
 from cnnbench.data.imageset import ImageSet, Split, one_line, printable
-from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.data.torchvision_sets import Torchvision
+from cnnbench.utils.errors import RequestError, did_you_mean
 
-__all__ = ["Digits", "ImageFolder", "Npz", "Torchvision"]
+__all__ = ["Csv", "Digits", "HuggingFace", "ImageFolder", "MedMnist", "Npz", "Torchvision"]
 
 
 class Digits:
@@ -31,63 +34,6 @@ class Digits:
         digits = load_digits()
         whole = Split(np.round(digits.images * (255 / 16)).astype(np.uint8), digits.target)
         return ImageSet(whole.with_test_split(0.2), [str(digit) for digit in range(10)], channels=1)
-
-
-class Torchvision:
-    """MNIST, FashionMNIST, CIFAR10 or CIFAR100, the class ``dataset`` of torchvision.datasets, which downloads it and
-    checks its md5 sums."""
-
-    SETS: ClassVar[dict[str, tuple[str, int, int, int]]] = {  # folder, channels, image size, classes
-        "MNIST": ("MNIST/raw", 1, 28, 10),
-        "FashionMNIST": ("FashionMNIST/raw", 1, 28, 10),
-        "CIFAR10": ("cifar-10-batches-py", 3, 32, 10),
-        "CIFAR100": ("cifar-100-python", 3, 32, 100),
-    }
-
-    def __init__(self, dataset: str) -> None:
-        self.dataset = one_of("data.source.dataset", dataset, self.SETS)
-        self.folder, *shape = self.SETS[dataset]
-        self.shape = dict(zip(("channels", "image_size", "classes"), shape, strict=True))
-
-    def identity(self, location: Path | None) -> dict[str, Any]:
-        assert location is not None
-        folder = location / self.folder
-        if not folder.is_dir() or not any(folder.iterdir()):
-            missing = [path for path in (folder, *folder.parents) if not path.exists()]
-            try:
-                self._open(location, train=True, download=True)
-            except Exception as error:
-                for path in missing:
-                    with suppress(OSError):  # it is not there, or has files in it
-                        path.rmdir()
-                raise RequestError(
-                    f"{self.dataset} is not in {folder} and could not be downloaded ({one_line(error)}); connect once to "
-                    "download it, or point data.root (or the environment variable CNNBENCH_DATA) at the folder that "
-                    "holds it, or use data=digits, which needs no download"
-                ) from error
-        files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".gz")
-        states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return {"set": self.dataset, "files": states}
-
-    def _open(self, location: Path, train: bool, download: bool) -> Any:
-        import torchvision.datasets
-
-        return getattr(torchvision.datasets, self.dataset)(str(location), train=train, download=download)
-
-    def read(self, location: Path | None) -> ImageSet:
-        assert location is not None
-        try:
-            parts = {name: self._open(location, train=name == "train", download=False) for name in ("train", "test")}
-        except Exception as error:
-            raise RequestError(
-                f"{self.dataset} in {location / self.folder} is incomplete or damaged ({one_line(error)}); delete that folder "
-                "to download it again, or point data.root (or CNNBENCH_DATA) at a good copy"
-            ) from error
-        splits = {
-            name: Split(np.asarray(part.data), np.asarray(part.targets, dtype=np.int64)) for name, part in parts.items()
-        }
-        classes = [str(name).split(" - ")[0] for name in parts["train"].classes]
-        return ImageSet(splits, classes, self.shape["channels"])
 
 
 class Npz:
@@ -152,3 +98,29 @@ class Npz:
         for split in splits.values():
             split.labels = np.searchsorted(values, split.labels)
         return ImageSet(splits, names, channels["train"])
+
+
+class MedMnist(Npz):
+    """The file of a MedMNIST set (Yang et al. 2023) that the package ``medmnist`` has downloaded; it knows the classes."""
+
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+
+    def identity(self, location: Path | None) -> dict[str, Any]:
+        assert location is not None
+        if not (file := location / f"{self.dataset}.npz").is_file():
+            near = did_you_mean(self.dataset, [path.stem for path in location.glob("*.npz")])
+            raise RequestError(
+                f"data.name={self.dataset}: {file} is not there{near} (data.root is the folder of the files)"
+            )
+        return {**super().identity(file), "set": self.dataset}
+
+    def read(self, location: Path | None) -> ImageSet:
+        assert location is not None
+        images = super().read(location / f"{self.dataset}.npz")
+        with suppress(ImportError, KeyError):
+            from medmnist import INFO
+
+            names = INFO[self.dataset.partition("_")[0]]["label"]  # of pathmnist_64 too
+            images.classes = [names.get(number, number) for number in images.classes]
+        return images

@@ -24,7 +24,9 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     used = [choices.get(group) for group in ("scheduler", "augment", "loss", "average", "fine_tune")]
     shown = [optimizer, *(name for name in used if name not in (None, "none", "cross_entropy"))]
     budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
-    name = bold(f"{choices.get('model')} on {choices.get('data')}")
+    name = bold(
+        " ".join([f"{choices.get('model')} on {choices.get('data')}", *filter(None, [config["data"].get("name")])])
+    )
     fold = f", fold {data['fold']} of {data['folds']}" if (data := config["data"]).get("folds") else ""
     return f"{name}: {', '.join(map(str, shown))}, {budget}; seed {config['seed']}{fold}\n  in {folder}"
 

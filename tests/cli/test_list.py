@@ -34,7 +34,8 @@ def test_a_choice_is_shown_with_every_key_and_its_comment(choice: str, listing: 
     text = listing(choice)
     group, _, name = choice.partition("=")
     assert (CONFIG_DIR / group / f"{name}.yaml").read_text().strip() in text
-    node = config(choice, *(["data.path=somewhere"] if name in ("npz", "image_folder") else []))[group]
+    needs_path = choice in ("data=csv", "data=hf", "data=image_folder", "data=npz")
+    node = config(choice, *(["data.path=somewhere"] if needs_path else []))[group]
     for key in flatten(node):
         if not key.endswith(("_target_", "_partial_")) and not key.startswith(
             ("first.", "then.", "base_optimizer.", "tensorboard.", "csv.")

@@ -156,6 +156,19 @@ data=npz
 data=npz data.path=file
 data=npz data.path=empty
 data=mnist data.root=file
+data=csv
+data=csv data.path=nope
+data=csv data.path=empty
+data=csv data.path=file
+data=torchvision data.name=nope
+data=torchvision data.name=KMNISTT
+data=torchvision data.name=null
+data=torchvision data.name=EMNIST
+data=torchvision data.name=SVHN data.source.arguments=3
+data=medmnist data.name=nope data.root=empty
+data=hf
+data=hf data.path=nope
+data=hf data.path=file data.name=a/b
 data.batch_size=0
 data.batch_size=a
 data.validation=2

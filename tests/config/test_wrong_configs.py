@@ -60,12 +60,12 @@ BY_NAME: dict[str, list[Any]] = {
     "trainer.devices": ["abc", 0, -1, 1.5, [], {}, None, True],
 }
 OWN_KEYS = set(groups()) - {"experiment", "study"}
-NEEDS = {"image_folder": ["data.path=x"], "npz": ["data.path=x"]}
+NEEDS = {f"data={name}": ["data.path=x"] for name in ("csv", "hf", "image_folder", "npz")}
 
 
 @cache
 def composed(override: str) -> dict[str, Any]:
-    return resolved(compose([override, *NEEDS.get(override.partition("=")[2], [])]))
+    return resolved(compose([override, *NEEDS.get(override, [])]))
 
 
 def cases() -> Iterator[tuple[str, str, list[Any]]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from cnnbench.data.cache import prepare
-from cnnbench.data.sources import Npz
+from cnnbench.data.sources import MedMnist, Npz
 from cnnbench.utils.errors import RequestError
 
 
@@ -120,3 +122,32 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", classes=np.array(["a", "a"]), **arrays)
     with pytest.raises(RequestError, match="two classes of one name: a, a"):
         Npz().read(tmp_path / "x.npz")
+
+
+def test_a_set_of_medmnist_is_found_by_its_name_and_has_the_packages_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), dtype=np.uint8)
+    npz(tmp_path / "bloodmnist_64.npz", val_images=images, val_labels=np.array([[2], [0]]))
+    monkeypatch.setitem(sys.modules, "medmnist", None)
+    store = prepare(MedMnist("bloodmnist_64"), tmp_path, None, tmp_path / "cache")
+    assert store.classes == ["0", "1", "2"] and store.arrays["val_labels"].tolist() == [2, 0]
+    np.testing.assert_array_equal(store.arrays["val_images"], images)
+    package = ModuleType("medmnist")
+    package.INFO = {"bloodmnist": {"label": {"0": "basophil", "1": "eosinophil", "2": "erythroblast"}}}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "medmnist", package)
+    assert MedMnist("bloodmnist_64").read(tmp_path).classes == ["basophil", "eosinophil", "erythroblast"]
+    with pytest.raises(
+        RequestError, match=r"data\.name=bloodmnist: .*bloodmnist\.npz is not there; did you mean 'bloodmnist_64'"
+    ):
+        MedMnist("bloodmnist").identity(tmp_path)
+
+
+def test_sets_of_several_labels_an_image_and_of_volumes_are_refused(tmp_path: Path) -> None:
+    npz(tmp_path / "chestmnist.npz", train_labels=np.zeros((6, 14), int), test_labels=np.zeros((3, 14), int))
+    with pytest.raises(RequestError, match=r"train_labels is int64 \(6, 14\); it should be one whole number"):
+        MedMnist("chestmnist").read(tmp_path)
+    volumes = {f"{split}_images": np.zeros((n, 5, 5, 5), np.uint8) for split, n in (("train", 6), ("test", 3))}
+    npz(tmp_path / "organmnist3d.npz", **volumes)
+    with pytest.raises(RequestError, match=r"train_images is uint8 \(6, 5, 5, 5\)"):
+        MedMnist("organmnist3d").read(tmp_path)

@@ -1,0 +1,92 @@
+"""Reading local files in the formats of Hugging Face, compared with what ``datasets`` itself decodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnbench.data.cache import prepare
+from cnnbench.data.sources import HuggingFace
+from cnnbench.utils.errors import RequestError
+
+
+@pytest.fixture
+def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    package = pytest.importorskip("datasets", reason="needs pip install 'cnnbench[hf]'")
+    monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "of_datasets")
+    return package
+
+
+def parquet(datasets: Any, path: Path, classes: list[str] | None = None, **columns: Any) -> Any:
+    """Twelve grey images in a .parquet file; the class is a number with names, or what ``columns`` say."""
+    pixels = np.random.default_rng(len(str(path))).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    features = {"image": datasets.Image()}
+    if classes:
+        columns |= {"label": [row % len(classes) for row in range(12)]}
+        features |= {"label": datasets.ClassLabel(names=classes)}
+    whole = datasets.Dataset.from_dict({**columns, "image": [Image.fromarray(one) for one in pixels]})
+    whole = whole.cast(datasets.Features({**whole.features, **features}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole.to_parquet(path)
+    return whole
+
+
+def test_a_folder_of_parquet_files_has_the_pixels_of_datasets(datasets: Any, tmp_path: Path) -> None:
+    names = {"train": "train", "val": "validation", "test": "test"}
+    for name in names.values():
+        parquet(datasets, tmp_path / "set" / "data" / f"{name}-00000-of-00001.parquet", ["cat", "dog"])
+    store = prepare(HuggingFace(path="set", channels=1), tmp_path / "set", None, tmp_path / "cache")
+    loaded = datasets.load_dataset(str(tmp_path / "set"))
+    for split, name in names.items():
+        expected = np.stack([np.asarray(image) for image in loaded[name]["image"]])
+        np.testing.assert_array_equal(store.arrays[f"{split}_images"][..., 0], expected)
+        assert store.arrays[f"{split}_labels"].tolist() == [*loaded[name]["label"]]
+    assert store.classes == ["cat", "dog"] and "val is validation (12)" in store.notes[0]
+    with pytest.raises(RequestError, match=r"say which is .* with data\.splits"):
+        prepare(HuggingFace(path="set", splits={"train": "training"}), tmp_path / "set", None, tmp_path / "cache")
+    two = HuggingFace(path="set", splits={"train": "train", "test": "validation"})
+    assert "val_labels" not in prepare(two, tmp_path / "set", None, tmp_path / "cache").arrays
+
+
+def test_a_file_is_split_and_its_columns_are_found_or_chosen(datasets: Any, tmp_path: Path) -> None:
+    file, words = tmp_path / "a.parquet", ["b", "a", "c"] * 4
+    whole = parquet(datasets, file, kind=words, number=[row % 2 for row in range(12)])
+    with pytest.raises(
+        RequestError, match=r"no known column of labels; choose data\.source\.label_column from kind, number"
+    ):
+        HuggingFace(path="a.parquet").read(file)
+    store = prepare(HuggingFace(path="a", label_column="kind", test_share=0.5), file, None, tmp_path / "cache")
+    assert store.classes == ["a", "b", "c"] and np.bincount(store.arrays["test_labels"]).tolist() == [2, 2, 2]
+    found = {image.tobytes(): store.classes[label] for image, label in zip(
+        [*store.arrays["train_images"][..., 0], *store.arrays["test_images"][..., 0]],
+        [*store.arrays["train_labels"], *store.arrays["test_labels"]], strict=True)}  # fmt: skip
+    assert found == {np.asarray(row["image"]).tobytes(): row["kind"] for row in whole}
+    with pytest.raises(RequestError, match="without one class in image"):
+        HuggingFace(path="a", label_column="image").read(file)
+
+
+def test_images_that_have_no_class_or_do_not_decode_are_named(datasets: Any, tmp_path: Path) -> None:
+    parquet(datasets, tmp_path / "a.parquet", label=[-1, *range(11)])
+    whole = datasets.load_dataset("parquet", data_files=str(tmp_path / "a.parquet"))["train"]
+    named = datasets.ClassLabel(names=[str(number) for number in range(11)])
+    whole.cast_column("label", named).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(RequestError, match="without one class in label of train"):
+        HuggingFace(path="b").read(tmp_path / "b.parquet")
+    rows = {"image": [{"bytes": b"no image", "path": None}] * 4, "label": [0, 1] * 2}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(RequestError, match=r"train\[\d\] cannot be decoded as an image"):
+        prepare(HuggingFace(path="c", test_share=0.5), tmp_path / "c.parquet", None, tmp_path / "cache")
+
+
+def test_what_is_missing_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RequestError, match=r"data\.name=OWNER/NAME .* or data\.path"):
+        HuggingFace().identity(None)
+    with pytest.raises(RequestError, match=r"data\.path=FOLDER.*; there are no files in .*nope"):
+        HuggingFace(path="nope").identity(tmp_path / "nope")
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(RequestError, match=r"pip install 'cnnbench\[hf\]'"):
+        HuggingFace("a/b").read(None)
