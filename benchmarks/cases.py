@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+MEAN, STD = 0.5, 0.5  # of the pixels in [0, 1], as every row but cnnbench normalises them
+
 
 @dataclass(frozen=True)
 class Case:
@@ -62,3 +64,10 @@ def make_data(case: Case, images: int, folder: Path) -> Path:
             arrays[f"{split}_labels"] = labels
         np.savez(path, allow_pickle=False, **arrays)
     return path
+
+
+def arrays(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, H, W, C) uint8 and labels."""
+    with np.load(data, allow_pickle=False) as file:
+        images = file[f"{split}_images"]
+        return images.reshape(*images.shape[:3], -1), file[f"{split}_labels"]

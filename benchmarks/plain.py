@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import Case
+from benchmarks.cases import MEAN, STD, Case, arrays
+from benchmarks.clock import Result, Stopwatch
 from cnnbench.config.compose import compose, resolved
 from cnnbench.training import build
 
-MEAN, STD = 0.5, 0.5
 WARM_UP = 3  # steps before a capture: they allocate what the optimizer keeps
-Train = Callable[[int], float]
+Train = Callable[[int], Result]
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -39,13 +37,6 @@ def parts(case: Case, data: Path, device: torch.device) -> tuple[nn.Module, Any]
     cfg = config(case, data, 1)
     network = build.build_network(cfg, build.build_data(cfg)).to(device)
     return network, build.build_optimization(cfg)["optimizer"]
-
-
-def arrays(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, H, W, C) uint8 and labels."""
-    with np.load(data, allow_pickle=False) as file:
-        images = file[f"{split}_images"]
-        return images.reshape(*images.shape[:3], -1), file[f"{split}_labels"]
 
 
 def tensors(data: Path, split: str, device: torch.device, scaled: bool = True) -> tuple[Tensor, Tensor]:
@@ -115,7 +106,7 @@ def floor(case: Case, data: Path, device: torch.device, *, captured: bool = Fals
         picked = padded[torch.arange(count, device=device)[:, None, None], rows[:, :, None], columns[:, None, :]]
         return picked.permute(0, 3, 1, 2).float().div_(255).sub_(MEAN).div_(STD)
 
-    def train(epochs: int) -> float:
+    def train(epochs: int) -> Result:
         optimizer = make_optimizer(list(network.parameters()))
 
         def learn(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +122,7 @@ def floor(case: Case, data: Path, device: torch.device, *, captured: bool = Fals
             return nn.functional.cross_entropy(logits, labels), logits
 
         steps: dict[str, Step] = {"train": Captured(learn) if captured else learn, "val": look}
-        start = time.perf_counter()
+        watch, mean = Stopwatch(), 0.0
         for _ in range(epochs):
             for split in ("train", "val"):
                 images, labels = sets[split]
@@ -153,7 +144,8 @@ def floor(case: Case, data: Path, device: torch.device, *, captured: bool = Fals
                         predicted[rows] = logits.argmax(1)
                         losses += loss
                 torch.bincount(labels * 10 + predicted, minlength=100).reshape(10, 10).cpu()
-                losses.item()
-        return time.perf_counter() - start
+                if learning:
+                    mean = losses.item() / -(-len(order) // size)
+        return watch.result(mean)
 
     return train

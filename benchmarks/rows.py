@@ -1,33 +1,42 @@
-"""The ways to train that are compared. Each function trains ``epochs`` epochs with an evaluation after each and returns
-the seconds that took, without reading the data."""
+"""The ways to train that are compared, but for those of other libraries (benchmarks/peers). Each function trains
+``epochs`` epochs with an evaluation after each and returns what that took, without reading the data."""
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import Case
-from benchmarks.plain import MEAN, STD, Train, arrays, config, floor, parts
+from benchmarks.cases import MEAN, STD, Case, arrays
+from benchmarks.clock import Result, Stopwatch
+from benchmarks.plain import Train, config, floor, parts
 from cnnbench.training import train as training
 
 
 def cnnbench(case: Case, data: Path, device: torch.device, *more: str) -> Train:
     """cnnbench with all its defaults: metrics, TensorBoard, checkpoints, record."""
 
-    def train(epochs: int) -> float:
-        with tempfile.TemporaryDirectory() as folder:
+    fit = training.fit
+    fitted: list[Result] = []
+
+    def timed(*arguments: Any) -> None:
+        watch = Stopwatch()
+        fit(*arguments)
+        fitted.append(watch.result(0))
+
+    def train(epochs: int) -> Result:
+        with tempfile.TemporaryDirectory() as folder, patch.object(training, "fit", timed):
             cfg = config(case, data, epochs, f"trainer.accelerator={'gpu' if device.type == 'cuda' else 'cpu'}", *more)
             cfg["callbacks"].pop("progress")  # its lines would go among ours
             record = training.train(cfg, Path(folder))
             assert record["status"] == "completed", record["error"]
-            return record["time"]["fit_seconds"]
+            return Result(record["time"]["fit_seconds"], fitted.pop().processor, record["metrics"]["train/loss"])
 
     return train
 
@@ -84,7 +93,7 @@ def usual(case: Case, data: Path, device: torch.device) -> Train:
         def configure_optimizers(self) -> Any:
             return make_optimizer(list(self.parameters()))
 
-    def train(epochs: int) -> float:
+    def train(epochs: int) -> Result:
         options: dict[str, Any] = {"num_workers": 2, "persistent_workers": True, "pin_memory": device.type == "cuda"}
         loaders = [
             DataLoader(Pictures("train"), case.batch_size, shuffle=True, **options),
@@ -95,9 +104,9 @@ def usual(case: Case, data: Path, device: torch.device) -> Train:
                 max_epochs=epochs, accelerator="gpu" if device.type == "cuda" else "cpu", devices=1,
                 default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             )  # fmt: skip
-            start = time.perf_counter()
+            watch = Stopwatch()
             trainer.fit(Usual(), loaders[0], loaders[1])
-            return time.perf_counter() - start
+            return watch.result(float(trainer.callback_metrics["train_loss"]))
 
     return train
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.worker ROW CASE DATA EPOCHS DEVICE
 
-Each line on standard input asks for one repeat; each answer is a line of JSON: seconds, and peak memory in MiB.
+Each line on standard input asks for one repeat; each answer is a line of JSON: seconds on the clock and of the processor,
+the training loss, and peak memory in MiB.
 """
 
 from __future__ import annotations
@@ -14,6 +15,13 @@ import resource
 import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import peers
+from benchmarks.cases import CASES
+
+if TYPE_CHECKING:
+    from benchmarks.plain import Train
 
 
 def main() -> None:
@@ -25,22 +33,36 @@ def main() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
+    train = peers.build(row, CASES[device][case], Path(data)) if row in peers.PEERS else build(row, case, data, device)
+    for _ in sys.stdin:
+        result = train(int(epochs))
+        peak = peak_mib()
+        if device.startswith("cuda"):
+            import torch
+
+            peak = torch.cuda.max_memory_allocated() / 2**20
+        print(json.dumps({**result._asdict(), "peak_mib": peak}), file=answers, flush=True)
+
+
+def peak_mib() -> float:
+    """The most memory that this process had at a time; ``ru_maxrss`` alone would begin with that of its parent."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peak = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    return (peak or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])[0] / 1024
+
+
+def build(row: str, case: str, data: str, device: str) -> Train:
+    """The training of a row that is torch's."""
     import torch
 
-    from benchmarks.cases import CASES
     from benchmarks.rows import ROWS
     from cnnbench.utils.memory import keep_freed_memory
 
     torch.manual_seed(0)
     if row == "floor-tuned":
         keep_freed_memory()
-    train = ROWS[row](CASES[device][case], Path(data), torch.device(device))
-    for _ in sys.stdin:
-        seconds = train(int(epochs))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        if device.startswith("cuda"):
-            peak = torch.cuda.max_memory_allocated() / 2**20
-        print(json.dumps({"seconds": seconds, "peak_mib": peak}), file=answers, flush=True)
+    return ROWS[row](CASES[device][case], Path(data), torch.device(device))
 
 
 if __name__ == "__main__":

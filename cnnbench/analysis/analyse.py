@@ -2,24 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
-from cnnbench.analysis import metric_names as names
-from cnnbench.analysis import statistics
 from cnnbench.analysis.data_sets import AcrossDataSets, find_across
-from cnnbench.analysis.decided import DecidedSweep, read_decided
 from cnnbench.analysis.effects import Effects, find_effects
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.images import ImageDifference, compare_runs
 from cnnbench.analysis.leaderboard import Leaderboard, build
-from cnnbench.analysis.pairs import FEWEST, MOST, Pairs, compare_all
-from cnnbench.analysis.runs import Run
-from cnnbench.analysis.splits import difference_of
-from cnnbench.analysis.statistics import ALPHA, MOST_SEEDS, Difference, Verdict
-from cnnbench.analysis.time_to_target import DIVERGED, TimeToTarget, time_to_target
-from cnnbench.analysis.tuning import validation_metric
+from cnnbench.analysis.metric_names import check_metric, higher_is_better, is_share
+from cnnbench.analysis.power import seeds_needed
+from cnnbench.analysis.runs import Run, difference_of
+from cnnbench.analysis.sequential import DecidedSweep, read_decided
+from cnnbench.analysis.statistics import ALPHA, Difference, Verdict, finite_mean, holm, verdicts
+from cnnbench.analysis.time_to_target import TimeToTarget, time_to_target
 from cnnbench.analysis.wording import sentences
 from cnnbench.utils.errors import RequestError, did_you_mean
+
+FEWEST, MOST = 3, 12  # configurations that are compared each with each without being asked for
 
 
 class Comparison(NamedTuple):
@@ -34,17 +34,6 @@ class Comparison(NamedTuple):
     images: ImageDifference | None  # of test accuracies; None of other metrics, and where no predictions are kept
     p_both: float | None  # of other seeds and images together, by Holm's method over these comparisons
 
-    def describe_seeds_needed(self, metric: str) -> str:
-        """How many seeds would show a difference of ``size``, in words."""
-        size = names.amount(self.size, metric).replace("1.00 points", "1 point")
-        noun = "split" if self.difference.overlap else "seed"
-        if self.seeds_needed is None:
-            no_test = f"one {'split' if self.difference.overlap else 'run'} a side: no test"
-            return no_test if self.difference.n < 2 else "no spread between seeds to reckon with"
-        if self.seeds_needed > MOST_SEEDS:
-            return f"more than {MOST_SEEDS} {noun}s for {size}"
-        return f"{names.plural(self.seeds_needed, noun)} for {size}"
-
 
 def compare_with_reference(
     references: Mapping[str, Configuration],
@@ -56,27 +45,61 @@ def compare_with_reference(
     """Compare each of ``others`` with the reference on its data set, in their order.
 
     Args:
-        references: by the data set, of every one that ``others`` have.
         metric: of the weights that each run stands for (``Run.value``).
-        size: the true difference for which the needed seeds are computed; by default one percentage point of a share,
-            a twentieth of the references' mean of anything else.
-        practical: the largest difference that does not matter; ``size`` is that too then.
+        size: the true difference for which the needed seeds are computed; by default ``practical``, or else one
+            percentage point of a share, a twentieth of the references' mean of anything else.
+        practical: the largest difference that does not matter.
     """
     size = practical if size is None else size
     if size is None:
-        mean = statistics.finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
-        size = 0.01 if names.is_share(metric) else abs(mean or 0.0) / 20
+        mean = finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
+        size = 0.01 if is_share(metric) else abs(mean or 0.0) / 20
     differences = [difference_of(c.runs, references[c.data_set].runs, metric) for c in others]
-    words = statistics.verdicts(differences, names.higher_is_better(metric), practical)
+    words = verdicts(differences, higher_is_better(metric), practical)
     level = ALPHA / max(1, sum(p is not None for p, _ in words))  # the first step of Holm's: the strictest
-    on_images = metric == "test/accuracy"
-    images = [compare_runs(c.runs, references[c.data_set].runs) if on_images else None for c in others]
-    both = statistics.holm([found.p if found else None for found in images])
-    comparisons = []
-    for other, d, (p, word), found, p_both in zip(others, differences, words, images, both, strict=True):
-        needed = statistics.seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor)
-        comparisons.append(Comparison(other, d, p, word, size, needed, found, p_both))
-    return comparisons
+    images = [compare_runs(c.runs, references[c.data_set].runs) if metric == "test/accuracy" else None for c in others]
+    both = holm([found.p if found else None for found in images])
+    needed = [seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor) for d in differences]
+    return [
+        Comparison(other, d, p, word, size, seeds, found, p_both)
+        for other, d, (p, word), seeds, found, p_both in zip(
+            others, differences, words, needed, images, both, strict=True
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The differences between configurations, all of one metric."""
+
+    configurations: Sequence[Configuration]
+    metric: str
+    matrix: Mapping[tuple[int, int], tuple[Difference, float | None, Verdict]]
+    """By (row, column), row < column: row minus column; its p-value, by Holm's method over all; row against column."""
+
+    def value(self, row: int, column: int) -> float | None:
+        """The difference of two configurations, row minus column."""
+        value = self.matrix[min(row, column), max(row, column)][0].value
+        return 0 - value if value is not None and row > column else value  # never a minus zero
+
+    def sign(self, row: int, column: int) -> str:
+        """``*`` where the two differ, ``=`` where they are practically the same."""
+        verdict = self.matrix[min(row, column), max(row, column)][2]
+        return {"better": "*", "worse": "*", "practically the same": "="}.get(verdict, "")
+
+    @property
+    def largest(self) -> float:
+        """The largest difference, either way."""
+        return max((abs(d.value) for d, _, _ in self.matrix.values() if d.value is not None), default=0.0)
+
+
+def compare_all(configurations: Sequence[Configuration], metric: str, practical: float | None = None) -> Pairs:
+    """Compare all pairs of ``configurations``; differences up to ``practical``, in the metric's unit, do not matter."""
+    places = list(combinations(range(len(configurations)), 2))
+    differences = [difference_of(configurations[one].runs, configurations[two].runs, metric) for one, two in places]
+    judged = verdicts(differences, higher_is_better(metric), practical)
+    matrix = {place: (d, *judgement) for place, d, judgement in zip(places, differences, judged, strict=True)}
+    return Pairs(configurations, metric, matrix)
 
 
 @dataclass(frozen=True)
@@ -102,15 +125,6 @@ class Analysis:
         """The sweeps with sweep.until=decided whose runs these are."""
         return read_decided({run.path.parent for run in self.board.grid.runs})
 
-    @property
-    def survivors(self) -> tuple[int, int]:
-        """Of the comparisons that show a difference over seeds: how many have predictions, and of these how many show it
-        over other images too."""
-        shown = [
-            c for c in self.comparisons if c.verdict in ("better", "worse") and c.images and c.images.p is not None
-        ]
-        return len(shown), sum((c.p_both or 0) < ALPHA for c in shown)
-
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
         return next((c for c in self.comparisons if c.configuration is configuration), None)
@@ -121,12 +135,6 @@ class Analysis:
         if self.reference is None or len(self.board.data_sets) == 1:
             return self.reference.short if self.reference else "nothing"
         return f"{self.reference.setting if self.baseline_given else 'the first place'} on the same data set"
-
-    @property
-    def across_sentences(self) -> list[str]:
-        """What the data sets say together."""
-        found = self.across
-        return [*sentences("across", found, self.metric), *sentences("across_notes", found)] if found else []
 
     @property
     def answer(self) -> list[str]:
@@ -171,7 +179,7 @@ def analyse(
     if metric is None:
         metric = board.test_metric
     else:
-        names.check_metric(metric, board.known)
+        check_metric(metric, board.known)
     ranked = [row.configuration for row in board.rows]
     named = grid.find(baseline).setting if baseline else None
     references = {c.data_set: c for c in ranked[::-1] if named in (None, c.setting)}
@@ -180,7 +188,7 @@ def analyse(
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
     others = [c for c in ranked if references.get(c.data_set, c) is not c]
     if practical is not None:
-        practical /= 100 if names.is_share(metric) else 1
+        practical /= 100 if is_share(metric) else 1
     comparisons = compare_with_reference(references, others, metric, size, practical)
     effects = find_effects(ranked, grid.factors, metric, reference if baseline else None, grid.chosen_over)
     across = find_across(ranked, metric, named)
@@ -189,22 +197,13 @@ def analyse(
                            f"{', '.join(board.data_sets)}: give the folders of one")  # fmt: skip
     some = (len(board.data_sets) == 1 and FEWEST <= len(ranked) <= MOST) or (all_pairs and len(ranked) > 1)
     pairs = compare_all(ranked, metric, practical) if some else None
-    times = _times(board, reference, target) if reference and target is not None else None
+    times = time_to_target(board, reference, target) if reference and target is not None else None
     first = _named_run(grid.runs, run) if run else ranked[0].runs[0] if ranked else None
     on = next((c.data_set for c in ranked if first in c.runs), "")
     beside = [c for c in (references.get(on), *ranked[::-1]) if c and c.data_set == on]
     second = _named_run(grid.runs, versus) if versus else _other_run(first, beside)
     return Analysis(board, metric, reference, references, bool(baseline), comparisons, effects, first, second, across,
                     practical, pairs, times)  # fmt: skip
-
-
-def _times(board: Leaderboard, reference: Configuration, target: float) -> TimeToTarget:
-    """Of the leaderboard's configurations, and of those that have diverged alone."""
-    grid = board.grid
-    metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
-    diverged = [c for c in grid.configurations if not c.runs and any(run.status == DIVERGED for run in c.incomplete)]
-    configurations = [*(row.configuration for row in board.rows), *diverged]
-    return time_to_target(configurations, reference, metric, target)
 
 
 def _named_run(runs: Sequence[Run], name: str) -> Run:

@@ -43,11 +43,8 @@ class AnovaRow:
 
 
 class LinearModel:
-    """Treatment-coded factors, the reference level first, fitted to ``y`` by ordinary least squares.
-
-    ``residual``, ``df`` and ``variance`` are the residual's sum of squares, degrees of freedom and mean square, which is
-    None without degrees of freedom or spread.
-    """
+    """Treatment-coded factors, the reference level first, fitted to ``y`` by ordinary least squares; ``residual``, ``df`` and
+    ``variance`` are the residual's sum of squares, degrees of freedom and mean square (None without spread or df)."""
 
     def __init__(self, levels: Levels, observations: pd.DataFrame, y: NDArray, terms: Sequence[Term]) -> None:
         self.levels, self.terms = levels, terms
@@ -84,27 +81,20 @@ class LinearModel:
             return None
         return float(contrast @ self.coefficients + contrast[0] * self.centre)
 
-    def standard_error(self, contrast: NDArray, variance: float) -> float:
-        """Of ``estimate``, where ``variance`` is that of an observation."""
-        return float(np.sqrt(variance) * np.linalg.norm(contrast @ self.inverse))
-
 
 class AnovaTable(NamedTuple):
-    """The rows; the model with every term; and the one with main effects alone, which is the same where there are too
-    few runs for interactions."""
+    """The terms and the models that they come from."""
 
     rows: list[AnovaRow]
-    full: LinearModel
-    additive: LinearModel
+    full: LinearModel  # with every term
+    additive: LinearModel  # with main effects alone; the same where there are too few runs for interactions
 
 
 def fit_anova(
     levels: Levels, observations: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()
 ) -> AnovaTable:
-    """The table for ``y`` at the levels of ``observations`` (a column a factor), two or more of each factor.
-
-    Factors in ``alone`` enter as a main effect only.
-    """
+    """The table for ``y`` at the levels of ``observations`` (a column a factor), two or more of each factor; factors in
+    ``alone`` enter as a main effect only."""
 
     def fit(terms: Sequence[Term]) -> LinearModel:
         return LinearModel(levels, observations, np.asarray(y, dtype=float), terms)

@@ -11,11 +11,11 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import friedmanchisquare, rankdata, studentized_range, trim_mean, wilcoxon
+from scipy.stats import friedmanchisquare, rankdata, trim_mean, wilcoxon
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better, is_share
-from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, Verdict, finite_values, holm, verdict
+from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, Verdict, finite_values, holm, tukey_quantile, verdict
 
 DRAWS = 9_999
 MOST_SETTINGS = 24  # with pairs and a diagram
@@ -157,8 +157,7 @@ def critical_difference(settings: int, data_sets: int) -> float:
     >>> round(critical_difference(4, 14), 2)
     1.25
     """
-    quantile = float(studentized_range.ppf(CONFIDENCE, settings, math.inf)) / math.sqrt(2)
-    return quantile * math.sqrt(settings * (settings + 1) / (6 * data_sets))
+    return tukey_quantile(settings, math.inf) * math.sqrt(settings * (settings + 1) / (6 * data_sets))
 
 
 def cliques(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:

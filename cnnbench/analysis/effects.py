@@ -3,19 +3,17 @@
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations, permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import studentized_range
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
 from cnnbench.analysis.metric_names import MISSING
-from cnnbench.analysis.splits import count_splits
-from cnnbench.analysis.statistics import CONFIDENCE, finite_values
+from cnnbench.analysis.runs import count_splits
+from cnnbench.analysis.statistics import finite_values, tukey_quantile
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
@@ -52,14 +50,6 @@ class Interaction:
     cells: Mapping[Any, float]  # mean of the runs by (level of factor, level of other), where there are any
 
 
-class Together(NamedTuple):
-    """A factor with a key of its choices: one value each, or values that do not link the choices."""
-
-    factor: str
-    key: str
-    values: Mapping[str, list[str]]  # of the key, by level of the factor
-
-
 @dataclass(frozen=True)
 class Effects:
     """What the factors do to ``metric``."""
@@ -70,25 +60,13 @@ class Effects:
     interactions: list[Interaction]  # the clearest first
     short: Mapping[str, str]  # the factors' short names
     levels: Levels  # of each factor, in the order in which they are shown
-    too_many_levels: list[str]  # factors that have nearly as many values as there are runs, and are left out
-    run_count: int
-    splits: int  # of the train set
-    entangled: list[Together]  # factors whose effect is also that of a setting that was not tuned
+    cautions: list[str]  # a sentence for each factor whose effect is also that of a setting that was not tuned
+    notes: list[str]  # what could not be told, and why
 
     def sentence(self, effect: Effect | Interaction) -> str:
         """One of the effects with its evidence in words."""
         macro = "main_effect" if isinstance(effect, Effect) else "interaction"
         return " ".join(sentences(macro, effect, self))
-
-    @property
-    def cautions(self) -> list[str]:
-        """A sentence for each of ``entangled``."""
-        return [" ".join(sentences("entangled", one, self)) for one in self.entangled]
-
-    @property
-    def notes(self) -> list[str]:
-        """What could not be told, and why."""
-        return sentences("effects_notes", self)
 
 
 def find_effects(
@@ -98,12 +76,11 @@ def find_effects(
     reference: Configuration | None = None,
     tuned: Collection[str] = (),
 ) -> Effects | None:
-    """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first.
+    """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first. None where fewer than
+    two runs have the metric, or no factor has two levels.
 
     Factors in ``tuned``, of which each configuration has its best value, are none here. Data sets are blocks: terms of the
     model, but which of them is easier is no effect.
-
-    None where fewer than two runs have the metric, or no factor has two levels.
     """
     # One row a run: its level of each factor, and its value
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
@@ -123,8 +100,6 @@ def find_effects(
     if levels.keys() <= {*DATA_SETS}:
         return None
 
-    splits = count_splits([run for c, _ in measured for run in c.runs])
-
     # Which terms matter, and what they do
     table = fit_anova(levels, observations, y, alone=CONTEXT)
     mains = [_main(row, table) for row in table.rows if len(row.term) == 1 and row.term[0] not in DATA_SETS]
@@ -133,22 +108,17 @@ def find_effects(
     pairs.sort(key=lambda row: (row.p_raw is None, row.p_raw or 0, -row.sum_of_squares))
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
-    merged = [f for f in varying if f not in factors]
-    entangled = _find_together(configurations, list(levels), merged, tuned)
-    return Effects(
-        metric, table, mains, interactions, short_names(list(levels)), levels, too_many, len(y), splits, entangled
-    )
+    short, splits = short_names(list(levels)), count_splits([run for c, _ in measured for run in c.runs])
+    notes = sentences("effects_notes", table, short, too_many, len(y), splits)
+    cautions = _cautions(configurations, short, [f for f in varying if f not in factors], tuned)
+    return Effects(metric, table, mains, interactions, short, levels, cautions, notes)
 
 
-def _find_together(
-    configurations: Sequence[Configuration], factors: Sequence[str], merged: Collection[str], tuned: Collection[str]
-) -> list[Together]:
-    """Factors that vary together with a key.
-
-    Args:
-        merged: keys that had to be made a part of their group's choice, because the runs do not separate the two.
-        tuned: keys of which each configuration has its best value.
-    """
+def _cautions(
+    configurations: Sequence[Configuration], factors: Mapping[str, str], merged: Collection[str], tuned: Collection[str]
+) -> list[str]:
+    """A sentence for each factor that varies together with a key of its choices: one value each, or values that do not
+    link the choices, as of the keys in ``merged``, which became part of the choice."""
     found = []
     for factor, key in dict.fromkeys([RATE, *((key.split(".")[0], key) for key in merged)]):
         values: dict[str, dict[str, None]] = {}
@@ -156,7 +126,7 @@ def _find_together(
             known = [show(run.settings[key]) for run in c.runs if key in run.settings]
             values.setdefault(show(c.values.get(factor)), {}).update(dict.fromkeys(known))
         if len(values) > 1 and (key in merged or all(len(of) == 1 for of in values.values())):
-            found.append(Together(factor, key, {level: list(of) for level, of in values.items()}))
+            found.append(" ".join(sentences("entangled", factor, key, values, factors)))
     return found
 
 
@@ -204,20 +174,11 @@ def _main(row: AnovaRow, table: AnovaTable) -> Effect:
     before, after = max(known, key=known.__getitem__) if known else tuple(points)[:2]
     value, low, high = known.get((before, after)), None, None
     if value is not None and variance is not None:
-        error = model.standard_error(points[after] - points[before], variance)
-        half = _tukey_quantile(len(points), table.full.df) * error
+        error = math.sqrt(variance) * float(np.linalg.norm((points[after] - points[before]) @ model.inverse))
+        half = tukey_quantile(len(points), table.full.df) * error
         low, high = value - half, value + half
     means = {level: model.estimate(point) for level, point in points.items()}
     return Effect(factor, row, before, after, value, low, high, means)
-
-
-@lru_cache
-def _tukey_quantile(levels: int, df: int) -> float:
-    """Half-width of a 95% interval for the extreme pair of means, in standard errors of a difference (Tukey 1953).
-
-    With two levels it is the quantile of Student's t.
-    """
-    return float(studentized_range.ppf(CONFIDENCE, levels, df)) / math.sqrt(2)
 
 
 def _interaction(row: AnovaRow, table: AnovaTable, y: pd.Series) -> Interaction | None:

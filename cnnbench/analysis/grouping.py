@@ -67,7 +67,7 @@ class Grid:
     configurations: tuple[Configuration, ...]  # in the order of their first runs
     notes: tuple[str, ...]  # what a reader must know before comparing them
     shared: Settings  # what all runs have in common of what overrides name or what says what was trained
-    chosen_over: tuple[str, ...] = ()  # factors of which each configuration has its best value (tuning.choose_best)
+    chosen_over: tuple[str, ...] = ()  # factors of which each configuration has its best value (choose_best)
     chosen_by: str = ""  # the metric that chose
     set_aside: tuple[Configuration, ...] = ()  # those that were not chosen
 
@@ -76,19 +76,23 @@ class Grid:
         return [run for configuration in self.configurations for run in configuration.runs]
 
     @property
+    def full_names(self) -> dict[str, str]:
+        """The factors by their short names."""
+        return {name: key for key, name in short_names(self.factors).items()}
+
+    @property
     def incomplete(self) -> list[tuple[Configuration, Run]]:
         return [(c, run) for c in (*self.configurations, *self.set_aside) for run in c.incomplete]
 
     def find(self, text: str) -> Configuration:
         """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names, of several data sets that of the first;
         RequestError where it names none, or several on one data set."""
-        full_names = {name: key for key, name in short_names(self.factors).items()}
         matching = list(self.configurations)
         for part in (text if "[" in text else text.replace(",", " ")).split():
             name, equals, written = part.partition("=")
-            key, value = full_names.get(name, name), parse_value(written)
+            key, value = self.full_names.get(name, name), parse_value(written)
             if not equals or key not in self.factors:
-                near = did_you_mean(name, [*self.factors, *full_names])
+                near = did_you_mean(name, [*self.factors, *self.full_names])
                 known = ", ".join(self.factors) or "nothing"
                 raise RequestError(f"{text!r} names no configuration: what varies here is {known}{near}")
             same = {canonical(value), show(value)}
@@ -105,10 +109,8 @@ class Grid:
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
-    """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over.
-
-    Raises RequestError where one of ``ignore`` does not vary.
-    """
+    """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over; raises
+    RequestError where one of them does not vary."""
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
     informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
     overridden = list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
@@ -126,8 +128,7 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     notes = [*_notes(factors, runs), *(f"{name} varies and is averaged over, as asked." for name in ignore)]
     cells: dict[tuple[str | None, ...], list[Run]] = {}
     for run in runs:
-        own = settings[run.path]
-        cells.setdefault(tuple(canonical(own[f]) if f in own else None for f in factors), []).append(run)
+        cells.setdefault(cell_of(settings[run.path], factors), []).append(run)
     configurations = [_configuration(cell, settings[cell[0].path], factors, notes) for cell in cells.values()]
     shared: dict[str, Any] = {}
     for key in (*ALWAYS_SHOWN, *overridden):
@@ -135,6 +136,11 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
         if len(values) == 1 and key not in (*factors, *BUNDLES) and not ignored(key):
             shared[key] = values.popitem()[1]
     return Grid(factors, tuple(configurations), tuple(notes), shared)
+
+
+def cell_of(settings: Settings, factors: Iterable[str]) -> tuple[str | None, ...]:
+    """What is equal where the ``factors`` are."""
+    return tuple(canonical(settings[f]) if f in settings else None for f in factors)
 
 
 def _context(run: Run) -> dict[str, str]:

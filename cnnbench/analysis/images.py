@@ -1,22 +1,21 @@
-"""What a finite test set does to a comparison: other images, and other seeds and images together.
+"""What a finite test set does to a comparison: other images, and other seeds and images together; and calibration.
 
-Runs are given as which images they had right, bool (runs, images), all of the same images in the same order. A test over
-seeds says nothing about another test set of the same kind, and a test over images nothing about another training; drawing
-both anew covers the two.
+A test over seeds says nothing about another test set of the same kind, and a test over images nothing about another
+training; drawing both anew covers the two.
 """
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnbench.analysis.runs import Run
-from cnnbench.analysis.splits import overlap_of, replicates
-from cnnbench.analysis.statistics import CONFIDENCE, t_quantile, t_test, variance_of_mean
+from cnnbench.analysis.runs import Run, overlap_of, replicates
+from cnnbench.analysis.statistics import t_quantile, t_test, variance_of_mean
 
-Correct = NDArray[np.bool_]
+Correct = NDArray[np.bool_]  # which images runs had right, (runs, images), all of the same ones in the same order
+BINS = 15  # of confidence, of equal width, as ``calibration_error`` of training has them
 
 
 class ImageDifference(NamedTuple):
@@ -39,13 +38,12 @@ class Spread(NamedTuple):
 
 
 def wilson(correct: int, images: int) -> tuple[float, float]:
-    """The 95% interval of an accuracy or a recall from the number of images alone (Wilson 1927); of one run it covers
-    other images, not another seed.
+    """The 95% interval of an accuracy or a recall over other images, not another seed (Wilson 1927).
 
     >>> [round(limit, 4) for limit in wilson(95, 100)]
     [0.8882, 0.9785]
     """
-    z = t_quantile((1 + CONFIDENCE) / 2, 1e12)
+    z = t_quantile(1e12)
     share, shrink = correct / images, 1 + z**2 / images
     half = z * math.sqrt(share * (1 - share) / images + (z / images) ** 2 / 4) / shrink
     centre = (share + z**2 / images / 2) / shrink
@@ -79,28 +77,23 @@ def compare_on_images(
     by_image = one.mean(axis=0) - two.mean(axis=0)
     value, images = float(by_image.mean()), len(by_image)
     parts = [(float(by_image.var()) / images, math.inf)]  # variances of the mean with their degrees of freedom
-    sides = [one - two] if paired else [one, two]
     others = t_test(value, parts)
-    counts = [len(set(of)) if overlap else len(side) for side, of in zip((one, two), splits, strict=True)]
-    if runs_vary := min(counts) > 1:
-        for side, of in zip(sides, splits, strict=False):
-            runs = len(side)
-            parts.append(variance_of_mean(side.mean(axis=1).tolist(), of, overlap))
-            parts.append((_interaction(side) / (runs * (runs - 1) * images**2), math.inf))
+    runs_vary = min(len(set(of)) if overlap else len(side) for side, of in zip((one, two), splits, strict=True)) > 1
+    for side, of in zip([one - two] if paired else [one, two], splits, strict=False) if runs_vary else ():
+        parts.append(variance_of_mean(side.mean(axis=1).tolist(), of, overlap))
+        parts.append((_interaction(side) / (len(side) * (len(side) - 1) * images**2), math.inf))
     both = t_test(value, parts)
     return ImageDifference(value, others.p, both.p if runs_vary else None, both.error, both.low, both.high)
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
-    """The same from two configurations' runs, paired where their seeds and splits are the same; None where predictions are
-    missing or of different images."""
+    """The same from two configurations' runs, paired where their seeds and splits are the same; None without predictions
+    of the same images."""
     overlap = overlap_of([*first, *second])
-    seeds = [replicates(runs, overlap) for runs in (first, second)]
-    shared = [one for one in seeds[0] if one in seeds[1]]
+    one, two = (dict(zip(replicates(runs, overlap), runs, strict=True)) for runs in (first, second))
+    shared = [key for key in one if key in two]
     if paired := len(shared) >= 2:
-        first, second = (
-            [runs[of.index(one)] for one in shared] for runs, of in zip((first, second), seeds, strict=True)
-        )
+        first, second = [one[key] for key in shared], [two[key] for key in shared]
     correct = correct_answers([*first, *second])
     if correct is None:
         return None
@@ -109,10 +102,9 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference
 
 
 def correct_answers(runs: Sequence[Run]) -> Correct | None:
-    """Which test images each run had right, bool (runs, images); None where predictions are missing or of other images."""
-    found = [run.predictions() for run in runs]
-    known = [predictions for predictions in found if predictions]
-    if len(known) < len(found) or not same_images(known):
+    """Which test images each run had right; None where predictions are missing or of other images."""
+    known = [predictions for run in runs if (predictions := run.predictions())]
+    if len(known) < len(runs) or not same_images(known):
         return None
     return np.stack([predictions["true"] == predictions["predicted"] for predictions in known])
 
@@ -143,3 +135,44 @@ def split_spread(correct: Correct) -> Spread | None:
 def _interaction(cells: NDArray[np.float64]) -> float:
     """The sum of squares of what varies neither with the row nor with the column alone."""
     return float(((cells - cells.mean(axis=1, keepdims=True) - cells.mean(axis=0) + cells.mean()) ** 2).sum())
+
+
+class Calibration(NamedTuple):
+    """Of a configuration on the test set: means over its runs, and the bins of all of their answers."""
+
+    error: float  # expected calibration error (Guo et al. 2017, equation 3)
+    bins: np.ndarray  # (bins, 3): images, mean confidence, accuracy
+    runs: int
+
+    def interval(self, images: float, accuracy: float) -> tuple[float, float]:
+        """The 95% interval of a bin's accuracy from its images, which all runs share."""
+        count = max(round(images / self.runs), 1)
+        return wilson(round(accuracy * count), count)
+
+    def mean(self, column: int) -> float:
+        """Mean confidence (1) or accuracy (2) over all answers."""
+        return float(np.average(self.bins[:, column], weights=self.bins[:, 0]))
+
+
+def calibrate(confidence: np.ndarray, correct: np.ndarray) -> tuple[float, np.ndarray]:
+    """The expected calibration error, and ``Calibration.bins``, of a confidence in [0, 1] and bool, (N,) each.
+
+    >>> calibrate(np.array([0.9, 0.9, 0.5]), np.array([True, False, True]))[0]
+    0.43333333333333335
+    """
+    at = np.minimum((confidence.astype(float) * BINS).astype(int), BINS - 1)
+    images, sure, right = (np.bincount(at, of, BINS) for of in (np.ones(len(at)), confidence, correct))
+    seen = images > 0
+    bins = np.stack([images[seen], sure[seen] / images[seen], right[seen] / images[seen]], axis=1)
+    return float(np.abs(sure - right).sum() / len(at)), bins
+
+
+def calibration(runs: Sequence[Run]) -> Calibration | None:
+    """Of a configuration's runs; None where predictions are missing or no probabilities."""
+    found: list[dict[str, Any]] = [of for run in runs if (of := run.predictions()) and len(of["true"])]
+    sides = [(of["probability_predicted"], of["true"] == of["predicted"]) for of in found]
+    if not sides or not all(((sure >= 0) & (sure <= 1)).all() for sure, _ in sides):
+        return None
+    confidence, correct = (np.concatenate(parts) for parts in zip(*sides, strict=True))
+    error = float(np.mean([calibrate(*side)[0] for side in sides]))
+    return Calibration(error, calibrate(confidence, correct)[1], len(sides))

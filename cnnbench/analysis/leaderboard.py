@@ -4,13 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from cnnbench.analysis.decided import read_decided
-from cnnbench.analysis.grouping import Configuration, Grid, group
+from cnnbench.analysis.grouping import Configuration, Grid, cell_of, group
 from cnnbench.analysis.images import wilson
-from cnnbench.analysis.metric_names import check_metric, higher_is_better, leaf, plural, title
-from cnnbench.analysis.runs import Run
-from cnnbench.analysis.splits import count_splits, summarise_runs
-from cnnbench.analysis.statistics import Summary, finite_mean, finite_values
+from cnnbench.analysis.metric_names import COSTS, check_metric, higher_is_better, leaf, plural, title
+from cnnbench.analysis.runs import Run, count_splits, summarise_runs
+from cnnbench.analysis.sequential import read_decided
+from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, summarise
+from cnnbench.analysis.wording import sentences
+from cnnbench.utils.errors import RequestError, did_you_mean
 
 DEFAULT_OBJECTIVE = "val/accuracy"
 
@@ -48,7 +49,9 @@ class LeaderboardRow:
         split, _, leaf = metric.partition("/")
         images = self.configuration.runs[0].part("data").get(split) if self.n == 1 else None
         accuracy = self.value(metric).mean if leaf == "accuracy" else None
-        return wilson(round(accuracy * images), images) if images and accuracy is not None else None
+        if not isinstance(images, int) or images < 1 or accuracy is None or not 0 <= accuracy <= 1:
+            return None
+        return wilson(round(accuracy * images), images)
 
     def best(self, metric: str) -> Summary:
         """A metric at the epoch that the run's objective chose."""
@@ -123,16 +126,8 @@ class Leaderboard:
 def build(
     runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = (), best_over: Sequence[str] = ()
 ) -> Leaderboard:
-    """The leaderboard of ``runs``, of any status.
-
-    Args:
-        objective: a metric or a cost (``val/loss``, ``test/accuracy``, ``parameters``); by default the runs' own.
-        ignore: factors to average over.
-        best_over: factors of which each configuration has its best value, chosen by validation.
-
-    Raises:
-        RequestError: no finished run has that metric, or no such factor varies.
-    """
+    """The leaderboard of ``runs``, of any status; the options are those of ``analyse``. Raises RequestError where no finished
+    run has the objective, or no such factor varies."""
     grid = group(runs, ignore)
     known = {name for run in grid.runs for name in run.metrics()}
     if objective is not None and grid.runs:
@@ -140,8 +135,6 @@ def build(
     own = list(dict.fromkeys(run.objective for run in grid.runs if run.objective))
     chosen = objective or (own[0] if own else DEFAULT_OBJECTIVE)
     if best_over:
-        from cnnbench.analysis.tuning import choose_best, validation_metric  # its sentences need Jinja
-
         metric = validation_metric([chosen, *own], known, "--best-over") if known else chosen
         grid = choose_best(grid, best_over, metric)
     notes = list(grid.notes)
@@ -163,3 +156,42 @@ def build(
     by_set = groupby(summaries, key=lambda item: item[0].data_set)
     rows = [LeaderboardRow(rank, *item) for _, items in by_set for rank, item in enumerate(items, start=1)]
     return Leaderboard(grid, metrics, rows, notes, known)
+
+
+def validation_metric(objectives: Sequence[str], known: Iterable[str], why: str) -> str:
+    """The first of ``objectives``, or of their kinds on the validation set, that is no test metric, no cost and known;
+    raises RequestError, that the option ``why`` needs one, where there is none."""
+    usable = {name for name in known if name not in COSTS and not name.startswith("test/")}
+    for name in (name for objective in objectives for name in (objective, f"val/{leaf(objective)}")):
+        if name in usable:
+            return name
+    raise RequestError(f"{why} needs a validation metric, and the runs have none (data.validation=0.1 holds one out)")
+
+
+def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
+    """Of the configurations that differ in some factors alone, keep the one with the best mean of ``metric``, no test metric:
+    tuned is compared with tuned. Raises RequestError where one of ``names``, of the factors, in full or short (``lr``),
+    also several with commas, is of nothing that varies, or nothing else varies."""
+    keys = tuple(dict.fromkeys(grid.full_names.get(name, name) for text in names for name in text.split(",")))
+    for key in keys:
+        if key not in grid.factors:
+            near = did_you_mean(key, [*grid.factors, *grid.full_names])
+            raise RequestError(f"--best-over {key}: it does not vary between runs that are alike in the rest{near}")
+    if not (others := [factor for factor in grid.factors if factor not in keys]):
+        raise RequestError(f"--best-over {','.join(keys)}: nothing else varies, so that nothing is left to compare; "
+                           "without it the leaderboard names the best")  # fmt: skip
+    groups: dict[tuple[str | None, ...], list[Configuration]] = {}
+    for c in grid.configurations:
+        groups.setdefault(cell_of(c.values, others), []).append(c)
+    sign = -1 if higher_is_better(metric) else 1
+
+    def order(configuration: Configuration) -> tuple[bool, float]:
+        mean = summarise(run.value(metric) for run in configuration.runs).mean
+        return mean is None, sign * (mean or 0.0)
+
+    ordered = [sorted(tries, key=order) for tries in groups.values()]
+    best = [replace(tries[0], tries=len(tries)) for tries in ordered]
+    set_aside = tuple(c for tries in ordered for c in tries[1:])
+    notes = (*grid.notes, *sentences("tuned", [c for c in best if c.runs], keys, metric))
+    return replace(grid, configurations=tuple(best), notes=notes, chosen_over=keys, chosen_by=metric,
+                   set_aside=set_aside)  # fmt: skip

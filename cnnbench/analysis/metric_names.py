@@ -1,7 +1,6 @@
 """How a metric is called, which way it is better, and how its numbers are written, for every table and figure.
 
-Accuracy is top-1 over all images (micro); recall is the macro average over classes. Both are shares: shown in per cent,
-and their differences in percentage points. What is no finite number is a dash.
+Shares are shown in per cent, their differences in percentage points, and what is no finite number as a dash.
 """
 
 import math
@@ -60,9 +59,8 @@ def is_share(metric: str) -> bool:
 def title(metric: str) -> str:
     """``validation accuracy`` for ``val/accuracy``, ``weights`` for ``parameters``."""
     split, slash, name = metric.partition("/")
-    return (
-        f"{SPLITS.get(split, split)} {name.replace('_', ' ')}" if slash else COSTS.get(metric, metric.replace("_", " "))
-    )
+    words = name.replace("_", " ")
+    return f"{SPLITS.get(split, split)} {words}" if slash else COSTS.get(metric, metric.replace("_", " "))
 
 
 def unit(metric: str) -> str:

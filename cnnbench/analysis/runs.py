@@ -1,8 +1,11 @@
-"""The runs below some folders: finished, failed, unfinished and unreadable ones alike."""
+"""The runs below some folders: finished, failed, unfinished and unreadable ones alike.
+
+Runs on several splits of one train set are paired by seed and split, and splits share images.
+"""
 
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -12,13 +15,16 @@ import numpy as np
 import yaml
 
 from cnnbench.analysis.metric_names import COSTS
-from cnnbench.analysis.statistics import finite_values, to_number
+from cnnbench.analysis.statistics import Difference, Summary, compare, finite_mean, finite_values, summarise, to_number
 from cnnbench.config.settings import SEED, SPLIT, settings_of
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import PREDICTIONS_FILE, RECORD_FILE, Record, RecordError, read_record, read_yaml_file
 
-COMPLETED = "completed"
+COMPLETED, DIVERGED = "completed", "diverged"
 PRUNED = "Pruned"  # the type of its record's error
+# Columns of predictions.npz: integers and floats of one dimension
+COLUMNS = {"row": "i1", "true": "i1", "predicted": "i1", "probability_true": "f1", "probability_predicted": "f1"}
+MOST_BYTES = 2**31  # of all of them
 INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures", ".hydra"}  # folders that hold no run
 
 
@@ -47,8 +53,8 @@ class Run:
 
     @property
     def split(self) -> tuple[Any, ...] | None:
-        """The seed of the split, the fold and the number of folds, which say what of the train set it was trained on; None
-        where they make no difference, as with a validation split of the set's own."""
+        """Seed of the split, fold and number of folds; None where they make no difference, as with a validation set of
+        the data's own."""
         share, folds, limit = (self.settings.get(f"data.{key}") for key in ("validation", "folds", "limit_train"))
         made = isinstance(share, float) or folds is not None or limit is not None
         return (*map(self.settings.get, SPLIT), folds) if made else None
@@ -88,14 +94,19 @@ class Run:
 
     def predictions(self, split: str = "test") -> dict[str, np.ndarray] | None:
         """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, and of image
-        files file, (N,) each, and perhaps logits (N, classes); None where there is no such file or it is damaged."""
+        files file, (N,) each, and perhaps logits (N, classes); None where there is no such file, it is
+        damaged, or it is more than a run writes."""
         if not (self.path / PREDICTIONS_FILE).is_file():  # a pipe would be waited for
             return None
         try:
             with np.load(self.path / PREDICTIONS_FILE, allow_pickle=False) as file:
-                return {name.partition("_")[2]: file[name] for name in file.files if name.startswith(f"{split}_")}
+                if sum(part.file_size for part in file.zip.infolist()) > MOST_BYTES:
+                    return None
+                found = {name.partition("_")[2]: file[name] for name in file.files if name.startswith(f"{split}_")}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
+        kinds = {name: found[name].dtype.kind + str(found[name].ndim) for name in COLUMNS if name in found}
+        return found if kinds == COLUMNS and len({len(found[name]) for name in COLUMNS}) == 1 else None
 
     def series(self, name: str) -> list[float | None]:
         """A column of the history, one value an epoch; None where there was no finite value."""
@@ -132,7 +143,7 @@ class Run:
     def cost(self, name: str) -> float | None:
         """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
         if name == "seconds_per_epoch":
-            epochs = finite_values(self.part("time").get("epoch_seconds") or [])
+            epochs = finite_values(self.part("time").get("epoch_seconds"))
             return median(epochs) if epochs else None
         return to_number({**self.part("model"), **self.part("time")}.get(name))
 
@@ -149,11 +160,8 @@ def _mapping(node: Any, *keys: str) -> dict[str, Any]:
 
 
 def collect(folders: Sequence[Path]) -> list[Run]:
-    """Every run in ``folders`` and below, each once, in the order of the paths.
-
-    Raises:
-        RequestError: a folder does not exist, or there is no run in any.
-    """
+    """Every run in ``folders`` and below, each once, in the order of the paths; raises RequestError where a folder does not
+    exist, or there is no run in any."""
     paths: dict[Path, None] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
@@ -201,3 +209,40 @@ def _read_hydra(folder: Path) -> Record:
             continue
     record["choices"] = _mapping(record.pop("hydra", None), "hydra", "runtime", "choices")
     return record
+
+
+def count_splits(runs: Sequence[Run]) -> int:
+    """How many splits of the train set these runs are on; 0 where all use the whole of it."""
+    return len({run.split for run in runs} - {None})
+
+
+def overlap_of(runs: Sequence[Run]) -> float:
+    """Images held out, or else those of the test set, over images trained on, as ``statistics.variance_of_mean`` takes it;
+    0 where all are on one split, 1 where no record says."""
+    if count_splits(runs) < 2:
+        return 0.0
+    counts = [run.part("data") for run in runs]
+    shares = [(of.get("val") or of.get("test") or of["train"]) / of["train"] for of in counts if of.get("train")]
+    return finite_mean(shares) or 1.0
+
+
+def summarise_runs(runs: Sequence[Run], value: Callable[[Run], float | None]) -> Summary:
+    """Mean, deviation and interval of what ``value`` says of each run."""
+    return summarise(map(value, runs), [run.split for run in runs], overlap_of(runs))
+
+
+def replicates(runs: Sequence[Run], overlap: float) -> list[tuple[Any, Hashable]]:
+    """(seed, split) of each run, or with an ``overlap`` of 0 the seed alone and None; where seeds are unknown or repeated
+    nothing can be paired, and every run has a path in place of its seed."""
+    keys: list[tuple[Any, Hashable]] = [(run.seed, run.split if overlap else None) for run in runs]
+    distinct = all(run.seed is not None for run in runs) and len(set(keys)) == len(keys)
+    return keys if distinct else [(run.path, split) for run, (_, split) in zip(runs, keys, strict=True)]
+
+
+def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Difference:
+    """The runs of one configuration against those of another, paired by seed and split where these are shared."""
+    overlap = overlap_of([*runs, *others])
+    first, second = (
+        {key: run.value(metric) for key, run in zip(replicates(of, overlap), of, strict=True)} for of in (runs, others)
+    )
+    return compare(first, second, overlap)

@@ -1,12 +1,12 @@
 """What a search came to, from its ``search.json``: its trials, and which parameters mattered."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnnbench.analysis.metric_names import higher_is_better
-from cnnbench.analysis.statistics import finite_values
+from cnnbench.analysis.statistics import finite_values, to_number
+from cnnbench.utils.record import read_json
 
 SEARCH_FILE = "search.json"
 
@@ -36,9 +36,19 @@ def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     searches = []
     for folder in sorted(set(folders)):
         try:
-            data = json.loads((folder / SEARCH_FILE).read_text(encoding="utf-8"))
-            trials, seeds = list(data["trials"]), int(data.get("seeds", 1))
-            searches.append(SearchResult(data["objective"], trials, dict(data["importance"]), seeds))
-        except (OSError, ValueError, KeyError, TypeError):
+            data = read_json(folder / SEARCH_FILE)
+            importance = {
+                str(name): float(share) for name, share in data["importance"].items() if to_number(share) is not None
+            }
+            trials = list(map(_trial, data["trials"]))
+            searches.append(SearchResult(str(data["objective"]), trials, importance, int(data.get("seeds", 1))))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue
     return searches
+
+
+def _trial(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial of plain values; raises whatever one does that has others."""
+    values = {str(name): value for name, value in data["parameters"].items() if isinstance(value, (str, int, float))}
+    number = int(float(data["number"]))
+    return {"number": number, "state": str(data["state"]), "value": to_number(data["value"]), "parameters": values}

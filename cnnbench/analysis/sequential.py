@@ -7,16 +7,20 @@ of pairs, as between Pocock's (1977) constant one and O'Brien and Fleming's (197
 any level. Bonferroni's correction over all pairs that are asked for at the start allows for leaving some out later.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import combinations
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnbench.analysis.statistics import ALPHA, finite_values, is_rounding_error, summarise, t_quantile
+from cnnbench.analysis.statistics import ALPHA, finite_values, is_rounding_error, summarise, t_quantile, to_number
+from cnnbench.utils.record import read_json
 
+DECIDED_FILE = "decided.json"  # in the folder of a sweep with sweep.until=decided
 Decision = Literal["better", "worse", "practically the same", "undecided"]
 DRAWS, FEWEST_DRAWS = 100_000, 50  # simulated; of which so many must be beyond a level to tell it
 FEWEST = 3  # seeds at the first look
@@ -107,8 +111,33 @@ class Decisions:
         if mean is None or not std or is_rounding_error(max(sample) - min(sample), sample) or n not in self.looks:
             return Judgement(n, mean)
         alpha, error = ALPHA / len(self.pairs), std / n**0.5
-        half, narrow = (t_quantile(1 - level(n, self.looks, a) / 2, n - 1) * error for a in (alpha, 2 * alpha))
+        half, narrow = (t_quantile(n - 1, level(n, self.looks, a)) * error for a in (alpha, 2 * alpha))
         if abs(mean) + narrow < self.practical:
             return Judgement(n, mean, mean - narrow, mean + narrow, "practically the same")
         word: Decision = "better" if (mean > 0) == self.higher_is_better else "worse"
         return Judgement(n, mean, mean - half, mean + half, word if abs(mean) > half else "undecided")
+
+
+class DecidedSweep(NamedTuple):
+    """The rule, what it has decided so far, and what a reader must know of it."""
+
+    rule: dict[str, Any]
+    metric: str
+    pairs: list[tuple[str, str, Judgement]]
+    caption: str
+    notes: list[str]
+
+
+def read_decided(folders: Iterable[Path]) -> list[DecidedSweep]:
+    """The decided sweeps in these folders; one whose file cannot be read is left out."""
+    sweeps = []
+    for folder in sorted(set(folders)):
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+            data = read_json(folder / DECIDED_FILE)
+            pairs = [
+                (str(one), str(other), Judgement(int(n), *map(to_number, limits), str(decision)))  # type: ignore
+                for one, other, n, *limits, decision in data["pairs"]
+            ]
+            rule, (caption, *notes) = data["rule"], map(str, data["told"])
+            sweeps.append(DecidedSweep(rule, str(rule["metric"]), pairs, caption, notes))
+    return sweeps

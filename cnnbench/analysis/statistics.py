@@ -5,25 +5,22 @@ What is not finite is left out, and what cannot be estimated is None instead of 
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, mean, variance
 from typing import Any, Literal, NamedTuple
 
 CONFIDENCE = 0.95
+LARGEST = 1e100  # of a measured value; sums of squares of larger ones are no numbers
 ALPHA = 0.05
-POWER = 0.8
-MOST_SEEDS = 1000  # beyond it the answer is "more than"
-
 Verdict = Literal["better", "worse", "no difference shown", "practically the same", "undecided"]
 Method = Literal["paired t", "Welch t", "corrected paired t", "corrected Welch t", "exact permutation", "none"]
-METHODS: tuple[tuple[Method, Method], ...] = (("Welch t", "corrected Welch t"), ("paired t", "corrected paired t"))
 Variance = tuple[float, float]  # and its degrees of freedom
 
 
 class Summary(NamedTuple):
-    """A sample in five numbers; ``std``, ``low`` and ``high`` are None where n < 2, and all but n where n = 0."""
+    """A sample in five numbers; ``std`` and the 95% interval are None where n < 2, the mean too where n = 0."""
 
     n: int
     mean: float | None = None
@@ -50,8 +47,7 @@ class Difference:
     floor: float = 0.0  # part of error squared that more splits of the same images do not lower
 
     def p_not_within(self, practical: float) -> float | None:
-        """The p-value against a true difference of ``practical`` or more, either way: that of the two one-sided t tests
-        (Schuirmann 1987); None where there is no t test."""
+        """The p-value of the two one-sided t tests against a true difference of ``practical`` or more (Schuirmann 1987)."""
         if self.df is None or self.error is None or self.value is None:
             return None
         from scipy.special import stdtr
@@ -70,15 +66,15 @@ class TTest(NamedTuple):
 
 
 def to_number(value: Any) -> float | None:
-    """``value`` as a float, or None where it is no finite number (missing, null, NaN, text)."""
+    """``value`` as a float, or None where it is none, or none that is measured (missing, null, NaN, text, 1e300)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < LARGEST else None
 
 
-def finite_values(values: Iterable[Any]) -> list[float]:
-    """The finite numbers among ``values``."""
-    return [number for number in map(to_number, values) if number is not None]
+def finite_values(values: Any) -> list[float]:
+    """The finite numbers among ``values``; none in what is no collection."""
+    return [number for number in map(to_number, values) if number is not None] if isinstance(values, Iterable) else []
 
 
 def finite_mean(values: Iterable[Any]) -> float | None:
@@ -92,18 +88,26 @@ def is_rounding_error(amount: float, values: Iterable[float]) -> bool:
     return abs(amount) <= 1e-12 * max(map(abs, values), default=0.0)
 
 
-def t_quantile(probability: float, df: float) -> float:
-    """Quantile of Student's t."""
+def t_quantile(df: float, alpha: float = ALPHA) -> float:
+    """Half-width of a two-sided interval at the level ``alpha``, in standard errors, by Student's t."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(df, probability))
+    return float(stdtrit(df, 1 - alpha / 2))
+
+
+@lru_cache
+def tukey_quantile(count: int, df: float) -> float:
+    """Half-width of a 95% interval for the extreme pair of ``count`` means, in standard errors of a difference (Tukey 1953);
+    of two it is that of Student's t."""
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(CONFIDENCE, count, df)) / math.sqrt(2)
 
 
 def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), overlap: float = 0.0) -> Summary:
     """Mean, sample standard deviation and Student-t interval for the mean (Student 1908).
 
-    Args:
-        splits, overlap: of runs on several splits the split of each, and as for ``variance_of_mean``.
+    Of runs on several splits, ``splits`` has that of each, and ``overlap`` is as for ``variance_of_mean``.
     """
     found = list(values)
     sample = finite_values(found)
@@ -118,7 +122,7 @@ def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), o
         if len(set(own)) < 2:
             return Summary(n, centre, std)
         squared, df = variance_of_mean(sample, own, overlap)
-    half = t_quantile((1 + CONFIDENCE) / 2, df) * math.sqrt(squared)
+    half = t_quantile(df) * math.sqrt(squared)
     return Summary(n, centre, std, centre - half, centre + half)
 
 
@@ -147,7 +151,7 @@ def t_test(value: float, parts: Sequence[Variance]) -> TTest:
     squared, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
     error, df = math.sqrt(squared), squared**2 / spread if spread else 1e9
     p = 2 * float(stdtr(df, -abs(value) / error)) if error else float(not value)
-    half = t_quantile((1 + CONFIDENCE) / 2, df) * error
+    half = t_quantile(df) * error
     return TTest(error, df, p, value - half, value + half)
 
 
@@ -156,26 +160,23 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
 
     Paired by seed (Student 1908) where at least two seeds, and at least half of the smaller sample, are shared; else
     Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
-    then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs.
-
-    Args:
-        overlap: of runs on several splits, as for ``variance_of_mean``; the keys are (seed, split) then.
+    then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs. Of runs on
+    several splits, ``overlap`` is as for ``variance_of_mean``, and the keys are (seed, split).
     """
     first, second = ({seed: v for seed, v in s.items() if to_number(v) is not None} for s in (sample, other))
+    if not first or not second:
+        return Difference()
     shared = [seed for seed in first if seed in second]
     is_paired = len(shared) >= 2 and 2 * len(shared) >= min(len(first), len(second))
     keys = [shared, shared] if is_paired else [[*first], [*second]]
     one, two = (finite_values(map(s.get, of)) for s, of in zip((first, second), keys, strict=True))
     splits = [[key[1] for key in of] if overlap else [*of] for of in keys]  # otherwise each run stands for itself
-    if not one or not two:
-        return Difference()
     n = min(len(set(of)) for of in splits)
-    differences = [a - b for a, b in zip(one, two, strict=True)] if is_paired else []
-    value = mean(differences) if is_paired else mean(one) - mean(two)
+    sides = [[a - b for a, b in zip(one, two, strict=True)]] if is_paired else [one, two]
+    value = mean(sides[0]) if is_paired else mean(one) - mean(two)
     if n < 2:
         return Difference(value, n=n, overlap=overlap)
     effect = hedges_g(one, two)
-    sides = [differences] if is_paired else [one, two]
     if all(is_rounding_error(max(side) - min(side), [*one, *two]) for side in sides):
         # as likely as the outcome seen, of all assignments of signs or of runs to samples
         count = sum(len(set(of)) for of in splits)
@@ -186,11 +187,10 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
     test = t_test(value, parts)
     floors = [overlap * variance(side) for side in sides]
     sd = math.sqrt(fmean(max(part - floor, 0.0) * (df + 1) for (part, df), floor in zip(parts, floors, strict=True)))
-    plain, corrected = METHODS[is_paired]
-    method = corrected if overlap else plain
-    return Difference(
-        value, test.low, test.high, effect, test.p, method, n, sd, test.df, test.error, overlap, sum(floors)
-    )
+    plain: Method = "paired t" if is_paired else "Welch t"
+    corrected: Method = "corrected paired t" if is_paired else "corrected Welch t"
+    return Difference(value, test.low, test.high, effect, test.p, corrected if overlap else plain, n, sd, test.df,
+                      test.error, overlap, sum(floors))  # fmt: skip
 
 
 def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
@@ -207,10 +207,7 @@ def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values adjusted so that the chance of any false "different" stays at the level (Holm 1979).
-
-    A missing p-value stays missing and does not count as a comparison.
-    """
+    """P-values adjusted so that the chance of any false "different" stays at the level (Holm 1979); None stays None."""
     order = sorted((p, at) for at, p in enumerate(p_values) if p is not None and math.isfinite(p))
     adjusted: list[float | None] = [None] * len(p_values)
     highest = 0.0
@@ -236,55 +233,13 @@ def verdict(
 def verdicts(
     differences: Sequence[Difference], higher_is_better: bool, practical: float | None = None
 ) -> list[tuple[float | None, Verdict]]:
-    """For each of several comparisons its p-value, corrected by Holm's method over all, and the word for it.
-
-    Args:
-        practical: the largest difference that does not matter.
-    """
+    """For each of several comparisons its p-value, corrected by Holm's method over all, and the word for it, where
+    differences up to ``practical`` do not matter."""
     adjusted = holm([d.p for d in differences])
     same = holm([None if practical is None else d.p_not_within(practical) for d in differences])
     words = [verdict(d.value, p, higher_is_better, s) for d, p, s in zip(differences, adjusted, same, strict=True)]
     unknown: Verdict = "no difference shown" if practical is None else "undecided"
     return [(p, unknown if w == "no difference shown" else w) for p, w in zip(adjusted, words, strict=True)]
-
-
-def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA, floor: float = 0.0) -> float:
-    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988).
-
-    ``sd`` is of the pairs' differences, or of a run; ``floor`` is a part of the variance that does not fall with n.
-    (``statsmodels.stats.power`` answers NaN for large effects.)
-    """
-    from scipy.stats import nct
-
-    df = n - 1 if is_paired else 2 * (n - 1)
-    noncentrality = abs(difference) / math.sqrt(sd**2 / (n if is_paired else n / 2) + floor)
-    chance = float(nct.sf(t_quantile(1 - alpha / 2, df), df, noncentrality))
-    return 1.0 if math.isnan(chance) else chance  # an older SciPy's answer to a large noncentrality
-
-
-def seeds_needed(
-    difference: float, sd: float | None, is_paired: bool, alpha: float = ALPHA, floor: float = 0.0
-) -> int | None:
-    """Fewest seeds a side, or splits, at least 2, with which a true ``difference`` is shown with a power of 0.8.
-
-    ``MOST_SEEDS + 1`` stands for more than that; None where ``sd`` is unknown or zero, or the difference is zero.
-    """
-    if sd is None or not to_number(sd) or not to_number(difference):
-        return None
-    counts = range(2, MOST_SEEDS + 1)  # power grows with n
-    return 2 + bisect_left(counts, POWER, key=lambda n: power(difference, sd, n, is_paired, alpha, floor))
-
-
-def smallest_difference(sd: float, n: int, alpha: float = ALPHA) -> float:
-    """The true difference of two configurations, ``n`` runs each of standard deviation ``sd``, that a two-sample t test
-    shows with a power of 0.8.
-
-    >>> round(smallest_difference(0.01, 5), 4)
-    0.0203
-    """
-    from scipy.optimize import brentq
-
-    return float(sd * brentq(lambda effect: power(effect, 1.0, n, False, alpha) - POWER, 0, 100))
 
 
 def std_interval(std: float, n: int) -> tuple[float, float]:
@@ -293,15 +248,3 @@ def std_interval(std: float, n: int) -> tuple[float, float]:
 
     low, high = (math.sqrt((n - 1) / chdtri(n - 1, tail)) for tail in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return std * low, std * high
-
-
-def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:
-    """Indices of the (cost, quality) points that no other point matches at less cost or betters at the same."""
-    known = [(c, -q if higher else q, i) for i, (c, q) in enumerate(points) if c is not None and q is not None]
-    front: list[int] = []
-    best = math.inf
-    for _, quality, i in sorted(known):
-        if quality < best:
-            front.append(i)
-            best = quality
-    return front

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnbench.analysis.grouping import Configuration
+from cnnbench.analysis.leaderboard import Leaderboard, validation_metric
 from cnnbench.analysis.metric_names import higher_is_better, is_share, leaf
-from cnnbench.analysis.runs import Run
+from cnnbench.analysis.runs import DIVERGED, Run
 from cnnbench.analysis.statistics import ALPHA, finite_values, holm
 from cnnbench.utils.errors import RequestError
 
 MOST_WAYS = 20_000  # to share out the runs, of more a sample; 8 against 8 are 12,870
-DIVERGED = "diverged"
 
 
 class Time(NamedTuple):
@@ -46,18 +46,20 @@ class TimeToTarget(NamedTuple):
     reference: Configuration
 
 
-def time_to_target(
-    configurations: Sequence[Configuration], reference: Configuration, metric: str, target: float
-) -> TimeToTarget:
-    """Completed runs count, and diverged ones, which without the target take as long as the longest run.
+def time_to_target(board: Leaderboard, reference: Configuration, target: float) -> TimeToTarget:
+    """Of the leaderboard's configurations, and of those that have diverged alone: completed runs count, and diverged ones,
+    which without the target take as long as the longest run.
 
     Args:
-        metric: that the history has, one value an epoch.
-        target: to be exceeded or, of a loss, undercut, or equalled; in per cent of a share.
+        target: of a validation metric; to be exceeded or, of a loss, undercut, or equalled; in per cent of a share.
 
     Raises:
-        RequestError: a share cannot have this value.
+        RequestError: a share cannot have this value, or there is no validation metric.
     """
+    grid = board.grid
+    metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
+    diverged = [c for c in grid.configurations if not c.runs and any(run.status == DIVERGED for run in c.incomplete)]
+    configurations = [*(row.configuration for row in board.rows), *diverged]
     if is_share(metric):
         if not 1 < target <= 100:
             near = f"; did you mean {100 * target:g}?" if 0 < target <= 1 else ""

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
 
 def sentences(macro: str, *about: Any) -> list[str]:
     """What a macro of ``sentences.txt`` says of its arguments; a paragraph is a sentence."""
-    paragraphs = re.split(r"\n\s*\n", getattr(_sentences(), macro)(*about))
-    return [" ".join(text.split()) for text in paragraphs if text.strip()]
-
-
-@cache
-def _sentences() -> Any:
-    return environment().get_template("sentences.txt").module
+    text = getattr(environment().get_template("sentences.txt").module, macro)(*about)
+    return [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
 
 
 @cache
@@ -35,5 +30,6 @@ def environment() -> Environment:
     made = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=is_html)
     made.filters.update(metric=names.title, unit=names.unit, number=names.number, plural=names.plural, show=show)
     made.filters["cell"] = lambda text: " ".join(text.split()).replace("|", "\\|")
-    made.globals["names"] = names
+    made.tests["share"] = names.is_share
+    made.globals.update(names=names, say=sentences)
     return made

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
 from cnnbench.analysis.metric_names import plural
-from cnnbench.analysis.report.tables import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect, find_runs
 from cnnbench.cli.parser import Parser, existing_folder
-from cnnbench.cli.resume import refuse_changes
+from cnnbench.cli.resume import refuse_changes, refuse_links
 from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.settings import SEED
 from cnnbench.utils.console import print_info
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     seeds = ",".join(str(first + more) for more in range(options.seeds))
     commands = [[*more, *overrides, f"{SEED}={seeds}"] for _, overrides in chosen]
     out = options.out or (folder if folder.name else folder.resolve()).with_name(f"{folder.resolve().name}_confirm")
+    if options.out is None and out.is_symlink():  # beside a folder that was received there may be more of theirs
+        raise RequestError(f"{out} is a link, and nothing is written there (--out DIR says where)")
+    refuse_links(out)
     if next(find_runs(out), None) is not None:
         raise RequestError(f"{out} has runs already: `cnnbench resume {out}` goes on, --out DIR keeps new ones apart")
     (out / FILE).unlink(missing_ok=True)  # of a confirmation that was refused

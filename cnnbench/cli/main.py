@@ -96,6 +96,7 @@ def _run(arguments: list[str]) -> int:
 def command() -> NoReturn:
     """The installed ``cnnbench``: ``main``, then an end that does not free each module, which takes long."""
     status = 1  # of an error that nobody expected
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes that this starts import nothing from where it runs
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what the terminal cannot show
 

@@ -46,8 +46,9 @@ def _print_noise(folder: Path) -> None:
     """Print the spread of each configuration in a folder, and what it hides."""
     from cnnbench.analysis.images import correct_answers, split_spread
     from cnnbench.analysis.leaderboard import build
+    from cnnbench.analysis.power import smallest_difference
     from cnnbench.analysis.runs import collect
-    from cnnbench.analysis.statistics import smallest_difference, std_interval
+    from cnnbench.analysis.statistics import std_interval
     from cnnbench.analysis.wording import sentences
 
     board = build(collect([folder]))

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.analysis.report.tables import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.report.write import FORMATS, build
 from cnnbench.cli.parser import Parser
 from cnnbench.utils.console import print_result

@@ -32,11 +32,7 @@ def main(arguments: Sequence[str]) -> int:
 
     folder, plan, kept = options.folder, options.folder / FILE, options.folder / ".hydra" / "overrides.yaml"
     refuse_changes(more)
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder.resolve()):  # even of a circle
-            raise RequestError(f"{path} is a link out of {folder}, and nothing is written there")
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise RequestError(f"{path} is neither a file nor a folder, and no run has such things")
+    refuse_links(folder)
     trust(options.trust)
     if plan.exists():
         command = (read_plan(folder)["commands"] or [[]])[-1]
@@ -49,6 +45,15 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise RequestError(f"{kept} cannot be read ({' '.join(str(error).split())})") from error
     return launch([*repeatable(overrides, str(kept), more), *more, f"hydra.run.dir={quoted(folder)}"])
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise RequestError where what is written into the folder would go elsewhere, or be waited for."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder.resolve()):  # even of a circle
+            raise RequestError(f"{path} is a link out of {folder}, and nothing is written there")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RequestError(f"{path} is neither a file nor a folder, and no run has such things")
 
 
 def refuse_changes(overrides: Sequence[str]) -> None:

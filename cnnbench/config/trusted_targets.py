@@ -28,7 +28,8 @@ from cnnbench.config.settings import current_target
 from cnnbench.utils.errors import RequestError
 
 ALLOW = "CNNBENCH_TRUST"  # an environment variable: packages that are trusted, separated by commas
-COMPUTED = re.compile(r"\$\{|[\x00-\x1f\x7f]")  # control characters too: a launcher writes names into scripts
+# OmegaConf computes ${...} and misses ???; a launcher writes names into scripts
+COMPUTED = re.compile(r"\$\{|[\x00-\x1f\x7f]|=\?\?\?$")
 KEYWORD = re.compile(r"(^|\.)_\w*_(\.|$)")
 TORCH = "torch.optim."
 TORCH_KINDS = {"optimizer._target_": f"{TORCH}Optimizer", "scheduler._target_": f"{TORCH}lr_scheduler.LRScheduler"}
@@ -114,7 +115,9 @@ def _check_override(text: str, where: str) -> None:
 def _check(key: str, value: Any, where: str, trusted: Iterable[str] = ()) -> None:
     shown = repr(f"{key}={value}"[:200])
     if COMPUTED.search(f"{key}={value}"):
-        raise RequestError(f"{where} has {shown}, and nothing in a saved run is computed, or holds control characters")
+        raise RequestError(
+            f"{where} has {shown}, and nothing in a saved run is computed, or missing, or a control character"
+        )
     if KEYWORD.search(key) and not _is_known(key, value, where, trusted):
         package = str(value).split(".")[0]
         hint = f"; --trust {package}, or {ALLOW}={package} in the environment, trusts what {package} defines"

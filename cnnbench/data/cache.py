@@ -28,8 +28,10 @@ from cnnbench.data.imageset import Source, load_array
 from cnnbench.data.preparing import Report, make_set
 from cnnbench.utils.console import escape
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_json
 
 FORMAT = 2
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)  # what reading a damaged set raises
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,9 @@ def find_prepared(cache: Path, fingerprint: str) -> PreparedSet | None:
     """The set that a record names by its fingerprint; None where it is not in ``cache``. Nothing is read from the source,
     or downloaded."""
     for path in cache.glob("*/meta.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            if json.loads(path.read_text())["fingerprint"] == fingerprint:
-                return _open(path.parent, lambda _: None)
+        with suppress(*DAMAGE):
+            if read_json(path)["fingerprint"] == fingerprint:
+                return _read(path.parent)
     return None
 
 
@@ -130,15 +132,26 @@ def _open(folder: Path, report: Report) -> PreparedSet | None:
     if not folder.exists():
         return None
     try:
-        meta = json.loads((folder / "meta.json").read_text())
-        arrays = {}
-        for name, expected in meta.pop("checksums").items():
-            arrays[name] = load_array(folder, name)
-            if zlib.crc32(arrays[name].data) != expected:
-                raise ValueError(f"{name}.npy has changed")
-        arrays |= {path.stem: load_array(folder, path.stem) for path in folder.glob("*_files.npy")}
-        return PreparedSet(arrays, **meta)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        return _read(folder)
+    except DAMAGE as error:
         report(f"the prepared data in {folder} is damaged ({error}); making it again")
         shutil.rmtree(folder)
         return None
+
+
+def _read(folder: Path) -> PreparedSet:
+    """The set in ``folder``, which may be anyone's; raises one of ``DAMAGE`` where it is none, or is damaged."""
+    meta, arrays = read_json(folder / "meta.json"), {}
+    for name, expected in meta.pop("checksums").items():
+        arrays[name] = load_array(folder, name)
+        if zlib.crc32(arrays[name].data) != expected:
+            raise ValueError(f"{name}.npy has changed")
+    side, classes = meta["image_size"], len(meta["classes"])
+    for split in {name.partition("_")[0] for name in arrays} | {"train", "test"}:
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        shape = (len(labels), side, side, meta["channels"])
+        is_set = images.dtype == np.uint8 and images.shape == shape and len(labels) > 0
+        if not is_set or not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(f"{split} is no set of images")
+    arrays |= {path.stem: load_array(folder, path.stem) for path in folder.glob("*_files.npy")}
+    return PreparedSet(arrays, **meta)

@@ -89,6 +89,8 @@ class ImageFolder:
         folders = {split: location / names[split] for split in SPLITS if split in names}
         if wrong := [f"{path} is not a folder" for path in folders.values() if not path.is_dir()]:
             raise RequestError(f"data.splits={names}: {wrong[0]}")
+        if len({path.resolve() for path in folders.values()}) < len(folders):
+            raise RequestError(f"data.splits={names}: a folder is the images of one split alone")
         return folders
 
     def _class_order(self, name: str) -> Any:
@@ -174,17 +176,21 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER
 
 
-def image_files(folder: str | Path, left_out: Counter[str] | None = None) -> Iterator[os.DirEntry[str]]:
-    """The image files below ``folder``, by their endings; links to nothing are among them, litter is not. Counts in
-    ``left_out`` the other files by their endings."""
+def image_files(
+    folder: str | Path, left_out: Counter[str] | None = None, above: tuple[str, ...] = ()
+) -> Iterator[os.DirEntry[str]]:
+    """The image files below ``folder``, by their endings; links to nothing are among them, litter is not, nor what links to
+    folders ``above`` lead to. Counts in ``left_out`` the other files by their endings."""
     # not Path: for 60,000 files, making and sorting Paths takes longer than reading
-    endings = image_endings()
+    endings, here = image_endings(), os.path.realpath(folder)
+    if here in above:
+        return
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_litter(entry.name):
                 continue
             if entry.is_dir():
-                yield from image_files(entry.path, left_out)
+                yield from image_files(entry.path, left_out, (*above, here))
             elif entry.name.lower().endswith(endings) and (entry.is_file() or not Path(entry).exists()):
                 yield entry  # but no pipes, which would be waited for
             elif left_out is not None:

@@ -110,7 +110,9 @@ def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.nd
 
 
 def load_array(folder: Path, name: str) -> np.ndarray:
-    """An array of a prepared set, memory-mapped."""
+    """An array of a prepared set, memory-mapped; raises OSError or ValueError."""
+    if not (folder / f"{name}.npy").is_file():  # a pipe would be waited for
+        raise FileNotFoundError(f"{name}.npy is missing")
     return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 

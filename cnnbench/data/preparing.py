@@ -195,7 +195,7 @@ def _save(images: ImageSet, arrays: Arrays, kept: Arrays, folder: Path, name: st
         if not kept[part].all():
             np.save(folder / f"{part}_images.npy", arrays[part][kept[part]], allow_pickle=False)
         np.save(folder / f"{part}_labels.npy", labels, allow_pickle=False)
-    unseen = [images.classes[label] for label in sorted(set().union(*occurring.values()) - occurring["train"])]
+    unseen = [name for label, name in enumerate(images.classes) if label not in occurring["train"]]
     return [f"no image of class {', '.join(unseen)} is in train, so nothing is learnt of it"] if unseen else []
 
 

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from cnnbench.data.cache import find_prepared
+from cnnbench.data.cache import PreparedSet, find_prepared
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import read_json
 
 INPUT, OUTPUT, BATCH = "images", "probabilities", "batch"
 DESCRIPTION = "model.json"
@@ -120,10 +121,18 @@ FORMATS = {
 }
 
 
+def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
+    """The run's data where it lies prepared, and the cache that its record names."""
+    cache = Path(str(run.record["config"]["data"].get("cache"))).expanduser()
+    found = find_prepared(cache, str(run.record["data"].get("fingerprint")))
+    sizes = (run.image_size, run.channels, len(run.classes))
+    return found if found and (found.image_size, found.channels, len(found.classes)) == sizes else None, cache
+
+
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
     """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
-    cache = Path(str(run.record["config"]["data"].get("cache"))).expanduser()
-    if (prepared := find_prepared(cache, run.record["data"]["fingerprint"])) is not None:
+    prepared, cache = prepared_set(run)
+    if prepared is not None:
         return np.array(prepared.arrays["test_images"][:COMPARED]), "test images"
     shape = (COMPARED, run.image_size, run.image_size, run.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -143,8 +152,8 @@ def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
         "grey_range": run.record["data"].get("value_range"),  # what is black and white of more than 8 bits, or null
         "input": {"name": INPUT, "dtype": "uint8", "shape": shape},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(run.classes)]},
-        "model": run.record["model"]["name"],
-        "fingerprint": run.record["fingerprint"],
+        "model": (run.record.get("model") or {}).get("name"),
+        "fingerprint": run.record.get("fingerprint"),
         "weights": weights,
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -190,7 +199,7 @@ def export(
 def kept_int8(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     """What model.json in ``out`` says of int8 files of the same weights, by their names."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        known = json.loads((out / DESCRIPTION).read_text("utf-8"))
+        known = read_json(out / DESCRIPTION)
         if known.get("weights_sha256") == description.get("weights_sha256"):
             return dict(known.get("int8") or {})
     return {}

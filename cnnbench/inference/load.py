@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
@@ -73,7 +72,7 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
             network: nn.Module = instantiate(config["model"], **sizes).to(memory_format=torch.channels_last)
         mean, std = (np.broadcast_to(config["data"][key], data["channels"]).tolist() for key in ("mean", "std"))
         normalize = Normalize(mean, std)
-    except (InstantiationException, AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # what a stranger's record makes the libraries raise has no common kind
         cause = error.__cause__ or error
         raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
     _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
@@ -96,10 +95,10 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _load_weights(network: nn.Module, path: Path) -> None:
     try:
-        state = read(path)["state_dict"]
+        state = dict(read(path)["state_dict"])
     except Exception as error:
         raise RequestError(f"{path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})") from error
-    own = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
+    own = {str(key).removeprefix("network."): value for key, value in state.items() if str(key).startswith("network.")}
     try:
         network.load_state_dict(own)
     except RuntimeError as error:

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.data.cache import PreparedSet, find_prepared
-from cnnbench.inference.export import DESCRIPTION, INPUT, export, kept_int8, one_line, open_onnx
+from cnnbench.data.cache import PreparedSet
+from cnnbench.inference.export import DESCRIPTION, INPUT, export, kept_int8, one_line, open_onnx, prepared_set
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import write_atomically
 
 INT8 = {"int8-dynamic": "model-int8-dynamic.onnx", "int8-static": "model-int8-static.onnx"}
 LAYERS = ["Conv", "Gemm", "MatMul"]  # softmax stays float32: probabilities in 256 steps are no use
@@ -35,8 +36,7 @@ def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind
         ExportDiffers: the float32 file that it is made of differs from the run.
         RequestError: the prepared set or a package is missing, ``out`` cannot be written, or a layer has no int8.
     """
-    cache = Path(str(run.record["config"]["data"].get("cache"))).expanduser()
-    data = find_prepared(cache, run.record["data"]["fingerprint"])
+    data, cache = prepared_set(run)
     if data is None:
         raise RequestError(
             f"--format {kind} is measured on the run's test set, which is no longer in {cache}: "
@@ -54,8 +54,9 @@ def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind
             out.mkdir(parents=True, exist_ok=True)
             told = {**kept_int8(out, description), path.name: lost}
             text = json.dumps({**description, "int8": told}, ensure_ascii=False, indent=1)
+            (out / path.name).unlink(missing_ok=True)  # which may be a link
             (out / path.name).write_bytes(path.read_bytes())
-            (out / DESCRIPTION).write_text(text + "\n", "utf-8")
+            write_atomically(out / DESCRIPTION, text + "\n")
         except OSError as error:
             raise RequestError(f"--out {out} cannot be written ({error.strerror or error})") from error
     return lost

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from cnnbench.analysis.decided import DECIDED_FILE
+from cnnbench.analysis.sequential import DECIDED_FILE
 from cnnbench.config.overrides import expand, override_key
 from cnnbench.config.trusted_targets import repeatable
 from cnnbench.sweep import plan

@@ -24,7 +24,7 @@ from cnnbench.utils.record import (
     RECORD_FILE,
     Record,
     RecordError,
-    read_file,
+    read_json,
     read_record,
     read_yaml_file,
     write_atomically,
@@ -124,13 +124,13 @@ def read_plan(sweep: Path) -> dict[str, Any]:
     if not path.exists():
         return {"commands": [], "runs": {}}
     try:
-        plan = json.loads(read_file(path))
+        plan = read_json(path)
         if isinstance(plan, list):  # of version 1
             plan = {"commands": [command["overrides"] for command in plan], "runs": {}}
         commands = [[str(text) for text in command] for command in plan["commands"]]
         inside = {name for name in plan["runs"] if name[:1] != "/" and ".." not in Path(name).parts}
         return {"commands": commands, "runs": {k: str(v) for k, v in plan["runs"].items() if k in inside}}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} cannot be read ({error}); delete it and give the command again") from error
 
 

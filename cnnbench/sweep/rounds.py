@@ -13,10 +13,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cnnbench.analysis.decided import DECIDED_FILE, read_decided
 from cnnbench.analysis.metric_names import higher_is_better, is_share, plural
 from cnnbench.analysis.runs import read_run
-from cnnbench.analysis.sequential import FEWEST, Decisions
+from cnnbench.analysis.sequential import DECIDED_FILE, FEWEST, Decisions, read_decided
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.overrides import override_key
 from cnnbench.config.schema import check_values

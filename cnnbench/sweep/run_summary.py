@@ -103,11 +103,12 @@ def given_up(failures: Sequence[str], folder: Path) -> str:
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else
     1. Raises KeyboardInterrupt where it was interrupted, so that a command of several sweeps stops."""
-    from cnnbench.analysis.decided import read_decided
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
-    from cnnbench.analysis.report.tables import decided_table, leaderboard_text, text_table
+    from cnnbench.analysis.report.tables import decided_table
+    from cnnbench.analysis.report.text import leaderboard_text, text_table
     from cnnbench.analysis.runs import collect, read_run
+    from cnnbench.analysis.sequential import read_decided
 
     try:
         collected = collect([folder])

@@ -31,6 +31,7 @@ def build_data(config: Config) -> ImageDataModule:
         augment=instantiate(config["augment"]),
         steps_per_execution=AUTO_STEPS if steps == "auto" else steps,
         accumulate=config["trainer"]["accumulate_grad_batches"],
+        _convert_="all",  # data.value_range becomes part of a JSON
     )
     data.setup()
     return data

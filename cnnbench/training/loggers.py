@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 
 from cnnbench.config.schema import LOGGERS
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import write_atomically
+from cnnbench.utils.record import read_json, write_atomically
 from cnnbench.utils.run_dir import sweep_of
 
 SERVICES = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}  # with the package of each
@@ -38,7 +38,7 @@ def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) ->
     ids, sweep, local = {}, sweep_of(folder), {"save_dir": str(folder)}
     if resumed is not None:
         with suppress(OSError, ValueError):
-            ids = json.loads((folder / IDS).read_text())
+            ids = read_json(folder / IDS)
     tags = {"sweep": sweep} if sweep else None
     more: dict[str, dict[str, Any]] = {
         "TensorBoardLogger": {**local, "purge_step": resumed + 1} if resumed is not None else local,

@@ -217,6 +217,7 @@ class ImageClassifier(pl.LightningModule):
         """Evaluate every batch of a chunk."""
         for images, labels in batches:
             logits = self.network(images.to(self.dtype))
+            logits = logits.float() if logits.itemsize < 4 else logits  # a loss of 16 bits has three digits
             self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     test_step = validation_step

@@ -49,7 +49,7 @@ def check(config: Config) -> None:
         data = build.build_data(config)
         data.statistics()
     check_classes(metrics_beside(config), len(data.classes))
-    for note in [note for note in [*data.prepared.notes, *augmentation_notes(config, data)] if note not in _checked]:
+    for note in [note for note in [*data.prepared.notes, *notes_on(config, data)] if note not in _checked]:
         print_info(f"  {note}")
         _checked.add(note)
     if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
@@ -63,13 +63,17 @@ def check(config: Config) -> None:
         raise RequestError(f"objective=test/... {wrong}")
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
+        check_last_batch(network, data)
     with building("loss"):
         build_loss(config, data.class_counts())
     with building("optimizer"):
         parts = build.build_optimization(config)
-        optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], 2)
+        epochs = config["trainer"]["max_epochs"]
+        steps = data.steps_per_epoch * epochs
+        optimizer = build_optimizer(parts["optimizer"], [nn.Parameter(torch.zeros(1))], steps)
     with building("scheduler"):
-        scheduler = build_scheduler(parts["scheduler"], optimizer, 2, parts["warmup"])
+        length = steps if parts["interval"] == "step" else epochs
+        scheduler = build_scheduler(parts["scheduler"], optimizer, length, parts["warmup"], steps // length)
     if parts["interval"] == "step" and watches_a_metric(scheduler):
         raise RequestError(
             "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
@@ -94,13 +98,31 @@ def check(config: Config) -> None:
     _checked.add(key)
 
 
-def augmentation_notes(config: Config, data: ImageDataModule) -> Iterator[str]:
-    """What augmentations do otherwise than their names say."""
-    chosen = config["augment"]
+def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
+    """What the data's keys and the augmentations do otherwise than their names say."""
+    chosen, validation = config["augment"], config["data"]["validation"]
+    if "val_labels" in data.prepared.arrays and validation != "own":
+        yield f"the set's own val images are not used: data.validation={validation} (own uses them)"
+    if data.value_range is not None and data.prepared.value_range is None:
+        yield "data.value_range changes nothing: no image has grey of more than 8 bits"
     if chosen.get("saturation") and data.prepared.channels == 1:
         yield "augment.saturation changes nothing: these images are grey"
     if chosen.get("mixup") or chosen.get("cutmix"):
         yield "train accuracy and recall are of mixed images, which count as the label with the greater share"
+
+
+def check_last_batch(network: nn.Module, data: ImageDataModule) -> None:
+    """Raises RequestError where an epoch ends with a batch of one image whose map is one pixel where batch norm takes it."""
+    if data.count("train") % data.batch_size != 1 % data.batch_size:
+        return
+    try:
+        network.train()(torch.zeros(1, data.prepared.channels, *[data.prepared.image_size] * 2, device="meta"))
+    except Exception as error:  # any other is of the meta device
+        if "more than 1 value" in str(error):
+            raise RequestError(
+                f"an epoch's last batch has one of {data.count('train')} images, of which batch norm has one value a channel: "
+                f"use another data.batch_size, data.limit_train={data.count('train') - 1} or a larger data.image_size"
+            ) from error
 
 
 def check_trainer(options: Config) -> None:

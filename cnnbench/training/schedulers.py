@@ -9,11 +9,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cnnbench.training.optimizers import inner_optimizers, length_arguments
+from cnnbench.utils.errors import RequestError
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
     """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum
     (or first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
+    if total_steps < 3:
+        raise RequestError(
+            f"a cycle of {total_steps} intervals does not rise and fall; use scheduler.interval=step or more epochs"
+        )
     momentum = any("betas" in group or group.get("momentum", 0) for group in optimizer.param_groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **{"cycle_momentum": momentum, **options})
@@ -23,6 +28,11 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
     """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 -
     sqrt(x), where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``RunScheduler``'s."""
     length = decay * total_steps
+    if length < 1:
+        raise RequestError(
+            f"scheduler.decay={decay} of {total_steps} intervals is less than one, so that the rate would not fall; use "
+            "scheduler.interval=step or more epochs"
+        )
 
     def factor(step: int) -> float:
         over = min(max(step - (total_steps - length), 0.0) / length, 1.0)

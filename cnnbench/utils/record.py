@@ -61,6 +61,14 @@ def read_file(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises OSError or ValueError where it cannot be read, as ``read_file`` does."""
+    try:
+        return json.loads(read_file(path))
+    except RecursionError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def read_yaml_file(path: Path) -> Any:
     """What a YAML holds, of which nothing may be an alias: a few lines of those say more than memory holds.
 
@@ -83,7 +91,7 @@ def _wrong_kind(record: Record) -> str | None:
 
     def numbers(rows: Any) -> bool:
         lists = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
-        return lists and all(type(count) in (int, float) for row in rows for count in row)
+        return lists and all(type(count) in (int, float) and 0 <= count < 2**53 for row in rows for count in row)
 
     overrides, environment = record.get("overrides") or [], record.get("environment") or {}
     right = {
@@ -106,8 +114,8 @@ def read_record(folder: Path) -> Record:
     """
     path = folder / RECORD_FILE
     try:
-        record = json.loads(read_file(path))
-    except (ValueError, RecursionError, IsADirectoryError) as error:
+        record = read_json(path)
+    except (ValueError, IsADirectoryError) as error:
         raise RecordError(f"{path}: not a whole record ({error})") from error
     if not isinstance(record, dict) or not isinstance(record.get("status"), str):
         raise RecordError(f"{path}: not a record of a run (no 'status' in it)")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record, write_atomically
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_json, read_record, write_atomically
 
 LOCK_FILE, ATTEMPTS = ".lock", "attempts.json"
 
@@ -102,8 +102,8 @@ def sweep_of(folder: Path) -> str | None:
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
     """The earlier ends of this run, oldest first."""
-    with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):
-        return list(json.loads((folder / ATTEMPTS).read_text()))
+    with suppress(FileNotFoundError, ValueError, TypeError):
+        return list(read_json(folder / ATTEMPTS))
     return []
 
 

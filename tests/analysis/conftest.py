@@ -12,3 +12,9 @@ from made_up import Folders
 def runs(tmp_path: Path) -> Folders:
     """Somewhere to put made-up runs."""
     return Folders(tmp_path / "sweep")
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write no figure into a report: that is most of a small report's time."""
+    monkeypatch.setattr("cnnbench.analysis.report.html.svg", lambda *_: "<svg></svg>")

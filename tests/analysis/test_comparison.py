@@ -11,10 +11,12 @@ from matplotlib import rc_context
 from cnnbench.analysis import metric_names
 from cnnbench.analysis.analyse import compare_with_reference
 from cnnbench.analysis.grouping import group
+from cnnbench.analysis.power import MOST_SEEDS, seeds_needed
 from cnnbench.analysis.report.figures.style import STYLE, panel, plain, svg
 from cnnbench.analysis.report.tables import comparison_table
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import holm, seeds_needed
+from cnnbench.analysis.statistics import holm
+from cnnbench.analysis.wording import sentences
 
 
 def compared(runs, baseline, metric="test/accuracy", **options):
@@ -42,17 +44,17 @@ def test_a_configuration_of_one_run_is_no_comparison_to_correct_for(runs):
     several, one = sorted(found, key=lambda c: c.p is None)
     assert several.p == several.difference.p
     assert one.p is None and one.verdict == "no difference shown" and one.difference.value < -0.3
-    assert one.describe_seeds_needed("test/accuracy") == "one run a side: no test"
+    assert sentences("seeds_needed", one, "test/accuracy", MOST_SEEDS)[0] == "one run a side: no test"
 
 
 def test_seeds_for_a_difference_of_a_given_size(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"], noise=0.01)
     _, (one,) = compared(runs, "optimizer=sgd")
     assert one.size == 0.01 and one.seeds_needed == seeds_needed(0.01, one.difference.sd, True)
-    assert one.describe_seeds_needed("test/accuracy").endswith("for 1 point")
+    assert sentences("seeds_needed", one, "test/accuracy", MOST_SEEDS)[0].endswith("for 1 point")
     _, (other,) = compared(runs, "optimizer=sgd", size=0.05)
     assert other.seeds_needed < one.seeds_needed
-    assert other.describe_seeds_needed("test/accuracy").endswith("for 5.00 points")
+    assert sentences("seeds_needed", other, "test/accuracy", MOST_SEEDS)[0].endswith("for 5.00 points")
     _, (loss,) = compared(runs, "optimizer=sgd", "test/loss")
     assert loss.size == pytest.approx(0.05 * 2 * (1.02 - 0.9), rel=0.2)
 

@@ -91,6 +91,7 @@ def test_the_spread_is_split_into_what_the_images_and_what_the_training_make() -
     assert split_spread(same[:1]) is None
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_report_says_where_the_spread_of_the_first_place_comes_from(runs) -> None:
     random, easy = np.random.default_rng(5), np.random.default_rng(6).random(100)
     for seed in range(3):
@@ -98,7 +99,8 @@ def test_the_report_says_where_the_spread_of_the_first_place_comes_from(runs) ->
         path = runs.add(record)
         true = np.arange(100) % 10
         predicted = np.where(random.random(100) < easy, true, (true + 1) % 10)
-        columns = {"row": np.arange(100), "true": true, "predicted": predicted, "probability_predicted": easy}
+        columns = {"row": np.arange(100), "true": true, "predicted": predicted, "probability_true": easy}
+        columns["probability_predicted"] = easy
         np.savez(path / "predictions.npz", **{f"test_{name}": column for name, column in columns.items()})
     found = split_spread(
         np.stack([run.predictions()["true"] == run.predictions()["predicted"] for run in collect([runs.root])])

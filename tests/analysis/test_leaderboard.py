@@ -11,7 +11,7 @@ from made_up import failed, make_record
 from statsmodels.stats.proportion import proportion_confint
 
 from cnnbench.analysis.leaderboard import build
-from cnnbench.analysis.report.tables import leaderboard_text, text_table
+from cnnbench.analysis.report.text import leaderboard_text, text_table
 from cnnbench.analysis.report.write import leaderboard_csv, leaderboard_markdown, write_leaderboard
 from cnnbench.analysis.runs import collect
 from cnnbench.utils.errors import RequestError

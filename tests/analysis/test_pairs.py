@@ -7,22 +7,21 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from made_up import make_record
+from made_up import Folders, make_record
 from scipy.stats import ttest_rel
 from statsmodels.stats.multitest import multipletests
 
-from cnnbench.analysis.analyse import analyse
+from cnnbench.analysis.analyse import MOST, analyse, compare_all
 from cnnbench.analysis.grouping import group
-from cnnbench.analysis.pairs import MOST, compare_all
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.tables import pair_table
 from cnnbench.analysis.runs import collect
 from cnnbench.cli.main import main
 
 
-@pytest.fixture
-def four(runs):
-    means = {"none": 0.90, "batch": 0.905, "layer": 0.93, "group": 0.96}
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    runs, means = Folders(tmp_path_factory.mktemp("four")), {"none": 0.90, "batch": 0.905, "layer": 0.93, "group": 0.96}
     runs.grid(lambda model__norm: means[model__norm], model__norm=list(means), seeds=5)
     return runs
 
@@ -43,6 +42,7 @@ def test_pairs_are_scipys_t_tests_with_statsmodels_correction(four):
         assert pairs.value(column, row) == -pairs.value(row, column)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_table_has_row_minus_column_and_is_in_every_format(four):
     analysis = analyse(collect([four.root]))
     table = pair_table(analysis.pairs)

@@ -10,13 +10,13 @@ import re
 import time
 
 import pytest
-from made_up import failed, make_record
+from made_up import Folders, failed, make_record
 
 from cnnbench.analysis.analyse import analyse
 from cnnbench.analysis.report import write as report
+from cnnbench.analysis.report.figures.charts import pareto_front
 from cnnbench.analysis.report.figures.curves import Curve, band
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import pareto_front
 from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
 
@@ -66,6 +66,13 @@ def optimizers(runs, **options):
     runs.grid(lambda optimizer: 0.90 + 0.05 * (optimizer == "adam"), optimizer=["sgd", "adam", "rmsprop"], **options)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    runs = Folders(tmp_path_factory.mktemp("small"))
+    optimizers(runs, seeds=2)
+    return runs.root
+
+
 def test_the_page_is_whole_and_asks_nothing_of_the_network(runs):
     runs.grid(lambda optimizer, model__norm: 0.9 + 0.03 * (optimizer == "adam") + 0.02 * (model__norm == "batch"),
               optimizer=["sgd", "adam"], model__norm=["none", "batch"])  # fmt: skip
@@ -83,6 +90,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(runs):
     assert page.tags.count("svg") > 15
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_what_was_written_is_told(runs, tmp_path):
     optimizers(runs)
     paths = report.build([runs.root]).write(tmp_path / "out")
@@ -110,6 +118,7 @@ def numbers(text):
     return re.findall(r"[+-]?\d+\.\d+", text)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_every_format_has_the_same_numbers(runs):
     optimizers(runs, seeds=4)
     analysis = analyse(collect([runs.root]), baseline="optimizer=sgd")
@@ -161,6 +170,7 @@ def test_evidence_is_from_the_test_set_and_selection_from_validation(runs):
     assert analyse(collect([runs.root]), metric="val/recall").metric == "val/recall"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_selection_on_the_test_set_stands_on_top(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"], data__validation=["test"])
     text = made(runs)
@@ -203,6 +213,7 @@ def heat_maps(text):
     return {caption: re.findall(r"<td[^>]*>(.*?)</td>", body.split("<tbody>")[1]) for caption, body in tables}
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_matrices_show_their_numbers(runs):
     for optimizer, accuracy in (("adam", 0.9), ("sgd", 0.0)):
         runs.add(make_record([f"optimizer={optimizer}", "seed=0"], accuracy, images=50))
@@ -212,6 +223,7 @@ def test_matrices_show_their_numbers(runs):
     assert maps["recall, %: the stronger the colour, the more is missed"] == ["90"] * 4 + ["0"] * 4
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_hundred_classes(runs):
     for seed in range(2):
         runs.add(make_record([f"seed={seed}"], 0.5, classes=[f"class {i}" for i in range(100)]))
@@ -240,13 +252,13 @@ def test_different_class_counts_side_by_side(runs):
         (["--size", "big"], "invalid float value"),
     ],
 )
-def test_a_wrong_request_is_told_in_one_line(runs, arguments, told):
-    optimizers(runs, seeds=2)
+def test_a_wrong_request_is_told_in_one_line(small, arguments, told):
     with pytest.raises(RequestError) as error:
-        report_command([str(runs.root), *arguments])
+        report_command([str(small), *arguments])
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_command_line(runs, capsys, tmp_path):
     optimizers(runs)
     assert report_command([str(runs.root), "--baseline", "optimizer=sgd", "--out", str(tmp_path / "o")]) == 0
@@ -262,6 +274,7 @@ def test_the_command_line(runs, capsys, tmp_path):
         report_command([])
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_each_record_is_read_once(runs, monkeypatch, capsys):
     from cnnbench.analysis.runs import read_record
 
@@ -313,6 +326,7 @@ def test_a_report_that_cannot_be_written_names_another_way(runs, monkeypatch):
         report_command([str(runs.root)])
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_rare_classes_have_intervals_and_accuracy_does_not_hide_them(runs):
     counts = [[0, 1, 0, 0], [2, 95, 2, 1], [0, 3, 97, 0], [3, 6, 1, 2]]  # classes of 1, 100, 100 and 12 images
     runs.add({**make_record(["seed=0"], 0.9), "confusion_matrix": {"test": counts}})
@@ -325,6 +339,7 @@ def test_rare_classes_have_intervals_and_accuracy_does_not_hide_them(runs):
     assert "hides class 0" in words and "hides class 1" not in words and "hides class 2" not in words
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_set_of_equal_classes_has_no_section_on_rare_ones(runs):
     runs.add({**make_record(["seed=0"], 0.9), "confusion_matrix": {"test": [[9, 1], [2, 13]]}})
     assert "imbalance" not in Page(made(runs)).ids

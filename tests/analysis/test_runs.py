@@ -206,7 +206,7 @@ def test_nothing_heavy_is_imported_for_a_leaderboard(runs):
     code = (
         "import sys, json; from pathlib import Path; from cnnbench.analysis.leaderboard import build;"
         "from cnnbench.analysis.runs import collect; from cnnbench.analysis.report.write import write_leaderboard;"
-        "from cnnbench.analysis.report.tables import leaderboard_text; from cnnbench.analysis.report import write;"
+        "from cnnbench.analysis.report.text import leaderboard_text; from cnnbench.analysis.report import write;"
         f"board = build(collect([Path({str(runs.root)!r})])); leaderboard_text(board);"
         f"write_leaderboard(board, Path({str(runs.root)!r}));"
         "print(json.dumps([m for m in ('pandas', 'statsmodels', 'matplotlib', 'torch', 'scipy.stats', 'jinja2')"

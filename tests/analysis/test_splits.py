@@ -14,10 +14,11 @@ from cnnbench.analysis.analyse import analyse
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.images import compare_on_images
 from cnnbench.analysis.leaderboard import build
+from cnnbench.analysis.power import MOST_SEEDS, power, seeds_needed
 from cnnbench.analysis.report import write as report
-from cnnbench.analysis.report.tables import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import MOST_SEEDS, Difference, compare, power, seeds_needed, summarise
+from cnnbench.analysis.statistics import Difference, compare, summarise
 
 RANDOM = np.random.default_rng(0)
 FOLDS = ["data.folds=5", "data.validation=folds"]
@@ -115,6 +116,7 @@ def test_configurations_on_one_split_each_are_paired_by_seed_as_ever(runs: Folde
     assert (one.difference.method, one.difference.n, one.difference.overlap) == ("paired t", 3, 0.0)
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_the_report_says_that_it_covers_other_splits_and_how_runs_are_counted(runs: Folders) -> None:
     folds_of(runs, seeds=2)
     runs.add(failed(["optimizer=sgd", *FOLDS, "data.fold=3", "seed=7"]), "lost")

@@ -12,15 +12,13 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower, TTestPower
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
+from cnnbench.analysis.power import MOST_SEEDS, power, seeds_needed
 from cnnbench.analysis.statistics import (
     ALPHA,
-    MOST_SEEDS,
     Difference,
     compare,
     hedges_g,
     holm,
-    power,
-    seeds_needed,
     summarise,
     verdict,
 )

@@ -38,6 +38,7 @@ def times(*epochs, length=6):
     return [Time(length if e is None else e, 0.0, e is not None) for e in epochs]
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_medians_count_the_runs_that_never_reach_it(runs):
     for seed, epoch in enumerate((2, 3, 3, None)):
         add(runs, "adam", seed, reaching(epoch))

@@ -15,7 +15,7 @@ from cnnbench.analysis.effects import find_effects
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.report import write as report
-from cnnbench.analysis.report.tables import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect
 from cnnbench.cli.main import main
 from cnnbench.utils.errors import RequestError

@@ -13,8 +13,9 @@ from scipy.stats import chi2
 from statsmodels.stats.power import TTestIndPower
 
 from cnnbench.analysis.images import correct_answers, split_spread
+from cnnbench.analysis.power import smallest_difference
 from cnnbench.analysis.runs import collect
-from cnnbench.analysis.statistics import smallest_difference, std_interval
+from cnnbench.analysis.statistics import std_interval
 
 FAST = [*SMALL, "trainer.max_epochs=1", "sweep.isolate=false", "logger=none", "callbacks.figures.pictures=false"]
 

@@ -102,6 +102,16 @@ def in_configurations(mark: Path, pickled: Path) -> dict[str, Case]:
         "a target that is a list": {"model._target_": ["os.mkdir"]},
         "a target that is a number": {"callbacks.x": {"_target_": 3}},
         "a target of version 1 that goes on": {"augment._target_": "cnnbench.augment.os.mkdir"},
+        "a value that is missing": {"model.filters": "???"},
+        "os.mkdir as loss": {"loss": mkdir},
+        "os.mkdir as an argument of the loss": {"loss.gamma": mkdir},
+        "a function of ours as loss": {"loss": {"_target_": "cnnbench.training.losses.build_loss", "config": {}}},
+        "os.mkdir as average": {"average": mkdir},
+        "an average of Lightning's": {"average": {"_target_": "lightning.pytorch.callbacks.WeightAveraging"}},
+        "os.mkdir as sampling": {"data.sampling": mkdir},
+        "timm itself": {"model": {"_target_": "cnnbench.models.by_name.timm.create_model", "model_name": "hf-hub:a/b"}},
+        "weights from anywhere": {"model": {"_target_": "cnnbench.models.by_name.load_weights", "source": str(pickled)}},
+        "a logger by a name of its own": {"logger": {"comet": {"_target_": "lightning.pytorch.loggers.CometLogger"}}},
         "a target that climbs": {"model._target_": "cnnbench.models...os.mkdir"},
     }  # fmt: skip
     return cases
@@ -117,6 +127,8 @@ def in_values(mark: Path, pickled: Path) -> dict[str, Case]:
         "a logger in a folder below": {"logger": {**logger, "sub_dir": f"../../../{mark.name}"}},
         "a search's storage elsewhere": {"sweep": {"trial": {"number": 0, "storage": path, "pruner": "none", "startup_trials": 0}}},
         "prepared images elsewhere": {"data.cache": path},
+        "a repository of timm's": {"model": {"_target_": "cnnbench.models.by_name.timm_network", "name": "hf-hub:a/b"}},
+        "a csv file elsewhere": {"logger": {"csv": {"_target_": "lightning.pytorch.loggers.CSVLogger", "name": "a", "version": path}}},
         "the model registry": {"trainer.model_registry": "somebody/else"},
     }  # fmt: skip
 
@@ -207,15 +219,15 @@ def make(run: Path, into: Path) -> dict[str, list[Path]]:
         made["configuration" if name in configurations else "values"].append(
             _folder(run, into / name.replace("/", "-"), record, overrides)
         )
-    for name, texts in in_overrides(mark, pickled).items():
+    for name, texts in in_overrides(mark, pickled).items():  # which confirm would repeat from the record
         made["overrides"].append(_folder(run, into / name.replace("/", "-"), read_record(run), texts))
     return made
 
 
 def _folder(run: Path, folder: Path, record: dict[str, Any], overrides: list[str]) -> Path:
-    write_record(folder, record)
-    (folder / ".hydra").mkdir()
     own = [*record["overrides"], *overrides]
+    write_record(folder, {**record, "overrides": own})
+    (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(own))
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(record["config"]))
     shutil.copytree(run / "checkpoints", folder / "checkpoints", copy_function=os.link)

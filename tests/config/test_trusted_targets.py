@@ -61,6 +61,7 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "export": lambda folder: ["export", str(folder)],
     "rerun": lambda folder: ["rerun", str(folder), "again"],
     "resume": lambda folder: ["resume", str(folder)],
+    "confirm": lambda folder: ["confirm", str(folder)],
     "resume of a sweep": lambda folder: ["resume", str(folder / "sweep")],
 }
 
@@ -72,6 +73,7 @@ def test_what_is_hostile_is_refused_in_a_line(
     made, appeared = theirs
     kinds = ["configuration"] if command in ("predict", "export") else ["configuration", "values"]
     kinds = ["configuration", "values", "overrides"] if command.startswith("resume") else kinds
+    kinds = ["configuration", "overrides"] if command == "confirm" else kinds
     for kind in kinds:
         for folder in made[kind]:
             status, told = main(COMMANDS[command](folder)), capfd.readouterr()

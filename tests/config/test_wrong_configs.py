@@ -115,6 +115,9 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(override: str, key: 
         ("trainer.precision=16-mixed", "needs a GPU"),
         ("trainer.precision=16-true", "needs a GPU"),
         ("scheduler=plateau scheduler.interval=step", "scheduler.interval=epoch"),
+        ("model=resnet18 data.image_size=8 data.batch_size=3 data.limit_train=10", "data.limit_train=9 or a larger"),
+        ("scheduler=onecycle scheduler.interval=epoch", "a cycle of 2 intervals does not rise and fall"),
+        ("scheduler=wsd scheduler.interval=epoch trainer.max_epochs=4 scheduler.warmup=0", "would not fall"),
     ],
 )
 def test_what_would_not_do_what_it_says_is_refused(asked: str, told: str) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import config
 from PIL import Image
 
 from cnnbench.data.cache import PreparedSet, prepare
 from cnnbench.data.sources import ImageFolder
+from cnnbench.training.build import build_data
+from cnnbench.training.preflight import notes_on
 from cnnbench.utils.errors import RequestError
 
 RNG = np.random.default_rng(0)
@@ -66,7 +69,11 @@ def test_a_class_with_the_name_of_a_split_is_asked_about_and_splits_decide(root:
     classes(root / "Testing", "bus", "car", "train", count=1)
     prepared = opened(root, splits={"train": ".", "test": "Testing"})
     assert prepared.classes == ["bus", "car", "train"] and counts(prepared) == {"train": 9, "test": 3}
-    for wrong, reason in (({"train": "gone"}, "gone is not a folder"), ({"tset": "."}, "did you mean 'test'")):
+    for wrong, reason in (
+        ({"train": "gone"}, "gone is not a folder"),
+        ({"tset": "."}, "did you mean 'test'"),
+        ({"train": "Testing", "test": "./Testing"}, "one split alone"),
+    ):
         with pytest.raises(RequestError, match=f"data.splits.*{reason}"):
             opened(root, splits=wrong)
 
@@ -181,6 +188,28 @@ def test_one_grey_scale_holds_for_the_whole_set(root: Path, kind: type, tops: tu
         assert (images.reshape(len(images), -1).max(1) == round(255 * top / expected[1])).all()
     given = opened(root, channels=1, value_range=(0, 2 * tops[0]))
     assert given.arrays["train_images"].max() in (127, 128) and given.value_range == [0, 2 * tops[0]]
+
+
+def test_keys_of_a_configuration_reach_the_images_and_what_is_not_used_is_said(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        for name in ("a", "b"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(3):
+                image = Image.fromarray(RNG.integers(0, 4096, (6, 6), dtype=np.uint16))
+                image.save(root / split / name / f"{number}.tif")
+    asked = [
+        "data=image_folder",
+        f"data.path={root}",
+        f"data.cache={root.parent / 'cache'}",
+        "data.value_range=[0,9000]",
+    ]
+    chosen = config(*asked, base=["data.source.channels=1"])
+    data = build_data(chosen)
+    assert data.prepared.value_range == [0, 9000] and data.prepared.arrays["train_images"].max() < 128
+    assert "data.validation=0.1 (own uses them)" in "".join(notes_on(chosen, data))
+    assert not list(notes_on(*((own := config(*asked, "data.validation=own", base=[])), build_data(own))))
+    digits = config("data.value_range=[0,9000]")
+    assert "changes nothing" in "".join(notes_on(digits, build_data(digits)))
 
 
 def test_negative_values_are_scaled_from_the_lowest_to_the_highest(root: Path) -> None:

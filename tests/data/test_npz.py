@@ -65,6 +65,8 @@ def test_one_class_is_refused_and_a_class_of_the_test_set_alone_is_reported(tmp_
         prepare(Npz(), npz(tmp_path / "a.npz", **one), None, tmp_path / "cache")
     store = prepare(Npz(), npz(tmp_path / "b.npz", train_labels=np.array([0, 1] * 3)), None, tmp_path / "cache")
     assert store.classes == ["0", "1", "2"] and "no image of class 2 is in train" in store.notes[-1]
+    named = npz(tmp_path / "c.npz", classes=np.array(["a", "b", "c", "never"]))
+    assert "no image of class never is in train" in prepare(Npz(), named, None, tmp_path / "cache").notes[-1]
 
 
 @pytest.mark.parametrize(

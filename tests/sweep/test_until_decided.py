@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import SMALL
 
-from cnnbench.analysis.decided import read_decided
 from cnnbench.analysis.runs import collect, read_run
-from cnnbench.analysis.sequential import Decisions
+from cnnbench.analysis.sequential import Decisions, read_decided
 from cnnbench.cli.main import main
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.run_summary import finish

@@ -22,7 +22,7 @@ from PIL import Image
 
 from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.report import write as report
-from cnnbench.analysis.report.tables import leaderboard_text
+from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect
 from cnnbench.data import cache as stores
 from cnnbench.data.sources import Digits, ImageFolder, Npz, Torchvision

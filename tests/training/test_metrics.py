@@ -12,7 +12,7 @@ from helpers import config
 from sklearn import metrics as reference
 from torchmetrics.functional.classification import multiclass_recall
 
-from cnnbench.analysis.calibration import calibrate
+from cnnbench.analysis.images import calibrate
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.report.write import build
 from cnnbench.config.compose import compose, fingerprint, resolved

@@ -292,3 +292,12 @@ def test_confusion_matrices_of_chosen_epochs_are_drawn(tmp_path: Path):
         "confusion_val_epoch0001.png",
         "confusion_val_epoch0002.png",
     }
+
+
+def test_the_loss_of_a_network_in_16_bits_is_measured_in_32(tmp_path: Path) -> None:
+    record = training.train(
+        config("trainer.precision=bf16-true", "trainer.max_epochs=1", "data.limit_train=40"), tmp_path
+    )
+    assert record["status"] == "completed" and record["config"]["trainer"]["precision"] == "bf16-true"
+    for loss in (record["metrics"]["val/loss"], record["metrics"]["test/loss"]):
+        assert torch.tensor(loss).bfloat16().item() != loss

@@ -31,7 +31,7 @@ NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [],
 
 
 class Report(NamedTuple):
-    """A report in one format: its text, and the leaderboard that it is about."""
+    """A report in one of ``FORMATS``, and the leaderboard that it is about."""
 
     text: str
     board: Leaderboard
@@ -40,7 +40,7 @@ class Report(NamedTuple):
     def write(self, folder: Path) -> list[Path]:
         """Write ``report.*``, of html also ``leaderboard.csv`` and ``.md``; the one to open first is in front."""
         path = folder / f"report.{FORMATS[self.fmt]}"
-        write_atomically(path, self.text)
+        write_atomically(path, escape(self.text, keep="\n\t"))
         return [path, *(write_leaderboard(self.board, folder) if self.fmt == "html" else [])]
 
 
@@ -48,7 +48,6 @@ def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None
     """The report on all runs in and below ``folders``.
 
     Args:
-        fmt: one of ``FORMATS``.
         command: remakes the report; by default the one without options.
         options: of ``analyse``; ``cnnbench report`` has one of the same name for each.
 
@@ -65,18 +64,17 @@ def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None
 
         command = command or shlex.join(["cnnbench", "report", *map(str, folders)])
         return Report(render(analysis, runs, command, packages()["cnnbench"]), analysis.board, fmt)
-    if fmt == "csv":
-        return Report(leaderboard_csv(analysis.board, analysis), analysis.board, fmt)
     writers = {"json": to_json, "md": to_markdown, "latex": to_latex}
-    return Report(writers[fmt](analysis), analysis.board, fmt)
+    text = writers[fmt](analysis) if fmt in writers else leaderboard_csv(analysis.board, analysis)
+    return Report(text, analysis.board, fmt)
 
 
 def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:
     """Write leaderboard.csv and leaderboard.md into ``folder`` and return their paths."""
-    paths = [folder / "leaderboard.csv", folder / "leaderboard.md"]
-    for path, text in zip(paths, (leaderboard_csv(board), leaderboard_markdown(board)), strict=True):
+    files = {folder / "leaderboard.csv": leaderboard_csv(board), folder / "leaderboard.md": leaderboard_markdown(board)}
+    for path, text in files.items():
         write_atomically(path, text)
-    return paths
+    return [*files]
 
 
 def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[str, Any]]:
@@ -97,10 +95,8 @@ def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[
 
 
 def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
-    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too.
-
-    Shares are in [0, 1]; empty is unknown.
-    """
+    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too; shares
+    are in [0, 1], empty is unknown."""
     entries = _entries(board, analysis)
     text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
     keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
@@ -124,22 +120,26 @@ def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
 def to_markdown(analysis: Analysis) -> str:
     """The answer, the leaderboard, the comparisons and the effects."""
     parts = ["# Report\n", _bullets(analysis.answer), leaderboard_markdown(analysis.board, "##")]
-    shown = tables.report_tables(analysis)
-    parts += [f"## Decided\n\n{_markdown(table)}" for name, table in shown.items() if name.startswith("decided")]
-    if "comparison" in shown:
-        title = "## Against the baseline\n" if analysis.baseline_given else "## Against the first\n"
-        parts += [title, _markdown(shown["comparison"])]
+    shown = {name: _markdown(table) for name, table in tables.report_tables(analysis).items()}
+    parts += [f"## Decided\n\n{text}" for name, text in shown.items() if name.startswith("decided")]
+    if analysis.comparisons:
+        parts += [f"## Against the {'baseline' if analysis.baseline_given else 'first'}\n", shown["comparison"]]
     if analysis.pairs:
-        parts += ["## Each against each\n", _markdown(shown["pairs"])]
+        parts += ["## Each against each\n", shown["pairs"]]
     if analysis.target:
-        parts += ["## Time to the target\n", _markdown(shown["target"]), *sentences("target_notes"), ""]
+        parts += ["## Time to the target\n", shown["target"], *sentences("target_notes"), ""]
     if analysis.across:
-        parts += ["## Across data sets\n", _bullets(analysis.across_sentences)]
-        parts += [_markdown(shown[name]) for name in ("across", "signed_ranks") if name in shown]
+        told = [*sentences("across", analysis.across, analysis.metric), *sentences("across_notes", analysis.across)]
+        parts += ["## Across data sets\n", _bullets(told)]
+        parts += [shown[name] for name in ("across", "signed_ranks") if name in shown]
     if effects := analysis.effects:
         told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]
-        parts += ["## Effects of the factors\n", _bullets(told), _markdown(shown["anova"])]
-        parts += [f"{note}\n" for note in effects.notes]
+        parts += [
+            "## Effects of the factors\n",
+            _bullets(told),
+            shown["anova"],
+            *(f"{note}\n" for note in effects.notes),
+        ]
     return "\n".join(parts)
 
 
@@ -191,7 +191,7 @@ def to_latex(analysis: Analysis) -> str:
 
 def to_json(analysis: Analysis) -> str:
     """Everything as numbers in full; shares are in [0, 1], unknown is null."""
-    board = analysis.board
+    board, effects = analysis.board, analysis.effects
     content = {
         "answer": analysis.answer,
         "objective": board.objective,
@@ -216,7 +216,7 @@ def to_json(analysis: Analysis) -> str:
         ],
         **{name: [dict(zip(of.headers, (cell.value for cell in row), strict=True)) for row in of.rows]
            for name, of in tables.report_tables(analysis).items() if name.startswith(("target", "decided"))},
-        **(_effects_entries(analysis.effects) if analysis.effects else NO_EFFECTS),
+        **(_effects_entries(effects) if effects else NO_EFFECTS),
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
 
@@ -230,10 +230,10 @@ def _effects_entries(effects: Effects) -> dict[str, Any]:
         "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
         "main_effects": [
             {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
-             "means": dict(e.means), "sentence": effects.sentence(e)} for e in effects.mains
+             "means": e.means, "sentence": effects.sentence(e)} for e in effects.mains
         ],
         "interactions": [
-            {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": dict(i.effects),
+            {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": i.effects,
              "sentence": effects.sentence(i)} for i in effects.interactions
         ],
         "cautions": effects.cautions,

@@ -24,11 +24,8 @@ class Change(NamedTuple):
 
 
 def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
-    """``""`` for the published budget, else what is different: ``a smaller budget: 3 of 300 epochs``.
-
-    Read from the records, because a run can end early or see less for many reasons. Of a run that diverged or failed
-    counts what it was to train.
-    """
+    """``""`` for the published budget, else what is different: ``a smaller budget: 3 of 300 epochs``. Read from the records,
+    because a run can end early or see less for many reasons; of one that diverged or failed counts what it was to train."""
     changes: dict[tuple[str, str], list[int]] = {}
     for change in (change for row in rows for run in runs.get(row.name, []) for change in _changes(row, run)):
         changes.setdefault((change.text, change.kind), []).append(change.had)

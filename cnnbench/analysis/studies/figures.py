@@ -14,7 +14,6 @@ from cnnbench.analysis.report.figures.curves import band, curve
 from cnnbench.analysis.report.figures.style import COLOURS, whole_epochs
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.studies.study import Study
-from cnnbench.analysis.studies.tables import TableRow
 
 LOG_RATIO = 5  # losses so far apart are drawn on a logarithmic axis
 OF_A_RUN = {
@@ -27,20 +26,17 @@ OF_A_RUN = {
 
 
 def draw(
-    study: Study, table: Sequence[TableRow], runs: Mapping[str, Sequence[Run]], folder: Path
+    study: Study, completed: Sequence[str], runs: Mapping[str, Sequence[Run]], folder: Path
 ) -> list[tuple[Path, str]]:
-    """Write the pictures into ``folder``; returns the files with a line each on what they show."""
+    """Write the pictures of the rows with completed runs into ``folder``; returns the files with what each shows."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
     runs = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
-    completed = [row.row.name for row in table if row.n]
-    groups = {
-        what: [name for name in names if name in completed][: len(COLOURS)] for what, names in study.curves.items()
-    }
     kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
     share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
-    for what, names in groups.items():
-        if len(names) < min(len(study.curves[what]), 2):  # no comparison of what was run
+    for what, group in study.curves.items():
+        names = [name for name in group if name in completed][: len(COLOURS)]
+        if len(names) < min(len(group), 2):  # no comparison of what was run
             continue
         rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
         for leaf in (share, "loss"):

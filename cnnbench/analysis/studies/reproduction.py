@@ -2,23 +2,104 @@
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnbench.analysis.metric_names import amount, is_share, unit
-from cnnbench.analysis.report.tables import text_table
+from cnnbench.analysis.metric_names import COSTS, compact, is_share, number, plus_minus, unit
+from cnnbench.analysis.report.text import text_table
 from cnnbench.analysis.runs import Run, collect
+from cnnbench.analysis.statistics import Summary, summarise, t_quantile
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
 from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
-from cnnbench.analysis.studies.study import Row, Study, load_row
-from cnnbench.analysis.studies.tables import TableRow, build_table
+from cnnbench.analysis.studies.study import Reported, Row, Study, load_row, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
 from cnnbench.utils.record import write_atomically
 
 PAGE = "reproduction.md"
 ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
+TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
+
+
+class TableCell(NamedTuple):
+    """One number of the table."""
+
+    metric: str  # says how it is written
+    reported: Reported | None
+    ours: Summary
+    gap: float | None  # ours minus the report's
+    fit: str  # "match", "differs", NO_VERDICT or ""
+
+    @property
+    def reported_text(self) -> str:
+        """``60.65``, ``28.00 to 30.00``, or a dash."""
+        numbers = self.reported if isinstance(self.reported, tuple) else (self.reported,)
+        return " to ".join(number(value, self.metric) for value in numbers)
+
+    def ours_text(self, n: int) -> str:
+        """``61.20 ± 0.41``, a count in few characters, or a dash; with its own n where not all ``n`` runs have it."""
+        if self.metric in COSTS:
+            return compact(self.ours.mean)
+        text = plus_minus(self.ours.mean, self.ours.std, self.metric)
+        return f"{text} (n = {self.ours.n})" if 0 < self.ours.n < n else text
+
+    @property
+    def gap_text(self) -> str:
+        """``+0.55 (match)``, in points where it is a share, or a dash."""
+        return number(self.gap, self.metric, sign=True) + (f" ({self.fit})" if self.fit else "")
+
+
+class TableRow(NamedTuple):
+    """One row of the table: means of ``n`` completed runs."""
+
+    row: Row
+    cells: tuple[TableCell, ...]
+    n: int
+    lost: Mapping[str, int]  # runs that did not complete, by how they ended
+
+    @property
+    def count_text(self) -> str:
+        """``3``, or ``2, and 1 diverged``, or ``not run``."""
+        if not self.n and not self.lost:
+            return "not run"
+        return str(self.n) + "".join(f", and {count} {how}" for how, count in self.lost.items())
+
+
+def build_table(
+    study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], short: Collection[str] = ()
+) -> list[TableRow]:
+    """The table of a study; a row without runs has empty cells. The rows in ``short`` had less than the report's budget: of
+    those that have not learned no number is judged."""
+    table = []
+    for row in rows:
+        all_runs = runs.get(row.name, [])
+        completed = [run for run in all_runs if run.completed]
+        is_early = row.name in short and not study.is_learned_by(all_runs)
+        cells = []
+        for column in study.columns:
+            ours = summarise(measure(run, column.measure) for run in completed)
+            cell = compared(row.reported.get(column.key), ours, column.metric, study.tolerance)
+            cells.append(cell._replace(fit=NO_VERDICT) if is_early and cell.fit else cell)
+        lost = Counter(run.status for run in all_runs if not run.completed)
+        table.append(TableRow(row, tuple(cells), len(completed), lost))
+    return table
+
+
+def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: float) -> TableCell:
+    """A reported number, of one run, beside ours. It is a match where it lies within ``tolerance`` of our mean (of a share;
+    a tenth of any other number), or within the interval in which one more run of ours would lie with a probability of 95%
+    (mean ± t s sqrt(1 + 1/n); Hahn & Meeker 1991), for which it takes three runs."""
+    if reported is None or ours.mean is None or metric in TIMES:
+        return TableCell(metric, reported, ours, None, "")
+    low, high = reported if isinstance(reported, tuple) else (reported, reported)
+    gap = ours.mean - min(max(ours.mean, low), high)
+    allowed = tolerance if is_share(metric) else RELATIVE * abs(high)
+    if ours.std is not None and ours.n > 2:
+        spread = t_quantile(ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5
+        allowed = max(allowed, spread)
+    return TableCell(metric, reported, ours, gap, "match" if abs(gap) <= allowed else "differs")
 
 
 class Part(NamedTuple):
@@ -49,20 +130,6 @@ class Part(NamedTuple):
         return [(text, any(row.cells[i].reported is not None for row in self.table)) for i, text in enumerate(headings)]
 
     @property
-    def tolerance(self) -> str:
-        """The difference up to which a number is a match, in words."""
-        if not any(is_share(cell.metric) for row in self.table for cell in row.cells):
-            return f"{RELATIVE:.0%}"
-        points = amount(self.study.tolerance, "recall")
-        return f"{points} ({RELATIVE:.0%} of what is not a share)"
-
-    @property
-    def lacks_verdicts(self) -> bool:
-        """Whether the budget was too small for one."""
-        fits = {cell.fit for row in self.table for cell in row.cells}
-        return NO_VERDICT in fits | {judgement.verdict for judgement in self.judgements}
-
-    @property
     def budgets(self) -> dict[str, str]:
         """How the budget of each row differs; empty where that of all rows with runs is the same."""
         differing = {row.name: budget([row], self.runs).partition(": ")[2] for row in self.rows}
@@ -71,9 +138,7 @@ class Part(NamedTuple):
 
 def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
     """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
-
-    Raises RequestError where the folder is not there or has no runs.
-    """
+    Raises RequestError where the folder is not there or has no runs."""
     from cnnbench.analysis.studies.figures import draw
 
     by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
@@ -87,7 +152,7 @@ def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[
     known = {*names, *runs}  # claims of other rows are left out
     claims = [claim for claim in study.claims if known.issuperset(rows_of(claim, study))]
     judgements = [judge(claim, study, runs, short) for claim in claims]
-    pictures = draw(study, table, runs, folder / "pictures")
+    pictures = draw(study, [row.row.name for row in table if row.n], runs, folder / "pictures")
     refusals = [f"`{row}` ({' '.join(reason.split()).rstrip('.')})" for row, reason in refused.items()]
     return Part(study, rows, runs, table, judgements, pictures, refusals)
 
@@ -117,7 +182,7 @@ def render(parts: Sequence[Part], command: str, folder: Path, note: str | None =
     text = environment().get_template("reproduction.md").render(
         study=parts[0].study, parts=parts, command=command, folder=folder, note=note, overrides=overrides, runs=runs,
         environment={name: environments[0][name] for name in ENVIRONMENT if environments[0].get(name) is not None},
-        hours=sum(run.cost("fit_seconds") or 0.0 for run in runs) / 3600, NO_VERDICT=NO_VERDICT,
+        hours=sum(run.cost("fit_seconds") or 0.0 for run in runs) / 3600, NO_VERDICT=NO_VERDICT, tenth=f"{RELATIVE:.0%}",
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 

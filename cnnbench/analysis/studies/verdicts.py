@@ -7,7 +7,16 @@ from typing import Final, Literal, NamedTuple
 
 from scipy.special import fdtri
 
-from cnnbench.analysis.metric_names import compact, difference, higher_is_better, interval, is_share, number, scale
+from cnnbench.analysis.metric_names import (
+    amount,
+    compact,
+    difference,
+    higher_is_better,
+    interval,
+    is_share,
+    number,
+    scale,
+)
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, compare, finite_values, summarise
 from cnnbench.analysis.studies.study import SIZES, Study, class_count, measure, metric_of
@@ -69,29 +78,25 @@ def by_mean(values: Sequence[float], show: Callable[[float], str], threshold: fl
 
 def compare_rows(case: Case) -> Finding:
     """``A > B``, ``A < B`` and ``A ~ B`` (within the study's tolerance)."""
-    limits, evidence = _gap(case)
-    if limits is None:
+    low, high, evidence = _gap(case)
+    if low is None or high is None:
         return "not shown", evidence
-    low, high = limits
     if case.match["relation"] != "~":
         return decide(low > 0, high < 0), evidence
     margin = case.study.tolerance
     verdict = decide(-margin < low and high < margin, low > margin or high < -margin)
-    return verdict, f"{evidence}; asked within {_size(margin, case.metric)}"
+    return verdict, f"{evidence}; asked within {amount(margin, case.metric)}"
 
 
 def compare_size(case: Case) -> Finding:
-    """``A > B by about X`` and ``A < B by at most X``; X is in points where the column is a share.
-
-    *At most* asks for an interval that ends before X, and is contradicted too where the other row is better. *About* asks
-    for a gain that is shown and is X within the study's tolerance, or has X in its interval.
-    """
-    limits, evidence = _gap(case)
-    if limits is None:
+    """``A > B by about X`` and ``A < B by at most X``; X is in points where the column is a share. *At most* asks for an
+    interval that ends before X, and is contradicted too where the other row is better. *About* asks for a gain that is
+    shown and is X within the study's tolerance, or has X in its interval."""
+    low, high, evidence = _gap(case)
+    if low is None or high is None:
         return "not shown", evidence
     size, margin = float(case.match["size"]) / scale(case.metric), case.study.tolerance
-    low, high = limits
-    evidence += f"; asked {case.match['bound']} {_size(size, case.metric)}"
+    evidence += f"; asked {case.match['bound']} {amount(size, case.metric)}"
     if case.match["bound"] == "at most":
         return decide(0 <= high <= size, high < 0 or low > size), evidence
     near = low <= size <= high or size - margin <= low <= high <= size + margin
@@ -105,12 +110,12 @@ def compare_gains(case: Case) -> Finding:
     return by_mean(gains, lambda value: difference(value, case.metric), 0.0)
 
 
-def _gap(case: Case) -> tuple[tuple[float, float] | None, str]:
+def _gap(case: Case) -> tuple[float | None, float | None, str]:
     """The interval of A minus B (of B minus A for ``A < B``) where there is one, and A minus B in words."""
     first, second = case.by_seed("a"), case.by_seed("b")
     gap, metric = compare(first, second), case.metric
     if gap.value is None:
-        return None, "no numbers"
+        return None, None, "no numbers"
     low, high = gap.low, gap.high
     if metric in SIZES:
         evidence = f"{compact(max(first.values()))} against {compact(max(second.values()))}"
@@ -121,13 +126,9 @@ def _gap(case: Case) -> tuple[tuple[float, float] | None, str]:
         evidence = f"{difference(gap.value, metric)}, 95% interval {limits}, {gap.method}, n = {gap.n}"
     if metric in SIZES or gap.sd == 0.0:  # no spread: all seeds agree to the last digit
         low = high = gap.value
-    if low is None or high is None:
-        return None, evidence
-    return ((-high, -low) if case.match["relation"] == "<" else (low, high)), evidence
-
-
-def _size(value: float, metric: str) -> str:
-    return difference(value, metric).lstrip("+")
+    if case.match["relation"] == "<" and low is not None and high is not None:
+        low, high = -high, -low
+    return low, high, evidence
 
 
 # One row
@@ -152,10 +153,8 @@ def fails_to_learn(case: Case) -> Finding:
 def finds_hardest(case: Case) -> Finding:
     """``A finds X, Y hardest``: these classes have the lowest recall."""
     names = [name.strip() for name in case.match["classes"].split(",")]
-    tables = [
-        {name: value for name, value in run.per_class("test/recall").items() if value is not None}
-        for run in case.runs()
-    ]
+    found = [run.per_class("test/recall").items() for run in case.runs()]
+    tables = [{name: value for name, value in recalls if value is not None} for recalls in found]
     tables = [table for table in tables if table and len(table) == max(map(len, tables))]
     if not tables or not set(names) < set(tables[0]):
         return "not shown", f"the classes are {', '.join(tables[0]) if tables else 'unknown'}"
@@ -198,8 +197,8 @@ def spreads_more(case: Case) -> Finding:
     if len(curves) < 2:
         return "not shown", "one seed: no spread"
     first, second = (stdev([curve[epoch - 1] for curve in curves]) for epoch in epochs)
-    shown = [f"{number(sd, case.metric)} at epoch {epoch}" for sd, epoch in zip((first, second), epochs, strict=True)]
-    evidence = f"standard deviation {', '.join(shown)}"
+    evidence = (f"standard deviation {number(first, case.metric)} at epoch {epochs[0]}, "
+                f"{number(second, case.metric)} at epoch {epochs[1]}")  # fmt: skip
     if not second:
         return "not shown", evidence
     factor = float(fdtri(len(curves) - 1, len(curves) - 1, (1 + CONFIDENCE) / 2)) ** 0.5

@@ -13,8 +13,8 @@ from scipy import stats
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import summarise
 from cnnbench.analysis.studies.claims import judge
+from cnnbench.analysis.studies.reproduction import build_table, compared
 from cnnbench.analysis.studies.study import Claim, Row, load_study, measure
-from cnnbench.analysis.studies.tables import build_table, compared
 from cnnbench.analysis.studies.verdicts import NO_VERDICT
 
 STUDY = load_study("eq2425")

@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cnnbench.analysis.calibration import Calibration
 from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, critical_difference
 from cnnbench.analysis.effects import Effect, Effects, Interaction
+from cnnbench.analysis.images import Calibration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, LINES, ORANGE, STYLE, panel, plain, whole_epochs
 from cnnbench.analysis.search import SearchResult
-from cnnbench.analysis.statistics import pareto_front
+from cnnbench.analysis.statistics import to_number
 
 MOST_ROWS = 24  # of the leaderboard
 MOST_NAMED = 6  # points of a Pareto front that carry their rank
@@ -200,8 +200,8 @@ def search_parameters(search: SearchResult) -> dict[str, Figure]:
     done = [t for t in search.trials if t["value"] is not None]
     first = done[0]["parameters"] if done else {}
     figures = {}
-    for name in [name for name, value in first.items() if isinstance(value, (int, float))][:MOST_PARAMETERS]:
-        known = [t for t in done if t["parameters"].get(name) is not None]
+    for name in [name for name, value in first.items() if to_number(value) is not None][:MOST_PARAMETERS]:
+        known = [t for t in done if to_number(t["parameters"].get(name)) is not None]
         values = [t["parameters"][name] for t in known]
         figures[name], axes = panel(title=name, x=name, y=label(search.objective))
         axes.plot(values, [scale(search.objective) * t["value"] for t in known], "o", color=BLUE, alpha=0.6,
@@ -209,3 +209,9 @@ def search_parameters(search: SearchResult) -> dict[str, Figure]:
         if min(values) > 0 and max(values) > 100 * min(values):
             axes.set_xscale("log")
     return figures
+
+
+def pareto_front(points: Sequence[tuple[float | None, float | None]], higher: bool) -> list[int]:
+    """Indices of the (cost, quality) points that no other point matches at less cost or betters at the same."""
+    known = sorted((c, -q if higher else q, i) for i, (c, q) in enumerate(points) if c is not None and q is not None)
+    return [i for at, (_, loss, i) in enumerate(known) if all(loss < other for _, other, _ in known[:at])]

@@ -1,4 +1,8 @@
-"""What all figures share: colours, sizes, and the way from a matplotlib figure to SVG that fits into a page."""
+"""What all figures share: colours, sizes, and the way from a matplotlib figure to SVG that fits into a page.
+
+Text, axes and grid take the page's own colour, so one figure serves a light and a dark page; dashes and markers say the
+same as colours again.
+"""
 
 import io
 import re
@@ -50,12 +54,8 @@ def whole_epochs(axes: Axes) -> None:
 
 
 def svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an ``<svg>`` element that takes its text colour from the page and asks nothing of the network.
-
-    Args:
-        name: makes its ids unique in a page of several; letters, digits and dashes.
-        description: what it shows, for those who cannot see it.
-    """
+    """The figure as an ``<svg>`` element that takes its text colour from the page and asks nothing of the network; ``name``
+    (letters, digits and dashes) makes its ids unique in the page, ``description`` is for those who cannot see it."""
     buffer = io.StringIO()
     with rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has its own fonts

@@ -1,0 +1,60 @@
+"""Tables for a terminal."""
+
+import textwrap
+from collections.abc import Sequence
+
+from cnnbench.analysis.leaderboard import Leaderboard
+from cnnbench.analysis.metric_names import plural
+from cnnbench.analysis.report.tables import TERMINAL, leaderboard_table
+
+MOST_ROWS = 40
+
+
+def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool] = ()) -> str:
+    """A table of aligned columns, the ``numeric`` ones to the right, with a rule below the headers."""
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    right = numeric or [False] * len(widths)
+    lines = [
+        "  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(texts, widths, right, strict=True)).rstrip()
+        for texts in (headers, *rows)
+    ]
+    return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
+    """A table of at most ``width`` columns, best first, then what did not complete, and why."""
+
+    def wrapped(text: str, indent: str = "") -> str:
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
+
+    parts = [wrapped(board.caption)]
+    if board.rows:
+        parts.append(_fitting_table(board, width))
+    if len(board.rows) > MOST_ROWS:
+        parts.append(f"... and {plural(len(board.rows) - MOST_ROWS, 'more configuration')} in the files")
+    parts += [wrapped(f"note: {note}") for note in board.notes]
+    if lines := board.trouble:
+        shown = [textwrap.shorten(line, 3 * width, placeholder=" ...") for line in lines[:MOST_ROWS]]
+        parts += ["not completed:", *(wrapped(line, "  ") for line in shown)]
+        if len(lines) > MOST_ROWS:
+            parts.append(f"  ... and {len(lines) - MOST_ROWS} more")
+    return "\n".join(parts) + "\n"
+
+
+def _fitting_table(board: Leaderboard, width: int) -> str:
+    """The fullest layout that fits; in the last one the configuration's name gives way."""
+    for layout in TERMINAL:
+        table = leaderboard_table(board, layout, MOST_ROWS)
+        headers = [
+            header.replace("validation", "val").replace("accuracy", "acc.").replace(", %", " %")
+            for header in table.headers
+        ]
+        rows = [[cell.text for cell in row] for row in table.rows]
+        text = text_table(headers, rows, table.numeric)
+        excess = max(map(len, text.splitlines())) - width
+        if excess <= 0:
+            return text
+    most = max(12, max(len(row[1]) for row in rows) - excess)
+    for row in rows:
+        row[1] = row[1] if len(row[1]) <= most else "..." + row[1][3 - most :]
+    return text_table(headers, rows, table.numeric)
