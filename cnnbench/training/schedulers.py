@@ -1,12 +1,14 @@
 """Learning-rate schedules that torch does not have in the form needed; all others are named in their YAML."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cnnbench.training.optimizers import inner_optimizers, length_arguments
 from cnnbench.utils.errors import RequestError
@@ -28,9 +30,9 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
     """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 -
     sqrt(x), where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``RunScheduler``'s."""
     length = decay * total_steps
-    if length < 1:
+    if length <= 1:
         raise RequestError(
-            f"scheduler.decay={decay} of {total_steps} intervals is less than one, so that the rate would not fall; use "
+            f"scheduler.decay={decay} of {total_steps} intervals is not more than one, so that the rate would not fall; use "
             "scheduler.interval=step or more epochs"
         )
 
@@ -43,11 +45,23 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
 
 def cosine_restarts(
     optimizer: Optimizer, total_steps: int, cycles: int = 3, growth: int = 2, eta_min: float = 0.0
-) -> CosineAnnealingWarmRestarts:
-    """torch's CosineAnnealingWarmRestarts with a first cycle such that the last of ``cycles`` ends with the run, or,
-    where whole intervals do not allow that, would end just after it."""
-    first = -(-total_steps // sum(growth**cycle for cycle in range(cycles)))
-    return CosineAnnealingWarmRestarts(optimizer, first, growth, eta_min)
+) -> LambdaLR:
+    """Half cosines from the optimizer's rates to ``eta_min``, each ``growth`` times as long as the one before, of which
+    the last ends with the run (Loshchilov & Hutter 2017, equation 5); torch's own has cycles of whole multiples alone."""
+    lengths = [growth**cycle for cycle in range(cycles)]
+    ends = [round(total_steps * sum(lengths[: cycle + 1]) / sum(lengths)) for cycle in range(cycles)]
+    if ends[0] < 1:
+        raise RequestError(
+            f"{cycles} cycles do not fit into {total_steps} intervals; use scheduler.interval=step or fewer cycles"
+        )
+
+    def factor(rate: float, step: int) -> float:
+        cycle = min(bisect_right(ends, step), cycles - 1)
+        first = ends[cycle - 1] if cycle else 0
+        part = min((step - first) / (ends[cycle] - first), 1.0)
+        return (eta_min + (rate - eta_min) * (1 + math.cos(math.pi * part)) / 2) / rate
+
+    return LambdaLR(optimizer, [partial(factor, float(group["lr"])) for group in optimizer.param_groups])
 
 
 class RunScheduler(LRScheduler):
