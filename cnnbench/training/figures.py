@@ -1,8 +1,5 @@
-"""Pictures of one run, each a function of plain arrays that returns uint8 (H, W, 3).
-
-They are drawn with PIL: matplotlib takes 0.1 s for a confusion matrix, PIL 0.005 s, and a sweep of small networks would
-draw as long as it trains.
-"""
+"""Pictures of one run, each a function of plain arrays that returns uint8 (H, W, 3), drawn with PIL: matplotlib takes
+0.1 s for a confusion matrix, PIL 0.005 s, and a sweep of small networks would draw as long as it trains."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -79,13 +76,13 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, co
     below, panel_width = name_width if upright else 22, name_width + side + 2 * MARGIN
 
     heading = f"{title}: {np.trace(matrix) / max(matrix.sum(), 1):.2%} of {int(matrix.sum()):,} correct"
-    confusions = drawable(most_frequent_confusions(matrix, classes))
+    texts = (18, heading, font(15)), (40, drawable(most_frequent_confusions(matrix, classes)), font(13))
     panels_width = (2 if counts else 1) * panel_width + MARGIN
-    text_width = int(max(font(15).getlength(heading), font(13).getlength(confusions))) + 2 * MARGIN
+    text_width = int(max(of.getlength(text) for _, text, of in texts)) + 2 * MARGIN
     picture = Image.new("RGB", (max(panels_width, text_width), side + below + 138), "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((picture.width / 2, 18), heading, DARK, font=font(15), anchor="mm")
-    draw.text((picture.width / 2, 40), confusions, DARK, font=font(13), anchor="mm")
+    for y, text, of in texts:
+        draw.text((picture.width / 2, y), text, DARK, font=of, anchor="mm")
 
     panels = [(matrix, "counts", ""), (100 * shares, "% of the true class", " %")]
     for panel, (values, label, unit) in enumerate(panels if counts else panels[1:]):
@@ -177,8 +174,7 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
 
 
 def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> np.ndarray:
-    """The recall of each class, in per cent and from the lowest to the highest, with their mean; a class without a recall
-    (NaN) is left out."""
+    """The recall of each class, in per cent, from the lowest to the highest, with their mean; NaN is left out."""
     values = np.asarray(recall, dtype=float)
     order = [int(i) for i in np.argsort(values) if np.isfinite(values[i])]
     face, small = font(12), font(11)
@@ -207,8 +203,8 @@ def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> 
 
 
 def kernel_sheet(weights: np.ndarray) -> np.ndarray:
-    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight is
-    zero; in colour where it reads three channels."""
+    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight
+    is zero; in colour where it reads three channels."""
     weights = weights[:MAX_KERNELS]
     if weights.shape[1] != 3:
         weights = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)

@@ -133,7 +133,8 @@ def check_last_batch(network: nn.Module, data: ImageDataModule) -> None:
 
 def check_trainer(options: Config) -> None:
     """Raises RequestError where an argument of Lightning's Trainer cannot be used, or a precision on this device. One
-    Lightning step is several optimizer steps here, so an argument that counts steps or batches would not do what it says.
+    Lightning step is several optimizer steps here, so an argument that counts steps or batches would not do what it
+    says.
     """
     known = TRAINER_OPTIONS.union(*(yaml.safe_load(read_yaml("trainer", choice)) for choice in groups()["trainer"]))
     for key in options:
