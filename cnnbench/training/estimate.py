@@ -70,7 +70,8 @@ def suggest_batch_size(
 
     for key, training in (("batch_size", True), ("eval_batch_size", False)):
         size = fitting = getattr(data, key)
-        while fitting and not fits(fitting, training):
+        # one that is suggested leaves a quarter for what else a run has, such as the next batches
+        while fitting and not fits(size if fitting == size else -(-fitting * 5 // 4), training):
             fitting //= 2
         if not fitting:
             return f"not even data.{key}=1 fits; a smaller network or data.image_size may"
