@@ -7,8 +7,9 @@ import re
 import pytest
 from helpers import config
 
-from cnnbench.config.compose import compose, fingerprint, resolved, run_folder
+from cnnbench.config.compose import compose, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, groups
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
 from cnnbench.utils.errors import RequestError
 
