@@ -189,13 +189,13 @@ def test_a_worker_that_is_stopped_ends_the_run_too(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(loaders._Rows, "__getitem__", read)
     monkeypatch.setattr(loaders, "WORKER_SECONDS", 1.0)
     monkeypatch.setattr(loaders, "BLOCK_BYTES", 1)
-    batches = loader(workers=1)
+    batches, others = loader(workers=1), {*multiprocessing.active_children()}  # of other tests
     with pytest.raises(RequestError, match=r"no images from a stream's workers \(.*data\.workers=0"):
         for chunk in batches:
             for _ in chunk:
                 time.sleep(0.5)  # which leaves the next images with the worker
     batches.close()
-    for process in multiprocessing.active_children():
+    for process in {*multiprocessing.active_children()} - others:
         process.join(10)
         assert process.exitcode is not None
 
