@@ -68,7 +68,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
-                "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
+                "callbacks.figures.every_n_epochs callbacks.figures.projector callbacks.early_stopping.patience hydra.sweeper.startup_trials "
                 "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
     (Check("a whole number from 0 to 30", lambda v: type(v) is int and 0 <= v <= 30), "augment.rand_magnitude"),
     (_one_of("none", "trivial", "rand"), "augment.policy"),
@@ -116,7 +116,10 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),
     (_one_of("best", "last"), "test_with"),
+    (_one_of("none", "gradcam"), "callbacks.figures.explain"),
+    (_one_of("none", "flip", "five_crop"), "test_time_augmentation"),
     (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
+    (Check("keys, such as study.form=corrected", lambda v: isinstance(v, Mapping)), "study"),
     (_one_of("published", "corrected"), "study.form"),
     (_one_of("auto", "memory", "stream"), "data.storage"),
     (_one_of("auto", "ddp"), "trainer.strategy"),

@@ -29,7 +29,7 @@ NO_RESULT = (
 # Keys that version 1 did not have, with the values at which they change nothing: fingerprints outlive new keys.
 NEW_KEYS = {"data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None,
             "data.folds": None, "data.fold": None, "average._target_": None, "scheduler.warmup": 0.0,
-            "fine_tune.layer_decay": 1.0, "data.sampling": "uniform", "loss._target_": "cnnbench.training.quirks.CrossEntropy",
+            "fine_tune.layer_decay": 1.0, "test_time_augmentation": "none", "data.sampling": "uniform", "loss._target_": "cnnbench.training.quirks.CrossEntropy",
             **dict.fromkeys((f"augment.{name}" for name in ("resized_crop", "rotate", "brightness", "contrast", "saturation",
                                                             "erase", "mixup", "cutmix")), 0.0),
             "augment.policy": "none", "augment.rand_operations": 2, "augment.rand_magnitude": 9}  # fmt: skip

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from cnnbench.data.cache import PreparedSet, find_prepared
+from cnnbench.data.views import over_views
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_json
@@ -45,12 +46,14 @@ class Graph(nn.Module):
         super().__init__()
         # torch's own order in memory: the graph of a channels_last network has gathers in it that no runtime needs
         self.network = copy.deepcopy(run.network).to(memory_format=torch.contiguous_format)
+        self.views = run.views
         self.scale, self.shift = nn.Buffer(run.normalize.scale.clone()), nn.Buffer(run.normalize.shift.clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, C) to the probability of each class, float32 (N, classes)."""
         pixels = images.to(torch.float32) * self.scale + self.shift
-        return self.network(pixels.permute(0, 3, 1, 2).contiguous()).float().softmax(dim=1)
+        images = pixels.permute(0, 3, 1, 2).contiguous()
+        return over_views(self.network, images, self.views, self.shift).float().softmax(dim=1)
 
 
 @contextlib.contextmanager

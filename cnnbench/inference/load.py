@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cnnbench.config.settings import with_current_targets
 from cnnbench.config.trusted_targets import check_config
 from cnnbench.data.augment import Normalize
+from cnnbench.data.views import VIEWS, over_views
 from cnnbench.models.weights import skip_weight_loading
 from cnnbench.training.checkpoint_io import read
 from cnnbench.utils.errors import RequestError, one_line, one_of
@@ -32,16 +33,18 @@ class TrainedRun:
     record: Mapping[str, Any]  # of the run
     network: (
         nn.Module
-    )  # float32 (N, channels, image_size, image_size), normalised, to logits (N, classes); in eval mode
+    )  # in eval mode: float32 (N, channels, image_size, image_size), normalised, to logits (N, classes)
     classes: list[str]  # names in the order of the logits
     image_size: int
     channels: int
     normalize: Normalize  # uint8 (N, H, W, C) to what the network takes
+    views: str = "none"  # of an image, over which the probabilities are averaged (``test_time_augmentation``)
 
     def probabilities(self, images: np.ndarray) -> Tensor:
         """uint8 (N, image_size, image_size, channels) to the probability of each class, float32 (N, classes)."""
         with torch.no_grad():
-            return self.network(self.normalize(torch.from_numpy(images))).float().softmax(dim=1)
+            normal = self.normalize(torch.from_numpy(images))
+            return over_views(self.network, normal, self.views, self.normalize.shift).float().softmax(dim=1)
 
 
 def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] = ()) -> TrainedRun:
@@ -64,7 +67,8 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         cause = error.__cause__ or error
         raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
     _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
-    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize)
+    views = one_of("test_time_augmentation", config.get("test_time_augmentation", "none"), VIEWS)
+    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize, views)
 
 
 def _record(folder: Path) -> dict[str, Any]:

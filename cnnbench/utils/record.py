@@ -10,7 +10,7 @@ from typing import Any
 
 SCHEMA = 1
 RECORD_FILE = "result.json"
-PREDICTIONS_FILE = "predictions.npz"  # beside it (cnnbench.training.predictions)
+PREDICTIONS_FILE = "predictions.npz"  # beside it (cnnbench.training.recording)
 MAPPINGS = ("config", "choices", "metrics", "best", "history", "per_class", "model", "data", "environment", "error", "time",
             "protocol", "confusion_matrix")  # fmt: skip
 Record = dict[str, Any]

@@ -89,9 +89,9 @@ def archive_attempt(folder: Path) -> None:
 
 
 def sweep_of(folder: Path) -> str | None:
-    """The name of the sweep that a run's folder is in; None where it is in none."""
-    parent = folder.absolute().parent
-    return parent.name if (parent / "sweep.json").exists() else None
+    """The name of the sweep that a run's folder is in, or that the folder is; None where there is none."""
+    above = (folder.absolute(), folder.absolute().parent)
+    return next((one.name for one in above if (one / "sweep.json").exists()), None)
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
@@ -117,6 +117,7 @@ def new_record(
         "protocol": {
             "objective": config["objective"],
             "weights": config["test_with"],
+            "test_time_augmentation": config.get("test_time_augmentation", "none"),
             "average": None if average is None else average.rpartition(".")[2],
         },
         "error": None,
