@@ -31,9 +31,7 @@ class TrainedRun:
     """A network and what belongs to it."""
 
     record: Mapping[str, Any]  # of the run
-    network: (
-        nn.Module
-    )  # in eval mode: float32 (N, channels, image_size, image_size), normalised, to logits (N, classes)
+    network: nn.Module  # in eval mode; normalised float32 (N, channels, height, width) to logits (N, classes)
     classes: list[str]  # names in the order of the logits
     image_size: int
     channels: int
