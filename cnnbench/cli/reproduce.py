@@ -13,8 +13,9 @@ from cnnbench.analysis.studies.budget import common_overrides
 from cnnbench.analysis.studies.reproduction import Part, evaluate, terminal_text, write
 from cnnbench.analysis.studies.study import FORMS, load_study, studies
 from cnnbench.cli.parser import Parser
-from cnnbench.config.compose import compose, resolved, run_folder
+from cnnbench.config.compose import compose, resolved
 from cnnbench.config.overrides import parse, parse_override, quoted
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import ignored
 from cnnbench.utils.console import duration, print_result

@@ -115,6 +115,9 @@ def settings_of(config: Settings, choices: Settings, overrides: Iterable[str]) -
         is_group = isinstance(config.get(key), Mapping)
         if key not in (choices if is_group else settings):  # a record may lack its choices, or its configuration
             settings[key] = value
+    for key in ("scheduler.T_max", "scheduler.total_iters"):
+        if settings.get(key) == "auto":  # with a warm-up, else the epochs: the whole run in either case
+            settings[key] = settings.get("trainer.max_epochs")
     return settings
 
 

@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.analysis.search import SEARCH_FILE
-from cnnbench.config.compose import run_folder
 from cnnbench.config.overrides import quoted
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.settings import SEED
 from cnnbench.sweep import plan
 from cnnbench.sweep.job import count_jobs
