@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 from cnnbench.data.mixing import Mixing
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, one_line
 
 warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
@@ -150,9 +150,8 @@ class BatchLoader:
             generator = epoch_generator(self.seed, epoch, "draws")
             drawn = self.augment.draw(self.images, self.data.images.shape[1], generator, self.batch_size)
             if mixing and self.world > 1:  # the partners may be other ranks' images
-                partners = (
-                    torch.arange(self.images) // self.batch_size * self.batch_size + drawn[:, -mixing.columns].long()
-                )
+                begins = torch.arange(self.images) // self.batch_size * self.batch_size
+                partners = begins + drawn[:, -mixing.columns].long()
                 parts = [torch.cat([part, partners[part]]) for part in parts]
             drawn = drawn[torch.cat(parts)]
             draws, done = drawn.to(self.device), 0
@@ -184,7 +183,16 @@ class BatchLoader:
             return
         self._parts[:] = [part.numpy() for part in parts]
         labels = self.data.labels.index_select(0, order).to(self.device).split(sizes)
-        self._reader = self._reader or self._make_reader(self.workers)
+        self._reader = self._reader or DataLoader(
+            _Rows(self.data),
+            batch_size=None,
+            sampler=self._parts,
+            num_workers=self.workers,
+            generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
+            persistent_workers=self.workers > 0,
+            timeout=WORKER_SECONDS if self.workers else 0,
+            pin_memory=self.device.type == "cuda",
+        )
         self._check_shared_memory(self._reader)
         others = {*active_children()} - self._processes
         try:
@@ -193,9 +201,7 @@ class BatchLoader:
             for of_images in labels:
                 yield self._read_block().to(self.device, non_blocking=True), of_images
         except RuntimeError as error:  # a worker that has died, or gives nothing
-            raise RequestError(
-                f"no images from a stream's workers ({' '.join(str(error).split())}): {REMEDY}"
-            ) from error
+            raise RequestError(f"no images from a stream's workers ({one_line(error)}): {REMEDY}") from error
 
     def _read_block(self) -> Tensor:
         """The next images. torch's limit does not hold while a worker hands them over, so one that stops then is ended."""
@@ -213,18 +219,6 @@ class BatchLoader:
     def _kill_workers(self) -> None:
         for process in self._processes:
             process.kill()
-
-    def _make_reader(self, workers: int) -> DataLoader:
-        return DataLoader(
-            _Rows(self.data),
-            batch_size=None,
-            sampler=self._parts,
-            num_workers=workers,
-            generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
-            persistent_workers=workers > 0,
-            timeout=WORKER_SECONDS if workers else 0,
-            pin_memory=self.device.type == "cuda",
-        )
 
     def close(self) -> None:
         """End the workers of a stream, which the next epoch starts anew. They end when nothing refers to their iterator;

@@ -57,7 +57,7 @@ class Graph(nn.Module):
 
 
 @contextlib.contextmanager
-def one_line(problem: str) -> Iterator[None]:
+def refuse_errors(problem: str) -> Iterator[None]:
     """Silence warnings; what is raised within becomes a RequestError: ``problem`` and the first line of the cause."""
     try:
         with warnings.catch_warnings():
@@ -73,7 +73,7 @@ def trace(run: TrainedRun) -> ExportedProgram:
     """The graph for any number of images; raises RequestError where torch cannot export the network."""
     example = torch.zeros(2, run.image_size, run.image_size, run.channels, dtype=torch.uint8)
     sizes = {INPUT: {0: torch.export.Dim(BATCH)}}
-    with one_line(f"torch cannot export {type(run.network).__name__}"), torch.no_grad():
+    with refuse_errors(f"torch cannot export {type(run.network).__name__}"), torch.no_grad():
         return torch.export.export(Graph(run).eval(), (example,), dynamic_shapes=sizes, strict=False)
 
 
@@ -81,7 +81,7 @@ def write_onnx(program: ExportedProgram, path: Path, description: Mapping[str, A
     """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
     a layer of the network has no ONNX."""
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": {INPUT: {0: BATCH}}}
-    with one_line("the network cannot be written as ONNX"):
+    with refuse_errors("the network cannot be written as ONNX"):
         made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
     assert made is not None
     for key, value in description.items():
@@ -118,10 +118,7 @@ class Format(NamedTuple):
     open: Callable[[Path], Program]
 
 
-FORMATS = {
-    "onnx": Format("model.onnx", write_onnx, open_onnx),
-    "torch": Format("model.pt2", write_torch, open_torch),
-}
+FORMATS = {"onnx": Format("model.onnx", write_onnx, open_onnx), "torch": Format("model.pt2", write_torch, open_torch)}
 
 
 def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
@@ -166,10 +163,8 @@ def export(
     run: TrainedRun, description: Mapping[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
     """Write the files in these ``formats`` and model.json, the ``description``, and compare each with the run on these
-    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once.
-
-    Returns:
-        The largest difference of a probability for each format.
+    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the largest
+    difference of a probability for each format.
 
     Raises:
         ExportDiffers: a file differs from the run; ``out`` is as it was.

@@ -19,11 +19,8 @@ class LockedError(RequestError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends.
-
-    Raises:
-        LockedError: another process holds it.
-    """
+    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends. Raises
+    LockedError where another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("a") as file:
         if not _lock(file):
@@ -49,23 +46,20 @@ def is_locked(folder: Path) -> bool:
 def _lock(file: IO[str], shared: bool = False) -> bool:
     try:
         import fcntl
-    except ImportError:  # Windows; there, nothing keeps two processes apart
-        return True
-    try:
+
         # Of this process alone. The locks of flock, and so of filelock before 4.0, pass to forked children: a data
         # loader's worker that outlives a killed run would keep its folder.
         fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
+    except ImportError:  # Windows; there, nothing keeps two processes apart
+        pass
     return True
 
 
 def completed_record(folder: Path, fingerprint: str) -> Record | None:
-    """The completed record in ``folder``; None where there is none.
-
-    Raises:
-        RequestError: the record is of another configuration, or cannot be read.
-    """
+    """The completed record in ``folder``; None where there is none. Raises RequestError where the record is of another
+    configuration, or cannot be read."""
     if not (folder / RECORD_FILE).exists():
         return None
     try:
@@ -111,6 +105,7 @@ def new_record(
     folder: Path, config: dict[str, Any], fingerprint: str, overrides: Sequence[str], choices: Mapping[str, str] | None
 ) -> Record:
     """What is known of a run before it starts."""
+    average = config.get("average", {}).get("_target_")
     return {
         "status": "failed",
         "name": config["name"],
@@ -123,9 +118,7 @@ def new_record(
             "objective": config["objective"],
             "weights": config["test_with"],
             "test_time_augmentation": config.get("test_time_augmentation", "none"),
-            "average": None
-            if (target := config.get("average", {}).get("_target_")) is None
-            else target.rpartition(".")[2],
+            "average": None if average is None else average.rpartition(".")[2],
         },
         "error": None,
         "attempts": attempts(folder),
