@@ -76,7 +76,11 @@ class Npz:
                     f"{location}: {name}_images is {images.dtype} {images.shape}; it should be uint8 (N, H, W) "
                     "or (N, H, W, 1 or 3)"
                 )
-            if labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
+            if (
+                labels.size != len(labels)
+                or labels.dtype.kind not in "iu"
+                or labels.astype(np.int64).min(initial=0) < 0
+            ):
                 raise RequestError(
                     f"{location}: {name}_labels is {labels.dtype} {labels.shape}; it should be one whole number "
                     "from 0 for each image"
@@ -87,7 +91,7 @@ class Npz:
             shown = ", ".join(f"{count} in {name}" for name, count in channels.items())
             raise RequestError(f"{location} has images of different channels: {shown}")
         values = np.unique(np.concatenate([split.labels for split in splits.values()]))
-        given = arrays.get("classes", values).tolist()
+        given = arrays.get("classes", values).ravel().tolist()
         names = [printable(name) if isinstance(name, (str, bytes)) else str(name) for name in given]
         if len({*names}) < len(names):
             raise RequestError(f"{location} has two classes of one name: {', '.join(sorted(names))}")

@@ -103,7 +103,7 @@ def given_up(failures: Sequence[str], folder: Path) -> str:
 
 
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
-    """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else 1.
+    """Print the leaderboard of a sweep and write it and the report; 0 when each of its ``runs`` completed, else 1.
     Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
@@ -129,7 +129,7 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
         print_result(f"  {path.suffix[1:]:<12} {path}")
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
     planned = [read_run(folder / run.folder) for run in runs]
-    if collected and all(run.completed or run.pruned for run in (*collected, *planned)):
+    if collected and all(run.completed or run.pruned for run in planned or collected):  # not those of another sweep
         return 0
     print_result(
         f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
