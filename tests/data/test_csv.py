@@ -143,7 +143,7 @@ def test_a_class_of_many_digits_and_a_million_columns_are_no_traceback(table: Pa
 def test_what_is_no_file_is_not_read(table: Path, name: str) -> None:
     os.mkfifo(table.parent / "pipe")
     (table.parent / "link").symlink_to("/dev/zero")
-    with pytest.raises(RequestError, match="line 2: .* is not a file"):
+    with pytest.raises(RequestError, match=r"line 2: .* is not a file"):
         listed(table, f"path,label\n{name},a\n")
 
 
