@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtr
 
-from cnnbench.data.folds import fold_rows
-from cnnbench.data.imageset import stratified
+from cnnbench.data.imageset import fold_rows, stratified
 
 IMAGES, FEATURES, NOISE, LEVEL = 200, 5, 0.2, 0.05
 LABELS = np.arange(IMAGES) % 2

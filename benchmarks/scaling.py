@@ -91,7 +91,8 @@ def report(grids: list[str], folder: Path) -> None:
 
 def make_runs(folder: Path, template: dict[str, Any], counts: list[int]) -> None:
     """Write the run folders of a grid, as the template's run would have left them with these settings and some luck."""
-    from cnnbench.config.compose import fingerprint, run_folder
+    from cnnbench.config.compose import fingerprint
+    from cnnbench.config.resolvers import run_folder
 
     levels = [[round(0.001 * (place + 1), 6) for place in range(count)] for count in counts[:3]] + [range(counts[3])]
     draw = random.Random(0)

@@ -46,8 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     first = max((run.seed for run in runs if run.seed is not None), default=-1) + 1
     seeds = ",".join(str(first + more) for more in range(options.seeds))
     commands = [[*more, *overrides, f"{SEED}={seeds}"] for _, overrides in chosen]
-    where = folder.resolve()
-    out = options.out or (folder if folder.name else where).with_name(f"{where.name}_confirm")
+    out = options.out or (folder if folder.name else folder.resolve()).with_name(f"{folder.resolve().name}_confirm")
     if options.out is None and out.is_symlink():  # beside a folder that was received there may be more of theirs
         raise RequestError(f"{out} is a link, and nothing is written there (--out DIR says where)")
     refuse_links(out)
@@ -56,16 +55,15 @@ def main(arguments: Sequence[str]) -> int:
     (out / FILE).unlink(missing_ok=True)  # of a confirmation that was refused
     for command in commands:
         write_plan(out, command)
-    print_info(
-        f"the best {len(chosen)} of {plural(len(board.rows), 'configuration')} in {folder}, by runs that chose them:"
-    )
+    count = plural(len(board.rows), "configuration")
+    print_info(f"the best {len(chosen)} of {count} in {folder}, by runs that chose them:")
     print_info(leaderboard_text(replace(board, rows=[row for row, _ in chosen], notes=[])))
     return launch(["-m", *commands[-1], "sweep.earlier=true", f"hydra.sweep.dir={quoted(out)}"])
 
 
 def winners(board: Leaderboard, top: int) -> list[tuple[LeaderboardRow, list[str]]]:
-    """The first ``top`` configurations with their overrides but for the seed; raises RequestError where these give another
-    configuration today, or may not be repeated."""
+    """The first ``top`` configurations with their overrides but for the seed; raises RequestError where these give
+    another configuration today, or may not be repeated."""
     from cnnbench.config.compose import compose, fingerprint, resolved
     from cnnbench.config.trusted_targets import repeatable
 

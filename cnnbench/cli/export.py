@@ -1,4 +1,4 @@
-"""``cnnbench export RUN``: a finished run as files that other programs run, each compared with the run before it is kept."""
+"""``cnnbench export RUN``: a finished run as files that other programs run, each compared with the run first."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,8 @@ def main(arguments: Sequence[str]) -> int:
     """Write the files; returns 0, or 1 where a file did not say what the run says."""
     parser = Parser("export", "Write the network of a finished run as ONNX and torch.export files, and check them.")
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run")
-    parser.add_argument(
-        "--format", default="both", metavar="F", help="onnx, torch, both, int8-dynamic or int8-static (both)"
-    )
+    text = "onnx, torch, both, int8-dynamic or int8-static (both)"
+    parser.add_argument("--format", default="both", metavar="F", help=text)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (RUN/export)")
     parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
     parser.add_trust()
@@ -30,18 +29,19 @@ def main(arguments: Sequence[str]) -> int:
     if options.out is None and not out.resolve().is_relative_to(options.run.resolve()):
         raise RequestError(f"{out} is a link out of {options.run}, and nothing is written there (--out DIR says where)")
     images, kind = images_to_compare(run)
+    description = describe(run, options.run, options.weights)
     try:
         if options.format in INT8:
-            lost = export_int8(run, describe(run, options.run, options.weights), out, options.format)
+            lost = export_int8(run, description, out, options.format)
             file, points = INT8[options.format], lost["points_lost"]
             size = (out / file).stat().st_size / 1e6
-            print_result(
-                f"{out}\n  {file} {size:.2f} MB: test accuracy {lost['accuracy_int8']:.2%} instead of {lost['accuracy']:.2%}, "
-                f"{abs(points):.2f} points {'lost' if points >= 0 else 'gained'}; {lost['changed']:,} of {lost['test_images']:,} test images changed "
-                f"class\n  {DESCRIPTION} says so too, with the classes and the input"
-            )
+            accuracy = f"test accuracy {lost['accuracy_int8']:.2%} instead of {lost['accuracy']:.2%}"
+            changed = f"{lost['changed']:,} of {lost['test_images']:,} test images changed class"
+            way = f"{abs(points):.2f} points {'lost' if points >= 0 else 'gained'}"
+            print_result(f"{out}\n  {file} {size:.2f} MB: {accuracy}, {way}; {changed}")
+            print_result(f"  {DESCRIPTION} says so too, with the classes and the input")
             return 0
-        differences = export(run, describe(run, options.run, options.weights), out, formats, images)
+        differences = export(run, description, out, formats, images)
     except ExportDiffers as error:
         print_error(f"{error}; nothing was written")
         return 1

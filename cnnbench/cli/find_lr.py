@@ -7,7 +7,7 @@ from cnnbench.cli.parser import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print and draw the suggestion; returns 0. A plot that cannot be written raises after the suggestion is printed."""
+    """Print and draw the suggestion; returns 0. A plot that cannot be written raises after the suggestion."""
     parser = Parser(
         "find-lr",
         "Raise the learning rate from step to step and see where the loss falls, and where it explodes "

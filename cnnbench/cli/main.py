@@ -83,10 +83,8 @@ def _run(arguments: list[str]) -> int:
     if arguments and arguments[0][0:1].isalpha() and "=" not in arguments[0]:
         name, *arguments = arguments
         if name not in COMMANDS:
-            raise RequestError(
-                f"{name!r} is neither a command ({', '.join(COMMANDS)}) nor an override such as "
-                f"optimizer=sgd{did_you_mean(name, COMMANDS)}"
-            )
+            kinds = f"neither a command ({', '.join(COMMANDS)}) nor an override such as optimizer=sgd"
+            raise RequestError(f"{name!r} is {kinds}{did_you_mean(name, COMMANDS)}")
     run = import_module(f"cnnbench.cli.{name.replace('-', '_')}").main
     if not is_one_of_several_ranks():
         return run(arguments)
@@ -96,8 +94,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def command() -> NoReturn:
-    """The installed ``cnnbench``: ``main``, then an end that does not free thousands of modules one by one, which would
-    be a quarter of a short command's time."""
+    """The installed ``cnnbench``: ``main``, then an end that does not free each module, which takes long."""
     status = 1  # of an error that nobody expected
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this starts import nothing from where it runs
     for stream in (sys.stdout, sys.stderr):

@@ -9,17 +9,12 @@ from cnnbench.utils.errors import RequestError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser of ``cnnbench VERB`` that raises RequestError where argparse would end the process.
-
-    Args:
-        description, epilog: before and after the options in ``--help``.
-    """
+    """An argument parser of ``cnnbench VERB`` that raises RequestError where argparse would end the process."""
 
     def __init__(self, verb: str, description: str, epilog: str | None = None, add_help: bool = True) -> None:
         super().__init__(f"cnnbench {verb}", None, description, epilog, allow_abbrev=False, add_help=add_help)
 
     def error(self, message: str) -> NoReturn:
-        """Raise a RequestError instead of ending the process."""
         raise RequestError(f"{message} ({self.prog} --help lists the options)")
 
     def add_trust(self) -> None:

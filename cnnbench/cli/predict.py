@@ -8,6 +8,8 @@ from cnnbench.inference.predict import FORMATS, draw_sheet, find_images, predict
 from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, one_of
 
+EXPLAINED = Path("explained.png")  # where --sheet names no other file
+
 
 def main(arguments: Sequence[str]) -> int:
     """Print the classes of the images; returns 0, or 1 where a file could not be read."""
@@ -19,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="images at a time (256)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw the images with their classes (.png)")
+    parser.add_argument("--explain", action="store_true", help="also draw what speaks for the classes (explained.png)")
     parser.add_trust()
     options = parser.parse_args(arguments)
     one_of("--format", options.format, FORMATS)
@@ -29,10 +32,17 @@ def main(arguments: Sequence[str]) -> int:
     from cnnbench.inference.load import load_run
 
     run = load_run(options.run, options.weights, options.trust)
-    draw = options.sheet is not None
+    draw = options.sheet is not None or options.explain
+    if options.explain:
+        from cnnbench.training import grad_cam
+
+        grad_cam.check("--explain", run.network, run.channels, run.image_size)
     predictions, images = predict_files(run, files, options.top, options.batch_size, keep_images=draw)
     if predictions or options.format == "json":
         print_result(FORMATS[options.format](predictions))
     if draw and predictions:
-        draw_sheet(options.sheet, predictions, images)
+        sheet = options.sheet or EXPLAINED
+        draw_sheet(sheet, predictions, images, run if options.explain else None)
+        if options.explain and options.format == "table":
+            print_result(f"heat maps: {sheet}")
     return 0 if len(predictions) == len(files) else 1

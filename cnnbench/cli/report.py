@@ -45,9 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         paths = report.write(out or folders[0])
     except PermissionError as error:
-        raise RequestError(
-            f"{error.filename} cannot be written ({error.strerror}); --out DIR writes elsewhere"
-        ) from error
+        wrong = f"{error.filename} cannot be written ({error.strerror})"
+        raise RequestError(f"{wrong}; --out DIR writes elsewhere") from error
     if fmt == "html":
         print_result(leaderboard_text(report.board))
     print_result("\n".join(f"  {path}" for path in paths))

@@ -1,8 +1,10 @@
 """``cnnbench reproduce STUDY``: run a study's rows as a sweep, and write its own tables beside the reported numbers."""
 
+import os
 import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from cnnbench.analysis.studies.budget import common_overrides
 from cnnbench.analysis.studies.reproduction import Part, evaluate, terminal_text, write
 from cnnbench.analysis.studies.study import FORMS, load_study, studies
 from cnnbench.cli.parser import Parser
-from cnnbench.config.compose import compose, resolved, run_folder
+from cnnbench.config.compose import compose, resolved
 from cnnbench.config.overrides import parse, parse_override, quoted
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import ignored
 from cnnbench.utils.console import duration, print_result
@@ -42,11 +45,7 @@ def _parser() -> Parser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Reproduce a study; returns 0 when every run that was asked for is completed, else 1.
-
-    Raises:
-        RequestError: what was asked for is wrong; nothing has been started.
-    """
+    """Reproduce a study; returns 0 when every run is completed, else 1. Raises RequestError before anything starts."""
     options, overrides = _parser().parse_with_overrides(argv)
     overrides += [text for text in options.rows if "=" in text]  # --rows takes all words up to the next option
     if options.seeds < 1:
@@ -86,7 +85,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
 
 
 def default_folder(name: str, overrides: Sequence[str], parent: str = "outputs/reproduce") -> Path:
-    """The folder of the runs of a study, or of something else, with these overrides; those that change no result are not in its name."""
+    """The folder of the runs of a study, or another name, with the overrides that change the result in its name."""
     keys = ((parse_override(text)[0], text) for text in overrides)
     kept = [text for key, text in keys if not ignored(key) and not key.startswith("hydra")]
     return Path(parent) / run_folder("_".join([name, *kept]))
@@ -94,37 +93,33 @@ def default_folder(name: str, overrides: Sequence[str], parent: str = "outputs/r
 
 def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, overrides: Sequence[str]) -> int:
     """Print each run and its estimated time, and the sum; returns 0, or 1 when there are rows that cannot be run here.
-
-    Raises:
-        RequestError: an override is wrong, or no row can be run.
-    """
-    from cnnbench.training.estimate import busy_note, run_seconds
+    Raises RequestError where an override is wrong, or no row can be run."""
+    from cnnbench.training.estimate import run_seconds
     from cnnbench.training.preflight import check, silence_libraries
     from cnnbench.utils.memory import keep_freed_memory
 
     silence_libraries()
     keep_freed_memory()
-    if note := busy_note():
-        print_result(note)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        print_result(f"this machine is busy (load {load:.1f} on {cores} cores): idle it would take less time than this")
     estimates: list[float] = []
     refused: list[RequestError] = []
-    for form in forms:
-        for row in rows:
-            config = _row_config(study, row, form, overrides)
-            try:
-                check(config)
-            except RequestError as error:
-                is_new = str(error) not in map(str, refused)
-                print_result(f"{form:<10} {row:<24} cannot be run{f': {error}' if is_new else ', as before'}")
-                refused.append(error)
-                continue
-            estimates.append(run_seconds(config))
-            print_result(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}")
+    for form, row in product(forms, rows):
+        config = _row_config(study, row, form, overrides)
+        try:
+            check(config)
+        except RequestError as error:
+            is_new = str(error) not in map(str, refused)
+            print_result(f"{form:<10} {row:<24} cannot be run{f': {error}' if is_new else ', as before'}")
+            refused.append(error)
+            continue
+        estimates.append(run_seconds(config))
+        print_result(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}")
     if not estimates:
         raise refused[0]
-    print_result(
-        f"{seeds * len(estimates)} runs, {duration(seeds * sum(estimates))} one after the other on this machine"
-    )
+    runs, total = seeds * len(estimates), duration(seeds * sum(estimates))
+    print_result(f"{runs} runs, {total} one after the other on this machine")
     return 1 if refused else 0
 
 
@@ -138,26 +133,23 @@ def run_rows(
     study: str, rows: Sequence[str], form: str, seeds: int, overrides: Sequence[str], folder: Path
 ) -> tuple[int, dict[str, str]]:
     """Sweep the rows and seeds of one form into ``folder``; returns 0 or, where a run did not complete, 1, and the rows
-    that cannot be run here (such as with weights that cannot be downloaded), with the reason.
-
-    Raises:
-        RequestError: what was asked for is wrong, or no row can be run; nothing has been started.
-    """
+    that cannot be run here (such as with weights that cannot be downloaded), with the reason. Raises RequestError, with
+    nothing started, where no row can be run."""
     from cnnbench.sweep.launcher import launch
 
-    def sweep(names: Sequence[str]) -> list[str]:
+    def sweep(names: Sequence[str], *more: str) -> int:
         experiments, seed = ",".join(f"{study}/{row}" for row in names), ",".join(map(str, range(seeds)))
         fixed = [f"study.form={form}", f"hydra.sweep.dir={quoted(folder)}", *overrides]
-        return [f"experiment={experiments}", f"seed={seed}", *fixed]
+        return launch(["-m", f"experiment={experiments}", f"seed={seed}", *fixed, *more])
 
     try:
-        return launch(["-m", *sweep(rows)]), {}
+        return sweep(rows), {}
     except RequestError:
         refused = {}
         for row in rows:
             _row_config(study, row, form, overrides)  # a wrong override is no matter of the row
             try:
-                launch(["-m", *sweep([row]), "hydra.sweeper.dry_run=true"])
+                sweep([row], "hydra.sweeper.dry_run=true")
             except RequestError as error:
                 refused[row] = str(error)
         left = [row for row in rows if row not in refused]
@@ -165,7 +157,7 @@ def run_rows(
             raise
         for row, reason in refused.items():
             print_result(f"{row} cannot be run: {reason}")
-        launch(["-m", *sweep(left)])
+        sweep(left)
         return 1, refused
 
 
@@ -174,16 +166,15 @@ def _not_completed(rows: Sequence[str], seeds: int, runs: Mapping[str, Sequence[
     lines = []
     for row in rows:
         status = {run.seed: run.status for run in runs.get(row, ())}
-        ended: dict[str, list[str]] = {}
-        for seed in range(seeds):
-            ended.setdefault(status.get(seed, "not run"), []).append(str(seed))
-        ended.pop("completed", None)
-        lines += [f"{row}: seed{'s' * (len(those) > 1)} {', '.join(those)} {how}" for how, those in ended.items()]
+        ended = [status.get(seed, "not run") for seed in range(seeds)]
+        for how in dict.fromkeys(one for one in ended if one != "completed"):
+            those = [str(seed) for seed in range(seeds) if ended[seed] == how]
+            lines.append(f"{row}: seed{'s' * (len(those) > 1)} {', '.join(those)} {how}")
     return lines
 
 
 def _command(study: str, rows: Sequence[str], options: Namespace, parts: Sequence[Part]) -> str:
-    """The command that does the same elsewhere, from the records: without where it was written or what had run before."""
+    """The command that does the same elsewhere, from the records: without folders or what had run before."""
     runs = [run for part in parts for row in part.rows for run in part.runs.get(row.name, ())]
     seeds = max((run.seed + 1 for run in runs if run.seed is not None), default=options.seeds)
     words = [*(["--rows", *rows] if rows else []), "--seeds", str(seeds), "--form", options.form]

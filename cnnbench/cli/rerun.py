@@ -72,8 +72,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     after = read_record(into)  # as the file says it, like the one before
     lines = differences(*(flatten({part: record.get(part) for part in COMPARED}) for record in (before, after)))
-    old, new_digest = ((record.get("model") or {}).get("sha256") for record in (before, after))
-    lines += ["the last weights differ"] * (old != new_digest)
+    old, new = ((record.get("model") or {}).get("sha256") for record in (before, after))
+    lines += ["the last weights differ"] * (old != new)
     more = [f"... and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
     for line in [*lines[:MOST_SHOWN], *more]:
         print_result(f"  {line}")

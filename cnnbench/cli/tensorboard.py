@@ -1,8 +1,5 @@
-"""``cnnbench tensorboard [DIR…]``: TensorBoard over runs, each called by what varies.
-
-TensorBoard calls a run by the folder of its event files: ``optimizer=sgd,seed=0/tensorboard``. Given a folder of links
-instead, it calls it ``sgd seed=0``.
-"""
+"""``cnnbench tensorboard [DIR…]``: TensorBoard over runs, each called by what varies: a folder of links has it say
+``sgd seed=0`` where it would say ``optimizer=sgd,seed=0/tensorboard``, the folder of the event files."""
 
 import argparse
 import re
@@ -26,8 +23,7 @@ SECONDS = 5.0  # until new runs are looked for
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Path], list[str]]:
-    """Our options, the folders, and TensorBoard's own options, with which the folders end: whether a word behind one of
-    those is its value only TensorBoard knows."""
+    """Our options, the folders, and behind them TensorBoard's own options, whose values only TensorBoard can tell."""
     parser = Parser(
         "tensorboard",
         "Browse runs in TensorBoard, each called by what varies; runs that begin later appear too. "
@@ -35,9 +31,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Path], lis
         "OPTION is TensorBoard's own, such as --reload_interval 5; they come last.",
     )
     parser.usage = "%(prog)s [DIR ...] [--host HOST] [--port PORT] [OPTION ...]"
-    parser.add_argument(
-        "--host", default=LOCALHOST, help=f"the address to listen at; for this machine alone ({LOCALHOST})"
-    )
+    host_help = f"the address to listen at; for this machine alone ({LOCALHOST})"
+    parser.add_argument("--host", default=LOCALHOST, help=host_help)
     parser.add_argument("--port", default="6006", help="(6006)")
     options, rest = parser.parse_known_args(arguments)
     folders = list(takewhile(lambda text: not text.startswith("-"), rest))
@@ -70,25 +65,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def link_runs(links: Path, folders: Sequence[Path]) -> None:
-    """Add a link to ``links`` for each run below ``folders`` that has none yet.
-
-    Raises:
-        RequestError: this system makes no links.
-    """
+    """Link each run below ``folders`` that has no link in ``links`` yet; raises RequestError where it cannot."""
     for name, folder in name_runs(folders).items():
         link = links / name
         link.parent.mkdir(parents=True, exist_ok=True)
         try:
-            link.symlink_to(folder.resolve(), target_is_directory=True)
-        except FileExistsError:
-            continue
+            with suppress(FileExistsError):
+                link.symlink_to(folder.resolve(), target_is_directory=True)
         except OSError as error:
             raise RequestError(f"cannot make links ({error.strerror}); tensorboard --logdir DIR needs none") from error
 
 
 def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
-    """The folders with event files by the name that each is to have: unique, and relative to the one of ``folders``
-    that it is in."""
+    """The folders with event files by unique names, relative to the one of ``folders`` that each is in."""
     named, count = dict[str, Path](), Counter[str]()
     for top in folders:
         for path in sorted({file.parent for file in top.rglob("events.out.tfevents.*")}):
@@ -102,8 +91,7 @@ def name_runs(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def short_name(folder: str) -> str:
-    """``adam seed=0 norm=batch`` for ``optimizer=adam,seed=0,model.norm=batch``, as a sweep names its folders; other
-    names stay as they are."""
+    """``adam seed=0 norm=batch`` for a sweep's folder ``optimizer=adam,seed=0,model.norm=batch``; others stay."""
     pairs = [text.partition("=")[::2] for text in re.split(r",(?![^[]*])", folder)]  # a comma in a list stays
     if not all(value for _, value in pairs):
         return folder

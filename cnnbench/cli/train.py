@@ -18,18 +18,14 @@ from cnnbench.utils.errors import RequestError
 # What is asked instead of a run, by the names of Hydra's flags.
 QUESTIONS = ("help", "hydra_help", "version", "shell_completion", "cfg", "info")
 INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
-
 COMP_LINE = "COMP_LINE"  # where the shell's completion has the line so far
 WITH_OVERRIDES = ("train", "find-lr", "noise", "reproduce")
 SHELLS = [f"{step}={shell}" for step in ("install", "uninstall") for shell in ("bash", "fish", "zsh")]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train, sweep or answer; returns 0, or 1 when a run did not complete.
-
-    Raises:
-        RequestError: a flag is none of Hydra's that have a use here, two exclude each other, or as ``launch``.
-    """
+    """Train, sweep or answer; returns 0, or 1 when a run did not complete. Raises as ``launch`` does, and RequestError
+    where a flag is none of Hydra's that have a use here, or two exclude each other."""
     if COMP_LINE in os.environ and any(text.startswith("query=") for text in arguments):
         _complete(arguments)
         return 0
@@ -61,8 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Namespace:
-    """Hydra's flags, but for those that take the configuration from elsewhere; ``question`` is what is asked instead of
-    a run, by Hydra's name."""
+    """Hydra's flags that have a use here; ``question`` is the flag, by Hydra's name, that is given instead of a run."""
     parser = Parser("train", "", add_help=False)
     mode, question = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     mode.add_argument("-r", "--run", action="store_true")
@@ -76,18 +71,16 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("overrides", nargs="*")
     options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
-        raise RequestError(
-            f"{unknown[0]} is no flag of a run: there are -m for a sweep, and those that --hydra-help lists"
-        )
-    chosen = vars(options)
-    options.question = next((name for name in QUESTIONS if chosen[name]), None)
+        known = "-m for a sweep, and those that --hydra-help lists"
+        raise RequestError(f"{unknown[0]} is no flag of a run: there are {known}")
+    options.question = next((name for name in QUESTIONS if getattr(options, name)), None)
     if options.question != "cfg" and (options.package is not None or options.resolve):
         raise RequestError("--package and --resolve are of --cfg")
     return options
 
 
 def _complete(arguments: Sequence[str]) -> None:
-    """Print what may follow in the shell's line: commands and studies, and overrides by Hydra, which knows no others."""
+    """Print what may follow in the shell's line: commands and studies of ours, and overrides by Hydra."""
     line = os.environ[COMP_LINE]
     words = line.split()[1:]
     word = words.pop() if words and not line[-1].isspace() else ""

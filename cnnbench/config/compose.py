@@ -1,18 +1,13 @@
-"""Compose a configuration with Hydra, say in one line what is wrong with it, resolve it, and fingerprint it.
-
-Importing this makes known to OmegaConf what the YAMLs call by ``${name:arguments}``.
-"""
+"""Compose a configuration with Hydra, say in one line what is wrong with it, resolve it, and fingerprint it."""
 
 import copy
 import hashlib
 import json
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -24,9 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.groups import CONFIG_DIR, PLUGINS, config_dirs, groups, plugins, read_yaml
 from cnnbench.config.overrides import override_key, parse, without_shorthand
-from cnnbench.config.schema import LOWER_IS_BETTER, MISSING
+from cnnbench.config.resolvers import register_resolvers
+from cnnbench.config.schema import MISSING
 from cnnbench.config.settings import NEW_KEYS, changes_result, flatten, version_1_target, with_current_targets
-from cnnbench.utils.environment import runs_at_once
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 VERSION_BASE = "1.3"
@@ -35,6 +30,7 @@ COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 
 # the presets of launchers have the names of the plugins' own, which they replace
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/.* is validated against ConfigStore schema")
+register_resolvers()
 
 
 def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
@@ -182,76 +178,3 @@ def fingerprint(config: dict[str, Any]) -> str:
         if key.endswith("_target_") and isinstance(value, str)
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
-    """The one of two values that the form of a study asks for."""
-    return corrected if OmegaConf.select(_root_, "study.form") == "corrected" else published
-
-
-def run_length(interval: str, epochs: int, *, _parent_: DictConfig) -> int | str:
-    """The length of a run in a schedule's intervals; the number of steps, and so what a warm-up leaves, is not known before
-    the data is there."""
-    return "auto" if interval != "epoch" or _parent_.get("warmup") else epochs
-
-
-def share_or_folds(share: float | str, folds: int | None) -> float | str:
-    """What validates unless it is given: one of the folds where there are any."""
-    return share if folds is None else "folds"
-
-
-def of_weights(key: str, default: Any, *, _root_: DictConfig) -> Any:
-    """What the weights of model=timm or torchvision with model.pretrained=true were trained with: ``image_size``, ``mean`` or
-    ``std``, for grey images the mean of its three; ``default`` for all other models."""
-    target, name, pretrained = (OmegaConf.select(_root_, f"model.{of}") for of in ("_target_", "name", "pretrained"))
-    package, _, builder = str(target).rpartition(".")
-    if package != "cnnbench.models.by_name" or pretrained is not True:
-        return default
-    from cnnbench.models.by_name import images_of_weights  # imports torch
-
-    value = images_of_weights(builder, name)[key]
-    is_grey = not isinstance(default, list) and OmegaConf.select(_root_, "data.source.channels") != 3
-    return sum(value) / len(value) if is_grey and isinstance(value, list) else value
-
-
-def run_folder(name: str) -> str:
-    """A folder name from a run's overrides: no separators, no surprises, at most 120 characters."""
-    safe = re.sub(r"[^\w.,=+\-\[\]]+", "-", name).strip("-.") or "run"
-    if len(safe) <= 120:
-        return safe
-    return f"{safe[:105]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-
-
-def choices() -> str:
-    """A line a group, for ``--help``; of the experiments, which are many, how many."""
-    lines = []
-    for group, names in {**groups(), **plugins()}.items():
-        rows = Counter(name.partition("/")[0] for name in names if "/" in name)
-        shown = [name for name in names if "/" not in name] + [f"{study}/... ({n})" for study, n in rows.items()]
-        lines.append(fill(", ".join(shown), 110, initial_indent=f"  {group:<14} ", subsequent_indent=" " * 17))
-    return "\n".join(lines)
-
-
-def drawn_together(launcher: str, n_jobs: int | None, trials: int) -> int:
-    """How many runs of a search are drawn at a time: as many as its launcher runs (``n_jobs``), and where that is a
-    cluster's affair a fifth of all, so that most can learn from those before."""
-    if n_jobs is not None:
-        return n_jobs
-    return 1 if not launcher or "BasicLauncher" in launcher else max(trials // 5, 1)
-
-
-def pruner_for(seeds: int) -> str:
-    """The pruner of a search unless one is chosen: by epochs where a trial is one run, by seeds where there are enough."""
-    return "median" if seeds == 1 else "wilcoxon" if seeds >= 5 else "none"
-
-
-def register_resolvers() -> None:
-    """Register what the YAMLs call, such as ``${better:METRIC}``; done on import."""
-    OmegaConf.register_new_resolver("better", lambda m: "min" if m.endswith(LOWER_IS_BETTER) else "max", replace=True)
-    names = (run_folder, run_length, share_or_folds, by_form, of_weights, choices,
-             runs_at_once, drawn_together, pruner_for)  # fmt: skip
-    for function in names:
-        OmegaConf.register_new_resolver(function.__name__, function, replace=True)
-
-
-register_resolvers()

@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.groups import groups
-from cnnbench.utils.errors import RequestError, did_you_mean
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
 GLOBAL = "experiment"  # the group whose choices set keys anywhere in the configuration
 
@@ -27,7 +27,7 @@ def parse(text: str) -> Override:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         key, _, value = text.partition("=")
-        reason = " ".join(str(error).split()).partition(" See https:")[0].rpartition("HydraException while ")[2]
+        reason = one_line(error).partition(" See https:")[0].rpartition("HydraException while ")[2]
         hint = f'; such a value needs two kinds of quotation marks: "{key}={quoted(value)}"' if value else ""
         raise RequestError(f"{text} cannot be read ({reason}){hint}") from error
 
@@ -55,19 +55,15 @@ def parse_value(text: str) -> Any:
 
 def without_shorthand(overrides: Sequence[str]) -> list[str]:
     """The same overrides in what Hydra knows: globs of choices written out (its own do not look into folders), and
-    ``none`` for ``null`` where a group has that choice.
-
-    Raises:
-        RequestError: one cannot be read, or a glob matches nothing.
+    ``none`` for ``null`` where a group has that choice. Raises RequestError where one cannot be read, or matches nothing.
     """
     written, known = [], groups()
     for text in overrides:
         key, _, value = text.partition("=")
         parse(text)
         choices = known.get(key, [])
-        if not override_key(text).strip("@") or (
-            key in (*known, "hydra") and isinstance(parse_value(value), (int, float))
-        ):
+        is_number = isinstance(parse_value(value), (int, float))
+        if not override_key(text).strip("@") or (is_number and key in (*known, "hydra")):
             raise RequestError(f"{text} names no {'choice' if choices else 'key'}")
         for name in value.split(",") if key.lstrip("+") == GLOBAL and re.fullmatch(r"[\w/.,-]+", value) else ():
             if name not in ("null", *known[GLOBAL]):  # which Hydra would leave out in silence
@@ -88,11 +84,8 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run of a grid; the last key varies fastest.
-
-    Raises:
-        RequestError: an override cannot be read, or is no grid (an interval).
-    """
+    """The overrides of every run of a grid; the last key varies fastest. Raises RequestError where an override cannot be
+    read, or is no grid (an interval)."""
     values: dict[str, list[str]] = {}  # of a key that is given twice the last
     for text in without_shorthand(overrides):
         override, key = parse(text), text.partition("=")[0]

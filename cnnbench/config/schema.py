@@ -32,10 +32,8 @@ def _or(*checks: Check) -> Check:
     return Check(" or ".join(check.text for check in checks), lambda v: any(check.holds(v) for check in checks))
 
 
-def _list_of(text: str, check: Check, least: int = 1, most: int | None = None) -> Check:
-    return Check(
-        text, lambda v: isinstance(v, list) and least <= len(v) <= (most or len(v)) and all(map(check.holds, v))
-    )
+def _list_of(text: str, check: Check, least: int = 1, most: float = math.inf) -> Check:
+    return Check(text, lambda v: isinstance(v, list) and least <= len(v) <= most and all(map(check.holds, v)))
 
 
 def _per_channel(check: Check) -> Check:
@@ -47,10 +45,12 @@ def _whole(least: int) -> Check:
 
 
 NULL = Check("null", lambda v: v is None)
+TEXT = Check("text", lambda v: isinstance(v, str))
 AUTO = _one_of("auto")
 TRUTH = Check("true or false", lambda v: isinstance(v, bool))
 NUMBER = _number("a number", lambda v: True)
 POSITIVE = _number("a number above 0", lambda v: v > 0)
+BETWEEN = _number("a number between 0 and 1", lambda v: 0 < v < 1)
 NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
 METRIC = _one_of(*CLASS_METRICS, *LOGIT_METRICS)
 SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
@@ -59,8 +59,8 @@ SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 # the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
 KEYS: tuple[tuple[Check, str], ...] = (
-    (Check("text", lambda v: isinstance(v, str)), "name model.name data.cache sweep.trial.storage"),
-    (_or(Check("text", lambda v: isinstance(v, str)), NULL),
+    (TEXT, "name model.name data.cache sweep.trial.storage"),
+    (_or(TEXT, NULL),
      "data.path data.root data.name data.source.dataset data.source.path data.source.subset data.source.revision "
      + " ".join(f"data.source.{kind}_column" for kind in ("path", "label", "split", "image"))),
     (_or(Check("arguments by name, such as {split: letters}", lambda v: isinstance(v, Mapping) and len(v) > 0), NULL),
@@ -68,7 +68,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (NULL, "trainer.model_registry"),  # which would send checkpoints away
     (Check(f"a whole number from 0 to {2**32 - 1}", lambda v: type(v) is int and 0 <= v < 2**32), "seed"),
     (_whole(0), "data.seed data.split_seed data.workers sweep.retries fine_tune.frozen_epochs scheduler.patience "
-                "callbacks.figures.every_n_epochs callbacks.early_stopping.patience hydra.sweeper.startup_trials "
+                "callbacks.figures.every_n_epochs callbacks.figures.projector callbacks.early_stopping.patience hydra.sweeper.startup_trials "
                 "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
     (Check("a whole number from 0 to 30", lambda v: type(v) is int and 0 <= v <= 30), "augment.rand_magnitude"),
     (_one_of("none", "trivial", "rand"), "augment.policy"),
@@ -82,7 +82,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
             "quirks.batch_recall quirks.train_in_eval_mode divergence.at_chance sweep.isolate sweep.repeat_failed sweep.earlier "
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures hydra.sweeper.dry_run "
             "data.source.skip_damaged model.pretrained model.small_stem"),
-    (_or(_number("a number between 0 and 1", lambda v: 0 < v < 1), NULL), "loss.alpha"),
+    (_or(BETWEEN, NULL), "loss.alpha"),
     (_one_of("uniform", "balanced"), "data.sampling"),
     (NOT_NEGATIVE, "loss.gamma scheduler.eta_min scheduler.threshold callbacks.progress.seconds augment.brightness augment.contrast "
                    "augment.saturation augment.mixup augment.cutmix callbacks.early_stopping.min_delta"),
@@ -101,13 +101,12 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_number("a probability from 0 to 1", lambda v: 0 <= v <= 1), "augment.flip augment.erase"),
     (_number("a number from 0 to 1", lambda v: 0 <= v <= 1), "augment.resized_crop"),
     (Check("1 (grey) or 3 (colour)", lambda v: type(v) is int and v in (1, 3)), "data.source.channels"),
-    (_number("a number above 0, at most 1", lambda v: 0 < v <= 1), "data.memory_share scheduler.gamma scheduler.decay "
-                                                                 "fine_tune.layer_decay"),
+    (_number("a number above 0, at most 1", lambda v: 0 < v <= 1),
+     "data.memory_share scheduler.gamma scheduler.decay fine_tune.layer_decay"),
     (_or(_number("a fraction between 0 and 1", lambda v: 0 < v < 1), _one_of("test", "own", "none", "folds")), "data.validation"),
     (_or(_whole(2), NULL), "data.folds"),
     (_or(_whole(0), NULL), "data.fold"),
-    (_number("a number between 0 and 1", lambda v: 0 < v < 1), "data.source.test_share optimizer.switch_at scheduler.factor "
-                                                             "scheduler.pct_start"),
+    (BETWEEN, "data.source.test_share optimizer.switch_at scheduler.factor scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),
     (_one_of("warn", "drop", "error"), "data.duplicates"),
     (_or(NULL, Check("black and white, such as [0, 4095]", lambda v: isinstance(v, list) and len(v) == 2
@@ -117,7 +116,10 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),
     (_one_of("best", "last"), "test_with"),
+    (_one_of("none", "gradcam"), "callbacks.figures.explain"),
+    (_one_of("none", "flip", "five_crop"), "test_time_augmentation"),
     (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
+    (Check("keys, such as study.form=corrected", lambda v: isinstance(v, Mapping)), "study"),
     (_one_of("published", "corrected"), "study.form"),
     (_one_of("auto", "memory", "stream"), "data.storage"),
     (_one_of("auto", "ddp"), "trainer.strategy"),
@@ -156,8 +158,8 @@ LOGGER_KEYS: tuple[tuple[Check, str], ...] = (
     (Check("a folder's name below the run's folder",
            lambda v: isinstance(v, str) and ".." not in v and "$" not in v and v[:1] not in ("/", "~")),
      "name version sub_dir filename_suffix"),
-    (Check("text", lambda v: isinstance(v, str)), "project save_dir experiment_name tracking_uri"),
-    (_or(Check("text", lambda v: isinstance(v, str)), NULL), "artifact_location"),
+    (TEXT, "project save_dir experiment_name tracking_uri"),
+    (_or(TEXT, NULL), "artifact_location"),
     (TRUTH, "default_hp_metric offline"),
     (_whole(1), "flush_logs_every_n_steps"),
 )  # fmt: skip
@@ -167,11 +169,8 @@ VALUES |= {key: check for check, keys in KEYS for key in keys.split()}
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Check types and ranges of the keys that ``VALUES`` names, where the resolved configuration has them.
-
-    Raises:
-        RequestError: naming the first wrong key, its value, and what would be right.
-    """
+    """Check types and ranges of the keys that ``VALUES`` names, where the resolved configuration has them. Raises
+    RequestError, naming the first wrong key, its value, and what would be right."""
     for key, check in VALUES.items():
         value: Any = config
         for name in key.split("."):

@@ -29,7 +29,7 @@ NO_RESULT = (
 # Keys that version 1 did not have, with the values at which they change nothing: fingerprints outlive new keys.
 NEW_KEYS = {"data.splits": None, "data.source.splits": None, "data.duplicates": "warn", "data.value_range": None,
             "data.folds": None, "data.fold": None, "average._target_": None, "scheduler.warmup": 0.0,
-            "fine_tune.layer_decay": 1.0, "data.sampling": "uniform", "loss._target_": "cnnbench.training.quirks.CrossEntropy",
+            "fine_tune.layer_decay": 1.0, "test_time_augmentation": "none", "data.sampling": "uniform", "loss._target_": "cnnbench.training.quirks.CrossEntropy",
             **dict.fromkeys((f"augment.{name}" for name in ("resized_crop", "rotate", "brightness", "contrast", "saturation",
                                                             "erase", "mixup", "cutmix")), 0.0),
             "augment.policy": "none", "augment.rand_operations": 2, "augment.rand_magnitude": 9}  # fmt: skip
@@ -102,10 +102,8 @@ def show(value: Any) -> str:
     """``value`` as one would write it on the command line."""
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(show(item) for item in value) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "null"
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -117,20 +115,18 @@ def settings_of(config: Settings, choices: Settings, overrides: Iterable[str]) -
         is_group = isinstance(config.get(key), Mapping)
         if key not in (choices if is_group else settings):  # a record may lack its choices, or its configuration
             settings[key] = value
+    for key in ("scheduler.T_max", "scheduler.total_iters"):
+        if settings.get(key) == "auto":  # with a warm-up, else the epochs: the whole run in either case
+            settings[key] = settings.get("trainer.max_epochs")
     return settings
 
 
 def find_factors(settings: Sequence[Settings], groups: Iterable[str], overridden: Sequence[str]) -> tuple[str, ...]:
-    """The keys that tell these runs apart.
+    """The keys that tell these runs apart, in the order of ``overridden``, which the runs' overrides name, then others.
 
     A key below a group whose choice varies (``optimizer.lr`` where ``optimizer`` does) is a factor only if it varies
     within one choice. A key that no override names and that always equals another (``scheduler.T_max`` and
-    ``trainer.max_epochs``) follows from it and is none.
-
-    Args:
-        settings: of every run.
-        groups: names of config groups among the keys.
-        overridden: keys that the runs' overrides name, in their order; factors are returned in it, others after them.
+    ``trainer.max_epochs``) follows from it and is none. ``groups`` are names of config groups among the keys.
     """
     order = {key: rank for rank, key in enumerate(dict.fromkeys(overridden))}
     candidates = [key for key in {k: None for s in settings for k in s} if not ignored(key) and key not in BUNDLES]
@@ -143,7 +139,10 @@ def find_factors(settings: Sequence[Settings], groups: Iterable[str], overridden
         cells: dict[tuple[str, ...], list[Settings]] = {}  # of runs in which the same governs the key
         for run in settings:
             cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
-        follows = key not in order and any(_always_equal(key, other, settings) for other in (SEED, *factors))
+        having = [s for s in settings if key in s]
+        follows = key not in order and any(
+            all(other in s and canonical(s[key]) == canonical(s[other]) for s in having) for other in (SEED, *factors)
+        )
         if not follows and any(_varies(key, cell, key in order) for cell in cells.values()):
             factors.append(key)
     return tuple(factors)
@@ -153,10 +152,6 @@ def _varies(key: str, settings: Iterable[Settings], overridden: bool) -> bool:
     """Whether ``key`` has two values; being absent is one only for a key that overrides name (``+key=value``)."""
     values = {canonical(s[key]) if key in s else None for s in settings}
     return len(values if overridden else values - {None}) > 1
-
-
-def _always_equal(key: str, other: str, settings: Iterable[Settings]) -> bool:
-    return all(other in s and canonical(s[key]) == canonical(s[other]) for s in settings if key in s)
 
 
 def short_names(factors: Sequence[str]) -> dict[str, str]:

@@ -27,44 +27,32 @@ def epoch_generator(seed: int, epoch: int, stream: str) -> torch.Generator:
 
 class Augment:
     """Random changes of training images, each off at its default, in this order: resized crop, crop with zero padding and
-    flip, rotation, policy, colour, erasing and cutout; then, of normalised images, mixup and CutMix.
+    flip, rotation, policy, colour, erasing and cutout; then, of normalised images, mixup and CutMix."""
 
-    Args:
-        crop_padding: pixels of black added on each side before a crop of the original size at a random place.
-        flip: probability of a horizontal flip.
-        cutout: side in pixels of the black square at a random place, cut at the border (DeVries & Taylor 2017).
-        resized_crop: least share of the area that a random part has, which is resized to the whole.
-        rotate: greatest angle in degrees.
-        brightness, contrast, saturation: how far from 1 the factor of each may be.
-        policy: ``none``, ``trivial`` or ``rand``; the latter has ``rand_operations`` of strength ``rand_magnitude``.
-        erase: probability of a random box of black.
-        mixup, cutmix: the a of Beta(a, a), from which the shares of two images are drawn.
-    """
-
+    # no dataclass, which OmegaConf would take for a part of the configuration
     def __init__(
         self,
-        crop_padding: int = 0,
-        flip: float = 0.0,
-        cutout: int = 0,
+        crop_padding: int = 0,  # pixels of black added on each side before a crop of the original size at a random place
+        flip: float = 0.0,  # probability of a horizontal flip
+        cutout: int = 0,  # side in pixels of a black square at a random place, cut at the border (DeVries & Taylor 2017)
         *,
-        resized_crop: float = 0.0,
-        rotate: float = 0.0,
-        brightness: float = 0.0,
+        resized_crop: float = 0.0,  # least share of the area that a random part has, which is resized to the whole
+        rotate: float = 0.0,  # greatest angle in degrees
+        brightness: float = 0.0,  # how far from 1 the factor may be, as of the next two
         contrast: float = 0.0,
         saturation: float = 0.0,
-        policy: str = "none",
+        policy: str = "none",  # or trivial, or rand, which has ``rand_operations`` of strength ``rand_magnitude``
         rand_operations: int = 2,
         rand_magnitude: int = 9,
-        erase: float = 0.0,
-        mixup: float = 0.0,
+        erase: float = 0.0,  # probability of a random box of black
+        mixup: float = 0.0,  # the a of Beta(a, a), from which the shares of two images are drawn, as of the next
         cutmix: float = 0.0,
     ) -> None:
         self.crop_padding, self.flip, self.cutout = crop_padding, float(flip), cutout
         colour = (brightness, contrast, saturation)
         self.before: list[Operation] = [ResizedCrop(resized_crop)] if resized_crop else []  # the crop and the flip
         self.after: list[Operation] = [Rotate(rotate)] if rotate else []
-        if policy != "none":
-            self.after.append(Policy(policy, rand_operations, rand_magnitude))
+        self.after += [Policy(policy, rand_operations, rand_magnitude)] if policy != "none" else []
         self.after += [Colour(*colour)] if any(colour) else []
         self.after += [Erase(erase)] if erase else []
         self.mixing = Mixing(mixup, cutmix) if mixup or cutmix else None
@@ -76,16 +64,12 @@ class Augment:
         """Draws for ``count`` samples, float32 (count, 5 or more): columns crop row, crop column, flipped, cutout row,
         column, and those of each operation that is on; the last are those of mixing, within batches of this size."""
         shift = 2 * self.crop_padding + 1
-        first = [
-            torch.randint(shift, (count,), generator=generator),
-            torch.randint(shift, (count,), generator=generator),
-            (torch.rand(count, generator=generator) < self.flip).long(),
-            torch.randint(image_size, (count,), generator=generator),
-            torch.randint(image_size, (count,), generator=generator),
-        ]
+        crop = torch.randint(shift, (2, count), generator=generator)
+        flipped = torch.rand(1, count, generator=generator) < self.flip
+        first = torch.cat([crop, flipped, torch.randint(image_size, (2, count), generator=generator)])
         more = [operation.draw(count, image_size, generator) for operation in self.before + self.after]
         more += [self.mixing.draw(count, image_size, generator, batch_size)] if self.mixing else []
-        return torch.cat([torch.stack(first, dim=1).float(), *more], dim=1)
+        return torch.cat([first.T.float(), *more], dim=1)
 
     def __call__(self, images: Tensor, draws: Tensor, host: Tensor | None = None) -> Tensor:
         """Apply row i of ``draws`` to image i of square ``images`` (N, H, W, C), uint8 (or float, for crop, flip and

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import zlib
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -25,8 +24,7 @@ from filelock import FileLock, Timeout
 
 from cnnbench.data.decode import Range
 from cnnbench.data.imageset import Source, load_array
-from cnnbench.data.preparing import Report, make_set
-from cnnbench.utils.console import escape
+from cnnbench.data.preparing import Report, make_set, print_line
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_json
 
@@ -55,7 +53,7 @@ def prepare(
     location: Path | None,
     image_size: int | None,
     cache: Path,
-    report: Report | None = None,
+    report: Report = print_line,
     *,
     duplicates: str = "warn",
     value_range: Range | None = None,
@@ -63,20 +61,16 @@ def prepare(
     """Open the set of this source and size, making it first where it is not in the cache or not whole.
 
     Args:
-        source: what to read; location: the folder or file that holds it, where it needs one.
+        location: the folder or file that holds the source, where it needs one.
         image_size: side to resize to, in pixels (the middle is cut out where the shape differs); None keeps it.
         cache: folder of all prepared sets.
-        report: called with a line now and then while a long preparation runs; None prints to standard error, where a
-            terminal shows a progress bar.
+        report: called with a line now and then while a long preparation runs; without one a terminal shows a bar.
         duplicates: warn, drop or error: what to do with images of train that are in test or val too, or of val in test.
         value_range: what is black and what is white where grey has more than 8 bits; None goes by all images.
 
     Raises:
-        RequestError: the set is missing, damaged, or its images differ in size and ``image_size`` is None; or the cache
-            cannot be written.
+        RequestError: the set is missing or damaged, its images differ in size, or the cache cannot be written.
     """
-    bar = report is None and sys.stderr.isatty()
-    report = report or (lambda line: print(escape(line), file=sys.stderr, flush=True))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f".{type(source).__name__}.lock", report):  # finding out may mean downloading
@@ -89,13 +83,13 @@ def prepare(
         with _lock(cache / f".{folder.name}.lock", report):
             prepared = _open(folder, report)
             if prepared is None:
-                make_set(source.read(location), image_size, duplicates, value_range, folder, report, bar)
+                make_set(source.read(location), image_size, duplicates, value_range, folder, report)
                 prepared = _open(folder, report)
     except OSError as error:
-        raise RequestError(
-            f"the data cannot be prepared in data.cache={cache} ({error}); point data.cache (or the environment "
-            "variable CNNBENCH_CACHE) at a folder that can be written and has room"
-        ) from error
+        remedy = (
+            "point data.cache (or the environment variable CNNBENCH_CACHE) at a folder that can be written and has room"
+        )
+        raise RequestError(f"the data cannot be prepared in data.cache={cache} ({error}); {remedy}") from error
     if prepared is None:
         raise RequestError(f"the prepared data in {folder} does not read back as it was written; is the disk sound?")
     _opened[folder] = prepared

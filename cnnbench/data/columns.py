@@ -6,30 +6,17 @@ from cnnbench.data.folder import SPLITS
 from cnnbench.utils.errors import RequestError, did_you_mean, one_of
 
 COLUMNS = {  # in any case
-    "path": (
-        "path",
-        "file",
-        "filename",
-        "file_name",
-        "filepath",
-        "file_path",
-        "image",
-        "image_path",
-        "img",
-        "image_id",
-    ),
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path",
+             "image", "image_path", "img", "image_id"),
     "image": ("image", "img"),
     "label": ("label", "labels", "class", "class_name", "target", "category"),
     "split": ("split", "set", "subset", "partition"),
-}
+}  # fmt: skip
 
 
 def find_column(kind: str, wanted: str | None, names: Iterable[str], where: object) -> str | None:
     """The column that is ``wanted``, or the one with a usual name for this kind; None where there is none of splits.
-
-    Raises:
-        RequestError: there is no such column; the message begins with ``where``.
-    """
+    Raises RequestError, whose message begins with ``where``, where there is no such column."""
     names = list(names)
     lower = {name.strip().lower(): name for name in reversed(names)}
     found = wanted or next((lower[usual] for usual in COLUMNS[kind] if usual in lower), None)
@@ -41,10 +28,7 @@ def find_column(kind: str, wanted: str | None, names: Iterable[str], where: obje
 
 def split_named(name: str, splits: Mapping[str, str] | None, where: object) -> str | None:
     """The split that has this name, in ``splits`` or else among the usual ones; None where ``splits`` leave it out.
-
-    Raises:
-        RequestError: it is no usual one (the message begins with ``where``), or ``splits`` have a key that is no split.
-    """
+    Raises RequestError where it is no usual one (beginning with ``where``), or ``splits`` have a key that is no split."""
     if splits is not None:
         return next((one_of("data.splits", split, SPLITS) for split, own in splits.items() if own == name), None)
     if split := next((split for split, usual in SPLITS.items() if name.lower() in usual), None):

@@ -10,8 +10,8 @@ from typing import Any
 
 from cnnbench.data.columns import find_column, split_named
 from cnnbench.data.folder import SPLITS, ImageFolder, Listed
-from cnnbench.data.imageset import one_line, printable
-from cnnbench.utils.errors import RequestError
+from cnnbench.data.imageset import printable
+from cnnbench.utils.errors import RequestError, one_line
 
 
 class Csv(ImageFolder):

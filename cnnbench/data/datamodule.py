@@ -13,8 +13,7 @@ from lightning.pytorch import LightningDataModule
 
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.cache import PreparedSet, prepare
-from cnnbench.data.folds import check_folds, fold_rows
-from cnnbench.data.imageset import Source, stratified
+from cnnbench.data.imageset import Source, check_folds, fold_rows, stratified
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
 
@@ -89,9 +88,8 @@ class ImageDataModule(LightningDataModule):
                 )
         elif self.folds is not None:
             if "val_labels" in self.prepared.arrays:
-                raise RequestError(
-                    f"data.folds={self.folds}, but this set has a validation split; use data.validation=own"
-                )
+                why = f"data.folds={self.folds}, but this set has a validation split"
+                raise RequestError(f"{why}; use data.validation=own")
             rows["val"], rows["train"] = fold_rows(labels, self.classes, self.folds, self.fold, self.split_seed)
         elif self.validation != "none":
             if f"{self._stored('val')}_labels" not in self.prepared.arrays:
@@ -150,8 +148,7 @@ class ImageDataModule(LightningDataModule):
 
     def raw(self, split: str, rows: np.ndarray) -> np.ndarray:
         """The images of ``split`` at these positions (N,), as they are stored: uint8 (N, H, W, C)."""
-        images = self.prepared.arrays[f"{self._stored(split)}_images"]
-        return np.asarray(images[np.arange(len(images))[self.rows[split]][rows]])
+        return np.asarray(self.prepared.arrays[f"{self._stored(split)}_images"][self.row_numbers(split)[rows]])
 
     def row_numbers(self, split: str) -> np.ndarray:
         """Where the images of a split are in the set's own train, validation or test part, int64 (N,)."""

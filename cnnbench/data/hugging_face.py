@@ -12,8 +12,8 @@ import numpy as np
 
 from cnnbench.data.columns import find_column, split_named
 from cnnbench.data.folder import SPLITS
-from cnnbench.data.imageset import EncodedImage, ImageSet, Split, one_line
-from cnnbench.utils.errors import RequestError
+from cnnbench.data.imageset import EncodedImage, ImageSet, Split
+from cnnbench.utils.errors import RequestError, one_line
 from cnnbench.utils.record import read_file, read_yaml_file
 
 TYPES = {"image": "Image", "label": "ClassLabel"}  # of datasets.features
@@ -79,16 +79,12 @@ class HuggingFace:
         for split, values in labels.items():
             if values.ndim != 1 or values.dtype.kind not in "biU" or (known and values.min() < 0):
                 where = f"{self.dataset} has images without one class in {label} of {names[split]}"
-                raise RequestError(
-                    f"{where}; choose data.source.label_column=NAME, or splits: data.splits={{train: NAME}}"
-                )
+                remedy = "choose data.source.label_column=NAME, or splits: data.splits={train: NAME}"
+                raise RequestError(f"{where}; {remedy}")
         occurring = np.unique(np.concatenate([*labels.values()]))
-        splits = {
-            split: Split(
-                _files(loaded[name], image, name), labels[split] if known else np.searchsorted(occurring, labels[split])
-            )
-            for split, name in names.items()
-        }
+        splits = {split: Split(_files(loaded[name], image, name), labels[split]) for split, name in names.items()}
+        for part in () if known else splits.values():
+            part.labels = np.searchsorted(occurring, part.labels)
         parts = [f"{split} is {name} ({len(labels[split])})" for split, name in names.items()]
         if "test" not in splits:
             splits |= splits.pop("train").with_test_split(self.test_share)

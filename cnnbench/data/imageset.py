@@ -1,4 +1,4 @@
-"""What a source of images is, what it gives, stratified splits of that, and hashes of images."""
+"""What a source of images is, what it gives, stratified splits and folds of that, and hashes of images."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from cnnbench.utils.errors import RequestError
 
 LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes
 
@@ -59,11 +61,9 @@ class ImageSet:
 
 
 class Source(Protocol):
-    """A kind of dataset; ``location`` is the folder or file that holds it, where it needs one.
-
-    ``identity`` is the key of the prepared set: it changes when what would be read changes. It raises RequestError if the
-    set is not there. ``read`` reads everything but encoded image files, which the cache decodes.
-    """
+    """A kind of dataset; ``location`` is the folder or file that holds it, where it needs one. ``identity`` is the key of
+    the prepared set, which changes when what would be read does; it raises RequestError if the set is not there. ``read``
+    reads everything but encoded image files, which the cache decodes."""
 
     def identity(self, location: Path | None) -> dict[str, Any]: ...
 
@@ -77,21 +77,14 @@ def printable(name: str | bytes) -> str:
     return name.decode(errors="backslashreplace")
 
 
-def one_line(error: Exception) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split row numbers so that every class gives the same share.
+    """Split row numbers so that every class gives the same share: the chosen rows and the others, each sorted, int64. A
+    class with a single row keeps it among the others.
 
     Args:
         labels: class of each row, (N,).
         share: a fraction of every class (float in (0, 1)), or how many rows in all (int), shared out by class size.
         seed: of the choice of rows, so that a split stays the same when the training seed changes.
-
-    Returns:
-        The chosen rows and the others, each sorted, int64. A class with a single row keeps it among the others.
     """
     random = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
@@ -102,11 +95,38 @@ def stratified(labels: np.ndarray, share: float | int, seed: int) -> tuple[np.nd
     take[np.argsort(take - wanted, kind="stable")[:short]] += 1
     if isinstance(share, float):
         take = np.minimum(np.maximum(take, counts > 1), counts - 1)
-    chosen = np.concatenate(
-        [random.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, take, strict=True)]
-    )
-    chosen = np.sort(chosen).astype(np.int64)
+    parts = [random.permutation(np.flatnonzero(labels == c))[:n] for c, n in zip(classes, take, strict=True)]
+    chosen = np.sort(np.concatenate(parts)).astype(np.int64)
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
+
+
+def check_folds(folds: int | None, fold: int | None, validation: float | str) -> None:
+    """Raises RequestError where these keys do not go together."""
+    if folds is None and fold is None and validation != "folds":
+        return
+    if folds is None:
+        raise RequestError("data.fold needs data.folds, how many there are: data.folds=5 data.fold='range(5)'")
+    if validation != "folds":
+        both = f"data.folds={folds} or data.validation={validation}"
+        raise RequestError(f"a fold is the validation split: leave out {both}")
+    if fold is None or fold >= folds:
+        wrong = f"with data.folds={folds}, got {'null' if fold is None else fold}"
+        raise RequestError(f"data.fold must be from 0 to {folds - 1} {wrong}; all: data.fold='range({folds})'")
+
+
+def fold_rows(
+    labels: np.ndarray, classes: Sequence[str], folds: int, fold: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of one fold, and those of the others, in their order; each fold has as many images of a class as the others,
+    or one more. Raises RequestError where a class has fewer rows than there are folds."""
+    from sklearn.model_selection import StratifiedKFold
+
+    present, counts = np.unique(labels, return_counts=True)
+    if folds > (least := counts.min()):
+        name = classes[present[counts.argmin()]]
+        raise RequestError(f"data.folds={folds} is more than the {least} images of class {name} in the train set")
+    others, held_out = [*StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels)][fold or 0]
+    return held_out, others
 
 
 def load_array(folder: Path, name: str) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 from cnnbench.data.mixing import Mixing
+from cnnbench.utils.errors import one_line
 
 warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
@@ -142,9 +143,8 @@ class BatchLoader:
             generator = epoch_generator(self.seed, epoch, "draws")
             drawn = self.augment.draw(self.images, self.data.images.shape[1], generator, self.batch_size)
             if mixing and self.world > 1:  # the partners may be other ranks' images
-                partners = (
-                    torch.arange(self.images) // self.batch_size * self.batch_size + drawn[:, -mixing.columns].long()
-                )
+                begins = torch.arange(self.images) // self.batch_size * self.batch_size
+                partners = begins + drawn[:, -mixing.columns].long()
                 parts = [torch.cat([part, partners[part]]) for part in parts]
             drawn = drawn[torch.cat(parts)]
             draws, done = drawn.to(self.device), 0
@@ -176,29 +176,24 @@ class BatchLoader:
             return
         self._parts[:] = [part.numpy() for part in parts]
         labels = self.data.labels.index_select(0, order).to(self.device).split(sizes)
-        self._reader = self._reader or self._make_reader(self.workers)
+        self._reader = self._reader or DataLoader(
+            _Rows(self.data),
+            batch_size=None,
+            sampler=self._parts,
+            num_workers=self.workers,
+            generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
+            persistent_workers=self.workers > 0,
+            timeout=WORKER_SECONDS if self.workers else 0,
+            pin_memory=self.device.type == "cuda",
+        )
         self._check_shared_memory(self._reader)
         self._reading = iter(self._reader)  # its processes stay for the next epoch
         for of_images in labels:
             try:
                 images = next(self._reading)
             except RuntimeError as error:  # a worker that has died, or gives nothing
-                raise RuntimeError(
-                    f"no images from a stream's workers ({' '.join(str(error).split())}): {REMEDY}"
-                ) from error
+                raise RuntimeError(f"no images from a stream's workers ({one_line(error)}): {REMEDY}") from error
             yield images.to(self.device, non_blocking=True), of_images
-
-    def _make_reader(self, workers: int) -> DataLoader:
-        return DataLoader(
-            _Rows(self.data),
-            batch_size=None,
-            sampler=self._parts,
-            num_workers=workers,
-            generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
-            persistent_workers=workers > 0,
-            timeout=WORKER_SECONDS if workers else 0,
-            pin_memory=self.device.type == "cuda",
-        )
 
     def close(self) -> None:
         """End the workers of a stream, which the next epoch starts anew. They end when nothing refers to their iterator;
@@ -212,9 +207,8 @@ class BatchLoader:
         """Raise RuntimeError where the workers would wait for ever for shared memory to put images into."""
         ahead = (1 + reader.num_workers * (reader.prefetch_factor or 0)) * self.block * self.data.images[0].nbytes
         if reader.num_workers and SHARED.is_dir() and ahead > (free := shutil.disk_usage(SHARED).free):
-            raise RuntimeError(
-                f"the workers of a stream need {ahead / 1e6:.1f} MB in {SHARED}, which has {free / 1e6:.1f} MB left: {REMEDY}"
-            )
+            short = f"need {ahead / 1e6:.1f} MB in {SHARED}, which has {free / 1e6:.1f} MB left"
+            raise RuntimeError(f"the workers of a stream {short}: {REMEDY}")
 
 
 def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 import zlib
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from cnnbench.data.decode import Extremes, Findings, Range, decode_files, find_range, image_dimensions, resize_array
 from cnnbench.data.imageset import ImageSet, Split, digests, load_array, printable
+from cnnbench.utils.console import escape
 from cnnbench.utils.errors import RequestError
 
 MAX_NAMED = 10  # damaged files in one message
@@ -28,17 +30,16 @@ Report = Callable[[str], None]
 Arrays = dict[str, np.ndarray]  # by split
 
 
+def print_line(line: str) -> None:
+    """The ``Report`` unless another is given: a line on standard error."""
+    print(escape(line), file=sys.stderr, flush=True)
+
+
 def make_set(
-    images: ImageSet,
-    image_size: int | None,
-    duplicates: str,
-    value_range: Range | None,
-    folder: Path,
-    report: Report,
-    bar: bool,
+    images: ImageSet, image_size: int | None, duplicates: str, value_range: Range | None, folder: Path, report: Report
 ) -> None:
     """Decode every split into a temporary folder beside ``folder`` and rename it into place; the arguments are those of
-    ``cnnbench.data.cache.prepare``, and whether progress is a ``bar`` on a terminal."""
+    ``cnnbench.data.cache.prepare``."""
     for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
@@ -49,7 +50,7 @@ def make_set(
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         resize = image_size is not None
-        arrays, kept, value_range = _decode(images, size, resize, value_range, temporary, name, report, bar)
+        arrays, kept, value_range = _decode(images, size, resize, value_range, temporary, name, report)
         notes = [*images.notes, *_without_copies(images, arrays, kept, duplicates)]
         notes += _save(images, arrays, kept, temporary, name)
         if value_range is not None:
@@ -73,21 +74,12 @@ def make_set(
 
 
 def _decode(
-    images: ImageSet,
-    size: int,
-    resize: bool,
-    value_range: Range | None,
-    folder: Path,
-    name: str,
-    report: Report,
-    bar: bool,
+    images: ImageSet, size: int, resize: bool, value_range: Range | None, folder: Path, name: str, report: Report
 ) -> tuple[Arrays, Arrays, Range | None]:
     """Decode every split into a mapped file in ``folder``; returns these, which of their rows have decoded, and the scale of
     grey with more than 8 bits, where there is any. Raises RequestError where what does not decode may not be left out."""
-    arrays: Arrays = {}
-    kept: Arrays = {}
-    deep: dict[str, dict[int, Extremes]] = {}
-    errors: list[str] = []
+    arrays, kept, deep, errors = Arrays(), Arrays(), dict[str, dict[int, Extremes]](), list[str]()
+    bar = report is print_line and sys.stderr.isatty()
     for part, split in images.splits.items():
         if len(split.labels) == 0:
             raise RequestError(f"the {part} split of {name} has no images")
@@ -101,9 +93,8 @@ def _decode(
         more = f" (and {len(errors) - MAX_NAMED} more)" if len(errors) > MAX_NAMED else ""
         text = "; ".join(errors[:MAX_NAMED]) + more
         if not images.skip_damaged:
-            raise RequestError(
-                f"{text}; repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
-            )
+            remedy = "repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
+            raise RequestError(f"{text}; {remedy}")
         report(f"left out: {text}")
     return arrays, kept, _scale_alike(images, arrays, deep, value_range)
 

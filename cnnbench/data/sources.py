@@ -10,9 +10,9 @@ import numpy as np
 from cnnbench.data.csv_file import Csv
 from cnnbench.data.folder import ImageFolder
 from cnnbench.data.hugging_face import HuggingFace
-from cnnbench.data.imageset import ImageSet, Split, one_line, printable
+from cnnbench.data.imageset import ImageSet, Split, printable
 from cnnbench.data.torchvision_sets import Torchvision
-from cnnbench.utils.errors import RequestError, did_you_mean
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
 __all__ = ["Csv", "Digits", "HuggingFace", "ImageFolder", "MedMnist", "Npz", "Torchvision"]
 
@@ -45,9 +45,8 @@ class Npz:
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         if location is None or not location.is_file():
-            raise RequestError(
-                f"data.path={location} is not a file; it should be an .npz with train_images and train_labels"
-            )
+            wanted = "an .npz with train_images and train_labels"
+            raise RequestError(f"data.path={location} is not a file; it should be {wanted}")
         status = location.stat()
         return {"set": "npz", "file": str(location.resolve()), "stat": (status.st_size, status.st_mtime_ns)}
 
@@ -60,31 +59,21 @@ class Npz:
             raise RequestError(f"{location} cannot be read as an .npz of plain arrays ({one_line(error)})") from error
         missing = [key for key in ("train_images", "train_labels", "test_images", "test_labels") if key not in arrays]
         if missing:
-            raise RequestError(
-                f"{location} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
-            )
+            has = ", ".join(sorted(arrays)) or "nothing"
+            raise RequestError(f"{location} lacks {', '.join(missing)}; it has {has}")
         splits, channels = {}, {}
         for name in [name for name in ("train", "val", "test") if f"{name}_images" in arrays]:
-            images, labels = arrays[f"{name}_images"], arrays.get(f"{name}_labels")
+            at, images, labels = f"{location}: {name}", arrays[f"{name}_images"], arrays.get(f"{name}_labels")
             if labels is None or labels.shape[:1] != images.shape[:1]:
-                raise RequestError(
-                    f"{location}: {name}_images has {(*images.shape, 0)[0]} images, {name}_labels "
-                    f"{'is missing' if labels is None else f'{(*labels.shape, 0)[0]} labels'}"
-                )
+                has = "is missing" if labels is None else f"{(*labels.shape, 0)[0]} labels"
+                raise RequestError(f"{at}_images has {(*images.shape, 0)[0]} images, {name}_labels {has}")
             if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
-                raise RequestError(
-                    f"{location}: {name}_images is {images.dtype} {images.shape}; it should be uint8 (N, H, W) "
-                    "or (N, H, W, 1 or 3)"
-                )
-            if (
-                labels.size != len(labels)
-                or labels.dtype.kind not in "iu"
-                or labels.astype(np.int64).min(initial=0) < 0
-            ):
-                raise RequestError(
-                    f"{location}: {name}_labels is {labels.dtype} {labels.shape}; it should be one whole number "
-                    "from 0 for each image"
-                )
+                right = "it should be uint8 (N, H, W) or (N, H, W, 1 or 3)"
+                raise RequestError(f"{at}_images is {images.dtype} {images.shape}; {right}")
+            is_whole = labels.dtype.kind in "iu" and labels.astype(np.int64).min(initial=0) >= 0
+            if labels.size != len(labels) or not is_whole:
+                right = "it should be one whole number from 0 for each image"
+                raise RequestError(f"{at}_labels is {labels.dtype} {labels.shape}; {right}")
             splits[name] = Split(images, labels.reshape(-1).astype(np.int64))
             channels[name] = (*images.shape[3:], 1)[0]
         if len(set(channels.values())) > 1:
@@ -114,9 +103,8 @@ class MedMnist(Npz):
         assert location is not None
         if not (file := location / f"{self.dataset}.npz").is_file():
             near = did_you_mean(self.dataset, [path.stem for path in location.glob("*.npz")])
-            raise RequestError(
-                f"data.name={self.dataset}: {file} is not there{near} (data.root is the folder of the files)"
-            )
+            wrong = f"data.name={self.dataset}: {file} is not there{near}"
+            raise RequestError(f"{wrong} (data.root is the folder of the files)")
         return {**super().identity(file), "set": self.dataset}
 
     def read(self, location: Path | None) -> ImageSet:

@@ -14,23 +14,14 @@ import numpy as np
 from PIL import Image
 
 from cnnbench.data.decode import open_image, raster_only
-from cnnbench.data.imageset import EncodedImage, ImageSet, Split, one_line
-from cnnbench.utils.errors import RequestError, did_you_mean
+from cnnbench.data.imageset import EncodedImage, ImageSet, Split
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
 TEST_SHARE = 0.2  # of each class, of sets that torchvision does not split
 SPLITS = {"train": ("train", "trainval", "train-standard"), "val": ("val", "valid"), "test": ("test",)}
 # They have the arguments, but boxes, texts or pairs, or test what was not in train
-OTHERS = [
-    "CelebA",
-    "Cityscapes",
-    "Kitti",
-    "LFWPairs",
-    "LFWPeople",
-    "SBU",
-    "VOCDetection",
-    "VOCSegmentation",
-    "WIDERFace",
-]
+OTHERS = ["CelebA", "Cityscapes", "Kitti", "LFWPairs", "LFWPeople", "SBU", "VOCDetection", "VOCSegmentation",
+          "WIDERFace"]  # fmt: skip
 
 
 class Torchvision:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from cnnbench.data.cache import PreparedSet, find_prepared
+from cnnbench.data.views import over_views
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_json
@@ -45,16 +46,18 @@ class Graph(nn.Module):
         super().__init__()
         # torch's own order in memory: the graph of a channels_last network has gathers in it that no runtime needs
         self.network = copy.deepcopy(run.network).to(memory_format=torch.contiguous_format)
+        self.views = run.views
         self.scale, self.shift = nn.Buffer(run.normalize.scale.clone()), nn.Buffer(run.normalize.shift.clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, C) to the probability of each class, float32 (N, classes)."""
         pixels = images.to(torch.float32) * self.scale + self.shift
-        return self.network(pixels.permute(0, 3, 1, 2).contiguous()).float().softmax(dim=1)
+        images = pixels.permute(0, 3, 1, 2).contiguous()
+        return over_views(self.network, images, self.views, self.shift).float().softmax(dim=1)
 
 
 @contextlib.contextmanager
-def one_line(problem: str) -> Iterator[None]:
+def refuse_errors(problem: str) -> Iterator[None]:
     """Silence warnings; what is raised within becomes a RequestError: ``problem`` and the first line of the cause."""
     try:
         with warnings.catch_warnings():
@@ -70,7 +73,7 @@ def trace(run: TrainedRun) -> ExportedProgram:
     """The graph for any number of images; raises RequestError where torch cannot export the network."""
     example = torch.zeros(2, run.image_size, run.image_size, run.channels, dtype=torch.uint8)
     sizes = {INPUT: {0: torch.export.Dim(BATCH)}}
-    with one_line(f"torch cannot export {type(run.network).__name__}"), torch.no_grad():
+    with refuse_errors(f"torch cannot export {type(run.network).__name__}"), torch.no_grad():
         return torch.export.export(Graph(run).eval(), (example,), dynamic_shapes=sizes, strict=False)
 
 
@@ -78,7 +81,7 @@ def write_onnx(program: ExportedProgram, path: Path, description: Mapping[str, A
     """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
     a layer of the network has no ONNX."""
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": {INPUT: {0: BATCH}}}
-    with one_line("the network cannot be written as ONNX"):
+    with refuse_errors("the network cannot be written as ONNX"):
         made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
     assert made is not None
     for key, value in description.items():
@@ -115,10 +118,7 @@ class Format(NamedTuple):
     open: Callable[[Path], Program]
 
 
-FORMATS = {
-    "onnx": Format("model.onnx", write_onnx, open_onnx),
-    "torch": Format("model.pt2", write_torch, open_torch),
-}
+FORMATS = {"onnx": Format("model.onnx", write_onnx, open_onnx), "torch": Format("model.pt2", write_torch, open_torch)}
 
 
 def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
@@ -163,10 +163,8 @@ def export(
     run: TrainedRun, description: Mapping[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
     """Write the files in these ``formats`` and model.json, the ``description``, and compare each with the run on these
-    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once.
-
-    Returns:
-        The largest difference of a probability for each format.
+    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the largest
+    difference of a probability for each format.
 
     Raises:
         ExportDiffers: a file differs from the run; ``out`` is as it was.

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from cnnbench.config.settings import with_current_targets
 from cnnbench.config.trusted_targets import check_config
 from cnnbench.data.augment import Normalize
+from cnnbench.data.views import VIEWS, over_views
 from cnnbench.models.weights import skip_weight_loading
 from cnnbench.training.checkpoint_io import read
-from cnnbench.utils.errors import RequestError, one_of
+from cnnbench.utils.errors import RequestError, one_line, one_of
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
 
 WEIGHTS = ("best", "last")
@@ -27,39 +28,27 @@ WEIGHTS = ("best", "last")
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A network and what belongs to it.
+    """A network and what belongs to it."""
 
-    Attributes:
-        record: of the run.
-        network: float32 (N, channels, image_size, image_size), normalised, to logits (N, classes); in eval mode.
-        classes: names in the order of the logits.
-        normalize: uint8 (N, H, W, C) to what the network takes.
-    """
-
-    record: Mapping[str, Any]
-    network: nn.Module
-    classes: list[str]
+    record: Mapping[str, Any]  # of the run
+    network: nn.Module  # in eval mode; normalised float32 (N, channels, height, width) to logits (N, classes)
+    classes: list[str]  # names in the order of the logits
     image_size: int
     channels: int
-    normalize: Normalize
+    normalize: Normalize  # uint8 (N, H, W, C) to what the network takes
+    views: str = "none"  # of an image, over which the probabilities are averaged (``test_time_augmentation``)
 
     def probabilities(self, images: np.ndarray) -> Tensor:
         """uint8 (N, image_size, image_size, channels) to the probability of each class, float32 (N, classes)."""
         with torch.no_grad():
-            return self.network(self.normalize(torch.from_numpy(images))).float().softmax(dim=1)
+            normal = self.normalize(torch.from_numpy(images))
+            return over_views(self.network, normal, self.views, self.normalize.shift).float().softmax(dim=1)
 
 
 def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] = ()) -> TrainedRun:
-    """Load a finished run.
-
-    Args:
-        weights: best (by its objective) or last.
-        trusted: packages whose networks may be built, beside those of this installation's YAMLs
-            (``cnnbench.config.trusted_targets``).
-
-    Raises:
-        RequestError: there is no finished run, its network is of another package, or its weights do not fit.
-    """
+    """Load a finished run with its best (by its objective) or last ``weights``; networks are built of this installation's
+    YAMLs and of ``trusted`` packages (``cnnbench.config.trusted_targets``). Raises RequestError where there is no finished
+    run, its network is of another package, or its weights do not fit."""
     folder = Path(folder)
     one_of("weights", weights, WEIGHTS)
     record = _record(folder)
@@ -76,7 +65,8 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         cause = error.__cause__ or error
         raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
     _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
-    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize)
+    views = one_of("test_time_augmentation", config.get("test_time_augmentation", "none"), VIEWS)
+    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize, views)
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -97,7 +87,7 @@ def _load_weights(network: nn.Module, path: Path) -> None:
     try:
         state = dict(read(path)["state_dict"])
     except Exception as error:
-        raise RequestError(f"{path} cannot be read as a checkpoint ({' '.join(str(error).split())[:200]})") from error
+        raise RequestError(f"{path} cannot be read as a checkpoint ({one_line(error)[:200]})") from error
     own = {str(key).removeprefix("network."): value for key, value in state.items() if str(key).startswith("network.")}
     try:
         network.load_state_dict(own)

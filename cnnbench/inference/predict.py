@@ -118,16 +118,25 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
 FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
 
 
-def draw_sheet(path: Path, predictions: Sequence[Prediction], images: Sequence[np.ndarray]) -> None:
-    """A contact sheet: each image with its class and confidence; raises RequestError if it cannot be written."""
+def draw_sheet(
+    path: Path, predictions: Sequence[Prediction], images: Sequence[np.ndarray], explained: TrainedRun | None = None
+) -> None:
+    """A contact sheet: each image with its class and confidence, and beside it the heat map of its class where a run is to be
+    ``explained``; raises RequestError if it cannot be written."""
     from PIL import Image
 
     from cnnbench.training.figures import Predictions, prediction_sheet
 
     names, guess = np.unique([one["class"] for one in predictions], return_inverse=True)
     confidence = np.array([one["confidence"] for one in predictions])
-    shown = Predictions(np.stack(images), guess, guess, confidence)
-    sheet = prediction_sheet(shown, names.tolist(), f"{len(images)} images")
+    pixels, title, columns = np.stack(images), f"{len(images)} images", 10
+    if explained is not None:
+        from cnnbench.training.grad_cam import TITLE, side_by_side
+
+        classes = [explained.classes.index(one["class"]) for one in predictions]
+        pixels = side_by_side(explained.network, explained.normalize, pixels, classes)
+        title, columns = f"{title}, {TITLE}", 5
+    sheet = prediction_sheet(Predictions(pixels, guess, guess, confidence), names.tolist(), title, columns)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(path)

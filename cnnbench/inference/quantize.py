@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cnnbench.data.cache import PreparedSet
-from cnnbench.inference.export import DESCRIPTION, INPUT, export, kept_int8, one_line, open_onnx, prepared_set
+from cnnbench.inference.export import DESCRIPTION, INPUT, export, kept_int8, open_onnx, prepared_set, refuse_errors
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_atomically
@@ -26,11 +26,9 @@ CALIBRATION, BATCH = 256, 64  # training images for static scales, evenly spaced
 
 
 def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind: str) -> dict[str, Any]:
-    """Write the file of this ``kind`` (of ``INT8``), and what it loses into ``model.json``, both into ``out``.
-
-    Returns:
-        ``accuracy`` and ``accuracy_int8`` on the whole test set, as shares; ``points_lost``, their difference in
-        percentage points; ``changed``, how many of its ``test_images`` are given another class.
+    """Write the file of this ``kind`` (of ``INT8``), and what it loses into ``model.json``, both into ``out``. Returns
+    ``accuracy`` and ``accuracy_int8`` on the whole test set, as shares; ``points_lost``, their difference in percentage
+    points; ``changed``, how many of its ``test_images`` are given another class.
 
     Raises:
         ExportDiffers: the float32 file that it is made of differs from the run.
@@ -38,16 +36,14 @@ def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind
     """
     data, cache = prepared_set(run)
     if data is None:
-        raise RequestError(
-            f"--format {kind} is measured on the run's test set, which is no longer in {cache}: "
-            "a run on the same data prepares it again"
-        )
+        gone = f"which is no longer in {cache}: a run on the same data prepares it again"
+        raise RequestError(f"--format {kind} is measured on the run's test set, {gone}")
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         images = np.array(data.arrays["test_images"][:BATCH])
         export(run, description, folder, ["onnx"], images)
         path = folder / INT8[kind]
-        with one_line(f"the network cannot be written as {kind}"):
+        with refuse_errors(f"the network cannot be written as {kind}"):
             _quantize(folder / "model.onnx", path, kind, data)
             lost = _compare(run, path, data)
         try:

@@ -15,7 +15,7 @@ from torch import nn
 
 from cnnbench.models.layers import stem_convolution
 from cnnbench.models.weights import is_loading_skipped, load_weights
-from cnnbench.utils.errors import RequestError, did_you_mean
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
 log = logging.getLogger(__name__)
 CONVOLUTION = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
@@ -23,31 +23,21 @@ SAFE = "model.safetensors"  # how the hub keeps timm's weights
 
 
 def timm_network(
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    *,
-    name: str,
-    pretrained: bool = False,
-    small_stem: bool = False,
+    in_channels: int, num_classes: int, image_size: int, name: str, pretrained: bool = False, small_stem: bool = False
 ) -> nn.Module:
-    """``timm.create_model(name)`` for these images and classes.
-
-    Raises:
-        RequestError: timm has no such network or no weights for it, they cannot be had, the network has no small stem, or
-            the images are too small for it.
-    """
+    """``timm.create_model(name)`` for these images and classes; raises RequestError where timm has no such network or no
+    weights for it, they cannot be had, the network has no small stem, or the images are too small for it."""
     import timm
 
     config = _timm_config(name, pretrained)
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size
-    if not pretrained or is_loading_skipped():
+    if not pretrained or is_loading_skipped.get():
         network = _build(timm.create_model, name, options, image_size)
     else:
         options["pretrained_cfg_overlay"] = _cached(config)
-        hub = logging.getLogger("huggingface_hub")
+        origin, hub = config.hf_hub_id or config.url, logging.getLogger("huggingface_hub")
         level = hub.level
         hub.setLevel(logging.ERROR)  # it warns of each of its tries
         try:
@@ -55,24 +45,18 @@ def timm_network(
                 network = timm.create_model(name, pretrained=True, **options)
         except Exception as error:
             raise RequestError(
-                f"model.pretrained=true: timm's weights {config.hf_hub_id or config.url} could not be had "
-                f"({' '.join(str(error).split())[:200]}); they are downloaded once, into the cache of huggingface_hub "
-                "(HF_HOME names its folder); or give a file: model.pretrained=false init_from=FILE"
+                f"model.pretrained=true: timm's weights {origin} could not be had ({one_line(error)[:200]}); they are "
+                "downloaded once, into the cache of huggingface_hub (HF_HOME names its folder); or give a file: "
+                "model.pretrained=false init_from=FILE"
             ) from error
         finally:
             hub.setLevel(level)
-        log.info("started from timm's %s", config.hf_hub_id or config.url)
+        log.info("started from timm's %s", origin)
     return _finish(network, name, in_channels, num_classes, image_size, pretrained, small_stem)
 
 
 def torchvision_network(
-    in_channels: int,
-    num_classes: int,
-    image_size: int,
-    *,
-    name: str,
-    pretrained: bool = False,
-    small_stem: bool = False,
+    in_channels: int, num_classes: int, image_size: int, name: str, pretrained: bool = False, small_stem: bool = False
 ) -> nn.Module:
     """The network of ``torchvision.models`` for these images and classes; raises as ``timm_network``."""
     weights = _torchvision_weights(name)
@@ -84,9 +68,11 @@ def torchvision_network(
     elif name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
     network = _build(torchvision.models.get_model, name, options, image_size)
-    network.classifier_name = next(  # the last layer of so many outputs
-        key for key, module in reversed([*network.named_modules()]) if _outputs(module) == num_classes
-    )
+    outputs = {key: vars(module) for key, module in network.named_modules()}
+    last = [key for key, has in outputs.items() if num_classes in (has.get("out_features"), has.get("out_channels"))][
+        -1
+    ]
+    network.classifier_name = last
     if in_channels != 3:
         key, first = next((key, m) for key, m in network.named_modules() if isinstance(m, nn.Conv2d))
         same: Any = {of: getattr(first, of) for of in CONVOLUTION}
@@ -98,13 +84,8 @@ def torchvision_network(
 
 def images_of_weights(builder: str, name: str) -> dict[str, Any]:
     """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained on.
-
-    Args:
-        builder: the name of a function of this module.
-
-    Raises:
-        RequestError: there is no such network, or it has no weights.
-    """
+    ``builder`` is the name of a function of this module. Raises RequestError where there is no such network, or it has no
+    weights."""
     if builder == timm_network.__name__:
         from timm.data import resolve_data_config
 
@@ -145,18 +126,14 @@ def _cached(config: Any) -> dict[str, str]:
     return {"file": path} if isinstance(path, str) else {}
 
 
-def _outputs(module: nn.Module) -> int | None:
-    return getattr(module, "out_features", None) or getattr(module, "out_channels", None)
-
-
 @contextmanager
 def _taking(name: str, image_size: int) -> Iterator[None]:
     """What a network says of images that it cannot take, in a line."""
     try:
         yield
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RequestError(f"model.name={name} takes no images of {image_size}x{image_size} ({reason})") from error
+        wrong = f"model.name={name} takes no images of {image_size}x{image_size} ({one_line(error)[:200]})"
+        raise RequestError(wrong) from error
 
 
 def _build(make: Callable[..., nn.Module], name: str, options: dict[str, Any], image_size: int) -> Any:

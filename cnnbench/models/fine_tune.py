@@ -13,22 +13,17 @@ def classifier_of(network: nn.Module) -> nn.Module:
         return network.get_submodule(str(network.classifier_name))
     found = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
     if not isinstance(found, nn.Module):
-        raise RequestError(
-            f"{type(network).__name__} does not say which layer gives its logits, so it cannot be fine-tuned: "
-            "give it a method get_classifier() that returns that layer"
-        )
+        wrong = f"{type(network).__name__} does not say which layer gives its logits, so it cannot be fine-tuned"
+        raise RequestError(f"{wrong}: give it a method get_classifier() that returns that layer")
     return found
 
 
 def layer_factors(network: nn.Module, decay: float) -> dict[str, float]:
     """``decay`` to the power of how many layers each parameter, by name, is before the last (Clark et al. 2020, "ELECTRA",
-    section 3.1), layers being those of timm's ``group_matcher``. Raises RequestError where the network has no such method.
-    """
+    section 3.1), layers being those of timm's ``group_matcher``; raises RequestError where the network has none."""
     if not hasattr(network, "group_matcher"):
-        raise RequestError(
-            f"fine_tune.layer_decay needs layers in an order, and {type(network).__name__} has no group_matcher() that "
-            "gives it; networks of model=timm have"
-        )
+        wrong = f"{type(network).__name__} has no group_matcher() that gives it"
+        raise RequestError(f"fine_tune.layer_decay needs layers in an order, and {wrong}; networks of model=timm have")
     from timm.models import group_parameters
 
     layers = group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]

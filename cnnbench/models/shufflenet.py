@@ -16,7 +16,6 @@ WIDTHS = {
     1.5: ([24, 176, 352, 704, 1024], shufflenetv2.ShuffleNet_V2_X1_5_Weights.IMAGENET1K_V1),
     2.0: ([24, 244, 488, 976, 2048], shufflenetv2.ShuffleNet_V2_X2_0_Weights.IMAGENET1K_V1),
 }
-
 STAGE_UNITS = (4, 8, 4)
 FIRST_FILTERS = 24
 V1_FILTERS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # by groups, of the first stage; each next has twice as many
@@ -114,7 +113,7 @@ class ShuffleNetV2(TorchvisionShuffleNetV2):
         if width not in WIDTHS:
             raise RequestError(f"model.width must be one of {', '.join(map(str, WIDTHS))}, got {width!r}")
         filters, published = WIDTHS[width]
-        super().__init__([4, 8, 4], filters, num_classes)
+        super().__init__([*STAGE_UNITS], filters, num_classes)
         small = small_stem(stem, image_size, weights)
         self.conv1[0] = stem_convolution(in_channels, filters[0], 3, 1 if small else 2)
         if small:

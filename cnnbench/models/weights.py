@@ -11,26 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.models.fine_tune import classifier_of
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, one_line
 from cnnbench.utils.torch_files import DamagedFileError, UnsafeFileError, read_torch_file
 
 log = logging.getLogger(__name__)
-_skip_loading = ContextVar("skip_loading", default=False)
+is_loading_skipped = ContextVar("is_loading_skipped", default=False)  # within ``skip_weight_loading``
 
 
 @contextmanager
 def skip_weight_loading() -> Iterator[None]:
     """Networks built within are laid out as their ``weights`` say and keep random ones: those of a checkpoint follow."""
-    token = _skip_loading.set(True)
+    token = is_loading_skipped.set(True)
     try:
         yield
     finally:
-        _skip_loading.reset(token)
-
-
-def is_loading_skipped() -> bool:
-    """Whether this is within ``skip_weight_loading``."""
-    return _skip_loading.get()
+        is_loading_skipped.reset(token)
 
 
 def load_weights(network: nn.Module, source: str | None, key: str, published: Any = None) -> None:
@@ -40,15 +35,12 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
     of one. On the meta device everything is checked and nothing loaded.
 
     Args:
-        source: a file with a Lightning checkpoint of ours or a state dict, ``imagenet`` or the name of ``published``, or
-            None for none.
+        source: a file with a Lightning checkpoint of ours or a state dict; ``imagenet`` or the name of ``published``; None.
         key: of the configuration that asks for it, for messages.
         published: torchvision's WeightsEnum that ``imagenet`` stands for.
 
-    Raises:
-        RequestError: the file is not there, holds something else than weights, or weights of another network.
-    """
-    if source is None or is_loading_skipped():
+    Raises RequestError where the file is not there, or holds something else than weights, or those of another network."""
+    if source is None or is_loading_skipped.get():
         return
     with torch.device("cpu"):
         is_published = published is not None and source in ("imagenet", str(published))
@@ -85,9 +77,8 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
     try:
         loaded = read_torch_file(path)
     except UnsafeFileError as error:
-        raise RequestError(
-            f"{key}={path} is no file of weights alone: it holds other objects, or is damaged"
-        ) from error
+        wrong = f"{key}={path} is no file of weights alone: it holds other objects, or is damaged"
+        raise RequestError(wrong) from error
     except (DamagedFileError, OSError, MemoryError) as error:
         raise RequestError(f"{key}={path} is damaged or no file of weights ({type(error).__name__})") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
@@ -103,10 +94,10 @@ def _published(weights: Any, key: str) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
-        raise RequestError(
-            f"{key}: {weights.url} could not be had ({' '.join(str(error).split())}); put "
-            f"{Path(weights.url).name} into {torch.hub.get_dir()}/checkpoints, or give its path: init_from=FILE"
-        ) from error
+        remedy = (
+            f"put {Path(weights.url).name} into {torch.hub.get_dir()}/checkpoints, or give its path: init_from=FILE"
+        )
+        raise RequestError(f"{key}: {weights.url} could not be had ({one_line(error)}); {remedy}") from error
 
 
 def _other_classes(network: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

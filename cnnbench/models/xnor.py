@@ -91,12 +91,10 @@ class XnorNet(nn.Module):
         depth = len(filters)
         if depth < 2:
             raise RequestError(f"model.filters needs two convolutions, for the first is not binary; got {depth}")
-        kernels = whole_per_layer("kernels", kernels, depth, 1)
-        paddings = whole_per_layer("paddings", paddings, depth, 0)
-        pools = whole_per_layer("pools", pools, depth, 0)
-        layers: list[nn.Module] = []
-        channels, size = in_channels, image_size
-        for index, (width, kernel, padding, pool) in enumerate(zip(filters, kernels, paddings, pools, strict=True), 1):
+        given = (("kernels", kernels, 1), ("paddings", paddings, 0), ("pools", pools, 0))
+        windows = [whole_per_layer(name, value, depth, least) for name, value, least in given]
+        channels, size, layers = in_channels, image_size, list[nn.Module]()
+        for index, (width, kernel, padding, pool) in enumerate(zip(filters, *windows, strict=True), 1):
             size = output_size(size, f"convolution {index}", kernel, 1, padding, image_size)
             if index > 1:
                 layers.append(nn.BatchNorm2d(channels))

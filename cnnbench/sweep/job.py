@@ -24,9 +24,7 @@ from cnnbench.utils.signals import handle_stop_signals
 OUTPUT = "output.log"  # what a parallel run prints
 NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
 ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
-OF_A_SWEEP = tuple(
-    f"sweep.{key}=" for key in ("trial", "until", "practical", "max_seeds", "baseline", "earlier", "stop_on_failure")
-)
+OF_A_SWEEP = ("trial", "until", "practical", "max_seeds", "baseline", "earlier", "stop_on_failure")  # of no run
 LOCKED = 75  # exit status: another process is running this
 
 
@@ -53,11 +51,11 @@ class Job:
 
 def make_job(cfg: DictConfig) -> Job:
     """The run that Hydra is at; a task function too."""
-    hydra = HydraConfig.get()
+    hydra, left_out = HydraConfig.get(), ("hydra.", *(f"sweep.{key}=" for key in OF_A_SWEEP))
     return Job(
         config=resolved(cfg),
         folder=Path(hydra.runtime.output_dir),
-        overrides=[text for text in hydra.overrides.task if not text.startswith(("hydra.", *OF_A_SWEEP))],
+        overrides=[text for text in hydra.overrides.task if not text.startswith(left_out)],
         choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
         logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
         environ=dict(hydra.job.env_set),
@@ -65,19 +63,17 @@ def make_job(cfg: DictConfig) -> Job:
 
 
 def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:
-    """Raise RequestError where a value is wrong, or runs, ``jobs`` at a time, need processes of their own and are to have
-    none."""
+    """Raise RequestError where a value is wrong, or runs, ``jobs`` at a time, need processes and are to have none."""
     check_values(config)
     options = config["sweep"]
     if not options["isolate"] and (jobs > 1 or needs_process(options)):
-        raise RequestError(
-            "sweep.timeout, sweep.retries and several runs at a time need sweep.isolate=true: processes of their own"
-        )
+        kinds = "sweep.timeout, sweep.retries and several runs at a time"
+        raise RequestError(f"{kinds} need sweep.isolate=true: processes of their own")
 
 
 def check_runs(configs: Sequence[dict[str, Any]], elsewhere: bool = False) -> None:
-    """Build all that the configurations name, which has to import torch; raises RequestError. Those of runs ``elsewhere``
-    on one CPU: which devices another machine has, only that can tell."""
+    """Build all that the configurations name, which imports torch; raises RequestError. Those of runs ``elsewhere`` on
+    one CPU: which devices another machine has, only that can tell."""
     if configs:
         with no_gc_during_import():
             from cnnbench.training.preflight import check
@@ -92,22 +88,21 @@ def needs_process(options: Mapping[str, Any]) -> bool:
 
 
 def is_isolated(options: Mapping[str, Any]) -> bool:
-    """Whether local runs get processes of their own: unless ``sweep.isolate=false``, and unless torchrun or srun has
-    started every rank of them, this process being one."""
+    """Whether local runs get processes of their own: not with ``sweep.isolate=false``, nor under torchrun or srun."""
     return options["isolate"] and not is_one_of_several_ranks()
 
 
 def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
-    """The main function of a run's process, with the whole ``environ``; prints to ``output``, where None is the terminal.
-    Signals are handled from the first moment on."""
+    """The main function of a run's process, with the whole ``environ``; prints to ``output``, where None is the
+    terminal. Signals are handled from the first moment on."""
     with handle_stop_signals(patient=True):
         own_session()
         os.environ.clear()
         os.environ.update(environ)
         if output is not None:
             with output.open("a") as file:
-                for stream in (1, 2):
-                    os.dup2(file.fileno(), stream)
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
         try:
             job.run()
         except LockedError:
@@ -115,14 +110,13 @@ def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
 
 
 def count_jobs(jobs: int) -> int:
-    """How many runs go on at a time: ``jobs``, or where that is negative, counted back from all cores as joblib does."""
+    """How many runs go on at a time: ``jobs``, or where that is negative, counted back from all cores, as by joblib."""
     return jobs if jobs > 0 else max(available_cores() + 1 + jobs, 1)
 
 
 def share_of_cores(jobs: int | None, runs: int | None = None) -> int | None:
-    """CPU threads of each of ``jobs`` parallel runs (as ``count_jobs``) of which there are ``runs``; None where runs go
-    one after the other, or on other machines."""
+    """CPU threads of each of ``runs``, ``jobs`` at a time; None where they go one by one, or on other machines."""
     if jobs is None or jobs == 1:
         return None
-    at_once = count_jobs(jobs) if runs is None else min(count_jobs(jobs), runs)
+    at_once = min(count_jobs(jobs), count_jobs(jobs) if runs is None else runs)
     return max(available_cores() // max(at_once, 1), 1)

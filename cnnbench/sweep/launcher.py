@@ -37,12 +37,8 @@ from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requeste
 
 def launch(arguments: Sequence[str]) -> int:
     """Run what the overrides ask for, with -m a sweep, and of that what has not been done; returns 0 when every run
-    completed, else 1.
-
-    Raises:
-        RequestError: before anything ran.
-        KeyboardInterrupt: a sweep was ended by Ctrl-C; what it had done is kept, and its end has been printed.
-    """
+    completed, else 1. Raises RequestError before anything ran, and KeyboardInterrupt where Ctrl-C ended a sweep; what
+    it had done is kept, and its end has been printed."""
     overrides = without_shorthand([text for text in arguments if text != "-m"])
     for key, _, name in (text.partition("=") for text in overrides):
         if key == "hydra/sweeper":  # Hydra's basic is none of ours
@@ -55,16 +51,12 @@ def launch(arguments: Sequence[str]) -> int:
 
 
 def _composable(overrides: list[str]) -> list[str]:
-    """The overrides of a sweep, with keys of a choice that is one of several as values to sweep over:
-    ``optimizer=sgd,momentum optimizer.momentum=choice(0.5)``. Hydra first composes without what is swept over, where the
-    default choice may not have the key."""
-    swept = {text.partition("=")[0] for text in overrides if parse(text).is_sweep_override()}
-    return [
-        re.sub("=(.*)", r"=choice(\1)", text, flags=re.DOTALL)
-        if text.partition(".")[0] in swept and not parse(text).is_sweep_override()
-        else text
-        for text in overrides
-    ]
+    """The overrides of a sweep, with keys of a swept choice swept too: ``optimizer=sgd,momentum
+    optimizer.momentum=choice(0.5)``. Hydra first composes with the default choice, which may not have the key."""
+    values = {text for text in overrides if parse(text).is_sweep_override()}
+    groups = {text.partition("=")[0] for text in values}
+    wrapped = {text for text in overrides if text not in values and text.partition(".")[0] in groups}
+    return [re.sub("=(.*)", r"=choice(\1)", one, flags=re.DOTALL) if one in wrapped else one for one in overrides]
 
 
 def _run_once(overrides: list[str]) -> int:
@@ -96,8 +88,7 @@ def _run_once(overrides: list[str]) -> int:
 
 
 def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
-    """Call ``run``, ``multirun`` or ``show_cfg`` of Hydra's application; raises RequestError where the configuration
-    cannot be composed."""
+    """Call ``run``, ``multirun`` or ``show_cfg`` of Hydra's application; raises RequestError if it cannot compose."""
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
@@ -108,10 +99,8 @@ def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
 
 
 def answer(arguments: Sequence[str]) -> None:
-    """Let Hydra answer a question about a configuration: --help, --cfg, --info, --version, ...
-
-    Hydra reads these from ``sys.argv`` and has no public function that takes them.
-    """
+    """Let Hydra answer a question about a configuration: --help, --cfg, --info, --version, ... It reads these from
+    ``sys.argv`` and has no public function that takes them."""
     with patch.object(sys, "argv", ["cnnbench", *arguments]):
         hydra.main(version_base=VERSION_BASE, config_path=str(CONFIG_DIR), config_name="config")(run_task)()
 
@@ -121,15 +110,14 @@ def run_task(cfg: DictConfig) -> float | None:
     machine; a failure is a record and is not raised. Returns the objective."""
     job = make_job(cfg)
     alone = OmegaConf.is_missing(HydraConfig.get().job, "num")
+    record: Record | None = None
     try:
         with handle_stop_signals(file=None if alone else job.folder.parent / STOP_FILE):
             record = _train_and_print(job, alone)
     except run_dir.LockedError:
         print_result("  another process is running this")
-        return None
     except OSError as error:  # what the run did not survive kept its record from being written too
         print_result(NO_RECORD.format(error=error, folder=job.folder))
-        return None
     return None if record is None else record.get("best", {}).get(record["protocol"]["objective"])
 
 

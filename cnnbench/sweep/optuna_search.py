@@ -7,6 +7,7 @@ of several seeds the value of each. A search that was killed first resumes the t
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,8 +21,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.analysis.search import SEARCH_FILE
-from cnnbench.config.compose import run_folder
 from cnnbench.config.overrides import quoted
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.settings import SEED
 from cnnbench.sweep import plan
 from cnnbench.sweep.job import count_jobs
@@ -29,7 +30,7 @@ from cnnbench.sweep.run_summary import finish
 from cnnbench.sweep.search_space import corners, override, parse
 from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.pruner import STUDY, find_trial, make_pruner, open_storage
-from cnnbench.utils.console import print_info
+from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import Record, RecordError, read_record, write_atomically
 from cnnbench.utils.signals import stop_requested
@@ -187,7 +188,9 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
             if not any(ended):
                 break
         interrupted = stop_requested() is not None
-    return finish(sweep.folder, runs, interrupted)
+    status = finish(sweep.folder, runs, interrupted)
+    print_result(f"  {'search':<12} optuna-dashboard {shlex.quote(str(sweep.folder / JOURNAL))}")
+    return status
 
 
 def _run(sweep: Sweep, search: Search, batch: Sequence[Trial]) -> list[plan.PlannedRun]:

@@ -53,7 +53,7 @@ class PlannedRun:
         return fingerprint(self.config)
 
     def left(self, repeat_failed: bool) -> bool:
-        """Whether it is still to be run."""
+        """Whether it has still to be run."""
         return self.state not in ("completed", "running") and (repeat_failed or self.state not in FAILED)
 
 
@@ -94,14 +94,11 @@ def existing(sweep: Path, owners: Mapping[str, str] | None = None) -> dict[str, 
 
 def hydra_fingerprint(folder: Path) -> str | None:
     """The fingerprint of the configuration that Hydra wrote when a run began; None where it cannot be read."""
-    try:
+    with suppress(Exception):  # what the libraries make of a damaged file has no common kind
         path = folder / ".hydra" / "config.yaml"
-        if not computes_as_here(read_yaml_file(path)):
-            return None
-        cfg = OmegaConf.load(path)
-        return fingerprint(resolved(cfg)) if isinstance(cfg, DictConfig) else None
-    except Exception:  # what the libraries make of a damaged file has no common kind
-        return None
+        if computes_as_here(read_yaml_file(path)) and isinstance(cfg := OmegaConf.load(path), DictConfig):
+            return fingerprint(resolved(cfg))
+    return None
 
 
 def write_plan(
@@ -131,10 +128,8 @@ def read_plan(sweep: Path) -> dict[str, Any]:
         if isinstance(plan, list):  # of version 1
             plan = {"commands": [command["overrides"] for command in plan], "runs": {}}
         commands = [[str(text) for text in command] for command in plan["commands"]]
-        runs = {
-            name: str(owner) for name, owner in plan["runs"].items() if name[:1] != "/" and ".." not in Path(name).parts
-        }
-        return {"commands": commands, "runs": runs}
+        inside = {name for name in plan["runs"] if name[:1] != "/" and ".." not in Path(name).parts}
+        return {"commands": commands, "runs": {k: str(v) for k, v in plan["runs"].items() if k in inside}}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} cannot be read ({error}); delete it and give the command again") from error
 
@@ -142,11 +137,10 @@ def read_plan(sweep: Path) -> dict[str, Any]:
 def describe(runs: Sequence[PlannedRun], repeat_failed: bool) -> str:
     """``"6 runs: 2 finished, 1 failed or diverged (sweep.repeat_failed=true repeats), 3 to do"``."""
     states = Counter(run.state for run in runs)
+    failed = 0 if repeat_failed else sum(states[one] for one in FAILED)
     counts = {
         "finished": states["completed"],
-        "failed or diverged (sweep.repeat_failed=true repeats)": sum(
-            states[one] for one in FAILED if not repeat_failed
-        ),
+        "failed or diverged (sweep.repeat_failed=true repeats)": failed,
         "being run by another process": states["running"],
     }
     parts = [f"{number} {name}" for name, number in counts.items() if number]
@@ -162,8 +156,7 @@ def ended_since(folder: Path, since: float) -> Record | None:
 
 
 def own_folder(folder: Path) -> Path:
-    """``folder``, or with a number where another command of the same second has it; made, so that it is taken. Raises
-    RequestError where it cannot be made."""
+    """``folder``, or with a number where a command of the same second has it, made; or raises RequestError."""
     candidate, number = folder, 1
     while True:
         try:

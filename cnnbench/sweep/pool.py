@@ -64,12 +64,7 @@ class GpuSlots:
 
 
 class Pool:
-    """Runs ``size`` jobs at a time, in their order.
-
-    Args:
-        to_files: whether the output of runs goes to a file in their folders.
-        poll: called every ``POLL`` seconds.
-    """
+    """Runs ``size`` jobs at a time, in order, their output in their folders if ``to_files``; calls ``poll`` often."""
 
     def __init__(
         self, size: int, runs_per_gpu: int = 1, to_files: bool = False, poll: Callable[[], None] = lambda: None
@@ -80,7 +75,7 @@ class Pool:
         self.running: dict[ForkServerProcess, Task] = {}
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Path, Record]]:
-        """Run all, and give the folder and the record of each that has ended, until a stop is asked for and the running
+        """Run all, and give the folder and the record of each that has ended, until a stop is requested and the running
         ones have saved; a job is taken when there is a process for it."""
         new = (Task(job, job.config["sweep"]["retries"]) for job in jobs)
         stopping = False
@@ -88,8 +83,11 @@ class Pool:
             if stop_requested() is None:
                 self._fill(new)
             elif not stopping:
-                stopping = True
-                self._pass_on_stop()
+                stopping = True  # a preemption signal is passed on as it came, for the record
+                number = next((one for one in PREEMPTION_SIGNALS if one.name == stop_requested()), signal.SIGTERM)
+                for process in self.running:
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid or 0, number)
             if not self.running:
                 return
             wait([process.sentinel for process in self.running], timeout=POLL)
@@ -120,13 +118,6 @@ class Pool:
                 task.deadline = time.monotonic() + 60 * minutes
             self.running[process] = task
 
-    def _pass_on_stop(self) -> None:
-        """Signal every run; a preemption signal as it came, for the record."""
-        number = next((one for one in PREEMPTION_SIGNALS if one.name == stop_requested()), signal.SIGTERM)
-        for process in self.running:
-            with suppress(ProcessLookupError):
-                os.kill(process.pid or 0, number)
-
     def _end(self, task: Task, code: int, process: ForkServerProcess) -> Record | None:
         """The record of a run that has ended; None where it has none, or is tried again."""
         job = task.job
@@ -155,8 +146,7 @@ class Pool:
 
 
 def train_job(job: Job, to_file: bool = False) -> Record | None:
-    """Train in this process, or in one of its own where that may have to be ended from outside or tried again; None where
-    that leaves no record."""
+    """Train here, or in a new process if it may have to be ended or tried again; None where that leaves no record."""
     if not needs_process(job.config["sweep"]) or not is_isolated(job.config["sweep"]):
         return job.run()
     return next((record for _, record in [*Pool(1, to_files=to_file).run([job])]), None)

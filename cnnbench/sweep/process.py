@@ -1,13 +1,9 @@
-"""Processes that are forked from a server which has imported everything and computed nothing.
-
-A run then starts in a fraction of a second, no thread or CUDA context is copied, and the process that asked for it does
-not import torch.
-"""
+"""Processes that are forked from a server which has imported everything and computed nothing: a run then starts in a
+fraction of a second, no thread or CUDA context is copied, and the process that asked for it does not import torch."""
 
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver, resource_tracker
@@ -16,7 +12,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.signals import block_signals, unblock_signals
+from cnnbench.utils.signals import block_signals, end_with_parent, unblock_signals
 
 PRELOAD = ["cnnbench.sweep.preload"]
 
@@ -53,17 +49,16 @@ def start(function: Callable[..., Any], *arguments: Any) -> ForkServerProcess:
 
 
 def call_isolated(function: Callable[..., None], *arguments: Any) -> None:
-    """Call ``function(*arguments)`` in a process from the server, so that this one need not import what it needs. Raises
-    what ``function`` raised, and RequestError where the process was killed."""
+    """Call ``function(*arguments)`` in a process from the server, so that this one need not import what it needs.
+    Raises what ``function`` raised, and RequestError where the process was killed."""
     receive, send = context().Pipe(duplex=False)
     process = start(_call, send, function, arguments)
     send.close()
     try:
         error, where = receive.recv()
     except EOFError as end:
-        raise RequestError(
-            "the process that checks the runs was killed (often: the system had run out of memory)"
-        ) from end
+        often = "often: the system had run out of memory"
+        raise RequestError(f"the process that checks the runs was killed ({often})") from end
     except KeyboardInterrupt:
         process.kill()
         raise
@@ -81,17 +76,10 @@ def _call(send: Connection, function: Callable[..., None], arguments: Sequence[A
 
 
 def own_session() -> None:
-    """Leave Ctrl-C in a terminal to the process that started this one, which passes it on; and end with that process."""
+    """Leave Ctrl-C in a terminal to the process that started this one, which passes it on, and end with that one."""
     os.setsid()
     unblock_signals()
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="end_with_parent").start()
+    end_with_parent()
 
 
 def kill(process: multiprocessing.process.BaseProcess) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs. Parallel runs share a line: tqdm's on a terminal, in a log file a new one now and then."""
+"""What a sweep shows while it runs. Parallel runs share a line: tqdm's on a terminal, in a file one now and then."""
 
 import shutil
 import sys
@@ -25,8 +25,8 @@ TICK = 0.02  # seconds that a file's time may be behind the clock
 
 
 class Progress:
-    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far; of
-    runs ``in_turn``, which print their own course, only how each ended."""
+    """Counts the runs of a sweep, of which there will be ``total``, and shows how many have ended and the best so far;
+    of runs ``in_turn``, which print their own course, only how each ended."""
 
     def __init__(self, total: int, objective: str, in_turn: bool = False) -> None:
         self.total, self.objective, self.in_turn, self.began = total, objective, in_turn, time.time()
@@ -50,22 +50,22 @@ class Progress:
     def end(self, folder: Path, record: Record) -> None:
         """A run has ended; of parallel ones, one that has not completed is printed at once."""
         error = record.get("error") or {}
-        if record["status"] == "completed":
+        status, reason = record["status"], f"{error.get('type')}: {error.get('message')}"
+        if status == "completed":
             self.failures.clear()
-        elif record["status"] == "failed" and error.get("type") != PRUNED:
-            self.failures.append(f"{error.get('type')}: {error.get('message')}")
+        elif status == "failed" and error.get("type") != PRUNED:
+            self.failures.append(reason)
         if self.has_given_up() and self.stop_file is not None:
             self.stop_file.touch()
         if self.in_turn:
             print_result(ending(record, folder, short=True))
             return
         self.running.discard(folder)
-        self.statuses.append("ended early" if error.get("type") == PRUNED else record["status"])
-        value = (record.get("best") or {}).get(self.objective)
-        if record["status"] != "completed":
+        self.statuses.append("ended early" if error.get("type") == PRUNED else status)
+        if status != "completed":
             self._bar.clear()
-            print_result(f"  {record['status']}: {folder.name}: {error.get('type')}: {error.get('message')}")
-        elif value is not None:
+            print_result(f"  {status}: {folder.name}: {reason}")
+        elif (value := (record.get("best") or {}).get(self.objective)) is not None:
             self.values.append((value, folder.name))
         self.show()
 

@@ -37,26 +37,24 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
         error = record["error"] or {}
         lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
         lines += [error.get("traceback") or ""] if is_verbose() else []
-        if not short:
-            lines += [f"  `cnnbench resume {folder}` goes on"] if record["status"] == "interrupted" else []
-            lines.append(f"  {'record':<12} {folder / RECORD_FILE}")
+        lines += [f"  `cnnbench resume {folder}` goes on"] * (not short and record["status"] == "interrupted")
+        lines += [f"  {'record':<12} {folder / RECORD_FILE}"] * (not short)
         return "\n".join(lines)
     metrics, best, protocol, time = (record[key] for key in ("metrics", "best", "protocol", "time"))
-    objective = protocol["objective"]
+    objective, weights = protocol["objective"], f"{protocol['weights']} weights{averaged(record)}"
     test = (
         f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
-        f"loss {metrics['test/loss']:.4f}, with the {protocol['weights']} weights{averaged(record)} (epoch {best['epoch'] + 1}: "
+        f"loss {metrics['test/loss']:.4f}, with the {weights} (epoch {best['epoch'] + 1}: "
         f"{objective} {best[objective]:.4f}); {time['fit_seconds']:.1f} s"
     )
     lines = [test] if short else _table(record)
     if record["data"]["validation"] == "test" and protocol["weights"] == "best":
         lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
     if not short:
-        speed = f"{len(record['history']['epoch'])} epochs"
-        if rate := time.get("images_per_second"):
-            speed += f", {rate:,.0f} images a second in training"
+        rate = time.get("images_per_second")
+        speed = f", {rate:,.0f} images a second in training" if rate else ""
         lines += [
-            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({speed})",
+            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({len(record['history']['epoch'])} epochs{speed})",
             f"  {'record':<12} {folder / RECORD_FILE}",
             f"  {'figures':<12} {folder / 'figures'}",
             f"  {'tensorboard':<12} cnnbench tensorboard {folder}",
@@ -65,9 +63,10 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
 
 
 def averaged(record: Mapping[str, Any]) -> str:
-    """Which average validation and test had, in words; empty where the weights are as training left them."""
-    average = record["protocol"].get("average")
-    return f", averaged ({average})" if average else ""
+    """Which averages the test had, of weights and over views of an image, in words; empty where it had none."""
+    average, views = (record["protocol"].get(key) for key in ("average", "test_time_augmentation"))
+    of_views = f"; probabilities averaged over views of each image ({views})" if views not in (None, "none") else ""
+    return (f", averaged ({average})" if average else "") + of_views
 
 
 def _table(record: Mapping[str, Any]) -> list[str]:
@@ -102,9 +101,21 @@ def given_up(failures: Sequence[str], folder: Path) -> str:
     )
 
 
+def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -> None:
+    """Send it where the loggers of the runs do; torch is imported only then."""
+    if not any(name in str(node) for name in ("WandbLogger", "MLFlowLogger")):
+        return
+    from cnnbench.training.loggers import send_report
+
+    try:
+        send_report(node, folder, files)
+    except Exception as error:  # of a service, which have no common kind
+        print_result(f"the report could not be sent: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when each of its ``runs`` completed, else 1.
-    Raises KeyboardInterrupt where it was interrupted, so that whoever sweeps more than once, as reproduce does, stops."""
+    Raises KeyboardInterrupt where it was interrupted, so that a command of several sweeps stops."""
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
     from cnnbench.analysis.report.tables import decided_table
@@ -116,22 +127,22 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
         collected = collect([folder])
         print_result(f"\n{leaderboard_text(build(collected))}\n")
         for table in map(decided_table, read_decided([folder])):
-            rows = [[cell.text for cell in row] for row in table.rows]
-            print_result(
-                f"{fill(table.caption, 100, break_on_hyphens=False)}\n{text_table(table.headers, rows, table.numeric)}\n"
-            )
+            text = text_table(table.headers, [[cell.text for cell in row] for row in table.rows], table.numeric)
+            print_result(f"{fill(table.caption, 100, break_on_hyphens=False)}\n{text}\n")
     except RequestError:  # stopped before the first began
         collected = []
     if interrupted:
         print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
         raise KeyboardInterrupt
-    for path in report.build([folder]).write(folder) if collected else ():
+    files = report.build([folder]).write(folder) if collected else ()
+    for path in files:
         print_result(f"  {path.suffix[1:]:<12} {path}")
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
+    if files and runs:
+        _send_report(runs[0].config["logger"], folder, files)
     planned = [read_run(folder / run.folder) for run in runs]
     if collected and all(run.completed or run.pruned for run in planned or collected):  # not those of another sweep
         return 0
-    print_result(
-        f"not all runs completed: `cnnbench resume {folder}` goes on, with sweep.repeat_failed=true failed ones too"
-    )
+    more = "with sweep.repeat_failed=true failed ones too"
+    print_result(f"not all runs completed: `cnnbench resume {folder}` goes on, {more}")
     return 1

@@ -1,7 +1,7 @@
 """What a search draws from, as overrides in Hydra's syntax.
 
-``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real number,
-``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm.
+``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real
+number, ``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm.
 """
 
 from __future__ import annotations
@@ -16,20 +16,16 @@ from cnnbench.utils.errors import RequestError
 
 
 def parse(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
-    """The overrides that all runs share, and what each other key is drawn from; raises RequestError where one cannot be
-    read, or its ends are not in order."""
-    fixed: list[str] = []
+    """The overrides that all runs share, and what each other key is drawn from; raises RequestError for a wrong one."""
+    parsed = {text: parse_override(text) for text in overrides}
     space: dict[str, BaseDistribution] = {}
-    for text in overrides:
-        override = parse_override(text)
-        if not override.is_sweep_override():
-            fixed.append(text)
-        elif override.is_interval_sweep():
-            space[override.get_key_element()] = _interval(text, cast(Any, override.value()))
-        else:
-            choices = [str(value) for value in override.sweep_string_iterator()]
-            space[override.get_key_element()] = CategoricalDistribution(choices)
-    return fixed, space
+    for text, one in parsed.items():
+        if one.is_interval_sweep():
+            space[one.get_key_element()] = _interval(text, cast(Any, one.value()))
+        elif one.is_sweep_override():
+            choices = [str(value) for value in one.sweep_string_iterator()]
+            space[one.get_key_element()] = CategoricalDistribution(choices)
+    return [text for text in overrides if not parsed[text].is_sweep_override()], space
 
 
 def _interval(text: str, sweep: Any) -> IntDistribution | FloatDistribution:

@@ -19,7 +19,6 @@ from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.errors import RequestError
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
-
 AUTO = "auto"  # of optimizer.lr: what a range test suggests; of devices: all
 Config = dict[str, Any]
 
@@ -39,25 +38,21 @@ def build_data(config: Config) -> ImageDataModule:
 
 
 def build_network(config: Config, data: ImageDataModule) -> nn.Module:
-    """The network for the data's channels, classes and image size, in channels_last memory and with any weights asked for
-    by ``init_from``."""
+    """The network for the data's channels, classes and image size, channels_last, with the weights of ``init_from``."""
     for key in ("weights", "pretrained"):
         if config["init_from"] is not None and config["model"].get(key):
             raise RequestError(f"model.{key} and init_from both say where the weights come from; give one of them")
-    store = data.prepared
-    network: nn.Module = instantiate(
-        config["model"], in_channels=store.channels, num_classes=len(store.classes), image_size=store.image_size
-    )
+    images = data.prepared
+    sizes = {"in_channels": images.channels, "num_classes": len(images.classes), "image_size": images.image_size}
+    network: nn.Module = instantiate(config["model"], **sizes)
     if config["init_from"] is not None:
         load_weights(network, config["init_from"], "init_from")
     return network.to(memory_format=torch.channels_last)
 
 
 def build_optimization(config: Config) -> dict[str, Any]:
-    """The makers of ``optimizer`` and ``scheduler``, the ``interval`` at which the latter advances, and the ``warmup`` before.
-
-    ``optimizer.lr=auto`` builds here as 1.0, for checks and for the range test; a run has its rate before it builds.
-    """
+    """The makers of ``optimizer`` and ``scheduler``, the ``interval`` at which the latter advances, and the ``warmup``
+    before. ``optimizer.lr=auto`` is 1.0, for checks and for the range test; a run has its rate before it builds."""
     optimizer, schedule = dict(config["optimizer"]), dict(config["scheduler"])
     timing = {"interval": schedule.pop("interval"), "warmup": schedule.pop("warmup", 0.0)}
     if optimizer.get("lr") == AUTO:
@@ -75,31 +70,23 @@ def count_devices(config: Config) -> int:
     return len(devices) if isinstance(devices, list) else int(devices)
 
 
-def count_ranks(config: Config) -> int:
-    """How many devices the run is asked to take, over all machines."""
-    return count_devices(config) * int(config["trainer"].get("num_nodes", 1))
-
-
 def cause_of(error: BaseException) -> BaseException:
     """What ``instantiate`` has failed with, or else the error itself."""
     return (error.__cause__ if isinstance(error, InstantiationException) else None) or error
 
 
 def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], resumed: int | None = None) -> pl.Trainer:
-    """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the classifier's.
-    ``resumed`` is how many whole epochs a killed run goes on from, for the loggers.
-    """
+    """Lightning's trainer, of one process or of the ranks that there are; clipping and accumulation are the
+    classifier's. ``resumed`` is how many whole epochs a killed run goes on from, for the loggers."""
     own = ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
     options = {key: value for key, value in config["trainer"].items() if key not in own}
     chosen = [instantiate(node) for node in config["callbacks"].values() if node and "_target_" in node]
     averages = [instantiate(config["average"])] if config.get("average", {}).get("_target_") else []
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if (ranks := external_launch()) is None:  # one process, whatever cluster it may run on
-        plugins.append(LightningEnvironment())
+    ranks = external_launch()  # None is one process, whatever cluster it may run on
     return instantiate(
         options,
         strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
-        plugins=plugins,
+        plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if ranks is None else [])],
         callbacks=[*averages, *chosen[1:], *callbacks, *chosen[:1]],
         logger=build_loggers(config["logger"], folder, resumed),
         default_root_dir=str(folder),

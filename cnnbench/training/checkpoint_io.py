@@ -61,20 +61,19 @@ def read(path: Path) -> dict[str, Any]:
 
 def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """The newest whole checkpoint in the folder, and what it holds; None where the run has to start at its beginning.
+    What is damaged is renamed, to ``last.ckpt.damaged``, and ``notify`` gets a line; where nothing can be used, so is
+    ``best.ckpt``, which a new start would take for its own. Raises OSError or MemoryError where it cannot read now."""
 
-    What is damaged is renamed, to ``last.ckpt.damaged``, and ``notify`` gets a line for it; where nothing can be used, so is
-    ``best.ckpt``, which a new start would take for its own.
+    def set_aside(path: Path) -> Path:
+        return path.replace(path.with_name(f"{path.name}.damaged"))
 
-    Raises:
-        OSError, MemoryError: a checkpoint cannot be read now; nothing is renamed.
-    """
     for path in (folder / LAST, folder / PREVIOUS):
         try:
             checkpoint = read(path)
         except FileNotFoundError:
             continue
         except DamagedFileError as error:
-            notify(f"{error}; kept as {_set_aside(path).name}")
+            notify(f"{error}; kept as {set_aside(path).name}")
             continue
         if path.name == PREVIOUS:
             notify(f"going on from {path}, the checkpoint before")
@@ -83,9 +82,5 @@ def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str,
         if path.suffix in (".new", ".link"):
             path.unlink()
         elif path.suffix == ".ckpt":
-            _set_aside(path)
+            set_aside(path)
     return None
-
-
-def _set_aside(path: Path) -> Path:
-    return path.replace(path.with_name(f"{path.name}.damaged"))

@@ -1,10 +1,9 @@
 """One run on several devices: a process (rank) for each, of one machine or more, which trains on its share of a batch.
 
 On one machine ``launch_ranks`` starts the ranks; on several, torchrun or srun starts this program once a rank
-(``external_launch``). All ranks hold the same weights. Each computes the gradients of its rows of the batch, weighted so
-that their sum is the gradient of the mean loss over the whole batch; they sum them, and all take the same step. The sum
-is taken once an optimizer step and always over the same layout, so that a resumed run has the same bits as one that was
-not stopped.
+(``external_launch``). Each computes the gradients of its rows of the batch, weighted so that their sum is the gradient
+of the mean loss over the whole batch; they sum them, and all take the same step. The sum is always over the same
+layout, so that a resumed run has the same bits as one that was not stopped.
 """
 
 import io
@@ -33,26 +32,21 @@ from torch import Tensor
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, RunProcsResult, start_processes
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+from cnnbench.utils import signals
 from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.signals import block_signals, exit_reason, handle_stop_signals, restore_stop_signals, stop_requested
 
 LOCALHOST = "127.0.0.1"
 POLL = 0.1  # seconds between two looks at the ranks
 LAST_READ = 10.0  # seconds for the other ranks to read the last value
 LOST_RANK_DELAY = 3.0  # seconds for which a rank that has lost another one leaves its launcher to see that one first
-FAILURE_DELAY = (
-    4.0  # seconds for the others to end where a rank has failed: one that waits inside torch hears no signal
-)
+FAILURE_DELAY = 4.0  # seconds for the others to end where a rank has failed: those inside torch hear no signal
 PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked from imports
 
 
-# Who is this process?
-
-
 def external_launch() -> ClusterEnvironment | None:
-    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone. Raises
-    RequestError where Lightning cannot read the ranks from how srun was started."""
+    """The cluster environment where torchrun or srun has started several ranks; None where this process is alone.
+    Raises RequestError where Lightning cannot tell the ranks from how srun was started."""
     if not is_one_of_several_ranks():
         return None
     if TorchElasticEnvironment.detect():
@@ -78,12 +72,9 @@ _has_lost_a_rank = False
 
 
 def broadcast_json(value: Any, is_last: bool = False) -> Any:
-    """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end.
-
-    It goes through the store and not through the process group, which Lightning opens for the first run. Of the last
-    value rank 0, in which the store may be, waits until the others have read it, or some seconds where one is lost, or
-    not at all where this rank has seen that: then the others have failed too.
-    """
+    """Rank 0's ``value`` in every rank that torchrun or srun has started, as JSON; those wait for it without end. It
+    goes through the store, for Lightning opens the process group for the first run. Rank 0, in which the store may be,
+    waits some seconds until the others have read the last value, or not where it has seen that a rank is lost."""
     environment = external_launch()
     assert environment is not None
     key = str(next(_numbers))
@@ -100,9 +91,6 @@ def broadcast_json(value: Any, is_last: bool = False) -> Any:
     return received
 
 
-# The ranks of one machine
-
-
 class RankFailed(RuntimeError):
     """A rank has failed; ``error`` is the record's (type, message, traceback)."""
 
@@ -112,18 +100,15 @@ class RankFailed(RuntimeError):
             kind, _, message = raised["message"].partition(": ")
             trace = raised["extraInfo"]["py_callstack"]
         else:
-            kind, message, trace = "ProcessEnded", exit_reason(failure.exitcode), ""
+            kind, message, trace = "ProcessEnded", signals.exit_reason(failure.exitcode), ""
         super().__init__(f"rank {failure.local_rank} of {world_size}: {message}")
         self.error = {"type": kind, "message": str(self), "traceback": trace}
 
 
 def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
     """Call ``function(*arguments)``, all picklable, in so many new processes of this machine, which Lightning takes for
-    torchrun's, and wait until all have returned. A stop that this process is asked for is handed on to them.
-
-    Raises:
-        RankFailed: one raised or was killed; the others have been ended.
-    """
+    torchrun's, and wait until all have returned; a request to stop is handed on to them. Raises RankFailed where one
+    raised or was killed; the others have been ended."""
     store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     environ = {
         **os.environ,
@@ -140,7 +125,7 @@ def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any
             pids = list(processes.pids().values())
             started = [process for process in multiprocessing.active_children() if process.pid in pids]
             while (result := _wait(processes, started)) is None:
-                if (by := stop_requested()) is not None:
+                if (by := signals.stop_requested()) is not None:
                     while pids:  # each is signalled once
                         os.kill(pids.pop(), getattr(signal, by, signal.SIGTERM))
         finally:
@@ -154,13 +139,18 @@ def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], log
     if method == "forkserver":
         multiprocessing.get_context(method).set_forkserver_preload(PRELOAD)
         resource_tracker.ensure_running()  # else the server's start does that, and lets signals through
-        block_signals()  # of this thread, and so of the server and of the ranks until they handle them
+        signals.block_signals()  # of this thread, and so of the server and of the ranks until they handle them
     return start_processes("rank", _rank_main, arguments, environs, DefaultLogsSpecs(logs), start_method=method)
 
 
 def _wait(processes: PContext, started: list[multiprocessing.process.BaseProcess]) -> RunProcsResult | None:
     """Look at the ranks, and where one has failed, wait for the others; torch would leave them 30 seconds."""
-    timer = threading.Timer(FAILURE_DELAY, _kill, [started])
+
+    def end_all() -> None:
+        for process in started:
+            process.kill()
+
+    timer = threading.Timer(FAILURE_DELAY, end_all)
     if any(process.exitcode for process in started):
         timer.start()
     try:
@@ -169,26 +159,14 @@ def _wait(processes: PContext, started: list[multiprocessing.process.BaseProcess
         timer.cancel()
 
 
-def _kill(processes: Iterable[multiprocessing.process.BaseProcess]) -> None:
-    for process in processes:
-        process.kill()
-
-
 def _rank_main(function: Callable[..., None], *arguments: Any) -> None:
-    with handle_stop_signals(patient=True):
-        threading.Thread(target=_end_with_launcher, daemon=True).start()
+    with signals.handle_stop_signals(patient=True):
+        signals.end_with_parent()
         if os.environ["RANK"] != "0":
             mute()
         function(*arguments)
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _end_with_launcher() -> None:
-    launcher = multiprocessing.parent_process()
-    assert launcher is not None
-    launcher.join()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def mute() -> None:
@@ -197,26 +175,21 @@ def mute() -> None:
 
 
 def has_lost_a_rank(error: BaseException) -> bool:
-    """Whether a collective has failed, as it does where another rank has ended. A launcher names the first that ends, so
-    this one then stays a little."""
+    """Whether a collective has failed, so another rank has ended; then waits, for a launcher names the first to end."""
     global _has_lost_a_rank
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or not frames[-1].filename.startswith(str(Path(dist.__file__).parent)):
         return False
     _has_lost_a_rank = True
     until = time.monotonic() + LOST_RANK_DELAY
-    while time.monotonic() < until and stop_requested() is None:
+    while time.monotonic() < until and signals.stop_requested() is None:
         time.sleep(POLL)
     return True
 
 
-# What they do together
-
-
 class FixedOrderDDP(DDPStrategy):
-    """Lightning's ``ddp`` with ``sum_gradients`` instead of DistributedDataParallel, whose buckets, and so the order of
-    whose sums, depend on the steps that a process has done. From the run's ``seed`` each rank draws random numbers of its
-    own, for dropout."""
+    """Lightning's ``ddp`` with ``sum_gradients`` instead of DistributedDataParallel, the order of whose sums depends on
+    the steps that a process has done. From the run's ``seed`` each rank draws its own random numbers, for dropout."""
 
     def __init__(self, environment: ClusterEnvironment, seed: int = 0) -> None:
         super().__init__(cluster_environment=environment)
@@ -233,7 +206,7 @@ class FixedOrderDDP(DDPStrategy):
         broadcast_tensors([*self.model.parameters(), *self.model.buffers()])
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
-        restore_stop_signals()  # Lightning's handler of SIGTERM, new before this, would broadcast at any moment
+        signals.restore_stop_signals()  # Lightning's handler of SIGTERM, new before this, would broadcast at any moment
         super().barrier(*args, **kwargs)
 
 
@@ -257,14 +230,15 @@ def gather(value: Any) -> list[Any]:
     """The values, tensors and plain ones, of all ranks; ``[value]`` where there is one alone. Nothing is unpickled."""
     if not dist.is_initialized():
         return [value]
-    file = io.BytesIO()
+    file, rank = io.BytesIO(), dist.get_rank()
     torch.save(value, file)
     device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     own = torch.frombuffer(file.getbuffer(), dtype=torch.uint8).to(device)
-    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, torch.tensor([own.numel()], device=device))
-    longest = int(max(sizes))
-    files = [torch.empty(longest, dtype=torch.uint8, device=device) for _ in sizes]
-    dist.all_gather(files, torch.nn.functional.pad(own, (0, longest - own.numel())))
-    contents = [part[: int(size)].cpu().numpy().tobytes() for part, size in zip(files, sizes, strict=True)]
+    sizes = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+    sizes[rank] = len(own)
+    dist.all_reduce(sizes)
+    files = torch.zeros(len(sizes), int(sizes.max()), dtype=torch.uint8, device=device)
+    files[rank, : len(own)] = own
+    dist.all_reduce(files)
+    contents = [part[:size].cpu().numpy().tobytes() for part, size in zip(files, sizes.tolist(), strict=True)]
     return [torch.load(io.BytesIO(content), weights_only=True) for content in contents]

@@ -1,6 +1,5 @@
 """What a run would take, from some steps of it: how long, and with which batch size it fits in memory."""
 
-import os
 import traceback
 from collections.abc import Callable
 
@@ -20,14 +19,6 @@ def build_classifier(config: Config) -> tuple[ImageClassifier, ImageDataModule]:
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
     classifier = ImageClassifier(config, build_network(config, data), data.class_counts())
     return classifier.to("cuda" if gpu else "cpu"), data
-
-
-def busy_note() -> str:
-    """That other processes keep the cores busy, for then measured steps are slow; empty where they do not."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load <= cores / 2:
-        return ""
-    return f"this machine is busy (load {load:.1f} on {cores} cores): idle it would take less time than this"
 
 
 def run_seconds(config: Config) -> float:
@@ -54,11 +45,7 @@ def _mean_seconds(call: Callable[[], object]) -> float:
 def suggest_batch_size(
     error: BaseException, classifier: ImageClassifier, data: ImageDataModule, device: torch.device
 ) -> str:
-    """Which batch size fits, in words; the run, on ``device``, is over, and its network is used for trying.
-
-    Args:
-        error: that training ended with; what its frames hold is let go of first.
-    """
+    """Which batch size fits, in words: tried with a run's network on ``device`` after freeing ``error``'s frames."""
     traceback.clear_frames(error.__traceback__)
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -83,7 +70,8 @@ def suggest_batch_size(
 
     for key, training in (("batch_size", True), ("eval_batch_size", False)):
         size = fitting = getattr(data, key)
-        while fitting and not fits(fitting, training):
+        # one that is suggested leaves a quarter for what else a run has, such as the next batches
+        while fitting and not fits(size if fitting == size else -(-fitting * 5 // 4), training):
             fitting //= 2
         if not fitting:
             return f"not even data.{key}=1 fits; a smaller network or data.image_size may"

@@ -1,8 +1,5 @@
-"""Pictures of one run, each a function of plain arrays that returns uint8 (H, W, 3).
-
-They are drawn with PIL: matplotlib takes 0.1 s for a confusion matrix, PIL 0.005 s, and a sweep of small networks would
-draw as long as it trains.
-"""
+"""Pictures of one run, each a function of plain arrays that returns uint8 (H, W, 3), drawn with PIL: matplotlib takes
+0.1 s for a confusion matrix, PIL 0.005 s, and a sweep of small networks would draw as long as it trains."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -79,13 +76,13 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, co
     below, panel_width = name_width if upright else 22, name_width + side + 2 * MARGIN
 
     heading = f"{title}: {np.trace(matrix) / max(matrix.sum(), 1):.2%} of {int(matrix.sum()):,} correct"
-    confusions = drawable(most_frequent_confusions(matrix, classes))
+    texts = (18, heading, font(15)), (40, drawable(most_frequent_confusions(matrix, classes)), font(13))
     panels_width = (2 if counts else 1) * panel_width + MARGIN
-    text_width = int(max(font(15).getlength(heading), font(13).getlength(confusions))) + 2 * MARGIN
+    text_width = int(max(of.getlength(text) for _, text, of in texts)) + 2 * MARGIN
     picture = Image.new("RGB", (max(panels_width, text_width), side + below + 138), "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((picture.width / 2, 18), heading, DARK, font=font(15), anchor="mm")
-    draw.text((picture.width / 2, 40), confusions, DARK, font=font(13), anchor="mm")
+    for y, text, of in texts:
+        draw.text((picture.width / 2, y), text, DARK, font=of, anchor="mm")
 
     panels = [(matrix, "counts", ""), (100 * shares, "% of the true class", " %")]
     for panel, (values, label, unit) in enumerate(panels if counts else panels[1:]):
@@ -143,7 +140,7 @@ def _draw_upright(picture: Image.Image, text: str, x: float, y: float, size: flo
 
 
 class Predictions(NamedTuple):
-    """Images (N, H, W, C), uint8, with true and predicted class indices (N,) and the prediction's probability (N,)."""
+    """Images (N, H, W, C), uint8, square or twice as wide, with true and predicted class indices (N,) and the prediction's probability (N,)."""
 
     images: np.ndarray
     truth: np.ndarray
@@ -156,8 +153,8 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
     count = len(shown.images)
     columns = min(columns, max(count, 1))
     scale = max(IMAGE_SIDE // max(shown.images.shape[1:3], default=1), 1)
-    side = scale * shown.images.shape[1] if count else IMAGE_SIDE
-    wide, high = max(side, IMAGE_SIDE) + GAP, side + 2 * LINE + GAP
+    side, across = (scale * size for size in shown.images.shape[1:3]) if count else (IMAGE_SIDE, IMAGE_SIDE)
+    wide, high = max(across, IMAGE_SIDE) + GAP, side + 2 * LINE + GAP
     heading, text = font(15), font(11)
     width = max(columns * wide + GAP, int(heading.getlength(title)) + 2 * GAP)
     sheet = Image.new("RGB", (width, -(-count // columns) * high + 40), "white")
@@ -166,19 +163,18 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
     for i, (pixels, true, guess, confidence) in enumerate(zip(*shown, strict=True)):
         left, top = GAP + i % columns * wide, 40 + i // columns * high
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-        sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (left, top))
+        sheet.paste(image.resize((across, side), Image.Resampling.NEAREST), (left, top))
         percent = f" ({confidence:.0%})"
         label = fit_text(classes[guess], wide - 4 - text.getlength(percent), text) + percent
         draw.text((left, top + side + 3), label, RIGHT if guess == true else WRONG, font=text)
         if guess != true:
-            draw.rectangle((left - 3, top - 3, left + side + 2, top + side + 2), outline=WRONG, width=3)
+            draw.rectangle((left - 3, top - 3, left + across + 2, top + side + 2), outline=WRONG, width=3)
             draw.text((left, top + side + 3 + LINE), fit_text(f"is {classes[true]}", wide - 4, text), DARK, font=text)
     return np.asarray(sheet)
 
 
 def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> np.ndarray:
-    """The recall of each class, in per cent and from the lowest to the highest, with their mean; a class without a recall
-    (NaN) is left out."""
+    """The recall of each class, in per cent, from the lowest to the highest, with their mean; NaN is left out."""
     values = np.asarray(recall, dtype=float)
     order = [int(i) for i in np.argsort(values) if np.isfinite(values[i])]
     face, small = font(12), font(11)
@@ -207,8 +203,8 @@ def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> 
 
 
 def kernel_sheet(weights: np.ndarray) -> np.ndarray:
-    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight is
-    zero; in colour where it reads three channels."""
+    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight
+    is zero; in colour where it reads three channels."""
     weights = weights[:MAX_KERNELS]
     if weights.shape[1] != 3:
         weights = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +34,25 @@ def check_packages(node: Mapping[str, Any]) -> None:
 
 
 def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) -> list[Logger]:
-    """The loggers of the run in ``folder``. ``resumed`` is how many whole epochs a killed one goes on from: TensorBoard then
-    hides what it had sent of later ones, and a service shows the same run."""
-    ids, sweep = {}, sweep_of(folder)
+    """The loggers of the run in ``folder``, which goes on from ``resumed`` whole epochs: TensorBoard then hides what it
+    had sent of later ones, and a service shows the same run."""
+    ids, sweep, local = {}, sweep_of(folder), {"save_dir": str(folder)}
     if resumed is not None:
         with suppress(OSError, ValueError):
             ids = read_json(folder / IDS)
-    local = {"save_dir": str(folder)}
+    tags = {"sweep": sweep} if sweep else None
     more: dict[str, dict[str, Any]] = {
         "TensorBoardLogger": {**local, "purge_step": resumed + 1} if resumed is not None else local,
         "WandbLogger": {"name": folder.name, "group": sweep, "id": ids.get("wandb")},
-        "MLFlowLogger": {
-            "run_name": folder.name,
-            "run_id": ids.get("mlflow"),
-            "tags": {"sweep": sweep} if sweep else None,
-        },
+        "MLFlowLogger": {"run_name": folder.name, "run_id": ids.get("mlflow"), "tags": tags},
     }
     return [instantiate(one, **more.get(name, local)) for name, one in logger_nodes(node).items()]
 
 
 def keep_ids(loggers: Iterable[Logger], folder: Path) -> None:
     """Write which runs these are at their services, so that a resumed run goes on with them."""
-    ids = {}
-    for logger in loggers:
-        if isinstance(logger, (WandbLogger, MLFlowLogger)) and logger.experiment is not None:  # which begins it
-            ids[SERVICES[type(logger).__name__]] = logger.version
-    if ids:
+    remote = [one for one in loggers if isinstance(one, (WandbLogger, MLFlowLogger)) and one.experiment is not None]
+    if ids := {SERVICES[type(one).__name__]: one.version for one in remote}:  # which ``experiment`` has begun
         write_atomically(folder / IDS, json.dumps(ids))
 
 
@@ -71,13 +65,25 @@ def send_files(loggers: Iterable[Logger], folder: Path) -> None:
                 logger.log_image(f"figures/{path.stem}", [str(path)])
             logger.experiment.save(str(folder / "metrics.csv"), base_path=str(folder))
         elif isinstance(logger, MLFlowLogger):
-            for path in (*figures, folder / "metrics.csv"):
-                within = "figures" if path in figures else None
+            for path, within in [*((path, "figures") for path in figures), (folder / "metrics.csv", None)]:
                 logger.experiment.log_artifact(logger.run_id, str(path), within)
 
 
+def send_report(node: Mapping[str, Any], folder: Path, files: Iterable[Path]) -> None:
+    """Send the report of the sweep in ``folder`` to the services of its runs' loggers, as files of a run that has the sweep's
+    name and group; a sweep that goes on replaces them."""
+    services = [one for one in build_loggers(node, folder, 0) if isinstance(one, (WandbLogger, MLFlowLogger))]
+    keep_ids(services, folder)
+    for logger, path in product(services, files):
+        if isinstance(logger, WandbLogger):
+            logger.experiment.log_artifact(str(path), type="report")
+        else:
+            logger.experiment.log_artifact(logger.run_id, str(path))
+    finish(services, "success")
+
+
 def finish(loggers: Iterable[Logger], status: str) -> None:
-    """Wait until all has been sent; ``status`` is success or failed. A process of a sweep ends without its threads' leave."""
+    """Wait until all has been sent, for a sweep's process ends without its threads; ``status`` is success or failed."""
     for logger in loggers:
         logger.save()
         logger.finalize(status)

@@ -1,6 +1,5 @@
-"""Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,) to a scalar.
-
-Of mixed images the second are probabilities (N, classes), float32.
+"""Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,), or of
+mixed images probabilities (N, classes), float32, to a scalar.
 
 Each is a mean over the images of a batch, so that accumulated batches and several devices come to what one batch does.
 What is measured on validation and test is the cross-entropy whatever the loss, so that losses can be compared.
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from cnnbench.config.settings import NEW_KEYS
 from cnnbench.training.quirks import CrossEntropy, same_dtype
@@ -20,9 +20,10 @@ DEFAULT = NEW_KEYS["loss._target_"]  # what records had before there were others
 
 
 def class_weights(counts: Sequence[int], beta: float) -> Tensor:
-    """A weight a class, float32, by the effective number of its images, (1 - beta^n) / (1 - beta) (Cui et al. 2019, CVPR,
-    equation 2): 1 over that, scaled to a mean of 1 over the images, where the paper has a mean of 1 over the classes, so
-    that the loss and with it a good learning rate stay where they are without weights. 0 for a class without images.
+    """A weight a class, float32, by the effective number of its images, (1 - beta^n) / (1 - beta) (Cui et al. 2019,
+    CVPR, equation 2): 1 over that, scaled to a mean of 1 over the images, where the paper has a mean of 1 over the
+    classes, so that the loss and with it a good learning rate stay where they are without weights. 0 for a class
+    without images.
 
     >>> class_weights([90, 10], beta=0.0).tolist()
     [1.0, 1.0]
@@ -45,20 +46,15 @@ class WeightedCrossEntropy(nn.Module):
         weight: Any = self.weight
         if target.ndim == 2:
             logits, target = same_dtype(logits, target)
-        summed = nn.functional.cross_entropy(
-            logits, target, weight.to(logits.dtype), reduction="sum", label_smoothing=self.label_smoothing
-        )
-        return summed / len(target)
+        weight, smoothing = weight.to(logits.dtype), self.label_smoothing
+        return cross_entropy(logits, target, weight, reduction="sum", label_smoothing=smoothing) / len(target)
 
 
 class FocalLoss(nn.Module):
     """Each class against the rest, by the logits' sigmoids, with less weight on what is easy: -alpha_t (1 - p_t)^gamma
-    log(p_t), summed over the classes (Lin et al. 2017, equation 5). Without ``alpha`` both sides count alike, and without
-    ``gamma`` too it is the binary cross-entropy.
-
-    Smoothed labels are those of the cross-entropy: s / classes, and 1 - s more for the true class. Raises RequestError for
-    them with ``gamma``, which is of labels that are 0 or 1.
-    """
+    log(p_t), summed over the classes (Lin et al. 2017, equation 5). Without ``alpha`` both sides count alike, and
+    without ``gamma`` too it is the binary cross-entropy. Smoothed labels are those of the cross-entropy: s / classes,
+    and 1 - s more for the true class; with ``gamma``, which is of labels 0 or 1, they raise RequestError."""
 
     def __init__(
         self, counts: Sequence[int], label_smoothing: float, gamma: float = 0.0, alpha: float | None = None
@@ -80,8 +76,7 @@ class FocalLoss(nn.Module):
 
 
 def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:
-    """The loss of a configuration, for so many training images of each class; raises RequestError where it has no such
-    labels or quirk."""
+    """The loss, for so many training images of each class; raises RequestError where it has no such labels or quirk."""
     from hydra.utils import instantiate
 
     node, smoothing = config.get("loss") or {"_target_": DEFAULT}, config["label_smoothing"]

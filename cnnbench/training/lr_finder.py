@@ -61,10 +61,8 @@ class RangeTest:
     @property
     def reason(self) -> str:
         """Why, in words."""
-        return (
-            f"the loss is lowest at {self.lowest:.1e}, a tenth of which is {self.lowest / 10:.1e}, and falls fastest at "
-            f"{self.steepest:.1e}; the lower of the two leaves room for the schedule"
-        )
+        lowest = f"the loss is lowest at {self.lowest:.1e}, a tenth of which is {self.lowest / 10:.1e}"
+        return f"{lowest}, and falls fastest at {self.steepest:.1e}; the lower of the two leaves room for the schedule"
 
 
 def settle_lr(config: Config) -> tuple[Config, dict[str, Any] | None]:
@@ -72,18 +70,15 @@ def settle_lr(config: Config) -> tuple[Config, dict[str, Any] | None]:
     if config["optimizer"].get("lr") != AUTO:
         return config, None
     found = range_test(config)
-    print_info(f"  optimizer.lr={found.suggestion:g}: {found.reason}")
     result = {"lr": found.suggestion, "lowest": found.lowest, "steepest": found.steepest, "reason": found.reason}
+    print_info(f"  optimizer.lr={found.suggestion:g}: {found.reason}")
     return {**config, "optimizer": {**config["optimizer"], "lr": found.suggestion}}, result
 
 
 def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
-    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with learning rates from ``low`` to
-    ``high``, or until the loss explodes. Groups with another rate than the optimizer's own keep their proportion to it.
-
-    Raises:
-        RequestError: the range is empty, or the loss exploded before it said anything.
-    """
+    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with learning rates from ``low``
+    to ``high``, or until the loss explodes. Groups with another rate than the optimizer's own keep their proportion to
+    it. Raises RequestError where the range is empty, or the loss exploded before it said anything."""
     if not 0 < low < high:
         raise RequestError(f"the learning rates must rise from above 0, got {low:g} to {high:g}")
     if steps < MIN_POINTS:
@@ -99,8 +94,7 @@ def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int
         for group, share in zip(optimizer.param_groups, shares, strict=True):
             group["lr"] = lr * share
         loss = classifier.train_step(images.to(classifier.device), labels.to(classifier.device))[0].item()
-        average = SMOOTHING * average + (1 - SMOOTHING) * loss
-        count = len(found.lrs)
+        average, count = SMOOTHING * average + (1 - SMOOTHING) * loss, len(found.lrs)
         smoothed = average / (1 - SMOOTHING ** (count + 1))
         if not math.isfinite(loss) or (count >= MIN_POINTS and smoothed > EXPLODED * min(found.smoothed)):
             found.exploded = True
@@ -122,8 +116,8 @@ def plot(found: RangeTest, path: Path) -> None:
     axes = figure.subplots()
     axes.plot(found.lrs, found.losses, color="#56B4E9", alpha=0.5, linewidth=1, label="loss of the batch")
     axes.plot(found.lrs, found.smoothed, color="#0072B2", linewidth=2, label="smoothed")
-    marks = {"falls fastest": "#009E73", "lowest": "#D55E00", "suggested": "black"}
-    for (name, colour), lr in zip(marks.items(), (found.steepest, found.lowest, found.suggestion), strict=True):
+    lines = ("falls fastest", "#009E73", found.steepest), ("lowest", "#D55E00", found.lowest)
+    for name, colour, lr in (*lines, ("suggested", "black", found.suggestion)):
         axes.axvline(lr, color=colour, linestyle="--", linewidth=1, label=f"{name}: {lr:.1e}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title="Learning-rate range test")
     axes.set_ylim(0.9 * min(found.smoothed), 1.5 * max(found.smoothed[:3]))
@@ -137,7 +131,7 @@ def plot(found: RangeTest, path: Path) -> None:
 
 
 def _endless_batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
-    """Training batches as training has them, epoch after epoch, without incomplete ones."""
+    """Training batches, epoch after epoch, without incomplete ones."""
     loader = data.train_dataloader()
     for epoch in itertools.count():
         loader.set_epoch(epoch)

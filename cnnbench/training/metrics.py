@@ -1,8 +1,9 @@
-"""Classification metrics, all from one confusion matrix an epoch.
+"""Classification metrics, computed once an epoch.
 
-Rows are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all images (micro); recall
-is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A class that never occurs
-has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced accuracy.
+Rows of a confusion matrix are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all
+images (micro); recall is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A
+class that never occurs has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced
+accuracy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torchmetrics.functional import classification as functional
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from cnnbench.config.schema import CLASS_METRICS, LOGIT_METRICS, LOWER_IS_BETTER
 from cnnbench.utils.errors import RequestError, did_you_mean
@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 
 
 def metric_mode(name: str) -> str:
-    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError where there is none such."""
+    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError for an unknown name."""
     known = [f"{split}/{metric}" for split in SPLITS for metric in (*NAMES, *CLASS_METRICS)]
     known += [f"{split}/{metric}" for split in SPLITS[1:] for metric in LOGIT_METRICS]  # train logits are not kept
     if name not in known:
@@ -35,7 +35,7 @@ def metric_mode(name: str) -> str:
 
 
 def metrics_beside(config: Mapping[str, Any]) -> list[str]:
-    """What a configuration asks for beside loss, accuracy and recall: ``metrics``, and the objective if it is of these."""
+    """What is measured beside loss, accuracy and recall: ``metrics``, and the objective if it is one of these."""
     asked = (*config.get("metrics", ()), config["objective"].rpartition("/")[2])
     return [name for name in (*CLASS_METRICS, *LOGIT_METRICS) if name in asked]
 
@@ -46,29 +46,13 @@ def check_classes(metrics: Sequence[str], classes: int) -> None:
         raise RequestError(f"top5_accuracy needs more than {TOP} classes, and this set has {classes}")
 
 
-def confusion_matrix(predictions: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """Counts (num_classes, num_classes), int64, from class indices (N,)."""
-    return multiclass_confusion_matrix(predictions, targets, num_classes, validate_args=False)
-
-
-def accuracy(confusion: Tensor) -> float:
-    """Top-1 accuracy over all images; NaN when there are none."""
-    return (confusion.diagonal().sum().double() / confusion.sum()).item()
-
-
 def recall_per_class(confusion: Tensor) -> Tensor:
     """TP / (TP + FN) per class, float64 (num_classes,); NaN for a class that never occurs."""
     return confusion.diagonal().double() / confusion.sum(dim=1)
 
 
-def macro_recall(confusion: Tensor) -> float:
-    """The mean of the per-class recalls over the classes that occur; NaN when none does."""
-    return recall_per_class(confusion).nanmean().item()
-
-
 def precision_per_class(confusion: Tensor) -> Tensor:
-    """TP / (TP + FP) per class, float64 (num_classes,); 0 where a class that occurs is never predicted, NaN where one
-    neither occurs nor is predicted."""
+    """TP / (TP + FP) per class, float64 (num_classes,); 0 where it is never predicted, NaN where nor does it occur."""
     return _share(confusion.diagonal(), confusion.sum(dim=0), confusion)
 
 
@@ -82,43 +66,43 @@ def _share(part: Tensor, whole: Tensor, confusion: Tensor) -> Tensor:
     return (part.double() / whole.clamp(min=1)).masked_fill(unknown, torch.nan)
 
 
-PER_CLASS: dict[str, Callable[[Tensor], Tensor]] = {"precision": precision_per_class, "f1": f1_per_class}
+PER_CLASS = {"recall": recall_per_class, "precision": precision_per_class, "f1": f1_per_class}
 
 
-def class_metrics(names: Sequence[str], predictions: Tensor, targets: Tensor, confusion: Tensor) -> dict[str, float]:
-    """Those of ``CLASS_METRICS`` among ``names``, from class indices (N,) and their confusion matrix."""
-    found = {name: of(confusion).nanmean().item() for name, of in PER_CLASS.items() if name in names}
-    if "kappa" in names:
-        kappa = functional.multiclass_cohen_kappa(predictions, targets, len(confusion), validate_args=False)
-        found["kappa"] = kappa.item()
-    return found
+def more_metrics(
+    names: Sequence[str], confusion: Tensor, predictions: Tensor, targets: Tensor, logits: Tensor | None
+) -> dict[str, float]:
+    """Those of ``CLASS_METRICS`` and, with logits (N, num_classes), of ``LOGIT_METRICS`` among ``names``, on the CPU,
+    from class indices (N,) and their confusion matrix.
 
-
-def logit_metrics(names: Sequence[str], logits: Tensor, targets: Tensor) -> dict[str, float]:
-    """Those of ``LOGIT_METRICS`` among ``names``, from logits (N, num_classes) and class indices (N,), on the CPU.
-
-    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected calibration
-    error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes (Brier 1950).
+    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected
+    calibration error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes
+    (Brier 1950).
     """
-    classes = logits.shape[1]
-    probabilities = logits.double().softmax(dim=1)  # torchmetrics would take logits in [0, 1] for them
-    true = torch.nn.functional.one_hot(targets, classes)
-    occurs = (true.sum(dim=0) % len(targets)).nonzero().squeeze(1).tolist()
-
-    def auroc() -> Tensor:
-        areas = [functional.binary_auroc(probabilities[:, c], true[:, c], validate_args=False) for c in occurs]
-        return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)
-
+    classes = len(confusion)
     compute: dict[str, Callable[[], Tensor]] = {
-        "top5_accuracy": lambda: (
-            (logits.topk(min(TOP, classes)).indices == targets[:, None]).any(dim=1).double().mean()
-        ),
-        "auroc": auroc,
-        "calibration_error": lambda: functional.multiclass_calibration_error(
-            probabilities, targets, classes, validate_args=False
-        ),
-        "brier": lambda: (probabilities - true).square().sum(dim=1).mean(),
+        "precision": lambda: precision_per_class(confusion).nanmean(),
+        "f1": lambda: f1_per_class(confusion).nanmean(),
+        "kappa": lambda: functional.multiclass_cohen_kappa(predictions, targets, classes, validate_args=False),
     }
+    if logits is not None:
+        shares = logits.double().softmax(dim=1)  # torchmetrics would take logits in [0, 1] for them
+        true = torch.nn.functional.one_hot(targets, classes)
+        top = logits.topk(min(TOP, classes)).indices
+        occurs = (true.sum(dim=0) % len(targets)).nonzero().squeeze(1).tolist()
+
+        def auroc() -> Tensor:
+            areas = [functional.binary_auroc(shares[:, one], true[:, one], validate_args=False) for one in occurs]
+            return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)
+
+        compute |= {
+            "top5_accuracy": lambda: (top == targets[:, None]).any(dim=1).double().mean(),
+            "auroc": auroc,
+            "calibration_error": lambda: functional.multiclass_calibration_error(
+                shares, targets, classes, validate_args=False
+            ),
+            "brier": lambda: (shares - true).square().sum(dim=1).mean(),
+        }
     return {name: of().item() for name, of in compute.items() if name in names}
 
 
@@ -127,7 +111,7 @@ def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_s
     average is over the classes that occur in the batch's targets or predictions (report eq2425; its notebook)."""
     recalls, occurs = [], []
     for guesses, truth in zip(predictions.split(batch_size), targets.split(batch_size), strict=True):
-        matrix = confusion_matrix(guesses, truth, num_classes)
+        matrix = functional.multiclass_confusion_matrix(guesses, truth, num_classes, validate_args=False)
         images = matrix.sum(dim=1)
         recalls.append(matrix.diagonal().double() / images.clamp(min=1))
         occurs.append(images + matrix.sum(dim=0) > 0)
@@ -137,10 +121,10 @@ def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_s
 class EpochMeter:
     """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
 
-    Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have to
-    take part. ``count`` and ``batch_size`` are over all ranks; only several need the latter. With ``recall_batch``,
-    ``batch_recall`` over batches of this size is computed too; with ``keep_logits``, ``logits`` (N, num_classes) are kept.
-    ``metrics`` names what is computed beside loss, accuracy and recall, those from logits where they are kept.
+    Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have
+    to take part. ``count`` and ``batch_size`` are images over all ranks; only several need the latter. ``metrics``
+    names what is computed beside loss, accuracy and recall, those of logits with ``keep_logits``; with ``recall_batch``
+    there is ``batch_recall`` over batches of this size too.
     """
 
     def __init__(
@@ -174,8 +158,8 @@ class EpochMeter:
         return own / images
 
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """Add this rank's rows of a batch: logits (N, num_classes), targets (N,), or the probabilities (N, num_classes) of
-        mixed images, whose greatest is then the target, and the mean loss over them (scalar)."""
+        """Add this rank's rows of a batch: logits (N, num_classes), targets (N,), or the probabilities (N, num_classes)
+        of mixed images, whose greatest is then the target, and the mean loss over them (scalar)."""
         own = images = len(targets)
         targets = targets.argmax(dim=1) if targets.ndim == 2 else targets
         if self.world_size > 1:
@@ -205,7 +189,7 @@ class EpochMeter:
         return self._sum_over_ranks(self._logits[: self.seen])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What all ranks have seen of an unfinished epoch, and each one's sum of losses (a total's bits would differ)."""
+        """What all ranks have seen of an unfinished epoch, and each one's sum of losses: a total would lose bits."""
         sums = torch.zeros(self.world_size, dtype=torch.float64, device=self.loss_sum.device)
         sums[self.rank] = self.loss_sum
         predictions, targets = self.seen_by_all()
@@ -224,18 +208,17 @@ class EpochMeter:
         return (self._sum_over_ranks(self.loss_sum) / max(self.seen, 1)).item()
 
     def accuracy(self) -> float:
-        """Likewise the accuracy."""
+        """Likewise the accuracy; NaN where there are none."""
         predictions, targets = self.seen_by_all()
         return (predictions == targets).double().mean().item()
 
     def compute(self) -> tuple[dict[str, float], Tensor]:
         """The metrics by name (loss, accuracy, recall, and those asked for) and the confusion matrix, on the CPU."""
         predictions, targets = self.seen_by_all().cpu()
-        confusion = confusion_matrix(predictions, targets, self.num_classes)
-        values = {"loss": self.loss(), "accuracy": accuracy(confusion), "recall": macro_recall(confusion)}
+        confusion = functional.multiclass_confusion_matrix(predictions, targets, self.num_classes, validate_args=False)
+        accuracy = (predictions == targets).double().mean().item()
+        values = {"loss": self.loss(), "accuracy": accuracy, "recall": recall_per_class(confusion).nanmean().item()}
         if self.recall_batch is not None:
             values["batch_recall"] = batch_recall(predictions, targets, self.num_classes, self.recall_batch)
-        values |= class_metrics(self.metrics, predictions, targets, confusion)
-        if len(self._logits) and not {*LOGIT_METRICS}.isdisjoint(self.metrics):
-            values |= logit_metrics(self.metrics, self.logits().cpu(), targets)
-        return values, confusion
+        logits = self.logits().cpu() if len(self._logits) and not {*LOGIT_METRICS}.isdisjoint(self.metrics) else None
+        return values | more_metrics(self.metrics, confusion, predictions, targets, logits), confusion

@@ -1,38 +1,31 @@
-"""Parameter groups, and the one optimizer that torch lacks; all others are named in their YAML."""
+"""Parameter groups, the one optimizer that torch lacks (all others are named in their YAML), and what batch norm needs
+for optimizers whose passes, or whose weights, are not simply those of training."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
+from torch.optim.swa_utils import update_bn
 
 from cnnbench.models.fine_tune import classifier_of, layer_factors
 
 Groups = list[dict[str, Any]]
-Parameters = Iterable[nn.Parameter] | Groups
 Maker = Callable[..., Optimizer]
 
 
 class SwitchOptimizer(Optimizer):
-    """One optimizer for the first part of a run, another for the rest (after Keskar & Socher 2017, "SWATS").
+    """One optimizer for the first part of a run of ``total_steps`` optimizer steps, another for the rest, from the
+    share ``switch_at``, in (0, 1), on (after Keskar & Socher 2017, "SWATS"); both are made from all parameters.
+    ``param_groups`` and ``state`` are those of the active one. Each has a schedule of its own (``RunScheduler``)."""
 
-    ``param_groups`` and ``state`` are those of the active optimizer, so that they hold what the next step uses. Each of
-    the two has a schedule of its own (``SwitchScheduler``), from its own learning rate and with its own momentum.
-
-    Args:
-        total_steps: optimizer steps of the whole run.
-        first, then: make the two optimizers, both from all parameters.
-        switch_at: share of the run, in (0, 1), after which ``then`` takes over.
-    """
-
-    def __init__(
-        self, params: Parameters, total_steps: int, *, first: Maker, then: Maker, switch_at: float = 0.5
-    ) -> None:
+    def __init__(self, params: Groups, total_steps: int, *, first: Maker, then: Maker, switch_at: float = 0.5) -> None:
         super().__init__(params, {})
-        groups = self.param_groups
-        self.optimizers = tuple(make([dict(group) for group in groups]) for make in (first, then))
+        self.optimizers = tuple(make([dict(group) for group in self.param_groups]) for make in (first, then))
         self.steps, self.switch_step = 0, round(switch_at * total_steps)
         self._activate()
 
@@ -74,12 +67,12 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
 
 
 def set_training(optimizer: Optimizer, training: bool) -> bool:
-    """Let optimizers that evaluate other weights than they take gradients at, as schedule-free ones do, put either into the
-    network. Returns whether there is one: all others have no such methods."""
-    both = [inner for inner in inner_optimizers(optimizer) if hasattr(inner, "train")]
-    for inner in both:
-        (inner.train if training else inner.eval)()  # type: ignore[attr-defined]
-    return bool(both)
+    """Let optimizers that evaluate other weights than they take gradients at, as schedule-free ones do, put either into
+    the network. Returns whether there is one: all others have no such methods."""
+    averaging: list[Any] = [inner for inner in inner_optimizers(optimizer) if hasattr(inner, "train")]
+    for inner in averaging:
+        inner.train() if training else inner.eval()
+    return bool(averaging)
 
 
 def parameter_groups(
@@ -94,19 +87,19 @@ def parameter_groups(
     for name, parameter in network.named_parameters():
         factor = factors.get(name, 1.0) * (1.0 if id(parameter) in head else backbone_lr_factor)
         by_factor.setdefault(factor, []).append(parameter)
-    groups: Groups = [{"params": of, **({"lr_factor": f} if f != 1 else {})} for f, of in by_factor.items()]
-    if decay_norm_and_bias:
-        return groups
-    split: Groups = []
-    for group in groups:
-        split.append({**group, "params": [p for p in group["params"] if p.ndim > 1]})
-        split.append({**group, "params": [p for p in group["params"] if p.ndim <= 1], "weight_decay": 0.0})
-    return split
+    groups: Groups = []
+    for factor, parameters in by_factor.items():
+        options = {"lr_factor": factor} if factor != 1 else {}
+        if decay_norm_and_bias:
+            groups.append({"params": parameters, **options})
+            continue
+        groups.append({"params": [p for p in parameters if p.ndim > 1], **options})
+        groups.append({"params": [p for p in parameters if p.ndim <= 1], **options, "weight_decay": 0.0})
+    return groups
 
 
-def build_optimizer(make: Maker, groups: Parameters, total_steps: int) -> Optimizer:
-    """Call ``make`` with the groups, and with ``total_steps`` where its signature asks for it; then scale the learning
-    rate of each group by its ``lr_factor``."""
+def build_optimizer(make: Maker, groups: Iterable[nn.Parameter] | Groups, total_steps: int) -> Optimizer:
+    """Call ``make`` with the groups and what it takes of the run's length, and scale each rate by its ``lr_factor``."""
     optimizer = make(groups, **length_arguments(make, total_steps))
     for inner in inner_optimizers(optimizer):
         for group in inner.param_groups:
@@ -116,10 +109,30 @@ def build_optimizer(make: Maker, groups: Parameters, total_steps: int) -> Optimi
 
 
 def length_arguments(make: Callable[..., Any], length: int) -> dict[str, int]:
-    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps`` where
-    it takes that and has no value for it yet."""
+    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps``
+    where it takes that and has no value for it yet."""
     given: dict[str, Any] = getattr(make, "keywords", {})
     names = [name for name, value in given.items() if value == "auto"]
     if "total_steps" in inspect.signature(make).parameters and given.get("total_steps") is None:
         names.append("total_steps")
     return dict.fromkeys(names, length)
+
+
+@contextmanager
+def keep_statistics(network: nn.Module) -> Iterator[None]:
+    """Forward passes within leave batch norm's running statistics; each layer still normalises by its mode."""
+    momenta = {module: module.momentum for module in network.modules() if isinstance(module, _BatchNorm)}
+    for layer in momenta:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in momenta.items():
+            layer.momentum = momentum
+
+
+def recompute_statistics(network: nn.Module, chunks: Iterable[Iterable[tuple[Tensor, Tensor]]]) -> None:
+    """Take batch norm's running statistics anew, as plain means over these batches of (images, labels), for the weights
+    as they are (torch's ``update_bn``); without a pass where there is no batch norm."""
+    weight = next(network.parameters())
+    update_bn((images.to(weight) for batches in chunks for images, _ in batches), network)

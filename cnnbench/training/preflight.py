@@ -18,7 +18,7 @@ from cnnbench.config.compose import fingerprint
 from cnnbench.config.groups import groups, read_yaml
 from cnnbench.data import ImageDataModule
 from cnnbench.models.fine_tune import classifier_of
-from cnnbench.training import build
+from cnnbench.training import build, grad_cam
 from cnnbench.training.build import Config
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
@@ -26,6 +26,7 @@ from cnnbench.training.loggers import check_packages
 from cnnbench.training.losses import build_loss
 from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
+from cnnbench.training.projector import last_linear
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import GPU_ACCELERATORS
@@ -64,6 +65,11 @@ def check(config: Config) -> None:
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
         check_last_batch(network, data)
+    figures = config["callbacks"].get("figures", {})
+    if figures.get("projector") and last_linear(network) is None:
+        raise RequestError(f"callbacks.figures.projector: {type(network).__name__} has no linear layer, so no features")
+    if figures.get("explain", "none") != "none":
+        grad_cam.check("callbacks.figures.explain=gradcam", network, data.prepared.channels, data.prepared.image_size)
     with building("loss"):
         build_loss(config, data.class_counts())
     with building("optimizer"):
@@ -127,7 +133,8 @@ def check_last_batch(network: nn.Module, data: ImageDataModule) -> None:
 
 def check_trainer(options: Config) -> None:
     """Raises RequestError where an argument of Lightning's Trainer cannot be used, or a precision on this device. One
-    Lightning step is several optimizer steps here, so an argument that counts steps or batches would not do what it says.
+    Lightning step is several optimizer steps here, so an argument that counts steps or batches would not do what it
+    says.
     """
     known = TRAINER_OPTIONS.union(*(yaml.safe_load(read_yaml("trainer", choice)) for choice in groups()["trainer"]))
     for key in options:

@@ -20,9 +20,9 @@ def open_storage(path: str | Path) -> optuna.storages.BaseStorage:
 
 
 def make_pruner(name: str, startup_trials: int, epochs: int) -> optuna.pruners.BasePruner:
-    """``median`` prunes a trial whose best is below the median of the others' at that epoch, ``halving`` all but the best
-    half at each rung (asynchronous; Li et al. 2020), ``wilcoxon`` one that over seeds, not epochs, is probably worse than the
-    best (Wilcoxon 1945), ``none`` none; median and halving none of the first ``startup_trials``."""
+    """``median`` prunes a trial whose best is below the median of the others' at that epoch, ``halving`` all but the
+    best half at each rung (asynchronous; Li et al. 2020), ``wilcoxon`` one that over seeds, not epochs, is probably
+    worse than the best (Wilcoxon 1945), ``none`` none; median and halving none of the first ``startup_trials``."""
     from optuna import pruners
 
     if name == "median":

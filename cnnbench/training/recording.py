@@ -1,12 +1,15 @@
-"""What a record says of how its run ended, of its network and of its weights."""
+"""What is kept of a run beside its metrics: how it ended, its network and weights, and ``predictions.npz``."""
 
 import hashlib
+import os
 import traceback
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnnbench.data import ImageDataModule
 from cnnbench.models.profile import flops_per_image, size_in_bits
@@ -14,10 +17,12 @@ from cnnbench.training.build import cause_of
 from cnnbench.training.callbacks.early_stopping import Diverged
 from cnnbench.training.distributed import RankFailed
 from cnnbench.training.module import ImageClassifier
-from cnnbench.utils.record import Record
+from cnnbench.utils.record import PREDICTIONS_FILE, Record
 from cnnbench.utils.signals import Stopped
 
 COMPARED = 1024  # test images evaluated on the CPU too, where the run was on another device
+LARGEST = float(np.finfo(np.float16).max)
+MOST_CLASSES = 100  # with more, only probabilities are kept
 
 
 def describe_end(error: BaseException) -> Record:
@@ -65,3 +70,29 @@ def agreement_with_cpu(
         "largest_logit_difference": float((here - there).abs().max()),
         "different_predictions": int((here.argmax(dim=1) != there.argmax(dim=1)).sum()),
     }
+
+
+def save_predictions(folder: Path, logits: Mapping[str, Tensor], data: ImageDataModule) -> None:
+    """Write ``predictions.npz``, whole or not at all, from logits (N, classes) by split. For each split it has, all
+    (N,) and in the order of the split: ``{split}_row``, the number of the image in the set; ``{split}_true`` and
+    ``{split}_predicted``, int32; ``{split}_probability_true`` and ``{split}_probability_predicted``, float32; of image
+    files ``{split}_file``, paths below ``data.path``; up to 100 classes ``{split}_logits``, float16 (N, classes)."""
+    arrays: dict[str, np.ndarray] = {}
+    for split, values in logits.items():
+        probabilities = values.double().softmax(dim=1).cpu().numpy()
+        true, predicted, rows = data.labels(split), probabilities.argmax(axis=1), np.arange(len(values))
+        arrays |= {
+            f"{split}_row": data.row_numbers(split),
+            f"{split}_true": true.astype(np.int32),
+            f"{split}_predicted": predicted.astype(np.int32),
+            f"{split}_probability_true": probabilities[rows, true].astype(np.float32),
+            f"{split}_probability_predicted": probabilities[rows, predicted].astype(np.float32),
+        }
+        if (files := data.files(split)) is not None:
+            arrays[f"{split}_file"] = files
+        if values.shape[1] <= MOST_CLASSES:
+            arrays[f"{split}_logits"] = values.cpu().clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
+    temporary = folder / f".{PREDICTIONS_FILE}"
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    os.replace(temporary, folder / PREDICTIONS_FILE)

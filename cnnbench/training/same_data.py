@@ -1,4 +1,4 @@
-"""A run belongs to the images that it began with, as it does to its configuration. Importing this does not import torch."""
+"""A run belongs to the images that it began with, as to its configuration. Importing this does not import torch."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
     """Compare the user's own images (``data.path``) that each configuration names with those that the run in its folder
-    had, if there is one.
-
-    Raises:
-        RequestError: they differ; the message says in how many images, and how to continue.
-    """
+    had, if there is one. Raises RequestError, with the number of images and how to continue, where they differ."""
     sets: dict[str, PreparedSet | None] = {}
     for node, folder in ((config["data"], folder) for config, folder in runs):
         if node.get("path") is None or (before := _fingerprint_of(folder)) is None:
@@ -49,12 +45,12 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
 def _fingerprint_of(folder: Path) -> str | None:
     """The fingerprint of the images that the run in ``folder`` has finished with, or would go on with from its newest
     checkpoint; None where it would start anew."""
-    record: dict[str, Any] = {}
+    known = None
     with suppress(FileNotFoundError, RecordError):
         record = read_record(folder)
-    known = (record.get("data") or {}).get("fingerprint")
-    if record.get("status") == "completed":
-        return known
+        known = (record.get("data") or {}).get("fingerprint")
+        if record.get("status") == "completed":
+            return known
     for name in ("last.ckpt", "previous.ckpt"):
         with suppress(OSError, ValueError, KeyError):  # a damaged one is reported when the run goes on
             return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known)
@@ -66,14 +62,11 @@ def _describe_change(before: "PreparedSet | None", now: "PreparedSet") -> str:
     if before is None:
         return "what has changed is not known, for its images are no longer in the cache"
     old, new = _locate(before), _locate(now)
-    both = [(old[image], new[image]) for image in old.keys() & new.keys()]
-    counts = {
-        "came": len(new.keys() - old.keys()),
-        "went": len(old.keys() - new.keys()),
-        "moved between splits": sum(then[0] != here[0] for then, here in both),
-        "changed class": sum(then[1] != here[1] for then, here in both),
-    }
-    return ", ".join(f"{count} images {verb}" for verb, count in counts.items())
+    both = old.keys() & new.keys()
+    moved, changed = (sum(old[image][part] != new[image][part] for image in both) for part in (0, 1))
+    came, went = len(new) - len(both), len(old) - len(both)
+    here = f"{moved} images moved between splits, {changed} images changed class"
+    return f"{came} images came, {went} images went, {here}"
 
 
 def _locate(prepared: "PreparedSet") -> dict[int, tuple[str, str]]:
@@ -83,7 +76,6 @@ def _locate(prepared: "PreparedSet") -> dict[int, tuple[str, str]]:
     where: dict[int, tuple[str, str]] = {}
     for split in ("train", "val", "test"):
         if f"{split}_labels" in prepared.arrays:
-            names = [prepared.classes[label] for label in prepared.arrays[f"{split}_labels"]]
-            hashes = digests(prepared.arrays[f"{split}_images"]).tolist()
-            where.update(zip(hashes, [(split, name) for name in names], strict=True))
+            names = [(split, prepared.classes[label]) for label in prepared.arrays[f"{split}_labels"]]
+            where.update(zip(digests(prepared.arrays[f"{split}_images"]).tolist(), names, strict=True))
     return where

@@ -1,26 +1,22 @@
 """Learning-rate schedules that torch does not have in the form needed; all others are named in their YAML."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import (
-    CosineAnnealingWarmRestarts,
-    LambdaLR,
-    LRScheduler,
-    OneCycleLR,
-    ReduceLROnPlateau,
-)
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cnnbench.training.optimizers import inner_optimizers, length_arguments
 from cnnbench.utils.errors import RequestError
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
-    """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum (or
-    first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
+    """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum
+    (or first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
     if total_steps < 3:
         raise RequestError(
             f"a cycle of {total_steps} intervals does not rise and fall; use scheduler.interval=step or more epochs"
@@ -31,12 +27,12 @@ def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycl
 
 
 def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0.2, shape: str = "sqrt") -> LambdaLR:
-    """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 - sqrt(x),
-    where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``WarmUp``'s."""
+    """A constant rate that falls to zero in the last share ``decay`` (Hu et al. 2024): by 1 - x (``linear``) or 1 -
+    sqrt(x), where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``RunScheduler``'s."""
     length = decay * total_steps
-    if length < 1:
+    if length <= 1:
         raise RequestError(
-            f"scheduler.decay={decay} of {total_steps} intervals is less than one, so that the rate would not fall; use "
+            f"scheduler.decay={decay} of {total_steps} intervals is not more than one, so that the rate would not fall; use "
             "scheduler.interval=step or more epochs"
         )
 
@@ -49,70 +45,52 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
 
 def cosine_restarts(
     optimizer: Optimizer, total_steps: int, cycles: int = 3, growth: int = 2, eta_min: float = 0.0
-) -> CosineAnnealingWarmRestarts:
-    """torch's CosineAnnealingWarmRestarts with a first cycle such that the last of ``cycles`` ends with the run, or, where
-    whole intervals do not allow that, would end just after it."""
-    first = -(-total_steps // sum(growth**cycle for cycle in range(cycles)))
-    return CosineAnnealingWarmRestarts(optimizer, first, growth, eta_min)
+) -> LambdaLR:
+    """Half cosines from the optimizer's rates to ``eta_min``, each ``growth`` times as long as the one before, of which
+    the last ends with the run (Loshchilov & Hutter 2017, equation 5); torch's own has cycles of whole multiples alone."""
+    lengths = [growth**cycle for cycle in range(cycles)]
+    ends = [round(total_steps * sum(lengths[: cycle + 1]) / sum(lengths)) for cycle in range(cycles)]
+    if ends[0] < 1:
+        raise RequestError(
+            f"{cycles} cycles do not fit into {total_steps} intervals; use scheduler.interval=step or fewer cycles"
+        )
+
+    def factor(rate: float, step: int) -> float:
+        cycle = min(bisect_right(ends, step), cycles - 1)
+        first = ends[cycle - 1] if cycle else 0
+        part = min((step - first) / (ends[cycle] - first), 1.0)
+        return (eta_min + (rate - eta_min) * (1 + math.cos(math.pi * part)) / 2) / rate
+
+    return LambdaLR(optimizer, [partial(factor, float(group["lr"])) for group in optimizer.param_groups])
 
 
-class SwitchScheduler(LRScheduler):
-    """A schedule for each optimizer of a SwitchOptimizer; all advance at once, whichever optimizer is active."""
+class RunScheduler(LRScheduler):
+    """The schedules of a run, one for each optimizer of a SwitchOptimizer, which advance at once, whichever is active;
+    and a linear warm-up before them (Goyal et al. 2017, section 2.2): step n of the first ``steps`` has n / steps of
+    the rates that they begin with. They wait until it is over, for ``waits`` whole intervals."""
 
-    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], steps: int = 0, waits: int = 0) -> None:
         # not LRScheduler's own, for the schedulers do all
-        self.optimizer, self.schedulers = optimizer, list(schedulers)
+        self.optimizer, self.schedulers, self.steps, self.waits = optimizer, list(schedulers), steps, waits
         self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
+        self.step_number = self.intervals = 0
+        self.rates = [[float(group["lr"]) for group in of.param_groups] for of in inner_optimizers(optimizer)]
         for inner in inner_optimizers(optimizer):
             inner._opt_called = True  # type: ignore[attr-defined]  # else torch warns for the one that rests
+        self.warm_up()
 
     @property
     def cycle_momentum(self) -> bool:
         """Whether any of the schedules changes the momentum."""
         return any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
 
-    def step(self, *args: Any) -> None:
-        for scheduler in self.schedulers:
-            scheduler.step(*args)
-
-    def get_last_lr(self) -> list[Any]:
-        return [group["lr"] for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"schedules": [scheduler.state_dict() for scheduler in self.schedulers]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for scheduler, state in zip(self.schedulers, state_dict["schedules"], strict=True):
-            scheduler.load_state_dict(state)
-
-
-class WarmUp(SwitchScheduler):
-    """A linear warm-up (Goyal et al. 2017, section 2.2) before any schedules: step n of the first ``steps`` has n / steps of
-    the rates that these begin with. They wait until it is over, for whole intervals.
-
-    Args:
-        schedulers: none, or one for each optimizer.
-        waits: intervals of theirs that the warm-up takes.
-    """
-
-    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], steps: int, waits: int) -> None:
-        super().__init__(optimizer, schedulers)
-        self.steps, self.waits = steps, waits
-        self.step_number = self.intervals = 0
-        self.rates = [[float(group["lr"]) for group in groups] for groups in self._groups()]
-        self.warm_up()
-
-    def _groups(self) -> list[list[dict[str, Any]]]:
-        """Of each optimizer; a loaded state replaces them."""
-        return [inner.param_groups for inner in inner_optimizers(self.optimizer)]
-
     def warm_up(self) -> None:
         """Set the rates of the next optimizer step; call it after each."""
         if self.step_number >= self.steps:
             return
         self.step_number += 1
-        for groups, rates in zip(self._groups(), self.rates, strict=True):
-            for group, rate in zip(groups, rates, strict=True):
+        for inner, rates in zip(inner_optimizers(self.optimizer), self.rates, strict=True):
+            for group, rate in zip(inner.param_groups, rates, strict=True):
                 value = rate * (self.step_number / self.steps)
                 if isinstance(group["lr"], Tensor):  # that a captured step reads
                     group["lr"].fill_(value)
@@ -121,15 +99,20 @@ class WarmUp(SwitchScheduler):
 
     def step(self, *args: Any) -> None:
         self.intervals += 1
-        if self.intervals > self.waits:
-            super().step(*args)
+        for scheduler in self.schedulers if self.intervals > self.waits else ():
+            scheduler.step(*args)
+
+    def get_last_lr(self) -> list[Any]:
+        return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "step_number": self.step_number, "intervals": self.intervals}
+        schedules = [scheduler.state_dict() for scheduler in self.schedulers]
+        return {"schedules": schedules, "step_number": self.step_number, "intervals": self.intervals}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.step_number, self.intervals = state_dict["step_number"], state_dict["intervals"]
+        for scheduler, state in zip(self.schedulers, state_dict["schedules"], strict=True):
+            scheduler.load_state_dict(state)
+        self.step_number, self.intervals = state_dict.get("step_number", 0), state_dict.get("intervals", 0)
 
 
 def watches_a_metric(scheduler: Any) -> bool:
@@ -138,23 +121,14 @@ def watches_a_metric(scheduler: Any) -> bool:
 
 
 def build_scheduler(
-    make: Callable[..., LRScheduler] | None,
-    optimizer: Optimizer,
-    length: int,
-    warmup: float = 0.0,
-    steps_per_interval: int = 1,
+    make: Callable[..., LRScheduler] | None, optimizer: Optimizer, length: int, warmup: float = 0.0, unit: int = 1
 ) -> LRScheduler | None:
-    """Call ``make``, if there is one, with the optimizer (with each of a SwitchOptimizer), and with the length of the run, in
-    steps or epochs as the schedule advances, where it asks for that.
-
-    Args:
-        warmup: share of the run with a linear warm-up, which the schedule waits for; its length is of what is left.
-        steps_per_interval: optimizer steps in the unit of ``length``.
-    """
-    steps = round(warmup * length * steps_per_interval)
-    waits = -(-steps // steps_per_interval)
+    """Call ``make``, if there is one, with the optimizer (with each of a SwitchOptimizer), and where it takes that with
+    the run's ``length``, in steps or epochs of ``unit`` optimizer steps, less the share ``warmup`` of a warm-up."""
+    steps = round(warmup * length * unit)
+    waits = -(-steps // unit)
     arguments = length_arguments(make, max(length - waits, 1)) if make else {}
     schedulers = [make(inner, **arguments) for inner in inner_optimizers(optimizer)] if make else []
-    if steps:
-        return WarmUp(optimizer, schedulers, steps, waits)
-    return SwitchScheduler(optimizer, schedulers) if len(schedulers) > 1 else next(iter(schedulers), None)
+    if steps or len(schedulers) > 1:
+        return RunScheduler(optimizer, schedulers, steps, waits)
+    return next(iter(schedulers), None)

@@ -10,7 +10,7 @@ import yaml
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
-from cnnbench.training import build, distributed
+from cnnbench.training import build, distributed, recording
 from cnnbench.training.build import Config
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.callbacks.early_stopping import Pruning, StopWhenDiverged
@@ -20,11 +20,9 @@ from cnnbench.training.callbacks.resume import Resume, resumable
 from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, log_hparams
 from cnnbench.training.estimate import suggest_batch_size
 from cnnbench.training.lr_finder import settle_lr
-from cnnbench.training.metrics import PER_CLASS, recall_per_class
+from cnnbench.training.metrics import PER_CLASS
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.predictions import save_predictions
 from cnnbench.training.preflight import silence_libraries
-from cnnbench.training.recording import agreement_with_cpu, describe_end, describe_network, weights_sha256
 from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_result
@@ -39,20 +37,18 @@ Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how man
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
-    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from its
-    newest checkpoint, and one that has completed is not repeated.
+    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from
+    its newest checkpoint, and one that has completed is not repeated.
 
     Args:
         config: resolved, as ``conf/config.yaml`` composes it.
-        folder: of the run; made where it is missing.
-        overrides, choices: how the configuration was asked for; for the record.
+        overrides, choices: how the configuration was composed; for the record.
 
     Returns:
         The record, which is also ``folder/result.json``; how the run ended is its ``status``, a failure its ``error``.
 
     Raises:
-        RequestError: the folder holds another configuration's run, or one of other images, or another process is running
-            in it.
+        RequestError: the folder holds the run of another configuration, of other images, or of a running process.
         SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
     """
     folder, digest = Path(folder), fingerprint(config)
@@ -66,7 +62,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
         try:
             _train_on_devices(config, folder, record)
         except (Exception, KeyboardInterrupt) as error:
-            record.update(describe_end(error))
+            record.update(recording.describe_end(error))
         write_record(folder, record)
     return record
 
@@ -74,14 +70,14 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
     """Settle what the run begins with, and train in this process or on ranks, one a device."""
     silence_libraries()
-    ranks = build.count_ranks(config)
+    devices = build.count_devices(config)
+    ranks = devices * int(config["trainer"].get("num_nodes", 1))
     checkpoint = resumable(folder, record["fingerprint"], ranks)
-    resumed = None
-    if checkpoint is not None:  # the number of threads can change the last bits of a sum, so a run keeps it
+    if checkpoint is None:
+        threads, resumed = config["threads"] or max(idle_cores() // devices, 1), None
+    else:  # the number of threads can change the last bits of a sum, so a run keeps it
         path, sessions = checkpoint
         threads, resumed = sessions[0]["threads"], (str(path), sessions[-1]["epoch"])
-    else:
-        threads = config["threads"] or max(idle_cores() // build.count_devices(config), 1)
     torch.set_num_threads(threads)
     config, record["lr_finder"] = settle_lr(config)  # a resumed run finds what it had found
     if ranks == 1:
@@ -105,17 +101,15 @@ def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
 
 
 def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
-    """What each rank of a run on several devices does; rank 0 writes the record. Raises what the run has failed with.
-
-    ``config`` is YAML, for JSON would turn keys that are numbers into text.
-    """
+    """What each rank of a run on several devices does; rank 0 writes the record. ``config`` is YAML, for JSON would
+    turn keys that are numbers into text. Raises what the run has failed with."""
     silence_libraries()
     torch.set_num_threads(threads)
     failure: BaseException | None = None
     try:
         fit_and_test(yaml.safe_load(config), Path(folder), record, resumed)
     except (Exception, KeyboardInterrupt) as error:
-        record.update(describe_end(error))
+        record.update(recording.describe_end(error))
         if record["status"] == "failed":
             failure = build.cause_of(error)
             if distributed.has_lost_a_rank(failure):
@@ -154,7 +148,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     data = build.build_data(config)
     network = build.build_network(config, data)
     record["data"] = data.description()
-    record["model"] = describe_network(network, data, record["choices"].get("model", type(network).__name__))
+    record["model"] = recording.describe_network(network, data, record["choices"].get("model", type(network).__name__))
     if resumed is None and config["threads"] is None:
         work = record["model"]["flops_per_image"] * config["data"]["batch_size"]
         torch.set_num_threads(min(torch.get_num_threads(), max(work // FLOPS_PER_THREAD, 1)))
@@ -170,8 +164,8 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     callbacks: list[pl.Callback] = [TensorBoardCallback(data), figures, history, diverged, checkpoint, resume]
     if (trial := config["sweep"].get("trial")) is not None:
         callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
-    path, epochs = resumed or (None, None)
-    trainer = build.build_trainer(config, folder, callbacks, epochs)
+    path, whole_epochs = resumed or (None, None)
+    trainer = build.build_trainer(config, folder, callbacks, whole_epochs)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": trainer.world_size}
 
     try:
@@ -179,33 +173,30 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     finally:  # a run that ends early has its history too
         record["history"], record["metrics"] = history.columns(), dict(classifier.metrics)
         record["best"], record["resumed"] = checkpoint.best, resume.sessions
-        record["time"] = history.times(data.count("train"), resume.seconds())
+        seconds = history.epoch_seconds
+        speed = data.count("train") * len(seconds) / sum(seconds) if sum(seconds) else None
+        record["time"] = {"fit_seconds": resume.seconds(), "epoch_seconds": seconds, "images_per_second": speed}
         data.teardown()
-    record["model"]["sha256"] = weights_sha256(classifier)
+    record["model"]["sha256"] = recording.weights_sha256(classifier)
 
     matrices = test(trainer, classifier, data, checkpoint, config["test_with"])
     if trainer.is_global_zero:
         record["metrics"] = dict(classifier.metrics)
         record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
-        shown = {"recall": recall_per_class} | {k: of for k, of in PER_CLASS.items() if k in classifier.more_metrics}
+        shown = {name: of for name, of in PER_CLASS.items() if name in ("recall", *classifier.more_metrics)}
         each = {f"{split}/{k}": of(matrix).tolist() for k, of in shown.items() for split, matrix in matrices.items()}
         record["per_class"] = {"classes": data.classes, **each}
         if classifier.logits:
-            save_predictions(folder, classifier.logits, data)
+            recording.save_predictions(folder, classifier.logits, data)
         figures.finish(trainer, classifier, matrices)
-        record["agreement_with_cpu"] = agreement_with_cpu(classifier, data, trainer.strategy.root_device)
+        record["agreement_with_cpu"] = recording.agreement_with_cpu(classifier, data, trainer.strategy.root_device)
         log_hparams(trainer, record)
         record["status"] = "completed"
 
 
 def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: str | None) -> None:
-    """Train, from ``checkpoint`` on if there is one.
-
-    Raises:
-        KeyboardInterrupt: where Lightning would have ended the process.
-        MemoryError: there is not enough; the message says which batch size fits.
-        Stopped: the run was asked to stop.
-    """
+    """Train, from ``checkpoint`` on if there is one. Raises KeyboardInterrupt where Lightning would have ended the
+    process, and MemoryError, with the batch size that fits, where there is not enough."""
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint)
     except SystemExit as error:

@@ -71,17 +71,12 @@ class CoreUse:
     """What other processes have used of the cores that this process may use, since this was made."""
 
     def __init__(self) -> None:
-        self._start = time.perf_counter(), time.process_time(), _busy_seconds()
+        self._wall, self._own, self._busy = time.perf_counter(), time.process_time(), _busy_seconds()
 
     def others(self) -> float:
         """Cores, on average; 0.0 where the system does not say it."""
-        wall, own, busy = (
-            now - before
-            for now, before in zip(
-                (time.perf_counter(), time.process_time(), _busy_seconds()), self._start, strict=True
-            )
-        )
-        return max(busy - own, 0.0) / wall
+        wall, own = time.perf_counter() - self._wall, time.process_time() - self._own
+        return max(_busy_seconds() - self._busy - own, 0.0) / wall
 
 
 def _busy_seconds(file: Path = Path("/proc/stat")) -> float:
@@ -107,9 +102,8 @@ def idle_cores(seconds: float = 0.1) -> int:
     time.sleep(seconds)
     busy = min(round(use.others()), available - 1)
     if busy:
-        print_info(
-            f"  other programs keep {busy} of {available} cores busy, and are left them (threads={available} takes all)"
-        )
+        left = f"are left them (threads={available} takes all)"
+        print_info(f"  other programs keep {busy} of {available} cores busy, and {left}")
     return available - busy
 
 

@@ -1,4 +1,4 @@
-"""The exception for a wrong request, and the nearest right name."""
+"""The exception for a wrong request, and its words."""
 
 import difflib
 from collections.abc import Iterable
@@ -17,12 +17,13 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
-def one_of(name: str, value: str, choices: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``choices``.
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
-    Raises:
-        RequestError: it is not; the message lists the choices and the nearest one.
-    """
+
+def one_of(name: str, value: str, choices: Iterable[str]) -> str:
+    """``value`` if it is one of ``choices``; else raises RequestError, which lists them and names the nearest one."""
     choices = list(choices)
     if value not in choices:
         raise RequestError(f"{name}={value!r} is not one of {', '.join(choices)}{did_you_mean(value, choices)}")

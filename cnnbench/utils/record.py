@@ -10,7 +10,7 @@ from typing import Any
 
 SCHEMA = 1
 RECORD_FILE = "result.json"
-PREDICTIONS_FILE = "predictions.npz"  # beside it (cnnbench.training.predictions)
+PREDICTIONS_FILE = "predictions.npz"  # beside it (cnnbench.training.recording)
 MAPPINGS = ("config", "choices", "metrics", "best", "history", "per_class", "model", "data", "environment", "error", "time",
             "protocol", "confusion_matrix")  # fmt: skip
 Record = dict[str, Any]
@@ -70,11 +70,8 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml_file(path: Path) -> Any:
-    """What a YAML holds, of which nothing may be an alias: a few lines of those say more than memory holds.
-
-    Raises:
-        OSError, ValueError, yaml.YAMLError: it cannot be read.
-    """
+    """What a YAML holds, of which nothing may be an alias: a few lines of those say more than memory holds. Raises OSError,
+    ValueError or yaml.YAMLError where it cannot be read."""
     import yaml
 
     text = read_file(path)
@@ -106,12 +103,8 @@ def _wrong_kind(record: Record) -> str | None:
 
 
 def read_record(folder: Path) -> Record:
-    """The record of the run in ``folder``.
-
-    Raises:
-        RecordError: it is truncated, not a record, or its schema is newer than this program's.
-        FileNotFoundError: there is none.
-    """
+    """The record of the run in ``folder``. Raises FileNotFoundError where there is none, and RecordError where it is
+    truncated, not a record, or its schema is newer than this program's."""
     path = folder / RECORD_FILE
     try:
         record = read_json(path)

@@ -19,11 +19,8 @@ class LockedError(RequestError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends.
-
-    Raises:
-        LockedError: another process holds it.
-    """
+    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends. Raises
+    LockedError where another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("a") as file:
         if not _lock(file):
@@ -49,23 +46,20 @@ def is_locked(folder: Path) -> bool:
 def _lock(file: IO[str]) -> bool:
     try:
         import fcntl
-    except ImportError:  # Windows; there, nothing keeps two processes apart
-        return True
-    try:
+
         # Of this process alone. The locks of flock, and so of filelock before 4.0, pass to forked children: a data
         # loader's worker that outlives a killed run would keep its folder.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
+    except ImportError:  # Windows; there, nothing keeps two processes apart
+        pass
     return True
 
 
 def completed_record(folder: Path, fingerprint: str) -> Record | None:
-    """The completed record in ``folder``; None where there is none.
-
-    Raises:
-        RequestError: the record is of another configuration, or cannot be read.
-    """
+    """The completed record in ``folder``; None where there is none. Raises RequestError where the record is of another
+    configuration, or cannot be read."""
     if not (folder / RECORD_FILE).exists():
         return None
     try:
@@ -95,9 +89,9 @@ def archive_attempt(folder: Path) -> None:
 
 
 def sweep_of(folder: Path) -> str | None:
-    """The name of the sweep that a run's folder is in; None where it is in none."""
-    parent = folder.absolute().parent
-    return parent.name if (parent / "sweep.json").exists() else None
+    """The name of the sweep that a run's folder is in, or that the folder is; None where there is none."""
+    above = (folder.absolute(), folder.absolute().parent)
+    return next((one.name for one in above if (one / "sweep.json").exists()), None)
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:
@@ -111,6 +105,7 @@ def new_record(
     folder: Path, config: dict[str, Any], fingerprint: str, overrides: Sequence[str], choices: Mapping[str, str] | None
 ) -> Record:
     """What is known of a run before it starts."""
+    average = config.get("average", {}).get("_target_")
     return {
         "status": "failed",
         "name": config["name"],
@@ -122,9 +117,8 @@ def new_record(
         "protocol": {
             "objective": config["objective"],
             "weights": config["test_with"],
-            "average": None
-            if (target := config.get("average", {}).get("_target_")) is None
-            else target.rpartition(".")[2],
+            "test_time_augmentation": config.get("test_time_augmentation", "none"),
+            "average": None if average is None else average.rpartition(".")[2],
         },
         "error": None,
         "attempts": attempts(folder),

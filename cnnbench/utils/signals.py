@@ -103,6 +103,20 @@ def unblock_signals() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
+def end_with_parent() -> None:
+    """From now on, end this process at once when the one that started it through ``multiprocessing`` has ended."""
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end_with_parent").start()
+
+
 def exit_reason(code: int) -> str:
     """What a process's exit code says of its end, in words."""
     if code >= 0:

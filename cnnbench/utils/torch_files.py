@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from cnnbench.utils.errors import one_line
 from cnnbench.utils.memory import is_out_of_memory
 
 
@@ -19,12 +20,8 @@ class UnsafeFileError(ValueError):
 
 
 def read_torch_file(path: Path) -> Any:
-    """What the file holds, its tensors on the CPU.
-
-    Raises:
-        DamagedFileError, UnsafeFileError: see there; torch's old format, which is no zip file, has no checksums.
-        OSError, MemoryError: it cannot be read now, which says nothing of the file.
-    """
+    """What the file holds, its tensors on the CPU. Raises DamagedFileError or UnsafeFileError (torch's old format, which is
+    no zip file, has no checksums), and OSError or MemoryError where it cannot be read now, which says nothing of it."""
     import torch
 
     try:
@@ -44,7 +41,7 @@ def read_torch_file(path: Path) -> Any:
             raise MemoryError(f"not enough memory to read {path}") from error
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a wrong offset in it gives
             raise
-        raise DamagedFileError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+        raise DamagedFileError(f"{path} is damaged ({one_line(error)})") from error
 
 
 def is_torch_zip(path: Path) -> bool:

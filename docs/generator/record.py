@@ -18,6 +18,7 @@ FIELDS: dict[str, str] = {
     "seed": "of weights, order, augmentation and dropout",
     "protocol.objective": "metric that chose the best epoch",
     "protocol.weights": "those that saw the test set: best or last",
+    "protocol.test_time_augmentation": "views of each test image over which the probabilities are averaged: none, flip or five_crop",
     "protocol.average": "the kind of weight average that was evaluated and saved; null is none",
     "error": "null, or type, message and traceback of what ended the run; for a divergence also epoch and step",
     "attempts": "earlier ends of the same run: status, error, epochs done, commit",

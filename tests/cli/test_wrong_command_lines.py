@@ -263,6 +263,7 @@ hydra.launcher.nope=3
 hydra/sweeper=basic
 hydra/sweeper=nope
 hydra.sweeper.n_trials=3
+test_time_augmentation=five
 -m -
 -m hydra/sweeper=nope seed=0,1
 -m hydra/launcher=nope seed=0,1
@@ -355,6 +356,7 @@ predict run image.png --top a
 predict run image.png --batch-size 0
 predict run image.png --weights nope
 predict run image.png --nope
+predict run image.png --explain=x
 predict run image.png
 predict run {LONG}
 predict {LONG} image.png

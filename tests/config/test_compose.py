@@ -7,9 +7,11 @@ import re
 import pytest
 from helpers import config
 
-from cnnbench.config.compose import compose, fingerprint, resolved, run_folder
+from cnnbench.config.compose import compose, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, groups
+from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
+from cnnbench.config.settings import find_factors, settings_of
 from cnnbench.utils.errors import RequestError
 
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
@@ -120,3 +122,9 @@ def test_run_folders_are_safe_names() -> None:
     assert run_folder("../..") not in ("", ".", "..") and "/" not in run_folder("../..")
     long = [run_folder(f"key={'x' * 300}{end}") for end in "ab"]
     assert long[0] != long[1] and all(len(name) <= 120 for name in long)
+
+
+def test_a_warm_up_is_one_factor_though_a_schedules_length_is_written_otherwise_with_it():
+    sweep = [["scheduler=cosine", f"scheduler.warmup={share}", f"seed={seed}"] for share in (0, 0.1) for seed in (0, 1)]
+    settings = [settings_of(resolved(compose(overrides)), {"scheduler": "cosine"}, overrides) for overrides in sweep]
+    assert find_factors(settings, ["scheduler"], ["scheduler", "scheduler.warmup", "seed"]) == ("scheduler.warmup",)

@@ -137,7 +137,7 @@ def test_an_int8_file_says_what_test_accuracy_it_loses(run, tmp_path, capsys, ki
 
 
 def test_int8_needs_the_test_set(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("cnnbench.inference.quantize.find_prepared", lambda *_: None)
+    monkeypatch.setattr("cnnbench.inference.export.find_prepared", lambda *_: None)
     assert main(["export", str(run.folder), "--format", "int8-static", "--out", str(tmp_path / "new")]) == 2
     assert "test set, which is no longer in" in capsys.readouterr().err and not (tmp_path / "new").exists()
 

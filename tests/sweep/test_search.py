@@ -25,7 +25,7 @@ from cnnbench.sweep.optuna_search import Search, check_seeds
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.search_space import corners, override, parse
 from cnnbench.sweep.sweep import Sweep
-from cnnbench.training.pruner import load_trial
+from cnnbench.training.pruner import load_trial, open_storage
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_record
@@ -235,8 +235,11 @@ def test_a_search_in_turn_tells_its_total_and_what_varies_alone(
     monkeypatch.chdir(tmp_path)
     for trials in (1, 2):
         assert main(["-m", *FAST, f"hydra.sweeper.n_trials={trials}"]) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if line.startswith("[")]
     assert [re.sub("sgd|adam", "...", line) for line in told] == ["[1/1] optimizer=...", "[2/2] optimizer=..."]
+    (journal,) = {line.split()[-1] for line in lines if "optuna-dashboard" in line}
+    assert len(open_storage(journal).get_all_studies()) == 1
 
 
 def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from helpers import SMALL, config
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from cnnbench.cli.main import main
-from cnnbench.training.loggers import build_loggers, check_packages
+from cnnbench.sweep.run_summary import _send_report
+from cnnbench.training.loggers import build_loggers, check_packages, send_report
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 
@@ -74,6 +75,52 @@ def test_mlflow_goes_on_with_the_same_run(tmp_path: Path) -> None:
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "accuracy/val")]
     assert steps == [1, 2]
     assert {"figures", "metrics.csv"} == {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def sweep_with_a_report(folder: Path) -> list[Path]:
+    folder.mkdir()
+    files = [folder / name for name in ("report.html", "leaderboard.csv")]
+    for path in (folder / "sweep.json", *files):
+        path.write_text("{}")
+    return files
+
+
+def test_mlflow_gets_the_report_of_a_sweep_once(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    more = [f"logger.tracking_uri={store}", f"logger.artifact_location={tmp_path / 'files'}"]
+    node, files = config("logger=mlflow", *more)["logger"], sweep_with_a_report(tmp_path / "a_sweep")
+    for _ in range(2):  # as where it goes on
+        send_report(node, tmp_path / "a_sweep", files)
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("cnnbench").experiment_id])
+    assert (run.info.run_name, run.data.tags["sweep"], run.info.status) == ("a_sweep", "a_sweep", "FINISHED")
+    assert {"report.html", "leaderboard.csv"} == {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_wandb_offline_gets_the_report_of_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    node = config("logger=wandb", "logger.offline=true", f"logger.save_dir={tmp_path}")["logger"]
+    send_report(node, tmp_path / "a_sweep", sweep_with_a_report(tmp_path / "a_sweep"))
+    (kept,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert all(text in kept.read_bytes() for text in (b"a_sweep", b"report.html", b"leaderboard.csv"))
+
+
+@pytest.mark.parametrize(
+    ("logger", "told"), [("MLFlowLogger", "could not be sent: OSError: no network"), ("CSVLogger", "")]
+)
+def test_a_sweep_sends_its_report_to_services_alone_and_does_not_fail_with_them(
+    logger: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("cnnbench.training.loggers.send_report", fails)
+    _send_report({"_target_": f"lightning.pytorch.loggers.{logger}"}, tmp_path, [])
+    printed = capsys.readouterr().out
+    assert told in printed and bool(told) == bool(printed)
 
 
 def test_wandb_offline_goes_on_with_the_same_id_in_the_group_of_its_sweep(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cnnbench.models import MLP
 from cnnbench.training.build import build_optimization
 from cnnbench.training.cuda_graph import WARM_UP, CapturedStep
 from cnnbench.training.optimizers import SwitchOptimizer, build_optimizer, parameter_groups
-from cnnbench.training.schedulers import SwitchScheduler, build_scheduler
+from cnnbench.training.schedulers import RunScheduler, build_scheduler
 
 STEPS, SWITCH = 20, 12
 ADAM = {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.1}
@@ -54,7 +54,7 @@ def by_hand(schedule: str | None) -> nn.Module:
     return net
 
 
-def switch(net: nn.Module, schedule: str | None) -> tuple[SwitchOptimizer, SwitchScheduler | None]:
+def switch(net: nn.Module, schedule: str | None) -> tuple[SwitchOptimizer, RunScheduler | None]:
     make = partial(
         SwitchOptimizer, first=partial(Adam, **ADAM, fused=True), then=partial(SGD, **MOMENTUM), switch_at=0.6
     )
@@ -65,7 +65,7 @@ def switch(net: nn.Module, schedule: str | None) -> tuple[SwitchOptimizer, Switc
     return optimizer, build_scheduler(maker, optimizer, STEPS) if maker else None  # type: ignore[return-value]
 
 
-def go_on(net: nn.Module, optimizer: SwitchOptimizer, schedule: SwitchScheduler | None, start: int, stop: int) -> None:
+def go_on(net: nn.Module, optimizer: SwitchOptimizer, schedule: RunScheduler | None, start: int, stop: int) -> None:
     for _ in gradients(net, start, stop):
         optimizer.step()
         optimizer.zero_grad()

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from cnnbench.data.augment import epoch_generator
 from cnnbench.training import build, preflight
 from cnnbench.training import train as training
-from cnnbench.training.batch_norm import keep_statistics
+from cnnbench.training.optimizers import keep_statistics
 from cnnbench.utils.errors import RequestError
 
 BASE = ["model=tiny_cnn", "model.norm=batch", "data.image_size=12", "data.limit_train=160", "trainer.max_epochs=3",

@@ -60,7 +60,7 @@ COMBINATIONS = [
     (["optimizer=muon", "scheduler=onecycle", "model.norm=batch", "decay_norm_and_bias=false"], 10),
     (["optimizer=schedulefree", "scheduler=none", "scheduler.warmup=0.3", "model.norm=batch", *DROPOUT], 10),
     (["optimizer=sam", "model.norm=batch", "scheduler=cosine", *DROPOUT], 13),
-    (["loss=cross_entropy", "fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
+    (["loss=cross_entropy", "test_time_augmentation=flip", "fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
     (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch", "scheduler=step"], 19),
 ]  # fmt: skip
 

@@ -38,7 +38,7 @@ def one_cycle_of(length: int, step: int) -> float:
         (("scheduler=poly", "scheduler.power=0.5"), lambda e: (1 - e / 4) ** 0.5),
         (
             ("scheduler=cosine_restarts", "scheduler.interval=epoch", "scheduler.cycles=2", "scheduler.growth=1"),
-            lambda e: (1 + math.cos(math.pi * (e % 2) / 2)) / 2,
+            lambda e: (0.5, 1, 0.5, 0)[e - 1],
         ),
         (("scheduler=wsd", "scheduler.warmup=0", "scheduler.decay=0.5"), lambda e: 1 - math.sqrt(max(e - 2, 0) / 2)),
         (("scheduler=cosine", "scheduler.warmup=0.5"), lambda e: (6 / 10, 1, 0.5, 0)[e - 1]),
@@ -129,6 +129,12 @@ def test_a_warm_up_is_torchs_in_sequence_with_what_is_left_also_when_resumed(ask
     found = rates((*asked, "scheduler.interval=step", "scheduler.warmup=0.25"), 40, resumed_at=resumed_at)
     np.testing.assert_allclose(found, sequential(40, 10, make), rtol=1e-9, atol=1e-12)
     assert found == rates((*asked, "scheduler.interval=step", "scheduler.warmup=0.25"), 40)
+
+
+def test_cycles_that_do_not_divide_the_run_end_with_it() -> None:
+    found = rates(("scheduler=cosine_restarts", "scheduler.interval=step", "scheduler.eta_min=0.1"), 10)  # 1, 3 and 6
+    parts = [0, 0, 1 / 3, 2 / 3, *(step / 6 for step in range(6))]
+    np.testing.assert_allclose(found, [0.1 + 0.2 * (1 + math.cos(math.pi * part)) / 2 for part in parts], rtol=1e-12)
 
 
 def test_a_schedule_by_epochs_waits_for_the_epoch_in_which_the_warm_up_ends() -> None:

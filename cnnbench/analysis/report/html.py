@@ -185,11 +185,14 @@ def protocol(runs: Sequence[Run]) -> Section:
     validation = {str(run.part("data").get("validation", run.settings.get("data.validation"))) for run in runs}
     weights = {str(run.part("protocol").get("weights")) for run in runs}
     averages = [average for run in runs if (average := run.part("protocol").get("average"))]
+    kinds = (run.part("protocol").get("test_time_augmentation") for run in runs)
+    views = [kind for kind in kinds if kind not in (None, "none")]
     return {
         "validation": sorted(validation - {"None"}),
         "weights": " or ".join(sorted(weights - {"None"})),
         "last_weights": weights == {"last"},
         "averages": f"{len(averages)} of {len(runs)} runs ({', '.join(sorted(set(averages)))})" if averages else "",
+        "views": f"{len(views)} of {len(runs)} runs ({', '.join(sorted(set(views)))})" if views else "",
         "on_test": any(run.validated_on_test for run in runs),
         "images": {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")},
         "classes": _same(len(run.classes) for run in runs) or None,

@@ -1,29 +1,25 @@
 """Averaged weights: EMA and SWA, by the update rules of ``torch.optim.swa_utils``.
 
-torch's ``AveragedModel`` copies the network and asks at each update, on the device, whether it is the first; this keeps
-the averages of the network's tensors alone and counts in Python, so that an update is one kernel. Running statistics of
-batch norm are averaged as the weights are (``use_buffers=True`` there), as torchvision's references and timm do.
+torch's ``AveragedModel`` asks at each update, on the device, whether it is the first; this counts in Python, so that an
+update is one kernel. Running statistics of batch norm are averaged as the weights are (``use_buffers=True`` there).
 """
 
 from collections.abc import Mapping
 from typing import Any, cast
 
-import lightning.pytorch as pl
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from cnnbench.training.module import ImageClassifier
 
 
-class WeightAveraging(pl.Callback):
+class WeightAveraging(Callback):
     """Keeps an average of all floating-point weights and buffers, and puts it into the network from the end of each
     training epoch to the next one's start: what evaluates, draws or saves the network finds the average there.
 
-    ``state_dict`` in a checkpoint always has the average; the weights that training goes on with are in this callback's
-    own state. Where averaging has not begun, the average is the weights.
-
-    Args:
-        start: share of the run, in [0, 1), whose steps are left out.
+    ``state_dict`` in a checkpoint always has the average, which is the weights until the share ``start``, in [0, 1), of
+    the run is over; the weights that training goes on with are in this callback's own state.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -34,15 +30,14 @@ class WeightAveraging(pl.Callback):
         self._training = False
 
     def average(self, averages: list[Tensor], weights: list[Tensor], count: int) -> None:
-        """Take the weights into the averages of ``count`` steps before, in place."""
-        raise NotImplementedError
+        """Take the weights into the averages of ``count`` steps before, in place: here, into their plain mean."""
+        get_swa_multi_avg_fn()(averages, weights, count)
 
     def attach(self, network: nn.Module, total_steps: int) -> None:
         """Begin with the network's weights, or go on with those of a loaded checkpoint."""
         own = {f"network.{name}": value for name, value in network.state_dict().items() if value.is_floating_point()}
         self._network, self._first = own, round(self.start * total_steps)
-        loaded = self._other
-        self._other = {name: value.clone() for name, value in own.items()}
+        loaded, self._other = self._other, {name: value.clone() for name, value in own.items()}
         for name in loaded:
             self._other[name].copy_(loaded[name])
         self._training = False
@@ -63,8 +58,7 @@ class WeightAveraging(pl.Callback):
         return self._other if self._training else self._network
 
     def exchange(self, training: bool) -> None:
-        """Put the weights of training into the network, or the averages; at once in the memory that it has, which a CUDA
-        graph reads."""
+        """Put the weights of training, or the averages, into the network's own memory, which a CUDA graph reads."""
         if training == self._training:
             return
         values = self._other if training else self.averages()
@@ -77,27 +71,23 @@ class WeightAveraging(pl.Callback):
         for name, value in self._network.items():
             self._other[name].copy_(value)
 
-    # Hooks
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         classifier = cast(ImageClassifier, pl_module)
         self.attach(classifier.network, classifier.total_steps)
         classifier.average_weights = self.update
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.exchange(training=True)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.is_last_batch:
             self.exchange(training=False)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         cast(ImageClassifier, pl_module).average_weights = None
         self._network, self._other = {}, {}
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"].update(self.averages())
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,6 +111,3 @@ class EMA(WeightAveraging):
 
 class SWA(WeightAveraging):
     """The plain mean (stochastic weight averaging, Izmailov et al. 2018, algorithm 1, with a cycle of one step)."""
-
-    def average(self, averages: list[Tensor], weights: list[Tensor], count: int) -> None:
-        get_swa_multi_avg_fn()(averages, weights, count)

@@ -15,8 +15,8 @@ from cnnbench.utils.torch_files import DamagedFileError
 
 
 class BestAndLast(pl.callbacks.Checkpoint):
-    """Keeps the newest checkpoint, the one before it, and the one with the best objective. A small validation set gives
-    equal accuracies often; of those the one with the lowest loss is the best."""
+    """Keeps the newest checkpoint, the one before it, and the one with the best objective; of equal ones, which a small
+    validation set gives often, the one with the lowest loss."""
 
     def __init__(self, folder: Path, objective: str) -> None:
         self.folder, self.objective = Path(folder), objective
@@ -37,8 +37,7 @@ class BestAndLast(pl.callbacks.Checkpoint):
     def save(self, trainer: pl.Trainer, name: str = LAST) -> None:
         """Write a checkpoint; all that was sent to the logger so far is on disk before it."""
         for logger in trainer.loggers:
-            flush = getattr(getattr(logger, "experiment", None), "flush", None)
-            if flush is not None:
+            if flush := getattr(getattr(logger, "experiment", None), "flush", None):
                 flush()
         trainer.save_checkpoint(self.folder / name)
 
@@ -51,9 +50,8 @@ class BestAndLast(pl.callbacks.Checkpoint):
         except (FileNotFoundError, DamagedFileError) as error:
             raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
         if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
-            raise RuntimeError(
-                f"{path} is of epoch {epoch}, the best was {best:.0f}: delete {self.folder} to start again"
-            )
+            wrong = f"{path} is of epoch {epoch}, the best was {best:.0f}"
+            raise RuntimeError(f"{wrong}: delete {self.folder} to start again")
         return checkpoint["state_dict"]
 
     def _score(self, metrics: dict[str, float]) -> tuple[float, float]:

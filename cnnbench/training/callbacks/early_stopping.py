@@ -14,12 +14,10 @@ AT_CHANCE = 0.02  # relative distance from the loss of guessing that counts as b
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Ends training once the objective, whose direction is known, has not improved by more than ``min_delta`` for
-    ``patience`` epochs."""
+    """Ends training once the objective has not improved by more than ``min_delta`` for ``patience`` epochs."""
 
     def __init__(self, objective: str, patience: int = 10, min_delta: float = 0.0) -> None:
-        mode = metric_mode(objective)
-        super().__init__(objective, min_delta, patience, mode=mode, check_on_train_epoch_end=True)
+        super().__init__(objective, min_delta, patience, mode=metric_mode(objective), check_on_train_epoch_end=True)
 
 
 class Diverged(RuntimeError):
@@ -30,9 +28,7 @@ class Diverged(RuntimeError):
         self.epoch, self.step = epoch, step
 
 
-class StopWhenDiverged(
-    pl.callbacks.Checkpoint
-):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
+class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's metrics are complete
     """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
     epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
     that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""
@@ -76,9 +72,8 @@ class Pruning(pl.callbacks.Checkpoint):
     trial should be pruned, but not after the last of its ``epochs``."""
 
     def __init__(self, objective: str, epochs: int, **trial: Any) -> None:
-        self.objective, self.epochs = objective, epochs
+        self.objective, self.epochs, self.is_behind = objective, epochs, False
         self.trial = load_trial(epochs=epochs, **trial)
-        self.is_behind = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch

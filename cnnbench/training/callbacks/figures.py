@@ -11,10 +11,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cnnbench.data import ImageDataModule
+from cnnbench.data.augment import Normalize
+from cnnbench.data.views import over_views
+from cnnbench.training import grad_cam
 from cnnbench.training.callbacks.tensorboard import summary_writer
 from cnnbench.training.figures import Predictions, confusion_picture, kernel_sheet, prediction_sheet, recall_bars
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
+from cnnbench.training.projector import send_features
 
 AUTO = "auto"
 TAGS = {"kernels": "first-layer kernels", "per_class": "recall by class"}  # in TensorBoard, below the split
@@ -35,8 +39,11 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         every_n_epochs: int = 0,
         at_epochs: Sequence[int] | str = (),
         pictures: bool = False,
+        explain: str = "none",
+        projector: int = 0,
     ) -> None:
         self.folder, self.data = Path(folder), data
+        self.explain, self.projector = explain, projector
         self.every_n_epochs, self.at_epochs, self.pictures = every_n_epochs, at_epochs, pictures
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -58,9 +65,11 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
                 self._save({f"confusion_{split}": picture})
         pictures = self._of_test(classifier, matrices["test"]) if self.pictures else {}
         self._save(pictures)
-        if summary_writer(trainer) is not None:  # which shows pictures small: one panel can be read
+        if (writer := summary_writer(trainer)) is not None:  # which shows pictures small: one panel can be read
             one_panel = confusion_picture(matrices["test"].numpy(), self.data.classes, "Test set", counts=False)
             send(trainer, {"confusion": one_panel, **pictures}, "test", trainer.current_epoch)
+            if self.projector:
+                send_features(writer, classifier, self.data, self.projector, trainer.current_epoch)
 
     def _of_epoch(self, classifier: ImageClassifier, epoch: int) -> Pictures:
         """The validation confusions and, with ``pictures``, some predictions and the first kernels."""
@@ -86,6 +95,10 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
             order = np.argsort(-mistakes.confidence, kind="stable")[:MISTAKES]
             surest = Predictions(*(values[order] for values in mistakes))
             title = f"The surest of {len(wrong):,} mistakes on {count:,} test images"
+            if self.explain != "none":
+                normalize, guess = Normalize(*data.statistics()), surest.predictions.tolist()
+                images = grad_cam.side_by_side(classifier.network, normalize, surest.images, guess)
+                surest, title = surest._replace(images=images), f"{title}, {grad_cam.TITLE}"
             drawn["mistakes"] = prediction_sheet(surest, classes, title, COLUMNS)
         recalls = recall_per_class(matrix).tolist()
         drawn["per_class"] = recall_bars(recalls, classes, "Recall by class on the test set")
@@ -107,7 +120,9 @@ def send(trainer: pl.Trainer, pictures: Pictures, section: str, epoch: int) -> N
 def predict(classifier: ImageClassifier, data: ImageDataModule, split: str, rows: np.ndarray) -> Predictions:
     """Predictions of the images of ``split`` in ``rows``."""
     parts = np.array_split(rows, max(-(-len(rows) // data.eval_batch_size), 1))
-    logits = torch.cat([classifier.predict_logits(data.batch(split, part)) for part in parts])
+    kind = classifier.test_views if split == "test" else "none"
+    black = Normalize(*data.statistics()).shift
+    logits = torch.cat([over_views(classifier.predict_logits, data.batch(split, part), kind, black) for part in parts])
     best = logits.softmax(dim=1).cpu().max(dim=1)
     return Predictions(data.raw(split, rows), data.labels(split)[rows], best.indices.numpy(), best.values.numpy())
 

@@ -15,8 +15,8 @@ from cnnbench.utils.record import write_atomically
 
 
 class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
-    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and writes
-    ``metrics.csv`` into the run's folder after each epoch."""
+    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and
+    writes ``metrics.csv`` into the run's folder after each epoch."""
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / "metrics.csv"
@@ -30,17 +30,10 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         names = self.rows[0] if self.rows else {}
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
-    def times(self, images: int, fit_seconds: float) -> dict[str, Any]:
-        """The record's ``time``, of a run that has trained for so long with so many images in an epoch."""
-        seconds = sum(self.epoch_seconds)
-        speed = images * len(self.epoch_seconds) / seconds if seconds else None
-        return {"fit_seconds": fit_seconds, "epoch_seconds": self.epoch_seconds, "images_per_second": speed}
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for logger in trainer.loggers:  # of a resumed run: this one begins its file again
             for row in self.rows if isinstance(logger, CSVLogger) else ():
-                logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
-                logger.log_metrics(logged, step=int(row["epoch"]) + 1)
+                logger.log_metrics(tagged(row), step=int(row["epoch"]) + 1)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._trained = time.perf_counter()
@@ -64,12 +57,11 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue())
-        if trainer.loggers:
-            logged = {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}
-            if (momentum := group.get("momentum", group.get("betas", (None,))[0])) is not None:
-                logged["optimizer/momentum"] = float(momentum)
-            for logger in trainer.loggers:
-                logger.log_metrics(logged, step=trainer.current_epoch + 1)
+        logged, momentum = tagged(row), group.get("momentum", group.get("betas", (None,))[0])
+        if momentum is not None:
+            logged["optimizer/momentum"] = float(momentum)
+        for logger in trainer.loggers:
+            logger.log_metrics(logged, step=trainer.current_epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         running = self._before + self._trained - self._started
@@ -81,6 +73,10 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
 
 
 def tag(metric: str) -> str:
-    """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, and the splits of one metric belong
-    side by side."""
+    """``accuracy/val`` for ``val/accuracy``: TensorBoard groups by what comes first, so splits stand side by side."""
     return "/".join(reversed(metric.split("/")))
+
+
+def tagged(row: dict[str, float]) -> dict[str, float]:
+    """What loggers get of a row."""
+    return {tag(name): value for name, value in row.items() if "/" in name} | {"optimizer/lr": row["lr"]}

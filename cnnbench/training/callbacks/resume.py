@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from cnnbench.data import ImageDataModule
 from cnnbench.training import checkpoint_io
@@ -25,20 +26,15 @@ from cnnbench.utils.signals import Stopped, restore_stop_signals, stop_requested
 
 
 def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, list[dict[str, Any]]] | None:
-    """The newest whole checkpoint in the run's folder, if there is one, and the sessions that led to it. Without one the
-    run begins anew, and so do its curves in TensorBoard.
-
-    Raises:
-        RequestError: it is of another configuration, or of another number of devices in all.
-    """
+    """The newest whole checkpoint in the run's folder, and the sessions that led to it; None, with TensorBoard's old
+    curves gone, where there is none. Raises RequestError where it is of another configuration or number of devices."""
     newest = checkpoint_io.newest(folder / "checkpoints", lambda text: print_info(f"  {text}"))
     if newest is None:
         for events in folder.rglob("events.out.tfevents.*"):
             events.unlink()
         return None
     path, saved = newest
-    sessions = saved["resume"]["sessions"]
-    last = sessions[-1]
+    sessions, last = saved["resume"]["sessions"], saved["resume"]["sessions"][-1]
     if last["fingerprint"] != fingerprint:
         raise RequestError(f"{path} is of another configuration; choose another folder")
     if (began := last.get("devices", 1)) != devices:
@@ -47,22 +43,15 @@ def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, l
     return path, sessions
 
 
-class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls those last
-    """Saves within an epoch when it is time, or when a stop is asked for; and restores what Lightning does not.
-
-    Args:
-        checkpoint: writes the files.
-        fingerprint: of the run; each checkpoint keeps it, and what else its process ran on.
-        minutes, steps: between two checkpoints within an epoch, the latter in optimizer steps; None is none.
-    """
+class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
+    """Saves, with ``checkpoint``, within an epoch when so many ``minutes`` or optimizer ``steps`` are over (None is
+    none), or a stop is requested; and restores what Lightning does not. Each checkpoint keeps the run's
+    ``fingerprint``, and what else its process ran on."""
 
     def __init__(self, checkpoint: BestAndLast, fingerprint: str, minutes: float | None, steps: int | None) -> None:
         self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps
-        commit, dirty = code_version()
-        self.session = {
-            "fingerprint": fingerprint, "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__), "git": commit, "git_dirty": dirty,
-        }  # fmt: skip
+        self.session = {"fingerprint": fingerprint, "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+        self.session |= dict(zip(("git", "git_dirty"), code_version(), strict=True))
         self.sessions: list[dict[str, Any]] = []  # those before this one, each with where it had come to
         self.earlier_seconds = 0.0
         self._started = time.perf_counter()
@@ -72,21 +61,19 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
         """Seconds of training so far, over all sessions, without what was lost."""
         return self.earlier_seconds + time.perf_counter() - self._started
 
-    # Saving
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         restore_stop_signals()  # Lightning's handler of SIGTERM, set just before this, does not say what stopped a run
 
     on_test_start = on_train_start
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise_if_stopped(trainer)  # nothing to save: an epoch has just ended, or not begun
         self._saved, self._saved_step = time.perf_counter(), trainer.global_step
         if self._random_state is not None:
             set_random_state(self._random_state)
             self._random_state = None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.is_last_batch:  # the end of the epoch saves
             return
         due = stop_requested() is not None
@@ -97,9 +84,7 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
             self._saved, self._saved_step = time.perf_counter(), trainer.global_step
             raise_if_stopped(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         given = trainer.train_dataloader.state_dict()["given"]  # type: ignore[union-attr]
         data = trainer.datamodule.prepared.fingerprint  # type: ignore[attr-defined]
         position = {"epoch": trainer.current_epoch + (given == 0), "batch": given, "step": trainer.global_step}
@@ -113,11 +98,7 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
             "sessions": [*self.sessions, {**self.session, "data": data, "devices": trainer.world_size, **position}],
         }
 
-    # Going on
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["resume"]
         self.sessions, self.earlier_seconds = list(saved["sessions"]), saved["seconds"]
         self._random_state = [saved["random"], *saved.get("random_of_others", ())][trainer.global_rank]
@@ -126,7 +107,7 @@ class Resume(pl.callbacks.Checkpoint):  # a Checkpoint, for Lightning calls thos
         set_position(checkpoint["loops"]["fit_loop"], saved["position"], trainer.datamodule)  # type: ignore[attr-defined]
 
 
-def raise_if_stopped(trainer: pl.Trainer) -> None:
+def raise_if_stopped(trainer: Trainer) -> None:
     """Raise Stopped in all ranks where one of them was asked to stop."""
     by = stop_requested()
     if trainer.strategy.reduce_boolean_decision(by is not None, all=False):
@@ -153,8 +134,7 @@ def set_position(fit_loop: dict[str, Any], position: Mapping[str, int], data: Im
 
 def random_state() -> dict[str, Any]:
     """The state of the global generators (torch, CUDA, numpy, Python), as numbers and tensors."""
-    version, numbers, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state(legacy=True)
+    (version, numbers, gauss), (name, keys, *rest) = random.getstate(), np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -36,9 +36,7 @@ def summary_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     return next((one.experiment for one in loggers if isinstance(one, TensorBoardLogger)), None)
 
 
-class TensorBoardCallback(
-    pl.callbacks.Checkpoint
-):  # Lightning calls Checkpoints last, when the epoch's confusion matrix is there
+class TensorBoardCallback(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's matrix is there
     """Sends the charts' layout and the graph once, and the validation recall of each class after each epoch."""
 
     def __init__(self, data: ImageDataModule) -> None:
@@ -76,9 +74,7 @@ class TensorBoardCallback(
                 writer.add_scalar(f"{BY_CLASS}/{escape(name)}", recall, trainer.current_epoch + 1)
 
 
-def layout(
-    classes: Sequence[str], momentum: bool, more_metrics: Sequence[str] = ()
-) -> dict[str, dict[str, list[object]]]:
+def layout(classes: Sequence[str], momentum: bool, more_metrics: Sequence[str]) -> dict[str, dict[str, list[object]]]:
     """The charts of the CUSTOM SCALARS tab; a chart names its tags by regular expressions."""
     metrics = ("accuracy", "loss", "recall", *more_metrics)
     lines = {"training and validation": {name: [f"^{name}/train$", f"^{name}/val$"] for name in metrics}}
@@ -91,8 +87,8 @@ def layout(
 
 
 def log_hparams(trainer: pl.Trainer, record: Record) -> None:
-    """The end of all loggers: one hparams entry, so that TensorBoard's HPARAMS tab and the tables of others compare the runs of a
-    sweep: the overrides, the optimizer and its learning rate, and the final metrics that one compares."""
+    """The end of all loggers: one hparams entry, so that TensorBoard's HPARAMS tab and the tables of others compare the
+    runs of a sweep: the overrides, the optimizer and its learning rate, and the final metrics that one compares."""
     if not trainer.loggers:
         return
     settings = settings_of(record["config"], record["choices"], record["overrides"])
@@ -105,13 +101,12 @@ def log_hparams(trainer: pl.Trainer, record: Record) -> None:
     tests = dict.fromkeys(("test/accuracy", "test/recall", *(n for n in record["metrics"] if n.startswith("test/"))))
     metrics = {tag(name): record["metrics"][name] for name in tests}
     metrics[f"{tag(objective)} (best)"] = record["best"][objective]
+    others = {name.replace(" (best)", "/best"): value for name, value in metrics.items()}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(values, metrics, trainer.current_epoch)
         else:
-            logger.log_metrics(
-                {name.replace(" (best)", "/best"): value for name, value in metrics.items()}, trainer.current_epoch
-            )
+            logger.log_metrics(others, trainer.current_epoch)
             logger.log_hyperparams(values)
     send_files(trainer.loggers, Path(trainer.default_root_dir))
     finish(trainer.loggers, "success")
