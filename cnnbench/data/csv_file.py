@@ -33,7 +33,7 @@ class Csv(ImageFolder):
         self.columns = {"path": path_column, "label": label_column, "split": split_column}
 
     def _class_order(self, name: str) -> Any:
-        return int(name) if name.isdecimal() else math.inf, name  # numbers by their value
+        return int(name) if name.isdecimal() and len(name) < 20 else math.inf, name  # numbers by their value
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         return {**super().identity(location), "set": "csv"}

@@ -50,9 +50,22 @@ def image_formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator[Image.Image]:
+def raster_only() -> Iterator[None]:
+    """Within this, what Pillow opens for others, such as torchvision, is of these formats too."""
+    Image.init()
+    known, Image.ID[:] = list(Image.ID), image_formats()
+    try:
+        yield
+    finally:
+        Image.ID[:] = known
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
     """An image file; raises UndecodableImage, with its name, where it cannot be opened or what is done to it fails."""
     try:
+        if isinstance(path, Path) and path.exists() and not path.is_file():
+            raise OSError("it is no file")  # a pipe would be waited for
         with Image.open(path, formats=image_formats()) as file:
             yield file
     except Image.DecompressionBombError as error:
@@ -65,7 +78,7 @@ def _open_image(path: Path) -> Iterator[Image.Image]:
 
 def image_dimensions(path: Path) -> tuple[int, int]:
     """(width, height) from an image file's header, upright; raises UndecodableImage."""
-    with _open_image(path) as file:
+    with open_image(path) as file:
         return file.size[::-1] if file.getexif().get(EXIF_ORIENTATION) in (5, 6, 7, 8) else file.size
 
 
@@ -89,14 +102,16 @@ def decode_image(
     size, without ``resize``.
     """
     extremes = None
-    with _open_image(path) as file:
+    with open_image(path) as file:
         image = ImageOps.exif_transpose(file)
         if image.mode.startswith(("I", "F")):  # which convert() would clip
-            values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+            values = np.nan_to_num(np.array(image, dtype=np.float64), copy=False, posinf=0, neginf=0)
             extremes = float(values.min(initial=0)), float(values.max(initial=0)), image.mode.startswith("I")
             black, white = value_range or find_range([extremes])
-            scaled = np.clip((values - black) * (255 / (white - black)), 0, 255)
-            image = Image.fromarray(scaled.round().astype(np.uint8))
+            values -= black  # in place, for these are eight times what the image is shown in
+            values *= 255 / (white - black)
+            image = Image.fromarray(np.clip(values, 0, 255, out=values).round(out=values).astype(np.uint8))
+            del values
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             layer = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)

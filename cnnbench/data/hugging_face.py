@@ -1,7 +1,9 @@
 """Image sets in the formats of Hugging Face, of its hub or of local files."""
 
 import logging
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from cnnbench.data.columns import find_column, split_named
 from cnnbench.data.folder import SPLITS
 from cnnbench.data.imageset import EncodedImage, ImageSet, Split
 from cnnbench.utils.errors import RequestError, one_line
+from cnnbench.utils.record import read_file, read_yaml_file
 
 TYPES = {"image": "Image", "label": "ClassLabel"}  # of datasets.features
+ELSEWHERE = re.compile(r"://|::|\.\.|['\"][/~\\]")  # than below the folder of the set
+HUB = re.compile(r"(?!buckets/)\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass
@@ -52,6 +57,9 @@ class HuggingFace:
         files: list[Path] = []
         if self.path is not None and location is not None:
             files = [location] if location.is_file() else sorted(path for path in location.rglob("*") if path.is_file())
+        # of other names load_dataset makes a folder, or one of its own readers
+        if self.path is None and self.dataset and (not HUB.fullmatch(self.dataset) or Path(self.dataset).exists()):
+            raise RequestError(f"data.name={self.dataset} is not OWNER/NAME of the hub; data.path reads what is here")
         if not files and (self.path is not None or not self.dataset):
             what = "data.name=OWNER/NAME (on the hub) or data.path=FOLDER or FILE.parquet"
             raise RequestError(f"data=hf needs {what}" + (f"; there are no files in {location}" if self.path else ""))
@@ -68,6 +76,8 @@ class HuggingFace:
             raise RequestError(f"{self.dataset} has {', '.join(loaded)}: say which is {absent[0]} with data.splits")
         features = loaded[names["train"]].features
         image, label = (self._find_column(kind, features) for kind in ("image", "label"))
+        if type(features[label]).__name__ not in ("ClassLabel", "Value"):  # others are opened, as images are
+            raise RequestError(f"{self.dataset}: {label} is {type(features[label]).__name__}, no column of classes")
         known = getattr(features[label], "names", None)  # of classes, which the labels number
         labels = {split: np.array(loaded[name][label][:]) for split, name in names.items()}
         for split, values in labels.items():
@@ -95,6 +105,7 @@ class HuggingFace:
             raise RequestError("data=hf needs the package datasets: pip install 'cnnbench[hf]'") from error
         if int(datasets.__version__.partition(".")[0]) < 4:  # which may run code of a set
             raise RequestError(f"data=hf needs datasets 4 or later, here is {datasets.__version__}")
+        self._check_card(location)
         if self.path is None:
             arguments: dict[str, Any] = {"path": self.dataset, "revision": self.revision, "cache_dir": location}
         elif location is not None and location.is_file():
@@ -107,6 +118,28 @@ class HuggingFace:
         except Exception as error:
             key = f"data.path={self.path}" if self.path else f"data.name={self.dataset}"
             raise RequestError(f"{key} could not be loaded by datasets ({one_line(error)[:300]})") from error
+
+    def _check_card(self, location: Path | None) -> None:
+        """Raise RequestError where the set's card names data that is not its own, which would be fetched from anywhere."""
+        from huggingface_hub import DatasetCard, hf_hub_download
+
+        files = []
+        for name in ("README.md", ".huggingface.yaml"):
+            with suppress(Exception):  # the hub has none, or there is no network, as load_dataset will say
+                files.append(
+                    Path(str(location), name)
+                    if self.path
+                    else Path(hf_hub_download(str(self.dataset), name, repo_type="dataset", revision=self.revision))
+                )
+        for file in filter(Path.exists, files):
+            try:
+                is_card = file.suffix == ".md"
+                card = DatasetCard(read_file(file)).data.to_dict() if is_card else read_yaml_file(file) or {}
+                is_own = not ELSEWHERE.search(str(card.get("configs")))
+            except Exception as error:
+                raise RequestError(f"{file} cannot be read ({one_line(error)[:300]})") from error
+            if not is_own:
+                raise RequestError(f"{file} names data outside of the set, which is not loaded")
 
     def _find_column(self, kind: str, features: Mapping[str, Any]) -> str:
         typed = [name for name, feature in features.items() if type(feature).__name__ == TYPES[kind]]

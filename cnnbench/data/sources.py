@@ -70,7 +70,8 @@ class Npz:
             if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
                 right = "it should be uint8 (N, H, W) or (N, H, W, 1 or 3)"
                 raise RequestError(f"{at}_images is {images.dtype} {images.shape}; {right}")
-            if labels.size != len(labels) or not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0:
+            is_whole = labels.dtype.kind in "iu" and labels.astype(np.int64).min(initial=0) >= 0
+            if labels.size != len(labels) or not is_whole:
                 right = "it should be one whole number from 0 for each image"
                 raise RequestError(f"{at}_labels is {labels.dtype} {labels.shape}; {right}")
             splits[name] = Split(images, labels.reshape(-1).astype(np.int64))
@@ -79,7 +80,7 @@ class Npz:
             shown = ", ".join(f"{count} in {name}" for name, count in channels.items())
             raise RequestError(f"{location} has images of different channels: {shown}")
         values = np.unique(np.concatenate([split.labels for split in splits.values()]))
-        given = arrays.get("classes", values).tolist()
+        given = arrays.get("classes", values).ravel().tolist()
         names = [printable(name) if isinstance(name, (str, bytes)) else str(name) for name in given]
         if len({*names}) < len(names):
             raise RequestError(f"{location} has two classes of one name: {', '.join(sorted(names))}")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from cnnbench.data.decode import open_image, raster_only
 from cnnbench.data.imageset import EncodedImage, ImageSet, Split
 from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
@@ -75,7 +76,14 @@ class Torchvision:
                     "delete that folder to download it again, or point data.root (or CNNBENCH_DATA) at a good copy"
                 ) from error
             parts = self._download(location)
-        splits = {name: split for name, part in parts.items() if (split := _read_part(part, name)) is not None}
+        try:
+            with raster_only():
+                read = {name: _read_part(part, name) for name, part in parts.items()}
+        except Exception as error:
+            arguments = f"does not take data.source.arguments={self.arguments}"
+            wrong = arguments if isinstance(error, TypeError) else f"in {location} has an image that is damaged"
+            raise RequestError(f"{self.dataset} {wrong} ({one_line(error)})") from error
+        splits = {name: split for name, split in read.items() if split is not None}
         if "train" not in splits:
             raise RequestError(f"{self.dataset} is no classification set: an image has no class number")
         splits |= {"test": splits.pop("val")} if "test" not in splits and "val" in splits else {}
@@ -84,7 +92,7 @@ class Torchvision:
         for split in splits.values():
             split.labels = split.labels - numbers.min()  # EMNIST's letters are numbered from one
         first = splits["train"].images[0]
-        channels = (*first.shape[2:], 1)[0] if isinstance(first, np.ndarray) else len(_mode(Image.open(first)))
+        channels = (*first.shape[2:], 1)[0] if isinstance(first, np.ndarray) else _channels(first)
         folder = location if isinstance(first, Path) else None
         return ImageSet(splits, _class_names(parts["train"], numbers), channels, folder)
 
@@ -169,6 +177,11 @@ def _read_part(part: Any, name: str) -> Split | None:
             image.save(content := BytesIO(), "PNG", compress_level=1)
             images[row] = EncodedImage(content.getvalue(), f"{name}[{row}]")
     return Split(images, np.array(numbers))
+
+
+def _channels(path: Any) -> int:
+    with open_image(path) as image:
+        return len(_mode(image))
 
 
 def _mode(image: Image.Image) -> str:

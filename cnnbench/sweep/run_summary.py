@@ -114,8 +114,8 @@ def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -
 
 
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
-    """Print the leaderboard of a sweep and write it and the report; 0 when every run, planned or there, completed, else
-    1. Raises KeyboardInterrupt where it was interrupted, so that a command of several sweeps stops."""
+    """Print the leaderboard of a sweep and write it and the report; 0 when each of its ``runs`` completed, else 1.
+    Raises KeyboardInterrupt where it was interrupted, so that a command of several sweeps stops."""
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
     from cnnbench.analysis.report.tables import decided_table
@@ -141,7 +141,7 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     if files and runs:
         _send_report(runs[0].config["logger"], folder, files)
     planned = [read_run(folder / run.folder) for run in runs]
-    if collected and all(run.completed or run.pruned for run in (*collected, *planned)):
+    if collected and all(run.completed or run.pruned for run in planned or collected):  # not those of another sweep
         return 0
     more = "with sweep.repeat_failed=true failed ones too"
     print_result(f"not all runs completed: `cnnbench resume {folder}` goes on, {more}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,21 @@ def test_files_that_do_not_decode_and_copies_are_treated_as_in_a_folder(table: P
     assert len(listed(table, lines(), skip_damaged=True).arrays["train_labels"]) == 5
     (table.parent / "img" / "4.png").write_bytes((table.parent / "img" / "7.png").read_bytes())
     assert any("1 of 6 images of train are also in test" in note for note in listed(table, lines()).notes)
+
+
+def test_a_class_of_many_digits_and_a_million_columns_are_no_traceback(table: Path) -> None:
+    store = listed(table, "path,label\n" + "".join(f"img/{i}.png,{'12'[i % 2] * 5000}\n" for i in range(12)))
+    assert store.classes == ["1" * 5000, "2" * 5000]
+    with pytest.raises(RequestError, match="no known column of paths"):
+        listed(table, ",".join(f"c{number}" for number in range(100_000)))
+
+
+@pytest.mark.parametrize("name", ["pipe", "link", "/dev/zero"])
+def test_what_is_no_file_is_not_read(table: Path, name: str) -> None:
+    os.mkfifo(table.parent / "pipe")
+    (table.parent / "link").symlink_to("/dev/zero")
+    with pytest.raises(RequestError, match=r"line 2: .* is not a file"):
+        listed(table, f"path,label\n{name},a\n")
 
 
 def test_a_finished_run_is_refused_when_an_image_or_a_class_has_changed(table: Path) -> None:

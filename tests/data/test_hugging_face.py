@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_a_file_is_split_and_its_columns_are_found_or_chosen(datasets: Any, tmp_
         [*store.arrays["train_images"][..., 0], *store.arrays["test_images"][..., 0]],
         [*store.arrays["train_labels"], *store.arrays["test_labels"]], strict=True)}  # fmt: skip
     assert found == {np.asarray(row["image"]).tobytes(): row["kind"] for row in whole}
-    with pytest.raises(RequestError, match="without one class in image"):
+    with pytest.raises(RequestError, match="image is Image, no column of classes"):
         HuggingFace(path="a", label_column="image").read(file)
 
 
@@ -90,3 +91,65 @@ def test_what_is_missing_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(RequestError, match=r"pip install 'cnnbench\[hf\]'"):
         HuggingFace("a/b").read(None)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        "http://127.0.0.1:9/a.parquet",
+        "a::http://127.0.0.1:9/spec.json",
+        "../*.parquet",
+        "/etc/*",
+        "h\\u0074tp:\\u002f/x",
+    ],
+)
+@pytest.mark.parametrize("name", ["README.md", ".huggingface.yaml"])
+def test_a_card_that_names_data_elsewhere_is_refused(datasets: Any, tmp_path: Path, name: str, files: str) -> None:
+    parquet(datasets, tmp_path / "set" / "train.parquet", ["cat", "dog"])
+    text = f'configs:\n- config_name: a\n  data_files: train.parquet\n- config_name: b\n  data_files: "{files}"\n'
+    (tmp_path / "set" / name).write_text(f"---\n{text}---\n" if name == "README.md" else text)
+    with pytest.raises(RequestError, match=rf"{name} names data outside of the set"):
+        HuggingFace(path="set").read(tmp_path / "set")
+    (tmp_path / "set" / name).unlink()
+    os.mkfifo(tmp_path / "set" / name)  # which is not waited for
+    with pytest.raises(RequestError, match=rf"{name} cannot be read"):
+        HuggingFace(path="set").read(tmp_path / "set")
+
+
+def test_the_card_of_a_set_on_the_hub_is_looked_at_first(
+    datasets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "card").write_text("configs: [{config_name: a, data_files: 'http://127.0.0.1:9/a.parquet'}]")
+    (tmp_path / "card").rename(tmp_path / ".huggingface.yaml")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(tmp_path / ".huggingface.yaml"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("was loaded"))
+    with pytest.raises(RequestError, match="names data outside of the set"):
+        HuggingFace("owner/name").read(None)
+
+
+def test_a_name_that_is_not_of_the_hub_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    for name in (
+        "pandas",
+        "generator",
+        "../set",
+        "/etc",
+        "http://x/y",
+        "hf://a/b",
+        "buckets/a",
+        ".",
+        "owner/name",
+        "a/b/c",
+    ):
+        with pytest.raises(RequestError, match="is not OWNER/NAME of the hub"):
+            HuggingFace(name).identity(None)
+    assert HuggingFace("owner/other").identity(None)["dataset"] == "owner/other"
+
+
+def test_an_image_that_is_a_pipe_is_not_waited_for(datasets: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    rows = {"image": [{"bytes": None, "path": str(tmp_path / "pipe")}] * 4, "label": [0, 1] * 2}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(RequestError, match=r"pipe cannot be decoded as an image \(it is no file\)"):
+        prepare(HuggingFace(path="a", test_share=0.5), tmp_path / "a.parquet", 8, tmp_path / "cache")

@@ -145,6 +145,20 @@ def test_a_set_of_medmnist_is_found_by_its_name_and_has_the_packages_classes(
         MedMnist("bloodmnist").identity(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"train_labels": np.array([2**63, 1, 2] * 2, np.uint64)}, r"train_labels is uint64 \(6,\)"),
+        ({"classes": np.array(3)}, "labels up to 2 but only 1 class names"),
+        ({"extra": np.array([{}], object)}, "plain arrays"),
+    ],
+)
+def test_odd_arrays_are_refused_in_a_line(tmp_path: Path, change: dict, told: str) -> None:
+    npz(tmp_path / "set.npz", **change)
+    with pytest.raises(RequestError, match=told):
+        MedMnist("set").read(tmp_path)
+
+
 def test_sets_of_several_labels_an_image_and_of_volumes_are_refused(tmp_path: Path) -> None:
     npz(tmp_path / "chestmnist.npz", train_labels=np.zeros((6, 14), int), test_labels=np.zeros((3, 14), int))
     with pytest.raises(RequestError, match=r"train_labels is int64 \(6, 14\); it should be one whole number"):

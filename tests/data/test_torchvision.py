@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
+import os
 import pickle
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -229,3 +232,58 @@ def test_the_real_mnist(real_data: Path) -> None:
     images = Torchvision("MNIST").read(real_data)
     assert images.splits["train"].images.shape == (60_000, 28, 28)
     assert np.bincount(images.splits["test"].labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+HUGE = b"P6\n60000 60000\n255\n"
+
+
+@pytest.mark.parametrize("content", [EPS, HUGE, b"no image"])
+def test_an_image_that_torchvision_opens_starts_no_program_and_is_bounded(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    for number in range(4):
+        picture(tmp_path / "gtsrb" / "GTSRB" / "Training" / f"{number % 2:05}" / f"{number}.ppm")
+        picture(tmp_path / "gtsrb" / "GTSRB" / "Final_Test" / "Images" / f"t{number}.ppm")
+    rows = "\n".join(f"t{number}.ppm;{number % 2}" for number in range(4))
+    (tmp_path / "gtsrb" / "GT-final_test.csv").write_text(f"Filename;ClassId\n{rows}\n")
+    (tmp_path / "gtsrb" / "GTSRB" / "Training" / "00000" / "0.ppm").write_bytes(content)
+    known = [*Image.ID]
+    with pytest.raises(RequestError, match=r"GTSRB in .* has an image that is damaged"):
+        prepare(Torchvision("GTSRB"), tmp_path, 8, tmp_path / "cache")
+    assert {*known} <= {*Image.ID}  # for others as before
+
+
+def test_a_pipe_and_what_is_no_function_are_refused(tmp_path: Path) -> None:
+    for number in range(6):
+        picture(tmp_path / "eurosat" / "2750" / "ab"[number % 2] / f"{number}.png")
+    for key in ("transform", "target_transform"):
+        with pytest.raises(RequestError, match=r"EuroSAT does not take data\.source\.arguments=.*not callable"):
+            prepare(Torchvision("EuroSAT", {key: "os.mkdir"}), tmp_path, 8, tmp_path / "cache")
+    for path in (tmp_path / "eurosat" / "2750").glob("*/*"):
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(RequestError, match="it is no file"):
+        prepare(Torchvision("EuroSAT"), tmp_path, 8, tmp_path / "cache")
+
+
+def test_sets_that_torchvision_unpickles_without_a_checksum_are_refused(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> object:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    for name, folder, kind in (("CIFAR10", "cifar-10-batches-py", torchvision.datasets.CIFAR10),
+                               ("CIFAR100", "cifar-100-python", torchvision.datasets.CIFAR100)):  # fmt: skip
+        (tmp_path / folder).mkdir()
+        for file in [*(file for file, _ in kind.train_list + kind.test_list), kind.meta["filename"]]:
+            (tmp_path / folder / file).write_bytes(pickle.dumps(Hostile()))
+        with pytest.raises(RequestError, match="incomplete or damaged"):
+            prepare(Torchvision(name), tmp_path, None, tmp_path / "cache")
+    for name in ("LSUN", "PhotoTour", "DatasetFolder"):
+        with pytest.raises(RequestError, match="is no classification set"):
+            Torchvision(name)
+    modules = {getattr(torchvision.datasets, name).__module__ for name in classification_sets()}
+    unpickling = {name for name in modules if "pickle.load" in inspect.getsource(sys.modules[name])}
+    assert unpickling == {"torchvision.datasets.cifar"}  # a new one has to be looked at
+    assert not (tmp_path / "ran").exists()

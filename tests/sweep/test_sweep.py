@@ -26,7 +26,7 @@ from cnnbench.sweep.process import start as start_process
 from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import read_record
+from cnnbench.utils.record import read_record, write_record
 from cnnbench.utils.run_dir import is_locked
 
 QUIET = [*SMALL, "logger=none", "callbacks.progress.seconds=1000"]
@@ -287,6 +287,15 @@ def test_a_folder_that_was_begun_belongs_to_its_configuration_whatever_is_left_i
     cnnbench("resume", "s", cwd=tmp_path, check=0)
     assert {path.name for path in (tmp_path / "s").iterdir() if path.is_dir()} == {"seed=0", "seed=1"}
     assert read_record(begun)["status"] == "completed"
+
+
+def test_a_sweep_is_done_whatever_another_has_left_in_its_folder(tmp_path: Path) -> None:
+    asked = ["-m", *QUIET, "seed=0,1", "hydra.sweep.dir=s", "sweep.isolate=false"]
+    cnnbench(*asked, cwd=tmp_path, check=0)
+    record = {**read_record(tmp_path / "s" / "seed=0"), "fingerprint": "other"}
+    write_record(tmp_path / "s" / "another", {**record, "status": "failed", "error": "x"})
+    (tmp_path / "s" / "running").mkdir()
+    assert "not all runs completed" not in cnnbench(*asked, cwd=tmp_path, check=0).stdout
 
 
 def test_a_sweep_is_done_only_when_each_of_its_runs_has_a_record(
