@@ -46,9 +46,16 @@ class TrainedRun:
 
 
 def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] = ()) -> TrainedRun:
-    """Load a finished run with its best (by its objective) or last ``weights``; networks are built of this installation's
-    YAMLs and of ``trusted`` packages (``cnnbench.config.trusted_targets``). Raises RequestError where there is no finished
-    run, its network is of another package, or its weights do not fit."""
+    """Load a finished run.
+
+    Args:
+        weights: best (by its objective) or last.
+        trusted: packages whose networks may be built, beside those of this installation's YAMLs
+            (``cnnbench.config.trusted_targets``).
+
+    Raises:
+        RequestError: there is no finished run, its network is of another package, or its weights do not fit.
+    """
     folder = Path(folder)
     one_of("weights", weights, WEIGHTS)
     record = _record(folder)

@@ -111,7 +111,7 @@ def tiny_sets(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 def test_a_row_trains_a_step(study, row, tiny_sets, tmp_path):
     tiny = tiny_sets[1 if "mnist" in study else 3]
     small = ["data=npz", f"data.path={tiny}", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
-    cfg = config(f"experiment={study}/{row}", *small, *OFFLINE.get(row, []), base=[])
+    cfg = config(f"experiment={study}/{row}", *small, *OFFLINE.get(row, []), *CYCLES.get(row, []), base=[])
     record = training.train(cfg, tmp_path)
     assert record["status"] in ("completed", "diverged"), record["error"]
     assert record["status"] == "completed" or cfg["optimizer"]["lr"] >= 0.05
@@ -119,3 +119,4 @@ def test_a_row_trains_a_step(study, row, tiny_sets, tmp_path):
 
 WEIGHTLESS = ["model.weights=null", "model.stem=imagenet", "data.image_size=64"]
 OFFLINE = dict.fromkeys(("resnet18", "resnet18_flip", "resnet18_crop", "fine_tune"), WEIGHTLESS)
+CYCLES = {row: ["trainer.max_epochs=3"] for row in ("scratch", "adamw_onecycle")}  # one by epochs has three or more
