@@ -54,9 +54,10 @@ def _fingerprint_of(folder: Path) -> tuple[str | None, bool]:
         known = (record.get("data") or {}).get("fingerprint")
         if record.get("status") == "completed":
             return known, True
-    for name in ("last.ckpt", "previous.ckpt"):
+    paths = [folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt")]
+    for path in filter(Path.exists, paths):  # reading imports torch
         with suppress(OSError, ValueError, KeyError):  # a damaged one is reported when the run goes on
-            return read_torch_file(folder / "checkpoints" / name)["resume"]["sessions"][-1].get("data", known), False
+            return read_torch_file(path)["resume"]["sessions"][-1].get("data", known), False
     return None, False
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +133,11 @@ def test_keys_that_are_new_leave_fingerprints_as_they_were() -> None:
     chosen = compose(["data=image_folder", "data.path=photos", "data.splits={train: a, test: b}"])
     assert resolved(chosen)["data"]["source"]["splits"] == {"train": "a", "test": "b"}
     assert fingerprint(resolved(chosen)) != known
+
+
+def test_a_new_run_is_compared_with_nothing_and_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cnnbench.training.same_data import refuse_changed_data as refuse; "
+        f"refuse([({{'data': {{}}}}, Path({str(tmp_path)!r}))]); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
