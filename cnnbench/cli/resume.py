@@ -9,7 +9,7 @@ import yaml
 from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.settings import changes_result
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, one_line
 from cnnbench.utils.record import read_yaml_file
 
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         overrides = [str(text) for text in read_yaml_file(kept) or ()]
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise RequestError(f"{kept} cannot be read ({' '.join(str(error).split())})") from error
+        raise RequestError(f"{kept} cannot be read ({one_line(error)})") from error
     return launch([*repeatable(overrides, str(kept), more), *more, f"hydra.run.dir={quoted(folder)}"])
 
 

@@ -25,7 +25,7 @@ from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR, config_dirs, groups, plugins
 from cnnbench.config.overrides import expand, override_key, parse
 from cnnbench.config.settings import current_target
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, one_line
 
 ALLOW = "CNNBENCH_TRUST"  # an environment variable: packages that are trusted, separated by commas
 # OmegaConf computes ${...} and misses ???; a launcher writes names into scripts
@@ -139,7 +139,7 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
     try:
         found = resolve_name(target)
     except Exception as error:
-        raise RequestError(f"{where} names {target}, which is not there ({' '.join(str(error).split())})") from error
+        raise RequestError(f"{where} names {target}, which is not there ({one_line(error)})") from error
     module = f"{getattr(found, '__module__', None)}."
     if module.startswith(own):
         return True

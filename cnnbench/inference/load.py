@@ -70,7 +70,7 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         normalize = Normalize(mean, std)
     except Exception as error:  # what a stranger's record makes the libraries raise has no common kind
         cause = error.__cause__ or error
-        raise RequestError(f"the network of the run in {folder}: {' '.join(str(cause).split())}") from error
+        raise RequestError(f"the network of the run in {folder}: {one_line(cause)}") from error
     _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
     views = one_of("test_time_augmentation", config.get("test_time_augmentation", "none"), VIEWS)
     return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize, views)

@@ -9,7 +9,7 @@ from typing import Any
 from cnnbench.analysis.metric_names import SPLITS, number, plural, title, unit
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.utils.console import bold, duration, is_verbose, print_result
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, one_line
 from cnnbench.utils.record import RECORD_FILE
 
 METRICS = {"loss": "loss", "accuracy": "accuracy", "recall": "macro recall"}
@@ -110,7 +110,7 @@ def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -
     try:
         send_report(node, folder, files)
     except Exception as error:  # of a service, which have no common kind
-        print_result(f"the report could not be sent: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        print_result(f"the report could not be sent: {type(error).__name__}: {one_line(error)[:200]}")
 
 
 def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
