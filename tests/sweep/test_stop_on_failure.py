@@ -42,8 +42,11 @@ def test_so_does_one_of_parallel_runs(tmp_path: Path) -> None:
 def test_another_launcher_is_stopped_too_and_what_was_running_can_go_on(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     faults = ",".join(f"{seed}:{'raise' if seed < 2 else 'wait'}" for seed in range(5))  # wait for the stop
+    asked = [
+        item.replace("max_epochs=1", "max_epochs=2") for item in ASKED
+    ]  # what waits in one epoch stops before the next
     more = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"+callbacks.f.by_seed={{{faults}}}", "seed=range(5)"]
-    done = cnnbench(*ASKED, *more, cwd=tmp_path, check=1, fresh=True)
+    done = cnnbench(*asked, *more, cwd=tmp_path, check=1, fresh=True)
     ended = statuses(tmp_path / "s")
     assert ended.pop(0) == ended.pop(1) == "failed" and 4 not in ended and {*ended.values()} <= {"interrupted"}
     assert "2 runs in a row failed with RuntimeError: it went off\n" in done.stdout and GOES_ON in done.stdout
