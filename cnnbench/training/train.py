@@ -1,5 +1,6 @@
 """``train``: from a configuration to the record of one run."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -166,6 +167,9 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
     path, whole_epochs = resumed or (None, None)
     trainer = build.build_trainer(config, folder, callbacks, whole_epochs)
+    if trainer.strategy.root_device.type == "cpu":
+        # Lightning sets this, and torch's optimizers then open NVML's library at each step: a tenth of a small one
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": trainer.world_size}
 
     try:
