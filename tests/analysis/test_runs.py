@@ -174,6 +174,16 @@ def test_a_configuration_is_found_by_full_or_short_names(runs):
         grid.find("nrm=batch")
 
 
+@pytest.mark.parametrize("path", ["/my images", "/a,b", "/a=b c", '/it\'s "q"'])
+def test_a_configuration_is_found_by_its_label_whatever_is_in_it(runs, path):
+    for value in (path, "/other"):
+        record = make_record(["seed=0"], 0.9, config={"data": {"path": value}}, fingerprint=value)
+        runs.add({**record, "overrides": [f"data.path={value}"]}, "run")
+    grid = grid_of(runs)
+    (one,) = [c for c in grid.configurations if c.values["data.path"] == path]
+    assert grid.find(one.label) is grid.find(one.short) is one
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("a=1", 1), ("a=1e-3", 0.001), ("+a=true", True), ("a=null", None), ("a=none", "none"), ("a=[1,2]", [1, 2]),
