@@ -199,6 +199,14 @@ def test_equal_settings_are_equal_however_they_are_written():
     assert show([64, 128]) == "[64,128]" and show(0.001) == "0.001" and show(None) == "null"
 
 
+def test_the_command_of_runs_without_a_key_takes_it_away(runs):
+    for seed in (0, 1):
+        record = make_record([f"seed={seed}"], 0.9)
+        runs.add({**record, "overrides": ["~callbacks.figures", f"seed={seed}"]}, "run")
+    (found,) = run_commands(collect([runs.root]))
+    assert found == "cnnbench -m '~callbacks.figures' seed=0,1"  # with a value it would take away nothing
+
+
 def test_commands_cover_the_runs_exactly(runs):
     runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"], model__filters=["[16,4]", "[32,8]"])
     found = run_commands(collect([runs.root]))
