@@ -145,6 +145,14 @@ def test_exact_duplicates_count_once_and_a_disagreement_is_told(runs):
                for note in grid.notes)  # fmt: skip
 
 
+def test_a_number_written_in_another_way_is_no_other_run(runs):
+    for written in ("0", "0.0"):  # whose fingerprints differ
+        for seed in range(3):
+            runs.add(make_record([f"optimizer.weight_decay={written}", f"seed={seed}"], 0.9 + seed / 100))
+    (one,) = grid_of(runs).configurations
+    assert [run.seed for run in one.runs] == [0, 1, 2]
+
+
 def test_a_failure_that_was_repeated_with_success_is_not_listed(runs):
     record = make_record(["seed=0"], 0.9)
     runs.add(record, "good")
