@@ -23,6 +23,7 @@ from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
 from cnnbench.sweep.optuna_search import Search, check_seeds
 from cnnbench.sweep.plan import PlannedRun
+from cnnbench.sweep.run_summary import finish
 from cnnbench.sweep.search_space import corners, override, parse
 from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.pruner import load_trial, open_storage
@@ -262,6 +263,14 @@ def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_pa
     assert [trial["state"] for trial in found.trials] == ["complete"] * 4
     page = (tmp_path / "s" / "report.html").read_text()
     assert 'id="searches"' in page and f"trial {(found.best() or {})['number']}" in page
+
+
+def test_a_search_that_went_on_still_counts_what_failed_before(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    record = {"status": "failed", "error": {"type": "RuntimeError", "message": "x"}, "overrides": [], "config": {}}
+    write_record(tmp_path / "trial=0", record)
+    assert finish(tmp_path, [], is_search=True) == 1  # no run is of this command
+    told = capsys.readouterr().out
+    assert "hydra.sweeper.n_trials" in told and "repeat_failed" not in told  # which a search does not know
 
 
 def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:
