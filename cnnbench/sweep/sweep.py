@@ -189,13 +189,16 @@ def compose_all(
     sweep: Sweep, commands: Sequence[Sequence[str]], shared: Collection[str]
 ) -> dict[tuple[str, int], PlannedRun]:
     """The runs of one command, whose folders are named by what is not ``shared``, each by its fingerprint and how many runs
-    before it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs."""
+    before it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs. What is
+    written twice, as in ``optimizer.lr=0.1,1e-1``, is one run."""
     names = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
     count: Counter[str] = Counter()
     runs = {}
     for number, overrides in enumerate(commands):
         varied = [text for text in overrides if override_key(text) not in shared]
         run = sweep.compose([*overrides, *names], " ".join(varied), number)
+        if run.config in [runs[run.fingerprint, earlier].config for earlier in range(count[run.fingerprint])]:
+            continue
         runs[run.fingerprint, count[run.fingerprint]] = run
         count[run.fingerprint] += 1
     return runs

@@ -254,7 +254,8 @@ def test_a_time_limit_needs_processes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_runs_that_differ_in_speed_alone_are_all_run(tmp_path: Path) -> None:
     asked = ["-m", *QUIET, "steps_per_execution=1,2", "seed=0,1", "hydra.sweep.dir=s", "sweep.isolate=false"]
-    done = cnnbench(*asked, cwd=tmp_path, check=0)
+    twice = "label_smoothing=0.1,1e-1"  # which is one value
+    done = cnnbench(*asked, twice, cwd=tmp_path, check=0)
     assert "4 runs" in done.stdout and len(read_plan(tmp_path / "s")["runs"]) == len(collect([tmp_path / "s"])) == 4
 
 
