@@ -97,8 +97,8 @@ class Grid:
     def find(self, text: str) -> Configuration:
         """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names, of several data sets that of the first;
         RequestError where it names none, or several on one data set."""
-        if same := [c for c in self.configurations if text in (c.label, c.short, c.setting)]:
-            return same[0]  # whatever is in its values
+        if named := [c for c in self.configurations if text in (c.label, c.short, c.setting)]:
+            return named[0]  # whatever is in its values
         matching = list(self.configurations)
         for part in (text if "[" in text else text.replace(",", " ")).split():
             name, equals, written = part.partition("=")

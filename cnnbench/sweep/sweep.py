@@ -193,7 +193,7 @@ def compose_all(
     written twice, as in ``optimizer.lr=0.1,1e-1``, is one run."""
     names = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
     count: Counter[str] = Counter()
-    runs = {}
+    runs: dict[tuple[str, int], PlannedRun] = {}
     for number, overrides in enumerate(commands):
         varied = [text for text in overrides if override_key(text) not in shared]
         run = sweep.compose([*overrides, *names], " ".join(varied), number)
