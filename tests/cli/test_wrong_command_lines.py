@@ -105,6 +105,8 @@ hydra.run.dir=file
 hydra.run.dir=file/below
 -m seed=0,1 hydra.sweep.dir=file
 -m seed=0,1 hydra.sweep.dir={LONG}
+-m seed=0,1 hydra.run.dir=there
+hydra.sweep.dir=there
 Train
 TRAIN
 run
