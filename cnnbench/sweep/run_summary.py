@@ -23,7 +23,7 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     optimizer = f"{choices.get('optimizer')} (lr {', then '.join(map(str, rates))})"
     used = [choices.get(group) for group in ("scheduler", "augment", "loss", "average", "fine_tune")]
     shown = [optimizer, *(name for name in used if name not in (None, "none", "cross_entropy"))]
-    budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
+    budget = f"{plural(config['trainer']['max_epochs'], 'epoch')} of batches of {config['data']['batch_size']}"
     name = bold(
         " ".join([f"{choices.get('model')} on {choices.get('data')}", *filter(None, [config["data"].get("name")])])
     )
@@ -54,7 +54,7 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
         rate = time.get("images_per_second")
         speed = f", {rate:,.0f} images a second in training" if rate else ""
         lines += [
-            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({len(record['history']['epoch'])} epochs{speed})",
+            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({plural(len(record['history']['epoch']), 'epoch')}{speed})",
             f"  {'record':<12} {folder / RECORD_FILE}",
             f"  {'figures':<12} {folder / 'figures'}",
             f"  {'tensorboard':<12} cnnbench tensorboard {folder}",
