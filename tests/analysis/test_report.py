@@ -13,9 +13,10 @@ import pytest
 from made_up import Folders, failed, make_record
 
 from cnnbench.analysis.analyse import analyse
+from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.figures.charts import pareto_front
-from cnnbench.analysis.report.figures.curves import Curve, band
+from cnnbench.analysis.report.figures.curves import Curve, band, fit_text
 from cnnbench.analysis.runs import collect
 from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
@@ -188,6 +189,12 @@ def test_the_report_of_failures_alone(runs):
     assert "No run has completed" in text
     for fmt in ("json", "csv", "md", "latex"):
         made(runs, fmt=fmt)
+
+
+def test_the_curve_of_one_epoch_does_not_fall(runs):
+    runs.add(make_record(["trainer.max_epochs=1", "seed=0"], 0.9))
+    text = fit_text(group(collect([runs.root])).configurations[0])
+    assert text == ""  # nothing can be said of a course
 
 
 def test_the_report_of_one_run(runs):
