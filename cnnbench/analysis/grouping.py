@@ -202,7 +202,7 @@ def _disagreement(first: Run, second: Run) -> str:
     if not names:
         return ""
     shown = "test/accuracy" if "test/accuracy" in names else names[0]
-    return f"; their results differ ({shown} {first.final(shown)} and {second.final(shown)})"
+    return f"; their results differ ({shown} {show(first.final(shown))} and {show(second.final(shown))})"
 
 
 def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:
