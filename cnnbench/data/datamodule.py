@@ -1,8 +1,6 @@
 """The LightningDataModule: one prepared set, its splits, and the loaders over them."""
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from cnnbench.data.cache import PreparedSet, prepare
 from cnnbench.data.imageset import Source, check_folds, fold_rows, stratified
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.memory import free_memory
 
 
 @dataclass(eq=False, repr=False)
@@ -229,11 +228,3 @@ class ImageDataModule(LightningDataModule):
         )
         self._loaders.append(loader)
         return loader
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can be taken without swapping (Linux's MemAvailable; all there is elsewhere)."""
-    with suppress(OSError):
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
