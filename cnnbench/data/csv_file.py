@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cnnbench.data.columns import find_column, split_named
 from cnnbench.data.folder import SPLITS, ImageFolder, Listed
@@ -70,12 +70,28 @@ class Csv(ImageFolder):
         """Each line's number and cells by kind of column; None of a column of splits that is not there."""
         try:
             with location.open(newline="", encoding="utf-8-sig") as file:
-                delimiter = max(",;\t", key=file.readline().count)
+                delimiter = max(",;\t", key=next(_lines(file, location), "").count)
                 file.seek(0)
-                reader = csv.DictReader(file, restval="", delimiter=delimiter, strict=True)
-                header = reader.fieldnames or ()
-                columns = {kind: find_column(kind, name, header, location) for kind, name in self.columns.items()}
-                for row in reader:
-                    yield reader.line_num, {kind: row[name].strip() if name else None for kind, name in columns.items()}
+                reader = csv.reader(_lines(file, location), delimiter=delimiter, strict=True)
+                header = next(reader, [])
+                found = {kind: find_column(kind, name, header, location) for kind, name in self.columns.items()}
+                columns = {kind: None if name is None else header.index(name) for kind, name in found.items()}
+                for row in filter(None, reader):
+                    if any(row[len(header) :]):
+                        has = f"{location} line {reader.line_num} has {len(row):,} cells, the header {len(header):,}"
+                        raise RequestError(f"{has}; a cell that has a {delimiter!r} in it needs quotes")
+                    cells = {
+                        kind: at if at is None else "".join(row[at : at + 1]).strip() for kind, at in columns.items()
+                    }
+                    yield reader.line_num, cells
         except (UnicodeError, csv.Error) as error:
             raise RequestError(f"{location} cannot be read as a CSV in UTF-8 ({one_line(error)})") from error
+
+
+def _lines(file: TextIO, location: Path) -> Iterator[str]:
+    """The lines; raises RequestError at one that is too long for a list of images, such as of 10^6 columns."""
+    longest = csv.field_size_limit()
+    for number, line in enumerate(iter(lambda: file.readline(longest + 1), ""), 1):
+        if len(line) > longest:
+            raise RequestError(f"{location} line {number} has more than {longest:,} characters")
+        yield line
