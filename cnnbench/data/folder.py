@@ -197,6 +197,18 @@ def image_files(
                 left_out[printable(Path(entry.name).suffix.lower()) or "without an ending"] += 1
 
 
+def refuse_pipes(folder: Path) -> None:
+    """Raise RequestError where something below ``folder``, which a library is to open, would have it wait or never end."""
+    seen = set[str]()
+    for here, below, files in os.walk(folder, followlinks=True):
+        place, is_first = os.path.realpath(here), not seen
+        below[:] = [name for name in below if place not in seen and not (is_first and is_litter(name))]
+        seen.add(place)
+        for path in (Path(here, name) for name in files):
+            if not path.is_file() and path.exists():
+                raise RequestError(f"{path} is a pipe, a socket or a device, not a file of images or labels; remove it")
+
+
 @cache
 def image_endings() -> tuple[str, ...]:
     """The endings of the formats that are opened, where Pillow or a plugin of it knows them."""

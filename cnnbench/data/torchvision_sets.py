@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cnnbench.data.decode import open_image, raster_only
+from cnnbench.data.folder import refuse_pipes
 from cnnbench.data.imageset import EncodedImage, ImageSet, Split
 from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
@@ -64,6 +65,7 @@ class Torchvision:
 
     def read(self, location: Path | None) -> ImageSet:
         assert location is not None
+        refuse_pipes(location / self.SETS.get(self.dataset, ("",))[0])
         try:
             parts = self._open(location, download=False)
         except Exception as error:
