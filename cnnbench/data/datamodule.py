@@ -51,6 +51,7 @@ class ImageDataModule(LightningDataModule):
     storage: str = "auto"
     memory_share: float = 0.5
     workers: int = 2
+    worker_seconds: float = 300.0
     steps_per_execution: int = 1
     accumulate: int = 1
 
@@ -223,6 +224,7 @@ class ImageDataModule(LightningDataModule):
             batches_per_step=batches,
             device=device,
             workers=self.workers if streaming else None,
+            worker_seconds=self.worker_seconds,
             rank=rank,
             world=world,
         )
