@@ -183,12 +183,9 @@ def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
     groups: dict[tuple[str | None, ...], list[Configuration]] = {}
     for c in grid.configurations:
         groups.setdefault(cell_of(c.values, others), []).append(c)
-
-    def mean_of(configuration: Configuration) -> float | None:
-        return summarise(run.value(metric) for run in configuration.runs).mean
-
-    place = places(map(mean_of, grid.configurations), higher_is_better(metric))
-    ordered = [sorted(tries, key=lambda c: (place[mean_of(c)], c.label)) for tries in groups.values()]
+    means = {id(c): summarise(run.value(metric) for run in c.runs).mean for c in grid.configurations}
+    place = places(means.values(), higher_is_better(metric))
+    ordered = [sorted(tries, key=lambda c: (place[means[id(c)]], c.label)) for tries in groups.values()]
     best = [replace(tries[0], tries=len(tries)) for tries in ordered]
     set_aside = tuple(c for tries in ordered for c in tries[1:])
     notes = (*grid.notes, *sentences("tuned", [c for c in best if c.runs], keys, metric))

@@ -103,8 +103,8 @@ class Run:
             return None
         try:
             arrays = read_npz(self.path / PREDICTIONS_FILE, f"{split}_", MOST_BYTES)
-        except ValueError as error:
-            report_once(f"{self.path / PREDICTIONS_FILE} is left out: {error}")
+        except RequestError as error:
+            report_once(f"left out: {error}")
             return None
         found = {name.partition("_")[2]: array for name, array in arrays.items()}
         kinds = {name: found[name].dtype.kind + str(found[name].ndim) for name in COLUMNS if name in found}

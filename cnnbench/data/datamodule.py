@@ -82,10 +82,8 @@ class ImageDataModule(LightningDataModule):
         if isinstance(self.validation, float):
             rows["val"], rows["train"] = chosen, _ = stratified(labels, self.validation, self.split_seed)
             if len(chosen) == 0:
-                raise RequestError(
-                    f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it: "
-                    "give a larger fraction or more images, or use data.validation=none"
-                )
+                why = f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it"
+                raise RequestError(f"{why}: give a larger fraction or more images, or use data.validation=none")
         elif self.folds is not None:
             if "val_labels" in self.prepared.arrays:
                 why = f"data.folds={self.folds}, but this set has a validation split"

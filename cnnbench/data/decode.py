@@ -120,9 +120,8 @@ def decode_image(
         if (mode := "L" if channels == 1 else "RGB") != image.mode or image is file:
             image = image.convert(mode)
     if image.size != (size, size) and not resize:
-        raise RequestError(
-            f"{path} is {image.width}x{image.height} where others are {size}x{size}; set data.image_size, for example to 64"
-        )
+        own, others = f"{image.width}x{image.height}", f"{size}x{size}"
+        raise RequestError(f"{path} is {own} where others are {others}; set data.image_size, for example to 64")
     return _square(image, size), extremes
 
 

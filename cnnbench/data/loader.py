@@ -237,9 +237,8 @@ class BatchLoader:
         """Raise RequestError where the workers would wait for ever for shared memory to put images into."""
         ahead = (1 + reader.num_workers * (reader.prefetch_factor or 0)) * self.block * self.data.images[0].nbytes
         if reader.num_workers and SHARED.is_dir() and ahead > (free := shutil.disk_usage(SHARED).free):
-            raise RequestError(
-                f"the workers of a stream need {ahead / 1e6:.1f} MB in {SHARED}, which has {free / 1e6:.1f} MB left: {REMEDY}"
-            )
+            left = f"in {SHARED}, which has {free / 1e6:.1f} MB left"
+            raise RequestError(f"the workers of a stream need {ahead / 1e6:.1f} MB {left}: {REMEDY}")
 
 
 def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:

@@ -73,10 +73,9 @@ class Torchvision:
                 wrong = f"{self.dataset} does not take data.source.arguments={self.arguments or 'null'}"
                 raise RequestError(f"{wrong} ({one_line(error)})") from error
             if self.dataset in self.SETS:
-                raise RequestError(
-                    f"{self.dataset} in {location / self.SETS[self.dataset][0]} is incomplete or damaged ({one_line(error)}); "
-                    "delete that folder to download it again, or point data.root (or CNNBENCH_DATA) at a good copy"
-                ) from error
+                wrong = f"{self.dataset} in {location / self.SETS[self.dataset][0]} is incomplete or damaged"
+                remedy = "delete that folder to download it again, or point data.root (or CNNBENCH_DATA) at a good copy"
+                raise RequestError(f"{wrong} ({one_line(error)}); {remedy}") from error
             parts = self._download(location)
         try:
             with raster_only():

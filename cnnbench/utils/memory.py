@@ -1,5 +1,4 @@
-"""Memory: keep what training frees, import without garbage collection, and say how much is free and that none
-is left.
+"""Memory: keep what training frees, import without garbage collection, and say how much is left.
 
 Each training step allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
 gives freed memory back, so that the kernel zeroes every page at the next touch. Keeping that memory costs what the

@@ -58,13 +58,13 @@ def test_a_bomb_is_refused_before_an_array_is_made(
 ) -> None:
     path = write(tmp_path / "predictions.npz", **HOSTILE[message])
     assert path.stat().st_size < 10**6
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(RequestError, match=message):
         read_npz(path)
     write(path, **{f"test_{name}" if name != "kind" else name: of for name, of in HOSTILE[message].items()})
     for _ in range(2):
         assert read_run(tmp_path).predictions() is None
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and f"{path} is left out: " in told  # once, of however many sections
+    assert told.count("\n") == 1 and f"left out: {path} cannot be read" in told  # once, of however many sections
     with pytest.raises(RequestError, match=r"predictions\.npz cannot be read as an .npz of plain arrays") as error:
         Npz().read(path)
     assert "\n" not in str(error.value)
@@ -80,7 +80,7 @@ def test_what_fits_is_read_as_numpy_reads_it(tmp_path: Path) -> None:
             assert [*found] == [name for name in expected.files if name.startswith("a_")]
             for name, array in found.items():
                 np.testing.assert_array_equal(array, expected[name], strict=True)
-    with pytest.raises(ValueError, match=r"0\.0 GB of memory, where 0\.0 GB may be used"):
+    with pytest.raises(RequestError, match=r"0\.0 GB of memory, where 0\.0 GB may be used"):
         read_npz(tmp_path / "x.npz", most=200)
 
 
@@ -88,5 +88,5 @@ def test_a_million_names_of_classes_are_not_made(tmp_path: Path) -> None:
     images, labels = np.zeros((4, 4, 4), np.uint8), np.arange(4) % 2
     arrays = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
     np.savez_compressed(tmp_path / "x.npz", classes=np.zeros((2000, 2000), "S1"), **arrays)
-    with pytest.raises(RequestError, match=r"x\.npz has 4,000,000 classes, more than 1,000,000"):
+    with pytest.raises(RequestError, match=r"x\.npz has 4,000,000 classes"):
         Npz().read(tmp_path / "x.npz")
