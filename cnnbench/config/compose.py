@@ -40,7 +40,7 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
         RequestError: an override names no group, choice or key, or cannot be read.
     """
     try:
-        cfg = _composer(Path.cwd(), _newest_yaml())(without_shorthand(overrides))
+        cfg = _composer(config_dirs(), _newest_yaml())(without_shorthand(overrides))
     except COMPOSE_ERRORS as error:
         raise RequestError(explain(error, overrides)) from error
     if not hydra:
@@ -83,6 +83,7 @@ class Composer:
         names = cfg.hydra.job.config.override_dirname
         named = sorted(str(each.input_line) for each in own if each.key_or_group not in names.exclude_keys)
         with open_dict(cfg.hydra):
+            cfg.hydra.runtime.cwd = str(Path.cwd())
             cfg.hydra.overrides.task = [each.input_line for each in own]
             cfg.hydra.job.override_dirname = names.item_sep.join(named).replace("=", names.kv_sep)
         return cfg
@@ -90,7 +91,7 @@ class Composer:
 
 @lru_cache(1)
 def _composer(*state: object) -> Composer:
-    """What composes while the working folder and the YAMLs stay as they are."""
+    """What composes while the YAMLs stay as they are."""
     return Composer(_compose_whole)
 
 
