@@ -196,7 +196,7 @@ def test_a_worker_that_is_stopped_ends_the_run_too(monkeypatch: pytest.MonkeyPat
                 time.sleep(0.5)  # which leaves the next images with the worker
     batches.close()
     for process in {*multiprocessing.active_children()} - others:
-        process.join(10)
+        process.join(300)
         assert process.exitcode is not None
 
 
