@@ -14,13 +14,14 @@ On one thread of a CPU, in milliseconds of the processor a step, medians of turn
 - memory: bytes that layers and optimizer must move over the bandwidth of a copy of 64 MiB, less where caches hold them. An
   output is written, read by the next layer and by backward, its gradient written and read; parameters are read by both
   passes, their gradients written, and the optimizer reads and writes its arrays.
-- of peak: arithmetic as a share of passes. Dispatch: passes of one image, most of which is the same for any batch.
+- of peak: arithmetic as a share of passes; above 100 % where a convolution is computed with fewer products (Winograd). Dispatch: passes of one image, most of which is the same for any batch.
 - the shares of the passes, by operator, in torch.profiler's self CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -177,11 +178,19 @@ def measure(case: Case, steps: int, turns: int, peak: float, bandwidth: float) -
     return spent | limits | shares
 
 
+def shown(value: float, is_share: bool) -> str:
+    """A cell: per cent, or milliseconds in three digits."""
+    if is_share:
+        return f"{100 * value:.0f} %"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=STEPS, default=list(STEPS), metavar="CASE", help=", ".join(STEPS))
     parser.add_argument("--turns", type=int, default=7, help="that are counted, after one that is not (default 7)")
     asked = parser.parse_args()
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # as a run does
     torch.set_num_threads(1)
     keep_freed_memory()
     peak, bandwidth = peak_flops(), copy_bandwidth()
@@ -191,7 +200,7 @@ def main() -> None:
         shares = {"of peak", *SHARES, "other"}
         if not number:
             print(f"| ms of a step | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
-        cells = (f"{100 * value:.0f} %" if key in shares else f"{value:.3g}" for key, value in columns.items())
+        cells = [shown(value, key in shares) for key, value in columns.items()]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -7,6 +7,7 @@ taking turns: what a change of the memory layout, of the convolution or of the o
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.adam import adam
 
 from cnnbench.models import ConvNet
 from cnnbench.utils.memory import keep_freed_memory
@@ -49,6 +51,36 @@ class UnfoldedConvolution(nn.Module):
         return torch.addmm(self.bias, windows, self.weight.flatten(1).t()).view(count, *size, -1).permute(0, 3, 1, 2)
 
 
+def apart(parameters: list[nn.Parameter]) -> Callable[[], object]:
+    """Fused Adam by torch's function instead of its class: no hooks, no groups."""
+    averages, squares = ([torch.zeros_like(one) for one in parameters] for _ in range(2))
+    counts = [torch.tensor(0.0) for _ in parameters]
+
+    @torch.no_grad()
+    def step() -> None:
+        gradients: list[Tensor] = [one.grad for one in parameters]  # type: ignore[misc]
+        adam(
+            list(parameters), gradients, averages, squares, [], counts, fused=True,
+            lr=1e-3, beta1=0.9, beta2=0.999, weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    return step
+
+
+def flatten(parameters: list[nn.Parameter]) -> nn.Parameter:
+    """One parameter with all weights, of which those of the network become views, and its gradient, likewise."""
+    flat = nn.Parameter(torch.cat([torch.empty(one.numel()) for one in parameters]))
+    flat.grad, start = torch.zeros_like(flat), 0
+    for one in parameters:
+        end = start + one.numel()
+        values, strides = one.data, one.stride()
+        one.data = flat.data[start:end].as_strided(one.shape, strides, start)
+        one.data.copy_(values)
+        one.grad = flat.grad[start:end].as_strided(one.shape, strides, start)
+        start = end
+    return flat
+
+
 def make(way: str, network_name: str, batch: int) -> Callable[[], Tensor]:
     """A function that trains a step and returns the loss; the same weights and images for every way."""
     torch.manual_seed(0)
@@ -61,21 +93,26 @@ def make(way: str, network_name: str, batch: int) -> Callable[[], Tensor]:
             block[1], block[2] = nn.ReLU(), block[1]
         if way.startswith("unfold") and isinstance(block[0], nn.Conv2d):
             block[0] = UnfoldedConvolution(block[0], way == "unfold, rows")
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    parameters = [flatten(list(network.parameters()))] if way == "flat Adam" else list(network.parameters())
+    optimizer = torch.optim.Adam(parameters, fused=True)
+    update = apart(parameters) if way == "Adam's function" else optimizer.step
+    if way == "compiled":
+        network = torch.compile(network)  # type: ignore[assignment]
     images = torch.randn(batch, channels, size, size).contiguous(memory_format=layout)
     labels = torch.randint(classes, (batch,))
 
     def step() -> Tensor:
         loss = F.cross_entropy(network(images), labels)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=way != "gradients kept")
+        update()
+        optimizer.zero_grad(set_to_none=way not in {"gradients kept", "flat Adam"})
         return loss.detach()
 
     return step
 
 
-WAYS = ("as cnnbench", "relu first", "nchw", "gradients kept", "unfold", "unfold, rows")
+WAYS = ("as cnnbench", "relu first", "nchw", "gradients kept", "unfold", "unfold, rows", "flat Adam", "Adam's function",
+        "compiled")  # fmt: skip
 
 
 def main() -> None:
@@ -83,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.variants", description=__doc__)
     parser.add_argument("--turns", type=int, default=7)
     turns = parser.parse_args().turns
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # as a run does
     torch.set_num_threads(1)
     keep_freed_memory()
     print(f"| network, batch | {' | '.join(WAYS)} |\n|---|{'---:|' * len(WAYS)}")

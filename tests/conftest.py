@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -27,6 +28,7 @@ gc.disable()  # while the tests are imported, and torch with them
 def pytest_collection_finish() -> None:
     """Look no more for garbage in what was imported, which stays for good."""
     gc.freeze()
+    atexit.register(gc.unfreeze)  # triton looks for leaks at the end
     gc.enable()
 
 

@@ -24,12 +24,16 @@ def main(arguments: Sequence[str]) -> int:
 
     config = resolved(compose(overrides))
     check_values(config)
+    import torch
+
     from cnnbench.training.lr_finder import plot, range_test
     from cnnbench.training.preflight import check
+    from cnnbench.utils.environment import idle_cores
     from cnnbench.utils.memory import keep_freed_memory
 
     check(config)
     keep_freed_memory()
+    torch.set_num_threads(idle_cores())
     found = range_test(config, options.low, options.high, options.steps)
     key = "optimizer.first.lr" if "first" in config["optimizer"] else "optimizer.lr"  # the one that switch begins with
     print(f"{key}={found.suggestion:g}\n  {found.reason}", flush=True)

@@ -94,12 +94,16 @@ def default_folder(name: str, overrides: Sequence[str], parent: str = "outputs/r
 def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, overrides: Sequence[str]) -> int:
     """Print each run and its estimated time, and the sum; returns 0, or 1 when there are rows that cannot be run here.
     Raises RequestError where an override is wrong, or no row can be run."""
+    import torch
+
     from cnnbench.training.estimate import run_seconds
     from cnnbench.training.preflight import check, silence_libraries
+    from cnnbench.utils.environment import idle_cores
     from cnnbench.utils.memory import keep_freed_memory
 
     silence_libraries()
     keep_freed_memory()
+    idle = idle_cores()
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores / 2:
         print_result(f"this machine is busy (load {load:.1f} on {cores} cores): idle it would take less time than this")
@@ -114,6 +118,7 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
             print_result(f"{form:<10} {row:<24} cannot be run{f': {error}' if is_new else ', as before'}")
             refused.append(error)
             continue
+        torch.set_num_threads(idle)
         estimates.append(run_seconds(config))
         print_result(f"{form:<10} {row:<24} {seeds} x {duration(estimates[-1])}")
     if not estimates:

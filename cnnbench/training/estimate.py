@@ -6,19 +6,30 @@ from collections.abc import Callable
 import torch
 
 from cnnbench.data import ImageDataModule
-from cnnbench.models.profile import eval_mode
+from cnnbench.models.profile import eval_mode, flops_per_image
 from cnnbench.training.build import Config, build_data, build_network
 from cnnbench.training.module import ImageClassifier
 from cnnbench.utils.environment import GPU_ACCELERATORS
 from cnnbench.utils.memory import is_out_of_memory
 
+# of a batch's forward pass: with less a second thread gains a fifth at most, and beside a busy core it loses 90% (benchmarks)
+FLOPS_PER_THREAD = 50_000_000
+
 
 def build_classifier(config: Config) -> tuple[ImageClassifier, ImageDataModule]:
-    """The classifier of a run, on the device that it would take, and its data; without a trainer."""
+    """The classifier of a run, on the device and with the threads, of those there are, that it would take, and its data;
+    without a trainer."""
     data = build_data(config)
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
     classifier = ImageClassifier(config, build_network(config, data), data.class_counts())
+    flops = flops_per_image(classifier.network, data.prepared.channels, data.prepared.image_size)
+    torch.set_num_threads(config["threads"] or useful_threads(torch.get_num_threads(), flops, config))
     return classifier.to("cuda" if gpu else "cpu"), data
+
+
+def useful_threads(most: int, flops_per_image: int, config: Config) -> int:
+    """How many of ``most`` threads a run takes that is not told how many: few, where its batches are little work."""
+    return min(most, max(flops_per_image * config["data"]["batch_size"] // FLOPS_PER_THREAD, 1))
 
 
 def run_seconds(config: Config) -> float:

@@ -1,5 +1,6 @@
 """``train``: from a configuration to the record of one run."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from cnnbench.training.callbacks.figures import Figures
 from cnnbench.training.callbacks.history import History
 from cnnbench.training.callbacks.resume import Resume, resumable
 from cnnbench.training.callbacks.tensorboard import TensorBoardCallback, log_hparams
-from cnnbench.training.estimate import suggest_batch_size
+from cnnbench.training.estimate import suggest_batch_size, useful_threads
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import PER_CLASS
 from cnnbench.training.module import ImageClassifier
@@ -31,8 +32,6 @@ from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
 from cnnbench.utils.signals import handle_stop_signals
 
-# of a batch's forward pass: with less a second thread gains a fifth at most, and beside a busy core it loses 90% (benchmarks)
-FLOPS_PER_THREAD = 50_000_000
 Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how many whole epochs it has behind it
 
 
@@ -150,8 +149,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
     record["data"] = data.description()
     record["model"] = recording.describe_network(network, data, record["choices"].get("model", type(network).__name__))
     if resumed is None and config["threads"] is None:
-        work = record["model"]["flops_per_image"] * config["data"]["batch_size"]
-        torch.set_num_threads(min(torch.get_num_threads(), max(work // FLOPS_PER_THREAD, 1)))
+        torch.set_num_threads(useful_threads(torch.get_num_threads(), record["model"]["flops_per_image"], config))
     if config["compile"]:
         network.compile()  # in place, so the names in checkpoints stay as they are
     classifier = ImageClassifier(config, network, data.class_counts())
@@ -166,6 +164,9 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         callbacks.append(Pruning(config["objective"], config["trainer"]["max_epochs"], **trial))
     path, whole_epochs = resumed or (None, None)
     trainer = build.build_trainer(config, folder, callbacks, whole_epochs)
+    if trainer.strategy.root_device.type == "cpu":
+        # Lightning sets this, and torch's optimizers then open NVML's library at each step: a tenth of a small one
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     record["environment"] = {**environment(str(trainer.strategy.root_device)), "devices": trainer.world_size}
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 from pathlib import Path
@@ -176,6 +177,25 @@ def test_steps_per_execution_changes_nothing_but_the_speed(tmp_path: Path, asked
         assert all(torch.equal(value, first[name]) for name, value in weights(tmp_path / str(steps)).items()), steps
         assert record["history"] == records[0]["history"], steps
         assert record["metrics"] == records[0]["metrics"], steps
+
+
+def test_no_step_opens_a_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+
+    class Library(ctypes.CDLL):
+        def __init__(self, name: Any, *args: Any, **kwargs: Any) -> None:
+            opened.append(name)
+            super().__init__(name, *args, **kwargs)
+
+    monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # as Lightning sets it when it is imported
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    counts = []
+    for batch in (80, 10):
+        opened.clear()
+        run(tmp_path / str(batch), f"data.batch_size={batch}", "trainer.max_epochs=1")
+        counts.append(len(opened))
+        monkeypatch.setenv("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    assert counts[0] == counts[1]
 
 
 def test_the_step_count_is_of_optimizer_steps(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import helpers
 import pytest
+import torch
 
 from cnnbench.cli import reproduce
 from cnnbench.cli.main import main
 from cnnbench.cli.reproduce import default_folder
+from cnnbench.training.estimate import run_seconds
 from cnnbench.utils.errors import RequestError
 
 SMALL = ["data=digits", "data.limit_train=160", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=none"]
@@ -103,6 +106,21 @@ def test_a_dry_run_lists_and_estimates_and_trains_nothing(tmp_path, monkeypatch,
     told = capsys.readouterr().out
     assert "lr_0.0001" in told and "4 runs, " in told
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "asked, cores, expected",
+    [((), 2, 1), (("threads=2",), 1, 2), (("model.filters=[64,64]", "data.batch_size=64"), 2, 2)],
+)
+def test_an_estimate_takes_the_threads_that_the_run_would(asked: tuple[str, ...], cores: int, expected: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores)
+    unset = [item for item in helpers.SMALL if not item.startswith("threads")]
+    try:
+        assert run_seconds(helpers.config(*asked, base=unset)) > 0
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
