@@ -16,7 +16,7 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cnnbench.config.compose import COMPOSE_ERRORS, composer, explain, resolved
+from cnnbench.config.compose import COMPOSE_ERRORS, Composer, explain, resolved
 from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.schema import check_values
 from cnnbench.sweep import plan
@@ -50,8 +50,7 @@ class Sweep:
         self.in_turn = self.jobs == 1 and (self.is_local or "BasicLauncher" in self.launcher)
         self.command = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         self.folder = Path(str(config.hydra.sweep.dir))
-        loader, name = context.config_loader, config.hydra.job.config_name
-        self.composer = composer(lambda overrides: loader.load_configuration(name, overrides, RunMode.RUN))
+        self.composer = Composer(lambda texts: context.config_loader.load_configuration("config", texts, RunMode.RUN))
         self.is_named = any(text.startswith("hydra.sweep.dir=") for text in self.command)
 
     def compose(self, overrides: Sequence[str], label: str = "", number: int = 0) -> PlannedRun:

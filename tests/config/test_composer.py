@@ -29,6 +29,11 @@ OVERRIDES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_composed_before(monkeypatch):
+    monkeypatch.setattr(Composer, "by_choices", {})
+
+
 def whole(overrides):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -49,7 +54,7 @@ def plain(cfg):
 
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
 def test_equal_to_hydra_in_any_order_of_overrides(overrides):
-    composer = Composer(whole, {})
+    composer = Composer(whole)
     for some in [*permutations(overrides)][:3]:
         try:
             expected = plain(whole(some))
@@ -63,7 +68,7 @@ def test_equal_to_hydra_in_any_order_of_overrides(overrides):
 
 def test_hydra_composes_each_choice_of_groups_once():
     calls = []
-    composer = Composer(lambda overrides: calls.append(overrides) or whole(overrides), {})
+    composer = Composer(lambda overrides: calls.append(overrides) or whole(overrides))
     for name in ("sgd", "adam"):
         for lr in (0.1, 0.2, 0.3):
             cfg = composer([f"optimizer={name}", f"optimizer.lr={lr}", f"+trainer.x={lr}", f"hydra.run.dir=a{lr}"])
@@ -78,7 +83,7 @@ def test_what_is_wrong_is_said_as_by_hydra(wrong):
     with pytest.raises(COMPOSE_ERRORS) as expected:
         whole(["seed=1", wrong])
     with pytest.raises(COMPOSE_ERRORS) as raised:
-        Composer(whole, {})(["seed=1", wrong])
+        Composer(whole)(["seed=1", wrong])
     assert str(raised.value) == str(expected.value)
     with pytest.raises(RequestError, match=wrong.partition("=")[0].replace("sdg", "")):
         compose(["seed=1", wrong])
