@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from helpers import ROOT, SMALL, cnnbench, config
+from helpers import ROOT, SMALL, cnnbench, config, wait_until_free
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnbench.analysis.runs import PRUNED, collect
@@ -257,6 +257,7 @@ def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_pa
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    wait_until_free(tmp_path / "s")
     done = cnnbench("resume", "s", cwd=tmp_path, check=0)
     assert len(collect([tmp_path / "s"])) == 4 and "4 of 4" not in done.stderr
     found = read_searches([tmp_path / "s"])[0]
