@@ -63,10 +63,11 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
         parse(text)
         choices = known.get(key, [])
         named = parse_value(value)
-        has_number = any(isinstance(one, (int, float)) for one in (named if isinstance(named, list) else [named]))
+        is_group = bool(choices) or key.startswith(("hydra/", "+hydra/"))
+        no_names = any(isinstance(one, (int, float, dict)) for one in (named if isinstance(named, list) else [named]))
         is_node = key == "hydra" and not isinstance(named, dict)
-        if not override_key(text).strip("@") or (has_number and choices) or is_node:
-            raise RequestError(f"{text} names no {'choice' if choices else 'key'}")
+        if not override_key(text).strip("@") or (is_group and no_names) or is_node:
+            raise RequestError(f"{text} names no {'choice' if is_group else 'key'}")
         for name in value.split(",") if key.lstrip("+") == GLOBAL and re.fullmatch(r"[\w/.,-]+", value) else ():
             if name not in ("null", *known[GLOBAL]):  # which Hydra would leave out in silence
                 raise RequestError(f"{name} is not a choice of {GLOBAL}{did_you_mean(name, known[GLOBAL])}")

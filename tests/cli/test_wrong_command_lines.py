@@ -112,6 +112,8 @@ hydra=x
 -m data.path=glob(*)
 -m hydra/sweeper=optuna optimizer.lr=range(1,0)
 augment=[1,2]
+hydra/launcher={a:1}
+model={a:1}
 Train
 TRAIN
 run
