@@ -241,8 +241,9 @@ class ImageClassifier(pl.LightningModule):
 
     def _evaluate(self, loader: Any, keep_logits: bool = False) -> EpochMeter:
         self.meters["eval"] = self._new_meter(loader, keep_logits)
-        for batches in loader:
-            self.validation_step(batches, 0)
+        with self.trainer.precision_plugin.val_step_context():  # of mixed precision, which hooks are outside of
+            for batches in loader:
+                self.validation_step(batches, 0)
         return self.meters["eval"]
 
     def on_test_epoch_end(self) -> None:
