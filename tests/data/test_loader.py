@@ -129,6 +129,16 @@ def test_the_workers_of_a_stream_are_sent_no_images_and_stay(cache: Path) -> Non
     made.close()
 
 
+def test_each_evaluation_of_a_streamed_train_set_has_the_same_workers(cache: Path) -> None:
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8, storage="stream", workers=1, batch_size=500)
+    before, counts = {*multiprocessing.active_children()}, []
+    for _ in range(3):
+        assert len(epoch(module.train_evaluation_loader())) == 6  # 1,294 images, 256 at a time
+        counts.append(len({*multiprocessing.active_children()} - before))
+    module.teardown()
+    assert counts == [1, 1, 1] and {*multiprocessing.active_children()} <= before
+
+
 def test_a_stream_that_was_left_early_begins_anew(cache: Path) -> None:
     module = ImageDataModule(Digits(), cache=str(cache), image_size=8, storage="stream", workers=1, batch_size=50)
     module.setup()
