@@ -198,7 +198,7 @@ class ImageDataModule(LightningDataModule):
         asks for it, and each loader of a stream has workers."""
         if self._train_evaluation not in self._loaders:
             self._train_evaluation = self._loader("train", self.eval_batch_size)
-        return self._train_evaluation  # type: ignore[return-value]
+        return self._train_evaluation
 
     def _loader(
         self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, batches: int = 0

@@ -64,7 +64,7 @@ def check(config: Config) -> None:
         raise RequestError(f"objective=test/... {wrong}")
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
-        check_last_batch(network, data)
+        check_last_batch(network, data, config["trainer"])
     figures = config["callbacks"].get("figures", {})
     if figures.get("projector") and last_linear(network) is None:
         raise RequestError(f"callbacks.figures.projector: {type(network).__name__} has no linear layer, so no features")
@@ -91,9 +91,7 @@ def check(config: Config) -> None:
         raise RequestError(
             "average: 16 bits do not hold what a step adds to an average; use trainer.precision=bf16-mixed"
         )
-    with building("trainer"):
-        devices = build.count_devices(config)
-    check_devices(config, devices)
+    check_devices(config, build.count_devices(config["trainer"]))
     check_packages(config["logger"])
     with building("trainer"):
         checkpoint = BestAndLast(Path(), config["objective"])
@@ -117,17 +115,21 @@ def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
         yield "train accuracy and recall are of mixed images, which count as the label with the greater share"
 
 
-def check_last_batch(network: nn.Module, data: ImageDataModule) -> None:
-    """Raises RequestError where an epoch ends with a batch of one image whose map is one pixel where batch norm takes it."""
-    if data.count("train") % data.batch_size != 1 % data.batch_size:
+def check_last_batch(network: nn.Module, data: ImageDataModule, trainer: Config) -> None:
+    """Raises RequestError where an epoch ends with a batch of which a device has one image, whose map is one pixel where
+    batch norm takes it."""
+    images, ranks = data.count("train"), build.count_ranks(trainer)
+    last = images % data.batch_size or data.batch_size
+    if last >= 2 * ranks or trainer.get("sync_batchnorm"):
         return
     try:
         network.train()(torch.zeros(1, data.prepared.channels, *[data.prepared.image_size] * 2, device="meta"))
     except Exception as error:  # any other is of the meta device
         if "more than 1 value" in str(error):
             raise RequestError(
-                f"an epoch's last batch has one of {data.count('train')} images, of which batch norm has one value a channel: "
-                f"use another data.batch_size, data.limit_train={data.count('train') - 1} or a larger data.image_size"
+                f"an epoch's last batch has {last} of {images} images for {ranks} device{'s' * (ranks > 1)}, and of one image "
+                "batch norm has one value a channel: "
+                f"use another data.batch_size, data.limit_train={images - last or 2 * ranks} or a larger data.image_size"
             ) from error
 
 

@@ -116,6 +116,11 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(override: str, key: 
         ("trainer.precision=16-true", "needs a GPU"),
         ("scheduler=plateau scheduler.interval=step", "scheduler.interval=epoch"),
         ("model=resnet18 data.image_size=8 data.batch_size=3 data.limit_train=10", "data.limit_train=9 or a larger"),
+        # of a batch of two or three images one of two devices has one
+        (
+            "model=resnet18 data.image_size=8 data.batch_size=8 data.limit_train=11 +trainer.num_nodes=2",
+            "data.limit_train=8 ",
+        ),
         ("scheduler=onecycle scheduler.interval=epoch", "a cycle of 2 intervals does not rise and fall"),
         ("scheduler=wsd scheduler.interval=epoch trainer.max_epochs=4 scheduler.warmup=0", "would not fall"),
     ],
