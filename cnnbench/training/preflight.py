@@ -24,7 +24,7 @@ from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.loggers import check_packages
 from cnnbench.training.losses import build_loss
-from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside
+from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside, objectives
 from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
 from cnnbench.training.projector import last_linear
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
@@ -45,7 +45,8 @@ def check(config: Config) -> None:
     if key in _checked:
         return
     silence_libraries()
-    metric_mode(config["objective"])
+    for objective in objectives(config).values():
+        metric_mode(objective)
     with building("data"):
         data = build.build_data(config)
         data.statistics()
@@ -55,13 +56,17 @@ def check(config: Config) -> None:
         _checked.add(note)
     if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
         print_info("  data.sampling=balanced with loss=weighted: rare classes are counted more twice")
-    split = config["objective"].partition("/")[0]
-    if split == "val" and not data.count("val"):
-        wrong = "needs a validation split; with data.validation=none use objective=train/loss"
-        raise RequestError(f"objective=val/... {wrong}")
-    if split == "test":
-        wrong = "would select on the test set; to do as published, say data.validation=test"
-        raise RequestError(f"objective=test/... {wrong}")
+    for key, objective in objectives(config).items():
+        if objective.startswith("val/") and not data.count("val"):
+            wrong = f"needs a validation split; with data.validation=none use {key}=train/loss"
+            raise RequestError(f"{key}=val/... {wrong}")
+        if objective.startswith("test/"):
+            wrong = "would select on the test set; to do as published, say data.validation=test"
+            raise RequestError(f"{key}=test/... {wrong}")
+    if config["quirks"]["train_in_eval_mode"] and not data.count("val"):
+        raise RequestError(
+            "quirks.train_in_eval_mode=true is measured after validation, so not with data.validation=none"
+        )
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
         check_last_batch(network, data, config["trainer"])

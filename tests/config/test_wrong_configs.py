@@ -121,6 +121,15 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(override: str, key: 
             "model=resnet18 data.image_size=8 data.batch_size=8 data.limit_train=11 +trainer.num_nodes=2",
             "data.limit_train=8 ",
         ),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.objective=test/loss",
+            r"early_stopping.objective=test/\.\.\. would",
+        ),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.objective=val/loss objective=train/loss data.validation=none",
+            "use callbacks.early_stopping.objective=train/loss",
+        ),
+        ("quirks.train_in_eval_mode=true objective=train/loss data.validation=none", "not with data.validation=none"),
         ("scheduler=onecycle scheduler.interval=epoch", "a cycle of 2 intervals does not rise and fall"),
         ("scheduler=wsd scheduler.interval=epoch trainer.max_epochs=4 scheduler.warmup=0", "would not fall"),
     ],
