@@ -30,7 +30,7 @@ from cnnbench.training.projector import last_linear
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import GPU_ACCELERATORS
-from cnnbench.utils.errors import RequestError, did_you_mean
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
 # Arguments of the Trainer beside those that conf/trainer has; they count neither steps nor batches.
 TRAINER_OPTIONS = {"gradient_clip_algorithm", "detect_anomaly", "benchmark", "inference_mode", "profiler"}
@@ -45,6 +45,7 @@ def check(config: Config) -> None:
     if key in _checked:
         return
     silence_libraries()
+    check_keys(config)
     for objective in objectives(config).values():
         metric_mode(objective)
     with building("data"):
@@ -70,7 +71,7 @@ def check(config: Config) -> None:
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
         check_last_batch(network, data, config["trainer"])
-    figures = config["callbacks"].get("figures", {})
+    figures = config["callbacks"].get("figures") or {}
     if figures.get("projector") and last_linear(network) is None:
         raise RequestError(f"callbacks.figures.projector: {type(network).__name__} has no linear layer, so no features")
     if figures.get("explain", "none") != "none":
@@ -105,6 +106,21 @@ def check(config: Config) -> None:
         classifier_of(network)
     parameter_groups(network, **{key: value for key, value in config["fine_tune"].items() if key != "frozen_epochs"})
     _checked.add(key)
+
+
+def check_keys(config: Config) -> None:
+    """Raises RequestError where +KEY=... has added a key to one of our own nodes, which nobody would read."""
+    own = yaml.safe_load(read_yaml("", "config"))
+    nodes = {name: (config[name], own[name]) for name in ("quirks", "checkpoint", "divergence")}
+    nodes["fine_tune"] = config["fine_tune"], yaml.safe_load(read_yaml("fine_tune", "none"))
+    figures = yaml.safe_load(read_yaml("callbacks", "default"))["figures"]
+    nodes["callbacks.figures"] = config["callbacks"].get("figures") or {}, figures
+    for name, (given, known) in nodes.items():
+        if given is None:
+            raise RequestError(f"{name}=null: it has keys of its own, {', '.join(known)}")
+        if added := [key for key in given if key not in known]:
+            near = did_you_mean(added[0], known)
+            raise RequestError(f"{name}.{added[0]} is no key; {name} has {', '.join(known)}{near}")
 
 
 def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
@@ -211,7 +227,7 @@ def building(group: str) -> Iterator[None]:
         cause = build.cause_of(error)
         if isinstance(cause, RequestError):
             raise cause from None
-        text = " ".join(str(cause).split())
+        text = one_line(cause)
         if match := re.search(r"module (?:named )?'(timm|schedulefree|pytorch_optimizer)\b", text):
             text = f"{match[1]} is not installed: pip install 'cnnbench[{match[1]}]'"
         raise RequestError(f"{group}: {text}") from error

@@ -155,7 +155,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
 
     history = History(folder)
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
-    figures = Figures(folder / "figures", data, **config["callbacks"].get("figures", {}))
+    figures = Figures(folder / "figures", data, **(config["callbacks"].get("figures") or {}))
     resume = Resume(checkpoint, record["fingerprint"], **config["checkpoint"])
     diverged = StopWhenDiverged(**config["divergence"])
     callbacks: list[pl.Callback] = [TensorBoardCallback(data), figures, history, diverged, checkpoint, resume]
