@@ -35,7 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     torch.set_num_threads(config["threads"] or idle_cores())
     found = range_test(config, options.low, options.high, options.steps)
-    inner = [f"{name}." for name in ("first", "base_optimizer") if name in config["optimizer"]]  # switch begins with the first
+    inner = [
+        f"{name}." for name in ("first", "base_optimizer") if name in config["optimizer"]
+    ]  # switch begins with the first
     key = f"optimizer.{''.join(inner)}lr"
     print(f"{key}={found.suggestion:g}\n  {found.reason}", flush=True)
     if not found.exploded:
