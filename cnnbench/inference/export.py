@@ -30,8 +30,6 @@ DESCRIPTION = "model.json"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 COMPARED = 256  # images on which a file is compared with the run
 TOLERANCE = 1e-4  # largest difference of a probability; rounding makes 1e-6
-# Of a network with steps in it (a sign), where a rounding can turn one: the share of images that may differ by more.
-TURNED = 0.02
 Program = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) to float32 (N, classes)
 
 
@@ -213,8 +211,7 @@ def compare(run: TrainedRun, program: Program, images: np.ndarray, name: str) ->
             raise ExportDiffers(f"{name} gives an array {found.shape} where the run gives {expected.shape}")
         largest.extend(np.abs(found - expected).max(axis=1))
     wrong = sum(not difference <= TOLERANCE for difference in largest)
-    has_steps = any(getattr(module, "has_steps", False) for module in run.network.modules())
-    if wrong > (TURNED * len(largest) if has_steps else 0):
+    if wrong:
         raise ExportDiffers(
             f"{name} gives other probabilities than the run for {wrong} of {len(largest)} images "
             f"(by up to {max(largest):.1e}; {TOLERANCE:.0e} is allowed)"
