@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from cnnbench.data.cache import PreparedSet, find_prepared
-from cnnbench.data.views import over_views
+from cnnbench.data.views import mean_over_views, views
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_json
@@ -51,7 +51,11 @@ class Graph(nn.Module):
         """uint8 (N, H, W, C) to the probability of each class, float32 (N, classes)."""
         pixels = images.to(torch.float32) * self.scale + self.shift
         images = pixels.permute(0, 3, 1, 2).contiguous()
-        return over_views(self.network, images, self.views, self.shift).float().softmax(dim=1)
+        parts = views(images, self.views, self.shift)
+        logits = self.network(torch.cat(parts))  # at once, for int8 turns a weight round at each layer that has it
+        if len(parts) > 1:
+            logits = mean_over_views(logits.view(len(parts), -1, logits.shape[1]))
+        return logits.float().softmax(dim=1)
 
 
 @contextlib.contextmanager
