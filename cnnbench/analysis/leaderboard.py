@@ -9,7 +9,7 @@ from cnnbench.analysis.images import wilson
 from cnnbench.analysis.metric_names import COSTS, check_metric, higher_is_better, leaf, plural, title
 from cnnbench.analysis.runs import Run, count_splits, summarise_runs
 from cnnbench.analysis.sequential import read_decided
-from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, summarise
+from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, places, summarise
 from cnnbench.analysis.wording import sentences
 from cnnbench.utils.errors import RequestError, did_you_mean
 
@@ -149,10 +149,10 @@ def build(
     asked = [name for of in lists for name in of]
     tests = dict.fromkeys(f"test/{name}" for name in ("accuracy", "recall", leaf(chosen), *asked))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
-    sign = -1 if higher_is_better(chosen) else 1
     summaries = [(c, summarise_runs(c.runs, lambda run: run.value(chosen))) for c in grid.configurations if c.runs]
     sets = {c.data_set: at for at, c in reversed([*enumerate(grid.configurations)])}  # where each is met first
-    summaries.sort(key=lambda i: (sets[i[0].data_set], i[1].mean is None, sign * (i[1].mean or 0), i[0].label))
+    place = places((summary.mean for _, summary in summaries), higher_is_better(chosen))
+    summaries.sort(key=lambda item: (sets[item[0].data_set], place[item[1].mean], item[0].label))
     by_set = groupby(summaries, key=lambda item: item[0].data_set)
     rows = [LeaderboardRow(rank, *item) for _, items in by_set for rank, item in enumerate(items, start=1)]
     return Leaderboard(grid, metrics, rows, notes, known)
@@ -183,13 +183,9 @@ def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
     groups: dict[tuple[str | None, ...], list[Configuration]] = {}
     for c in grid.configurations:
         groups.setdefault(cell_of(c.values, others), []).append(c)
-    sign = -1 if higher_is_better(metric) else 1
-
-    def order(configuration: Configuration) -> tuple[bool, float]:
-        mean = summarise(run.value(metric) for run in configuration.runs).mean
-        return mean is None, sign * (mean or 0.0)
-
-    ordered = [sorted(tries, key=order) for tries in groups.values()]
+    means = {id(c): summarise(run.value(metric) for run in c.runs).mean for c in grid.configurations}
+    place = places(means.values(), higher_is_better(metric))
+    ordered = [sorted(tries, key=lambda c: (place[means[id(c)]], c.label)) for tries in groups.values()]
     best = [replace(tries[0], tries=len(tries)) for tries in ordered]
     set_aside = tuple(c for tries in ordered for c in tries[1:])
     notes = (*grid.notes, *sentences("tuned", [c for c in best if c.runs], keys, metric))

@@ -4,9 +4,9 @@ Runs on several splits of one train set are paired by seed and split, and splits
 """
 
 import os
-import zipfile
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +17,9 @@ import yaml
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.statistics import Difference, Summary, compare, finite_mean, finite_values, summarise, to_number
 from cnnbench.config.settings import SEED, SPLIT, settings_of
+from cnnbench.utils.console import print_error
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.npz_files import read_npz
 from cnnbench.utils.record import PREDICTIONS_FILE, RECORD_FILE, Record, RecordError, read_record, read_yaml_file
 
 COMPLETED, DIVERGED = "completed", "diverged"
@@ -25,6 +27,7 @@ PRUNED = "Pruned"  # the type of its record's error
 # Columns of predictions.npz: integers and floats of one dimension
 COLUMNS = {"row": "i1", "true": "i1", "predicted": "i1", "probability_true": "f1", "probability_predicted": "f1"}
 MOST_BYTES = 2**31  # of all of them
+report_once = cache(print_error)
 INSIDE_A_RUN = {"checkpoints", "tensorboard", "figures", ".hydra"}  # folders that hold no run
 
 
@@ -99,12 +102,11 @@ class Run:
         if not (self.path / PREDICTIONS_FILE).is_file():  # a pipe would be waited for
             return None
         try:
-            with np.load(self.path / PREDICTIONS_FILE, allow_pickle=False) as file:
-                if sum(part.file_size for part in file.zip.infolist()) > MOST_BYTES:
-                    return None
-                found = {name.partition("_")[2]: file[name] for name in file.files if name.startswith(f"{split}_")}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            arrays = read_npz(self.path / PREDICTIONS_FILE, f"{split}_", MOST_BYTES)
+        except RequestError as error:
+            report_once(f"left out: {error}")
             return None
+        found = {name.partition("_")[2]: array for name, array in arrays.items()}
         kinds = {name: found[name].dtype.kind + str(found[name].ndim) for name in COLUMNS if name in found}
         return found if kinds == COLUMNS and len({len(found[name]) for name in COLUMNS}) == 1 else None
 

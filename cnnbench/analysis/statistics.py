@@ -8,6 +8,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from statistics import fmean, mean, variance
 from typing import Any, Literal, NamedTuple
 
@@ -86,6 +87,13 @@ def finite_mean(values: Iterable[Any]) -> float | None:
 def is_rounding_error(amount: float, values: Iterable[float]) -> bool:
     """Whether ``amount`` is no more than rounding leaves of a difference between ``values``."""
     return abs(amount) <= 1e-12 * max(map(abs, values), default=0.0)
+
+
+def places(values: Iterable[float | None], highest_first: bool) -> dict[float | None, int]:
+    """The place of each value, the best 0 and None last; where they differ by rounding alone, it is the same."""
+    known = sorted({value for value in values if value is not None}, reverse=highest_first)
+    steps = (not is_rounding_error(one - other, (one, other)) for one, other in pairwise(known))
+    return {**dict(zip(known, accumulate(steps, initial=0), strict=False)), None: len(known)}
 
 
 def t_quantile(df: float, alpha: float = ALPHA) -> float:

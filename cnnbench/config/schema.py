@@ -88,6 +88,7 @@ KEYS: tuple[tuple[Check, str], ...] = (
                    "augment.saturation augment.mixup augment.cutmix callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
     (POSITIVE, "fine_tune.backbone_lr_factor scheduler.power"),
+    (_number("a number above 0, at most 1,000,000", lambda v: 0 < v <= 1e6), "data.worker_seconds"),
     (_or(Check("number, storage, pruner and startup_trials of a search",
                lambda v: isinstance(v, Mapping) and {*v} == {"number", "storage", "pruner", "startup_trials"}), NULL),
      "sweep.trial"),

@@ -22,7 +22,7 @@ NO_RESULT = (
     "name", "threads", "keep_predictions", "metrics", "steps_per_execution", "cuda_graph", "hydra", "logger", "paths", "output_dir",
     "checkpoint", "sweep", "study.name", "study.form", "study.change", "study.reported",
     "callbacks.progress", "callbacks.figures",
-    "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.eval_batch_size",
+    "data.cache", "data.root", "data.storage", "data.memory_share", "data.workers", "data.worker_seconds", "data.eval_batch_size",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     "trainer.default_root_dir", "trainer.logger", "trainer.callbacks", "trainer.profiler",
 )  # fmt: skip

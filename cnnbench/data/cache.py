@@ -86,9 +86,7 @@ def prepare(
                 make_set(source.read(location), image_size, duplicates, value_range, folder, report)
                 prepared = _open(folder, report)
     except OSError as error:
-        remedy = (
-            "point data.cache (or the environment variable CNNBENCH_CACHE) at a folder that can be written and has room"
-        )
+        remedy = "point data.cache (or CNNBENCH_CACHE) at a folder that can be written and has room"
         raise RequestError(f"the data cannot be prepared in data.cache={cache} ({error}); {remedy}") from error
     if prepared is None:
         raise RequestError(f"the prepared data in {folder} does not read back as it was written; is the disk sound?")

@@ -23,7 +23,8 @@ def find_column(kind: str, wanted: str | None, names: Iterable[str], where: obje
     if found in names or (found is None and kind == "split"):
         return found
     missing = f"column {wanted!r}{did_you_mean(str(wanted), names)}" if wanted else f"known column of {kind}s"
-    raise RequestError(f"{where} has no {missing}; choose data.source.{kind}_column from {', '.join(names) or 'none'}")
+    known = ", ".join(names)[:500] or "none"
+    raise RequestError(f"{where} has no {missing}; choose data.source.{kind}_column from {known}")
 
 
 def split_named(name: str, splits: Mapping[str, str] | None, where: object) -> str | None:

@@ -13,6 +13,9 @@ from cnnbench.data.folder import SPLITS, ImageFolder, Listed
 from cnnbench.data.imageset import printable
 from cnnbench.utils.errors import RequestError, one_line
 
+LONGEST = 2**17  # characters of a line; what follows is taken for another, which then has no image
+MOST_COLUMNS = 10_000
+
 
 class Csv(ImageFolder):
     """Image files that a CSV file lists below a header, one a line: path (from the CSV's folder), class, perhaps split.
@@ -40,9 +43,7 @@ class Csv(ImageFolder):
 
     def _find(self, location: Path | None, left_out: Counter[str]) -> tuple[Listed, dict[str, str]]:
         if location is None or not location.is_file():
-            raise RequestError(
-                f"data.path={location} is not a file; it should be a CSV with columns of paths and labels"
-            )
+            raise RequestError(f"data.path={location} is not a file; it should be a CSV file of paths and labels")
         location = location.resolve()
         listed: Listed = {split: {} for split in SPLITS}
         lines: dict[str, int] = {}
@@ -70,12 +71,17 @@ class Csv(ImageFolder):
         """Each line's number and cells by kind of column; None of a column of splits that is not there."""
         try:
             with location.open(newline="", encoding="utf-8-sig") as file:
-                delimiter = max(",;\t", key=file.readline().count)
+                delimiter = max(",;\t", key=file.readline(LONGEST).count)
                 file.seek(0)
-                reader = csv.DictReader(file, restval="", delimiter=delimiter, strict=True)
-                header = reader.fieldnames or ()
+                reader = csv.reader(iter(lambda: file.readline(LONGEST), ""), delimiter=delimiter, strict=True)
+                if len(header := next(reader, [])) > MOST_COLUMNS:
+                    raise RequestError(f"{location} has more than {MOST_COLUMNS:,} columns")
                 columns = {kind: find_column(kind, name, header, location) for kind, name in self.columns.items()}
-                for row in reader:
-                    yield reader.line_num, {kind: row[name].strip() if name else None for kind, name in columns.items()}
+                for row in filter(None, reader):
+                    if "".join(row[len(header) :]).strip():
+                        has = f"{location} line {reader.line_num} has {len(row):,} cells, the header {len(header):,}"
+                        raise RequestError(f"{has}; a cell that has a {delimiter!r} in it needs quotes")
+                    cells = dict(zip(header, row, strict=False))
+                    yield reader.line_num, {kind: of and cells.get(of, "").strip() for kind, of in columns.items()}
         except (UnicodeError, csv.Error) as error:
             raise RequestError(f"{location} cannot be read as a CSV in UTF-8 ({one_line(error)})") from error

@@ -1,8 +1,6 @@
 """The LightningDataModule: one prepared set, its splits, and the loaders over them."""
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from cnnbench.data.cache import PreparedSet, prepare
 from cnnbench.data.imageset import Source, check_folds, fold_rows, stratified
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.memory import free_memory
 
 
 @dataclass(eq=False, repr=False)
@@ -52,6 +51,7 @@ class ImageDataModule(LightningDataModule):
     storage: str = "auto"
     memory_share: float = 0.5
     workers: int = 2
+    worker_seconds: float = 300.0
     steps_per_execution: int = 1
     accumulate: int = 1
 
@@ -83,10 +83,8 @@ class ImageDataModule(LightningDataModule):
         if isinstance(self.validation, float):
             rows["val"], rows["train"] = chosen, _ = stratified(labels, self.validation, self.split_seed)
             if len(chosen) == 0:
-                raise RequestError(
-                    f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it: "
-                    "give a larger fraction or more images, or use data.validation=none"
-                )
+                why = f"data.validation={self.validation} takes no image of {len(labels)}, for a class of one image keeps it"
+                raise RequestError(f"{why}: give a larger fraction or more images, or use data.validation=none")
         elif self.folds is not None:
             if "val_labels" in self.prepared.arrays:
                 why = f"data.folds={self.folds}, but this set has a validation split"
@@ -228,16 +226,9 @@ class ImageDataModule(LightningDataModule):
             batches_per_step=batches,
             device=device,
             workers=self.workers if streaming else None,
+            worker_seconds=self.worker_seconds,
             rank=rank,
             world=world,
         )
         self._loaders.append(loader)
         return loader
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can be taken without swapping (Linux's MemAvailable; all there is elsewhere)."""
-    with suppress(OSError):
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

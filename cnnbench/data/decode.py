@@ -103,7 +103,8 @@ def decode_image(
     """
     extremes = None
     with open_image(path) as file:
-        image = ImageOps.exif_transpose(file)
+        ImageOps.exif_transpose(file, in_place=True)  # a copy of a large image is hundreds of MB, so few are made
+        image: Image.Image = file
         if image.mode.startswith(("I", "F")):  # which convert() would clip
             values = np.nan_to_num(np.array(image, dtype=np.float64), copy=False, posinf=0, neginf=0)
             extremes = float(values.min(initial=0)), float(values.max(initial=0)), image.mode.startswith("I")
@@ -113,13 +114,14 @@ def decode_image(
             image = Image.fromarray(np.clip(values, 0, 255, out=values).round(out=values).astype(np.uint8))
             del values
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            layer = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-        image = image.convert("L" if channels == 1 else "RGB")
+            layer = image if image.mode == "RGBA" else image.convert("RGBA")
+            image = Image.new("RGB", layer.size)
+            image.paste(layer, mask=layer)
+        if (mode := "L" if channels == 1 else "RGB") != image.mode or image is file:
+            image = image.convert(mode)
     if image.size != (size, size) and not resize:
-        raise RequestError(
-            f"{path} is {image.width}x{image.height} where others are {size}x{size}; set data.image_size, for example to 64"
-        )
+        own, others = f"{image.width}x{image.height}", f"{size}x{size}"
+        raise RequestError(f"{path} is {own} where others are {others}; set data.image_size, for example to 64")
     return _square(image, size), extremes
 
 

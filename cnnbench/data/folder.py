@@ -67,9 +67,8 @@ class ImageFolder:
     def _find(self, location: Path | None, left_out: Counter[str]) -> tuple[Listed, dict[str, str]]:
         """The files, and what each split is called. Counts in ``left_out`` what is not read."""
         if location is None or not location.is_dir():
-            raise RequestError(
-                f"data.path={location} is not a folder; it should hold train/ and test/ with a folder a class"
-            )
+            wanted = "it should hold train/ and test/ with a folder a class"
+            raise RequestError(f"data.path={location} is not a folder; {wanted}")
         location = location.resolve()
         try:
             folders = self._chosen(location) if self.splits is not None else find_splits(location)
@@ -77,10 +76,8 @@ class ImageFolder:
         except OSError as error:  # such as a link to nothing
             raise RequestError(f"{error.filename or location} cannot be read ({error.strerror})") from error
         if len(listed["train"]) < 2:
-            raise RequestError(
-                f"{folders['train']} has {len(listed['train'])} folders with images; it should hold a folder a class, "
-                "two or more"
-            )
+            has = f"{folders['train']} has {len(listed['train'])} folders with images"
+            raise RequestError(f"{has}; it should hold a folder a class, two or more")
         return listed, {split: os.path.relpath(path, location) for split, path in folders.items()}
 
     def _chosen(self, location: Path) -> dict[str, Path]:
@@ -130,17 +127,14 @@ def find_splits(location: Path) -> dict[str, Path]:
     if "train" not in found and not others:
         raise RequestError(f"{location} has {' and '.join(sorted(found))} but no train/ with images")
     if flat and not others:
-        raise RequestError(
-            f"{flat[0]} has images but no class folders, so that their classes are not known; name the splits that have: "
-            f"data.splits={{train: {found['train'].name}}}"
-        )
+        has = f"{flat[0]} has images but no class folders, so that their classes are not known"
+        raise RequestError(f"{has}; name the splits that have: data.splits={{train: {found['train'].name}}}")
     # beside train/ and test/ with classes in them another folder is no class
     if len(found) < len(named) or flat or "train" not in found or (others and len(found) == 1):
         shown = " and ".join(path.name for _, path in named)
-        raise RequestError(
-            f"{location}: {shown} may be splits or classes, beside {', '.join(others) or 'each other'}; say what is what: "
-            "data.splits={train: FOLDER, test: FOLDER}, or data.splits={train: .} where each folder is a class"
-        )
+        why = f"{location}: {shown} may be splits or classes, beside {', '.join(others) or 'each other'}"
+        remedy = "data.splits={train: FOLDER, test: FOLDER}, or data.splits={train: .} where each folder is a class"
+        raise RequestError(f"{why}; say what is what: {remedy}")
     return found
 
 
@@ -195,6 +189,17 @@ def image_files(
                 yield entry  # but no pipes, which would be waited for
             elif left_out is not None:
                 left_out[printable(Path(entry.name).suffix.lower()) or "without an ending"] += 1
+
+
+def refuse_pipes(folder: Path) -> None:
+    """Raise RequestError where something below ``folder``, which a library is to open, would have it wait or never end."""
+    seen = set[str]()
+    for here, below, files in os.walk(folder, followlinks=True):
+        below[:] = [name for name in below if os.path.realpath(here) not in seen and (seen or not is_litter(name))]
+        seen.add(os.path.realpath(here))
+        for path in (Path(here, name) for name in files):
+            if not path.is_file() and path.exists():
+                raise RequestError(f"{path} is a pipe, a socket or a device, not a file of images or labels; remove it")
 
 
 @cache

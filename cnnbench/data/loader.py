@@ -31,7 +31,6 @@ warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, 
 BLOCK_BYTES = 2**20
 CPU = torch.device("cpu")
 SHARED = Path("/dev/shm")  # where the workers of a stream put what they have read
-WORKER_SECONDS = 300.0  # for which a block is waited for
 REMEDY = "use data.workers=0 or data.storage=memory, or give more shared memory (docker run --shm-size=1g)"
 
 
@@ -108,6 +107,7 @@ class BatchLoader:
     batches_per_step: int = 0  # how many batches one Lightning step gets; 0 is all of them
     device: torch.device = CPU  # where the batches should be
     workers: int | None = None  # processes that read a stream; None for a split that is on the device
+    worker_seconds: float = 300.0  # for which a block of theirs is waited for
     rank: int = 0  # of ``world`` processes that share each batch, this one, which is given its ``local_rows``
     world: int = 1
 
@@ -206,7 +206,7 @@ class BatchLoader:
             num_workers=self.workers,
             generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
             persistent_workers=self.workers > 0,
-            timeout=WORKER_SECONDS if self.workers else 0,
+            timeout=self.worker_seconds if self.workers else 0,
             pin_memory=self.device.type == "cuda",
         )
         self._check_shared_memory(self._reader)
@@ -217,11 +217,12 @@ class BatchLoader:
             for of_images in labels:
                 yield self._read_block().to(self.device, non_blocking=True), of_images
         except RuntimeError as error:  # a worker that has died, or gives nothing
-            raise RequestError(f"no images from a stream's workers ({one_line(error)}): {REMEDY}") from error
+            remedy = f"{REMEDY}, or a longer data.worker_seconds"
+            raise RequestError(f"no images from a stream's workers ({one_line(error)}): {remedy}") from error
 
     def _read_block(self) -> Tensor:
         """The next images. torch's limit does not hold while a worker hands them over, so one that stops then is ended."""
-        limit = Timer(1.1 * WORKER_SECONDS, self._kill_workers)
+        limit = Timer(1.1 * self.worker_seconds, self._kill_workers)
         limit.daemon = True
         limit.start()
         try:
@@ -252,9 +253,8 @@ class BatchLoader:
         """Raise RequestError where the workers would wait for ever for shared memory to put images into."""
         ahead = (1 + reader.num_workers * (reader.prefetch_factor or 0)) * self.block * self.data.images[0].nbytes
         if reader.num_workers and SHARED.is_dir() and ahead > (free := shutil.disk_usage(SHARED).free):
-            raise RequestError(
-                f"the workers of a stream need {ahead / 1e6:.1f} MB in {SHARED}, which has {free / 1e6:.1f} MB left: {REMEDY}"
-            )
+            left = f"in {SHARED}, which has {free / 1e6:.1f} MB left"
+            raise RequestError(f"the workers of a stream need {ahead / 1e6:.1f} MB {left}: {REMEDY}")
 
 
 def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:

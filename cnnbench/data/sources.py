@@ -12,7 +12,8 @@ from cnnbench.data.folder import ImageFolder
 from cnnbench.data.hugging_face import HuggingFace
 from cnnbench.data.imageset import ImageSet, Split, given_root, printable
 from cnnbench.data.torchvision_sets import Torchvision
-from cnnbench.utils.errors import RequestError, did_you_mean, one_line
+from cnnbench.utils.errors import RequestError, did_you_mean
+from cnnbench.utils.npz_files import read_npz
 
 __all__ = ["Csv", "Digits", "HuggingFace", "ImageFolder", "MedMnist", "Npz", "Torchvision"]
 
@@ -52,11 +53,7 @@ class Npz:
 
     def read(self, location: Path | None) -> ImageSet:
         assert location is not None
-        try:
-            with np.load(location, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except Exception as error:
-            raise RequestError(f"{location} cannot be read as an .npz of plain arrays ({one_line(error)})") from error
+        arrays = read_npz(location)
         missing = [key for key in ("train_images", "train_labels", "test_images", "test_labels") if key not in arrays]
         if missing:
             has = ", ".join(sorted(arrays)) or "nothing"
@@ -80,16 +77,17 @@ class Npz:
             shown = ", ".join(f"{count} in {name}" for name, count in channels.items())
             raise RequestError(f"{location} has images of different channels: {shown}")
         values = np.unique(np.concatenate([split.labels for split in splits.values()]))
-        given = arrays.get("classes", values).ravel().tolist()
-        names = [printable(name) if isinstance(name, (str, bytes)) else str(name) for name in given]
+        given = arrays.get("classes", values).ravel()
+        if len(given) > 1_000_000:  # of which the names alone would take much memory
+            raise RequestError(f"{location} has {len(given):,} classes")
+        names = [printable(name) if isinstance(name, (str, bytes)) else str(name) for name in given.tolist()]
         if len({*names}) < len(names):
             raise RequestError(f"{location} has two classes of one name: {', '.join(sorted(names))}")
-        if len(values) and values[-1] < len(names):  # the labels number the names
-            return ImageSet(splits, names, channels["train"])
-        if len(names) != len(values):
-            raise RequestError(f"{location} has labels up to {values.max(initial=0)} but only {len(names)} class names")
-        for split in splits.values():
-            split.labels = np.searchsorted(values, split.labels)
+        if values.max(initial=0) >= len(names):  # the labels do not number the names
+            if len(names) != len(values):
+                raise RequestError(f"{location} has labels up to {values[-1]} but only {len(names)} class names")
+            for split in splits.values():
+                split.labels = np.searchsorted(values, split.labels)
         return ImageSet(splits, names, channels["train"])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cnnbench.data.decode import open_image, raster_only
+from cnnbench.data.folder import refuse_pipes
 from cnnbench.data.imageset import EncodedImage, ImageSet, Split, given_root
 from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
@@ -64,6 +65,7 @@ class Torchvision:
 
     def read(self, location: Path | None) -> ImageSet:
         assert location is not None
+        refuse_pipes(location / self.SETS.get(self.dataset, ("",))[0])
         try:
             parts = self._open(location, download=False)
         except Exception as error:
@@ -71,10 +73,9 @@ class Torchvision:
                 wrong = f"{self.dataset} does not take data.source.arguments={self.arguments or 'null'}"
                 raise RequestError(f"{wrong} ({one_line(error)})") from error
             if self.dataset in self.SETS:
-                raise RequestError(
-                    f"{self.dataset} in {location / self.SETS[self.dataset][0]} is incomplete or damaged ({one_line(error)}); "
-                    "delete that folder to download it again, or point data.root (or CNNBENCH_DATA) at a good copy"
-                ) from error
+                wrong = f"{self.dataset} in {location / self.SETS[self.dataset][0]} is incomplete or damaged"
+                remedy = "delete that folder to download it again, or point data.root (or CNNBENCH_DATA) at a good copy"
+                raise RequestError(f"{wrong} ({one_line(error)}); {remedy}") from error
             parts = self._download(location)
         try:
             with raster_only():

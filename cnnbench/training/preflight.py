@@ -59,11 +59,11 @@ def check(config: Config) -> None:
         print_info("  data.sampling=balanced with loss=weighted: rare classes are counted more twice")
     for key, objective in objectives(config).items():
         if objective.startswith("val/") and not data.count("val"):
-            wrong = f"needs a validation split; with data.validation=none use {key}=train/loss"
-            raise RequestError(f"{key}=val/... {wrong}")
+            remedy = f"with data.validation=none use {key}=train/loss"
+            raise RequestError(f"{key}=val/... needs a validation split; {remedy}")
         if objective.startswith("test/"):
-            wrong = "would select on the test set; to do as published, say data.validation=test"
-            raise RequestError(f"{key}=test/... {wrong}")
+            remedy = "to do as published, say data.validation=test"
+            raise RequestError(f"{key}=test/... would select on the test set; {remedy}")
     if config["quirks"]["train_in_eval_mode"] and not data.count("val"):
         raise RequestError(
             "quirks.train_in_eval_mode=true is measured after validation, so not with data.validation=none"
@@ -118,9 +118,8 @@ def check_keys(config: Config) -> None:
     for name, (given, known) in nodes.items():
         if given is None:
             raise RequestError(f"{name}=null: it has keys of its own, {', '.join(known)}")
-        if added := [key for key in given if key not in known]:
-            near = did_you_mean(added[0], known)
-            raise RequestError(f"{name}.{added[0]} is no key; {name} has {', '.join(known)}{near}")
+        for key in given.keys() - known:
+            raise RequestError(f"{name}.{key} is no key; {name} has {', '.join(known)}{did_you_mean(key, known)}")
 
 
 def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Memory: keep what training frees, import without garbage collection, and recognise that there is none left.
+"""Memory: keep what training frees, import without garbage collection, and say how much is left.
 
 Each training step allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
 gives freed memory back, so that the kernel zeroes every page at the next touch. Keeping that memory costs what the
@@ -8,10 +8,12 @@ largest step needs anyway (figures in benchmarks/README.md).
 import atexit
 import ctypes
 import gc
+import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 MALLOC_OPTIONS = {  # by their numbers in <malloc.h>, in bytes
     -3: 32 * 2**20,  # M_MMAP_THRESHOLD: the most that glibc takes on 64 bits; larger blocks are mapped as before
@@ -49,3 +51,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be taken without swapping (Linux's MemAvailable; all there is elsewhere)."""
+    with suppress(OSError):
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 
 import pytest
@@ -14,6 +15,7 @@ from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.report.text import leaderboard_text, text_table
 from cnnbench.analysis.report.write import leaderboard_csv, leaderboard_markdown, write_leaderboard
 from cnnbench.analysis.runs import collect
+from cnnbench.analysis.statistics import places
 from cnnbench.utils.errors import RequestError
 
 
@@ -31,6 +33,25 @@ def test_rows_are_ordered_by_the_objective_in_its_direction(runs):
     for objective in ("val/recall", "test/accuracy", "test/loss"):
         assert [row.rank for row in board_of(runs, objective=objective).rows] == [1, 2, 3]
         assert [row.configuration.label for row in board_of(runs, objective=objective).rows] == order
+
+
+def test_rows_that_differ_by_rounding_alone_are_ordered_by_name(runs):
+    values = {"adam": [0.3, 0.3], "rmsprop": [0.1 + 0.2, 0.3], "sgd": [0.1 + 0.2] * 2}
+    for optimizer, of in values.items():
+        for seed, value in enumerate(of):
+            one = {"best": {"val/accuracy": value}, "metrics": {"test/accuracy": value, "test/loss": value}}
+            runs.add(make_record([f"optimizer={optimizer}", f"seed={seed}"], 0.5, **one))
+    assert len({sum(of) / 2 for of in values.values()}) > 1
+    for objective in ("val/accuracy", "test/accuracy", "test/loss"):
+        rows = board_of(runs, objective=objective).rows
+        assert [row.configuration.label for row in rows] == [f"optimizer={name}" for name in sorted(values)]
+
+
+def test_places_are_shared_where_values_differ_by_rounding_alone():
+    third = math.nextafter(1 / 3, 1)
+    assert places([0.5, None, 1 / 3, third, 0.2, 0.5], True) == {0.5: 0, 1 / 3: 1, third: 1, 0.2: 2, None: 4}
+    assert places([0.5, third, 1 / 3, 0.2], False) == {0.2: 0, 1 / 3: 1, third: 1, 0.5: 2, None: 4}
+    assert places([1.0, 1 + 1e-9], True) == {1 + 1e-9: 0, 1.0: 1, None: 2} and places([], True) == {None: 0}
 
 
 def test_a_cost_can_be_the_objective(runs):

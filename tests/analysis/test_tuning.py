@@ -95,6 +95,13 @@ def test_a_loss_is_chosen_by_its_minimum(runs):
     assert values(build(collect([runs.root]), "val/loss", best_over=["lr"])) == {("adam", 0.1), ("sgd", 0.1)}
 
 
+def test_of_rates_that_differ_by_rounding_alone_the_first_by_name_is_chosen(runs):
+    for optimizer in ("adam", "sgd"):
+        for rate, val in ((0.1, 0.1 + 0.2), (0.01, 0.3)):
+            add(runs, [f"optimizer={optimizer}", f"optimizer.lr={rate}"], 0, val, 0.9)
+    assert values(build(collect([runs.root]), best_over=["lr"])) == {("adam", 0.01), ("sgd", 0.01)}
+
+
 def test_validation_on_the_test_set_is_told(runs):
     two_optimizers(runs, data={"validation": "test"})
     notes = build(collect([runs.root]), best_over=["lr"]).notes

@@ -178,6 +178,7 @@ data.limit_train=-1
 data.image_size=0
 data.image_size=1e9999
 data.storage=nope
+data.worker_seconds=0
 optimizer=adma
 optimizer=glob(nope*)
 optimizer=glob(

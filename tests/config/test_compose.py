@@ -108,6 +108,7 @@ def test_fingerprint_changes_with_what_changes_the_result_and_with_nothing_else(
         "metrics=[f1]",
         "steps_per_execution=3",
         "data.storage=memory",
+        "data.worker_seconds=7",
         "data.cache=/elsewhere",
         "threads=1",
     ):

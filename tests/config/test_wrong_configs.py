@@ -53,6 +53,7 @@ BY_NAME: dict[str, list[Any]] = {
     "loss.alpha": [*NOT_A_NUMBER, 0, 1],
     "callbacks.progress.seconds": [*NOT_A_NUMBER, -1, None],
     "callbacks.progress.minutes": [*NOT_A_NUMBER, -1],
+    "data.worker_seconds": [*NOT_A_NUMBER, 0, -1, 1e7, float("inf"), None],
     "data.mean": [*NOT_A_NUMBER, [], [0.5, 0.5], ["a"]],
     "model.groups": ["abc", 0, -1, 1.5, [[1]], {}, None],
     "init_from": [[], {}, 3, ""],

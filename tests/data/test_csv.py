@@ -99,6 +99,10 @@ def test_paths_may_be_absolute_names_quoted_and_classes_numbers(table: Path) -> 
         ("path,y\nimg/0.png,a\n", r"no known column of labels; choose data\.source\.label_column from path, y"),
         ("", "no known column of paths"),
         ('path,label\n"img/0.png,a\n', "cannot be read as a CSV"),
+        ("path,label\nimg/0.png,a\nimg,1.png,b\n", r"line 3 has 3 cells, the header 2; a cell that has a ',' in it needs quotes"),
+        (",".join(["path", "label", *(f"c{number}" for number in range(10**6))]), "has more than 10,000 columns"),
+        ("path,label\nimg/0.png,a\nimg/1.png,b" + ",x" * 10**6, "line 3 has 65,5.. cells, the header 2"),
+        ("path;label\nimg/0.png;a\nimg/1.png;b" + ";x" * 10**4, "line 3 has 10,002 cells, the header 2; .* ';'"),
     ],
 )  # fmt: skip
 def test_a_wrong_line_is_named(table: Path, text: str, told: str) -> None:
@@ -132,11 +136,22 @@ def test_files_that_do_not_decode_and_copies_are_treated_as_in_a_folder(table: P
     assert any("1 of 6 images of train are also in test" in note for note in listed(table, lines()).notes)
 
 
-def test_a_class_of_many_digits_and_a_million_columns_are_no_traceback(table: Path) -> None:
+def test_a_class_of_many_digits_and_many_columns_are_no_traceback(table: Path) -> None:
     store = listed(table, "path,label\n" + "".join(f"img/{i}.png,{'12'[i % 2] * 5000}\n" for i in range(12)))
     assert store.classes == ["1" * 5000, "2" * 5000]
-    with pytest.raises(RequestError, match="no known column of paths"):
-        listed(table, ",".join(f"c{number}" for number in range(100_000)))
+    with pytest.raises(RequestError, match=r"no known column of paths; .* c0, c1, ") as error:
+        listed(table, ",".join(f"c{number}" for number in range(9_000)))
+    assert len(str(error.value)) < 1000
+
+
+def test_lines_may_be_shorter_than_a_wide_header_or_end_in_separators(table: Path) -> None:
+    wide = ",".join(["path", "label", *(f"c{number}" for number in range(9_000))])
+    store = listed(table, f"{wide}\n\n" + "".join(f"img/{i}.png,{'ab'[i % 2]}{',' * i}\n" for i in range(12)))
+    assert (
+        store.classes == ["a", "b"] and sum(len(store.arrays[f"{split}_labels"]) for split in ("train", "test")) == 12
+    )
+    narrow = listed(table, "path,label\n" + "".join(f"img/{i}.png,{'ab'[i % 2]},,\n" for i in range(12)))
+    assert narrow.fingerprint == store.fingerprint
 
 
 @pytest.mark.parametrize("name", ["pipe", "link", "/dev/zero"])

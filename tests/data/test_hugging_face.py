@@ -153,3 +153,17 @@ def test_an_image_that_is_a_pipe_is_not_waited_for(datasets: Any, tmp_path: Path
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(RequestError, match=r"pipe cannot be decoded as an image \(it is no file\)"):
         prepare(HuggingFace(path="a", test_share=0.5), tmp_path / "a.parquet", 8, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["train/metadata.csv", "train/a/x.png", "dataset_infos.json", "x.parquet"])
+def test_a_pipe_or_device_in_a_folder_is_left_out(datasets: Any, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "set"
+    for number in range(8):
+        path = folder / ("train", "test")[number // 4] / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    for make in (lambda path: path.symlink_to("/dev/zero"), os.mkfifo):
+        make(folder / name)
+        prepared = prepare(HuggingFace(path=str(folder)), folder, None, tmp_path / f"cache {make}")
+        assert prepared.classes == ["a", "b"] and len(prepared.arrays["train_labels"]) == 4
+        (folder / name).unlink()

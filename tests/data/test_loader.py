@@ -170,9 +170,10 @@ def test_a_stream_that_was_left_early_begins_anew(cache: Path) -> None:
 
 
 def test_auto_streams_what_does_not_fit(cache: Path) -> None:
-    module = ImageDataModule(Digits(), cache=str(cache), image_size=8, memory_share=1e-9)
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8, memory_share=1e-9, worker_seconds=7.0)
     module.setup()
-    assert module.train_dataloader().workers is not None
+    made = module.train_dataloader()
+    assert made.workers is not None and made.worker_seconds == 7
     module.memory_share = 0.5
     assert module.train_dataloader().workers is None
 
@@ -197,9 +198,10 @@ def test_a_worker_that_gives_nothing_ends_the_run_with_what_to_change(
     monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(loaders._Rows, "__getitem__", end(how))
-    monkeypatch.setattr(loaders, "WORKER_SECONDS", 0.5 if how == "stuck" else 60)
-    with pytest.raises(RequestError, match=r"no images from a stream's workers \(.*data\.workers=0"):
-        epoch(loader(workers=1))
+    with pytest.raises(
+        RequestError, match=r"no images from a stream's workers \(.*data\.workers=0.*data\.worker_seconds"
+    ):
+        epoch(loader(workers=1, worker_seconds=0.5 if how == "stuck" else 60))
 
 
 @pytest.mark.parametrize("when", ["reading", "handing over"])
@@ -212,9 +214,8 @@ def test_a_worker_that_is_stopped_ends_the_run_too(monkeypatch: pytest.MonkeyPat
         return torch.zeros(len(numbers), 1, 1, 1, dtype=torch.uint8)
 
     monkeypatch.setattr(loaders._Rows, "__getitem__", read)
-    monkeypatch.setattr(loaders, "WORKER_SECONDS", 1.0)
     monkeypatch.setattr(loaders, "BLOCK_BYTES", 1)
-    batches, others = loader(workers=1), {*multiprocessing.active_children()}  # of other tests
+    batches, others = loader(workers=1, worker_seconds=1.0), {*multiprocessing.active_children()}  # of other tests
     with pytest.raises(RequestError, match=r"no images from a stream's workers \(.*data\.workers=0"):
         for chunk in batches:
             for _ in chunk:

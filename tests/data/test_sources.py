@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 from cnnbench.config.schema import check_values
 from cnnbench.data import decode
 from cnnbench.data.cache import prepare
+from cnnbench.data.decode import decode_image
 from cnnbench.data.sources import Digits, ImageFolder
 from cnnbench.utils.errors import RequestError
 
@@ -99,6 +102,38 @@ def test_every_mode_becomes_eight_bits(tmp_path: Path, mode: str, channels: int)
     store = prepare(ImageFolder(channels), tmp_path / "set", None, tmp_path / "cache")
     assert store.arrays["train_images"].shape[-1] == channels
     assert (store.arrays["train_images"] == expected).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparency_is_laid_over_black_in_every_shade(tmp_path: Path, channels: int) -> None:
+    shade, alpha = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    layer = Image.fromarray(np.stack([shade, 255 - shade, shade // 2, alpha], axis=2))
+    layer.save(tmp_path / "x.png")
+    over_black = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+    expected = np.asarray(over_black.convert("L" if channels == 1 else "RGB")).reshape(256, 256, channels)
+    np.testing.assert_array_equal(decode_image(tmp_path / "x.png", 256, channels, False)[0], expected)
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from cnnbench.data.decode import decode_image
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+decode_image(Path(sys.argv[2]), 32, 3, True)
+before = peak()
+decode_image(Path(sys.argv[1]), 32, 3, True)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's count of memory")
+@pytest.mark.parametrize(("mode", "copies"), [("RGBA", 2), ("RGB", 2), ("LA", 3)])
+def test_a_large_image_is_in_memory_a_few_times_alone(tmp_path: Path, mode: str, copies: int) -> None:
+    for side in (3000, 30):
+        Image.new(mode, (side, side)).save(tmp_path / f"{side}.png", compress_level=1)
+    code = [sys.executable, "-c", PEAK, tmp_path / "3000.png", tmp_path / "30.png"]
+    added = int(subprocess.run(code, capture_output=True, text=True, check=True).stdout)
+    assert added < (copies + 0.5) * 4 * 3000**2
 
 
 def test_photographs_are_turned_upright_and_cut_to_a_square(tmp_path: Path) -> None:

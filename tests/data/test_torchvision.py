@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import os
 import pickle
+import socket
 import struct
 import sys
 import zlib
@@ -264,8 +265,34 @@ def test_a_pipe_and_what_is_no_function_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "eurosat" / "2750").glob("*/*"):
         path.unlink()
         os.mkfifo(path)
-    with pytest.raises(RequestError, match="it is no file"):
+    with pytest.raises(RequestError, match=r"[ab]/[0-5]\.png is a pipe"):
         prepare(Torchvision("EuroSAT"), tmp_path, 8, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kind", ["socket", "/dev/null", "pipe"])  # in this order: the first two let wrong code go on
+def test_a_label_file_that_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    labels = tmp_path / "dtd" / "dtd" / "labels"
+    for split in ("train", "val", "test"):
+        names = [f"{name}/{split}{number}.png" for name in ("banded", "woven") for number in range(2)]
+        for name in names:
+            picture(tmp_path / "dtd" / "dtd" / "images" / name)
+        labels.mkdir(exist_ok=True)
+        (labels / f"{split}1.txt").write_text("\n".join(names))
+    (tmp_path / ".other").mkdir()  # such as of gpg, in a home: no part of a set
+    os.mkfifo(tmp_path / ".other" / "pipe")
+    (tmp_path / "dtd" / "circle").symlink_to(tmp_path)
+    (tmp_path / "dtd" / "gone").symlink_to(tmp_path / "nothing")
+    assert prepare(Torchvision("DTD"), tmp_path, 8, tmp_path / "cache").classes == ["banded", "woven"]
+    (path := labels / "train1.txt").unlink()
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as own:
+            own.bind(str(path))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(kind)
+    with pytest.raises(RequestError, match=rf"{path} is a pipe, a socket or a device"):
+        prepare(Torchvision("DTD"), tmp_path, 8, tmp_path / "other cache")
 
 
 def test_sets_that_torchvision_unpickles_without_a_checksum_are_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ FILES = sorted([*(ROOT / "cnnbench").rglob("*.py"), *(ROOT / "hydra_plugins").rg
 NEEDS = {
     "torch.load": "weights_only=True", "np.load": "allow_pickle=False", "pickle.load": None, "pickle.loads": None,
     "pickle.Unpickler": None, "joblib.load": None, "yaml.load": None, "yaml.unsafe_load": None, "yaml.full_load": None,
-    "pd.read_pickle": None, "dist.all_gather_object": None, "dist.broadcast_object_list": None,
+    "npy.read_array": "allow_pickle=False", "pd.read_pickle": None, "dist.all_gather_object": None, "dist.broadcast_object_list": None,
     "dist.gather_object": None, "dist.scatter_object_list": None, "dist.recv_object_list": None, "torch.jit.load": None,
     "torch.hub.load": None, "shelve.open": None, "marshal.loads": None, "eval": None, "exec": None, "os.system": None,
 }  # fmt: skip
