@@ -48,6 +48,15 @@ def control_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def reports_without_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drawing is most of a report's time; tests/analysis draws, and so does every process that a test starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "analysis" not in request.path.parts:
+            patch.setattr("cnnbench.analysis.report.html.svg", lambda *_: "<svg></svg>")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_log_left_open() -> Iterator[None]:
     """Hydra, called in this process, lets all that is logged after it go to a file in the test's folder."""

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +18,7 @@ import yaml
 from cnnbench.cli.main import main
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import read_yaml
+from cnnbench.utils.run_dir import is_locked
 
 ROOT = Path(__file__).parent.parent
 # a second of work: 160 digits of 12x12 through the smallest network
@@ -53,7 +55,7 @@ def cnnbench(
     if fresh:
         command = [sys.executable, "-m", "cnnbench", *arguments]
         environ = {**os.environ, **env}
-        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=600)
     else:
         out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
         with (
@@ -73,3 +75,9 @@ def cnnbench(
     if check is not None:
         assert done.returncode == check, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def wait_until_free(sweep: Path) -> None:
+    """Wait until no process has a run of a sweep that was killed: they end by themselves, soon after."""
+    while any(is_locked(folder) for folder in sweep.iterdir() if folder.is_dir()):
+        time.sleep(0.05)

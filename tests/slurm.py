@@ -97,7 +97,7 @@ def _daemon(command: list[str], folder: Path, environ: dict[str, str]) -> Iterat
             process.kill()
 
 
-def _wait_until_idle(environ: dict[str, str], folder: Path, seconds: float = 60) -> None:
+def _wait_until_idle(environ: dict[str, str], folder: Path, seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         done = subprocess.run(

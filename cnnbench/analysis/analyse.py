@@ -179,7 +179,7 @@ def analyse(
     if metric is None:
         metric = board.test_metric
     else:
-        check_metric(metric, board.known)
+        check_metric("metric", metric, board.known)
     ranked = [row.configuration for row in board.rows]
     named = grid.find(baseline).setting if baseline else None
     references = {c.data_set: c for c in ranked[::-1] if named in (None, c.setting)}

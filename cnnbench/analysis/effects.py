@@ -18,7 +18,7 @@ from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
-OFF = ("none", "null", "false", "0", "off", "no", "[]", MISSING)  # first among a factor's levels
+OFF = ("none", "null", "false", "off", "no", "[]", MISSING)  # first among a factor's levels
 TUNED = ("optimizer", "scheduler")  # groups whose keys one tunes: optimizer.lr, optimizer.weight_decay, scheduler.gamma
 RATE = ("optimizer", "optimizer.lr")  # a factor that should not be compared at one value of its key
 

@@ -7,7 +7,17 @@ from typing import Any
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import Run
 from cnnbench.config.overrides import parse_override, parse_value
-from cnnbench.config.settings import BUNDLES, SPLIT, canonical, find_factors, ignored, short_names, show
+from cnnbench.config.settings import (
+    BUNDLES,
+    NEW_KEYS,
+    SPLIT,
+    canonical,
+    changes_result,
+    find_factors,
+    ignored,
+    short_names,
+    show,
+)
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
@@ -87,6 +97,8 @@ class Grid:
     def find(self, text: str) -> Configuration:
         """The configuration that ``text`` (``optimizer=sgd lr=0.1``) names, of several data sets that of the first;
         RequestError where it names none, or several on one data set."""
+        if named := [c for c in self.configurations if text in (c.label, c.short, c.setting)]:
+            return named[0]  # whatever is in its values
         matching = list(self.configurations)
         for part in (text if "[" in text else text.replace(",", " ")).split():
             name, equals, written = part.partition("=")
@@ -163,17 +175,25 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
     label = Configuration(values, (), (), names).short
     counted: dict[Any, Run] = {}
     for run in (run for run in cell if run.completed):
-        fingerprint = run.record.get("fingerprint")
-        first = counted.setdefault((fingerprint, run.seed) if fingerprint else run.path, run)
+        first = counted.setdefault(_identity(run), run)
         if first is not run:
             notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
                          f"{_disagreement(first, run)}.")  # fmt: skip
     failed = [run for run in cell if not run.completed]
-    incomplete = [run for run in failed if (run.record.get("fingerprint"), run.seed) not in counted]
+    incomplete = [run for run in failed if _identity(run) not in counted]
     if repeated := len(failed) - len(incomplete):
         notes.append(f"{label}: {plural(repeated, 'unsuccessful run')} repeated with success, not listed.")
     order = sorted(counted.values(), key=lambda r: (r.seed is None, r.seed or 0, str(r.path)))
     return Configuration(values, tuple(order), tuple(incomplete), names)
+
+
+def _identity(run: Run) -> Any:
+    """What is equal of runs that do the same: their settings, as ``0`` and ``0.0`` have other fingerprints; the folder where
+    the record has none."""
+    if not run.record.get("fingerprint"):
+        return run.path
+    kept = {key: value for key, value in run.settings.items() if changes_result(key) and value != NEW_KEYS.get(key)}
+    return frozenset((key, canonical(value)) for key, value in kept.items()), run.seed
 
 
 def _disagreement(first: Run, second: Run) -> str:
@@ -182,7 +202,7 @@ def _disagreement(first: Run, second: Run) -> str:
     if not names:
         return ""
     shown = "test/accuracy" if "test/accuracy" in names else names[0]
-    return f"; their results differ ({shown} {first.final(shown)} and {second.final(shown)})"
+    return f"; their results differ ({shown} {show(first.final(shown))} and {show(second.final(shown))})"
 
 
 def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnbench.analysis.runs import Run, overlap_of, replicates
-from cnnbench.analysis.statistics import t_quantile, t_test, variance_of_mean
+from cnnbench.analysis.statistics import paired_by, t_quantile, t_test, variance_of_mean
 
 Correct = NDArray[np.bool_]  # which images runs had right, (runs, images), all of the same ones in the same order
 BINS = 15  # of confidence, of equal width, as ``calibration_error`` of training has them
@@ -87,18 +87,18 @@ def compare_on_images(
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
-    """The same from two configurations' runs, paired where their seeds and splits are the same; None without predictions
-    of the same images."""
+    """The same from two configurations' runs, paired as ``compare`` pairs them; None without predictions of the same
+    images."""
     overlap = overlap_of([*first, *second])
     one, two = (dict(zip(replicates(runs, overlap), runs, strict=True)) for runs in (first, second))
-    shared = [key for key in one if key in two]
-    if paired := len(shared) >= 2:
+    shared = paired_by(one, two)
+    if shared:
         first, second = [one[key] for key in shared], [two[key] for key in shared]
     correct = correct_answers([*first, *second])
     if correct is None:
         return None
     splits = [[run.split for run in runs] for runs in (first, second)]
-    return compare_on_images(correct[: len(first)], correct[len(first) :], paired, splits, overlap)
+    return compare_on_images(correct[: len(first)], correct[len(first) :], bool(shared), splits, overlap)
 
 
 def correct_answers(runs: Sequence[Run]) -> Correct | None:

@@ -131,7 +131,7 @@ def build(
     grid = group(runs, ignore)
     known = {name for run in grid.runs for name in run.metrics()}
     if objective is not None and grid.runs:
-        check_metric(objective, known)
+        check_metric("objective", objective, known)
     own = list(dict.fromkeys(run.objective for run in grid.runs if run.objective))
     chosen = objective or (own[0] if own else DEFAULT_OBJECTIVE)
     if best_over:

@@ -143,9 +143,9 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def check_metric(metric: str, known: Collection[str]) -> None:
-    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric`` is none of them."""
+def check_metric(key: str, metric: str, known: Collection[str]) -> None:
+    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric``, given as ``key``, is none."""
     if metric not in known:
         names = ", ".join(sorted(known)) or "no metrics"
         near = did_you_mean(metric, known)
-        raise RequestError(f"objective={metric!r} is in none of the finished runs; they have {names}{near}")
+        raise RequestError(f"{key}={metric!r} is in none of the finished runs; they have {names}{near}")

@@ -5,7 +5,7 @@ What is not finite is left out, and what cannot be estimated is None instead of 
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -165,19 +165,24 @@ def t_test(value: float, parts: Sequence[Variance]) -> TTest:
     return TTest(error, df, p, value - half, value + half)
 
 
+def paired_by(first: Collection[Any], second: Collection[Any]) -> list[Any]:
+    """The keys that two samples share, where these are two or more and at least half of the smaller one; else none."""
+    shared = [key for key in first if key in second]
+    return shared if len(shared) >= 2 and 2 * len(shared) >= min(len(first), len(second)) else []
+
+
 def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None], overlap: float = 0.0) -> Difference:
     """The difference between two configurations, each given as {seed: value}.
 
-    Paired by seed (Student 1908) where at least two seeds, and at least half of the smaller sample, are shared; else
-    Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
+    Paired by seed (Student 1908) where ``paired_by`` says so, else Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
     then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs. Of runs on
     several splits, ``overlap`` is as for ``variance_of_mean``, and the keys are (seed, split).
     """
     first, second = ({seed: v for seed, v in s.items() if to_number(v) is not None} for s in (sample, other))
     if not first or not second:
         return Difference()
-    shared = [seed for seed in first if seed in second]
-    is_paired = len(shared) >= 2 and 2 * len(shared) >= min(len(first), len(second))
+    shared = paired_by(first, second)
+    is_paired = bool(shared)
     keys = [shared, shared] if is_paired else [[*first], [*second]]
     one, two = (finite_values(map(s.get, of)) for s, of in zip((first, second), keys, strict=True))
     splits = [[key[1] for key in of] if overlap else [*of] for of in keys]  # otherwise each run stands for itself

@@ -11,7 +11,7 @@ from cnnbench.analysis.runs import collect, find_runs
 from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.cli.resume import refuse_changes, refuse_links
 from cnnbench.config.overrides import override_key, quoted
-from cnnbench.config.settings import SEED
+from cnnbench.config.settings import SEED, SPLIT
 from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
 
@@ -25,8 +25,12 @@ def main(arguments: Sequence[str]) -> int:
         "Example: cnnbench confirm outputs/cnnbench/sweep_... --top 3 --seeds 5 hydra/launcher=parallel",
     )
     parser.add_argument("folder", metavar="SWEEP", type=existing_folder, help="folder of a sweep")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="configurations, by mean objective (3)")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="fresh seeds of each (5)")
+    parser.add_argument(
+        "--top", type=int, default=3, metavar="N", help="configurations on each data set, by mean objective (3)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="fresh seeds of each, on each of its splits (5)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="of the new runs (SWEEP_confirm)")
     parser.add_trust()
     options, more = parser.parse_with_overrides(arguments)
@@ -62,19 +66,26 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def winners(board: Leaderboard, top: int) -> list[tuple[LeaderboardRow, list[str]]]:
-    """The first ``top`` configurations with their overrides but for the seed; raises RequestError where these give
-    another configuration today, or may not be repeated."""
+    """The first ``top`` configurations on each data set with their overrides but for the seed, on all splits that they have
+    had; raises RequestError where these give another configuration today, or may not be repeated."""
     from cnnbench.config.compose import compose, fingerprint, resolved
     from cnnbench.config.trusted_targets import repeatable
 
     found: dict[tuple[str, ...], LeaderboardRow] = {}
     for row in board.rows:
-        run = row.configuration.runs[0]
+        data_set, (run, *_) = row.configuration.data_set, row.configuration.runs
+        if [one.configuration.data_set for one in found.values()].count(data_set) == top:
+            continue
+        kept = [text for one in row.configuration.runs for text in repeatable(one.overrides, str(one.path))]
+        splits = {
+            key: dict.fromkeys(text.partition("=")[2] for text in kept if override_key(text) == key) for key in SPLIT
+        }
         overrides = [text for text in repeatable(run.overrides, str(run.path)) if override_key(text) != SEED]
         if fingerprint(resolved(compose([*overrides, f"{SEED}={run.seed}"]))) != run.record.get("fingerprint"):
             given = " ".join(overrides)
             raise RequestError(f"{run.path} had another configuration than its overrides give today ({given})")
+        overrides = [
+            f"{key}={','.join(splits[key])}" if (key := override_key(text)) in splits else text for text in overrides
+        ]
         found.setdefault(tuple(overrides), row)  # those of several versions of the code are one
-        if len(found) == top:
-            break
     return [(row, list(overrides)) for overrides, row in found.items()]

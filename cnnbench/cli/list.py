@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
             sections.append("\n".join(lines))
             continue
         one_of(group, choice, known[group])
-        cost = f"\n\n{_cost(chosen, images)}" if group == "model" else ""
+        cost = f"\n\n{_cost({**chosen, group: choice}, images)}" if group == "model" else ""
         sections.append(f"{bold(text)}\n{_with_inherited(group, choice)}{cost}")
     print_result("\n\n".join(sections))
     return 0

@@ -23,7 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs, with seeds 0 to N-1 (5)")
     if len(arguments) == 1 and Path(arguments[0]).is_dir():
-        _print_noise(Path(arguments[0]))
+        if not _print_noise(Path(arguments[0])):
+            raise RequestError(f"{arguments[0]} has no completed run")
         return 0
     options, overrides = parser.parse_with_overrides(arguments)
     if options.seeds < 2:
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     return status
 
 
-def _print_noise(folder: Path) -> None:
-    """Print the spread of each configuration in a folder, and what it hides."""
+def _print_noise(folder: Path) -> bool:
+    """Print the spread of each configuration in a folder, and what it hides; returns whether there is one."""
     from cnnbench.analysis.images import correct_answers, split_spread
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.power import smallest_difference
@@ -56,6 +57,8 @@ def _print_noise(folder: Path) -> None:
     for row in board.rows:
         summary, correct = row.value(metric), correct_answers(row.configuration.runs)
         parts = None if correct is None or metric != "test/accuracy" else split_spread(correct)
-        hidden = {n: smallest_difference(summary.std, n) for n in SIDES} if summary.std else {}
-        limits = std_interval(summary.std, summary.n) if summary.std else None
+        std = summary.std if row.splits < 2 else None  # splits share images: their runs are not independent
+        hidden = {n: smallest_difference(std, n) for n in SIDES} if std else {}
+        limits = std_interval(std, summary.n) if std else None
         print_result("\n" + "\n  ".join(sentences("noise", row, metric, limits, parts, hidden)))
+    return bool(board.rows)

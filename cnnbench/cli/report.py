@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     folders, out, fmt = options.pop("folders"), options.pop("out"), options.pop("format")
     if out is not None and out.exists() and not out.is_dir():
         raise RequestError(f"--out {out} is a file; give a folder")
-    for name in ("practical", "target"):
+    for name in ("size", "practical", "target"):
         if (value := options[name]) is not None and not 0 < value < float("inf"):
             raise RequestError(f"--{name} must be a number above 0, got {value:g}")
     report = build(folders, fmt, shlex.join(["cnnbench", "report", *arguments]), **options)

@@ -6,9 +6,8 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -28,6 +27,7 @@ VERSION_BASE = "1.3"
 # what Hydra raises for wrong overrides; ValueError where a list has no such element
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 
+WHOLE = ("hydra", "hydra.searchpath", "hydra.job.env_copy")  # keys that Hydra reads before it is done
 # the presets of launchers have the names of the plugins' own, which they replace
 warnings.filterwarnings("ignore", message=r"\s*'hydra/(launcher|sweeper)/.* is validated against ConfigStore schema")
 register_resolvers()
@@ -40,7 +40,7 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
         RequestError: an override names no group, choice or key, or cannot be read.
     """
     try:
-        cfg = _composer(Path.cwd(), _newest_yaml())(without_shorthand(overrides))
+        cfg = Composer()(without_shorthand(overrides))
     except COMPOSE_ERRORS as error:
         raise RequestError(explain(error, overrides)) from error
     if not hydra:
@@ -50,48 +50,48 @@ def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
 
 
 class Composer:
-    """Composes many runs: Hydra composes each choice of groups once, which takes it a tenth of a second, and the values are
-    set on copies of that, in Hydra's order. ``compose_whole`` composes overrides by Hydra alone."""
+    """Composes many runs: Hydra composes each choice of groups once in this process, which takes it a tenth of a second, and
+    the values are set on copies of that, in Hydra's order. ``compose_whole`` composes overrides by Hydra alone."""
 
-    def __init__(self, compose_whole: Callable[[list[str]], DictConfig]) -> None:
-        self.compose_whole = compose_whole
-        self.by_choices: dict[tuple[str, ...], DictConfig] = {}
+    by_choices: ClassVar[dict[tuple[object, ...], DictConfig]] = {}
+
+    def __init__(self, compose_whole: Callable[[list[str]], DictConfig] | None = None) -> None:
+        self.compose_whole, self.yamls = compose_whole or _compose_whole, (config_dirs(), _newest_yaml())
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
         """As ``compose_whole(overrides)``, and raises what that raises."""
         parsed, known = [parse(text) for text in overrides], groups()
-        # what adds or removes a key is left to Hydra, with all that comes before it
-        first = 1 + max((i for i, each in enumerate(parsed) if overrides[i][0] in "+~"), default=-1)
+        # what removes a key is left to Hydra, with all that comes before it
+        first = 1 + max((i for i, each in enumerate(parsed) if each.is_delete()), default=-1)
         values = [
             each
             for each in parsed[first:]
-            if not each.is_hydra_override() and each.key_or_group not in known and each.package is None
+            if each.package is None and each.key_or_group not in (*known, *WHOLE) and "/" not in each.key_or_group
         ]
         given = [str(each.input_line) for each in values]
-        chosen = tuple(text for i, text in enumerate(overrides) if i < first or text not in given)
-        if chosen not in self.by_choices:
+        chosen = [text for i, text in enumerate(overrides) if i < first or text not in given]
+        if (key := (*self.yamls, *chosen)) not in self.by_choices:
             if len(self.by_choices) >= 64:
                 del self.by_choices[next(iter(self.by_choices))]  # the oldest
-            self.by_choices[chosen] = self.compose_whole([*chosen])
-        cfg = copy.deepcopy(self.by_choices[chosen])
+            self.by_choices[key] = self.compose_whole(chosen)
+        cfg = copy.deepcopy(self.by_choices[key])
         try:
-            for value in values:
-                OmegaConf.update(cfg, value.key_or_group, value.value(), merge=True)
+            for each in values:
+                name, value, adds = each.key_or_group, each.value(), each.is_add()
+                if adds and OmegaConf.select(cfg, name) is not None and not isinstance(value, (dict, list)):
+                    return self.compose_whole([*overrides])  # says that it is there
+                OmegaConf.update(cfg, name, value, merge=True, force_add=adds or each.is_force_add())
         except COMPOSE_ERRORS:
             return self.compose_whole([*overrides])  # says what is wrong
         own = [each for each in parsed if not each.is_hydra_override()]
         names = cfg.hydra.job.config.override_dirname
         named = sorted(str(each.input_line) for each in own if each.key_or_group not in names.exclude_keys)
         with open_dict(cfg.hydra):
+            cfg.hydra.runtime.cwd = str(Path.cwd())
             cfg.hydra.overrides.task = [each.input_line for each in own]
+            cfg.hydra.overrides.hydra = [each.input_line for each in parsed if each.is_hydra_override()]
             cfg.hydra.job.override_dirname = names.item_sep.join(named).replace("=", names.kv_sep)
         return cfg
-
-
-@lru_cache(1)
-def _composer(*state: object) -> Composer:
-    """What composes while the working folder and the YAMLs stay as they are."""
-    return Composer(_compose_whole)
 
 
 def _newest_yaml() -> tuple[int, int]:

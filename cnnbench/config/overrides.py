@@ -62,8 +62,10 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
         key, _, value = text.partition("=")
         parse(text)
         choices = known.get(key, [])
-        is_number = isinstance(parse_value(value), (int, float))
-        if not override_key(text).strip("@") or (is_number and key in (*known, "hydra")):
+        named = parse_value(value)
+        has_number = any(isinstance(one, (int, float)) for one in (named if isinstance(named, list) else [named]))
+        is_node = key == "hydra" and not isinstance(named, dict)
+        if not override_key(text).strip("@") or (has_number and choices) or is_node:
             raise RequestError(f"{text} names no {'choice' if choices else 'key'}")
         for name in value.split(",") if key.lstrip("+") == GLOBAL and re.fullmatch(r"[\w/.,-]+", value) else ():
             if name not in ("null", *known[GLOBAL]):  # which Hydra would leave out in silence
@@ -93,11 +95,21 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         if override.is_interval_sweep():
             raise RequestError(f"{text}: an interval is for a search: add hydra/sweeper=optuna")
         if override.is_sweep_override():
-            each = (f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator())
-            values[key] = without_shorthand([*each])
-        if not values[key]:
-            raise RequestError(f"{text} has no value")
+            values[key] = without_shorthand([f"{override.get_key_element()}={value}" for value in swept(override)])
     return [list(run) for run in product(*values.values())]
+
+
+def swept(override: Override) -> list[str]:
+    """The values of a sweep, as they are written; raises RequestError where there is none."""
+    from hydra.errors import HydraException
+
+    try:
+        values = [str(value) for value in override.sweep_string_iterator()]
+    except (ValueError, HydraException) as error:  # of range(0,3,0); of a glob where there are no choices
+        raise RequestError(f"{override.input_line} cannot be written out ({one_line(error)})") from error
+    if not values:
+        raise RequestError(f"{override.input_line} has no value")
+    return values
 
 
 def quoted(text: object) -> str:

@@ -43,7 +43,12 @@ def launch(arguments: Sequence[str]) -> int:
     for key, _, name in (text.partition("=") for text in overrides):
         if key == "hydra/sweeper":  # Hydra's basic is none of ours
             one_of(key, name, plugins()[key])
-    if "-m" not in arguments and "hydra.mode=MULTIRUN" not in overrides:
+    is_sweep = "-m" in arguments or "hydra.mode=MULTIRUN" in overrides
+    own, other = ("hydra.sweep.dir", "hydra.run.dir")[:: 1 if is_sweep else -1]
+    if any(text.startswith(f"{other}=") for text in overrides):  # Hydra would put the runs elsewhere
+        kinds = "a single run, and -m makes a sweep" if is_sweep else "a sweep, and there is no -m"
+        raise RequestError(f"{other} is the folder of {kinds}: give {own}=...")
+    if not is_sweep:
         return _run_once(overrides)
     if not any(text.startswith("sweep.isolate=") for text in overrides) and not is_one_of_several_ranks():
         warm_up()  # imports torch while this process composes and imports what the end needs

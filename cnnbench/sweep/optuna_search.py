@@ -188,7 +188,7 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
             if not any(ended):
                 break
         interrupted = stop_requested() is not None
-    status = finish(sweep.folder, runs, interrupted)
+    status = finish(sweep.folder, runs, interrupted, is_search=True)
     print_result(f"  {'search':<12} optuna-dashboard {shlex.quote(str(sweep.folder / JOURNAL))}")
     return status
 

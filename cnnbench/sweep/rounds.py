@@ -75,10 +75,10 @@ class Rounds:
         if type(sweep.config.seed) is not int or len(seeds) > 1:
             raise RequestError("sweep.until=decided adds the seeds itself: give the first one alone, such as seed=0")
         cells = [[text for text in run if text not in seeds] for run in commands]
-        if len(cells) < 2:
-            raise RequestError("sweep.until=decided compares configurations, such as optimizer=sgd,adam: there is one")
         self.shared = shared_keys(cells)
         self.cells = {" ".join(text for text in cell if override_key(text) not in self.shared): cell for cell in cells}
+        if len(self.cells) < 2:
+            raise RequestError("sweep.until=decided compares configurations, such as optimizer=sgd,adam: there is one")
         if (baseline := options.baseline) is not None:
             one_of("sweep.baseline", baseline, self.cells)
         self.first = self._compose(self.cells, range(sweep.config.seed, sweep.config.seed + FEWEST))
@@ -93,7 +93,7 @@ class Rounds:
     def _compose(self, names: Iterable[str], seeds: Iterable[int]) -> Runs:
         keys = [*product(names, seeds)]
         runs = compose_all(self.sweep, [[*self.cells[name], f"{SEED}={seed}"] for name, seed in keys], self.shared)
-        if any(repeat for _, repeat in runs):
+        if any(repeat for _, repeat in runs) or len(runs) < len(keys):
             raise RequestError("sweep.until=decided: two configurations differ in nothing that changes the result")
         return dict(zip(keys, runs.values(), strict=True))
 

@@ -23,7 +23,7 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     optimizer = f"{choices.get('optimizer')} (lr {', then '.join(map(str, rates))})"
     used = [choices.get(group) for group in ("scheduler", "augment", "loss", "average", "fine_tune")]
     shown = [optimizer, *(name for name in used if name not in (None, "none", "cross_entropy"))]
-    budget = f"{config['trainer']['max_epochs']} epochs of batches of {config['data']['batch_size']}"
+    budget = f"{plural(config['trainer']['max_epochs'], 'epoch')} of batches of {config['data']['batch_size']}"
     name = bold(
         " ".join([f"{choices.get('model')} on {choices.get('data')}", *filter(None, [config["data"].get("name")])])
     )
@@ -54,7 +54,7 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
         rate = time.get("images_per_second")
         speed = f", {rate:,.0f} images a second in training" if rate else ""
         lines += [
-            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({len(record['history']['epoch'])} epochs{speed})",
+            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({plural(len(record['history']['epoch']), 'epoch')}{speed})",
             f"  {'record':<12} {folder / RECORD_FILE}",
             f"  {'figures':<12} {folder / 'figures'}",
             f"  {'tensorboard':<12} cnnbench tensorboard {folder}",
@@ -113,9 +113,9 @@ def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -
         print_result(f"the report could not be sent: {type(error).__name__}: {one_line(error)[:200]}")
 
 
-def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = False) -> int:
-    """Print the leaderboard of a sweep and write it and the report; 0 when each of its ``runs`` completed, else 1.
-    Raises KeyboardInterrupt where it was interrupted, so that a command of several sweeps stops."""
+def finish(folder: Path, runs: Sequence[PlannedRun], interrupted: bool = False, is_search: bool = False) -> int:
+    """Print the leaderboard of a sweep and write it and the report; 0 when each of its ``runs``, of a search each in the
+    folder, completed or was pruned, else 1. Raises KeyboardInterrupt where it was interrupted, so that a command of several sweeps stops."""
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
     from cnnbench.analysis.report.tables import decided_table
@@ -140,9 +140,10 @@ def finish(folder: Path, runs: Sequence[PlannedRun] = (), interrupted: bool = Fa
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
     if files and runs:
         _send_report(runs[0].config["logger"], folder, files)
-    planned = [read_run(folder / run.folder) for run in runs]
-    if collected and all(run.completed or run.pruned for run in planned or collected):  # not those of another sweep
+    planned = collected if is_search else [read_run(folder / run.folder) for run in runs]  # not those of another sweep
+    if collected and all(run.completed or run.pruned for run in planned):
         return 0
     more = "with sweep.repeat_failed=true failed ones too"
+    more = "and draws more in place of failed ones with a larger hydra.sweeper.n_trials" if is_search else more
     print_result(f"not all runs completed: `cnnbench resume {folder}` goes on, {more}")
     return 1

@@ -12,6 +12,7 @@ from typing import Any, cast
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnbench.config.overrides import parse as parse_override
+from cnnbench.config.overrides import swept
 from cnnbench.utils.errors import RequestError
 
 
@@ -23,8 +24,7 @@ def parse(overrides: Sequence[str]) -> tuple[list[str], dict[str, BaseDistributi
         if one.is_interval_sweep():
             space[one.get_key_element()] = _interval(text, cast(Any, one.value()))
         elif one.is_sweep_override():
-            choices = [str(value) for value in one.sweep_string_iterator()]
-            space[one.get_key_element()] = CategoricalDistribution(choices)
+            space[one.get_key_element()] = CategoricalDistribution(swept(one))
     return [text for text in overrides if not parsed[text].is_sweep_override()], space
 
 

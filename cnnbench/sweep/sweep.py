@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import run_job
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cnnbench.config.compose import COMPOSE_ERRORS, Composer, explain, resolved
@@ -50,13 +50,14 @@ class Sweep:
         self.in_turn = self.jobs == 1 and (self.is_local or "BasicLauncher" in self.launcher)
         self.command = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
         self.folder = Path(str(config.hydra.sweep.dir))
-        self.composer = Composer(lambda overrides: self.context.config_loader.load_sweep_config(self.config, overrides))
+        self.composer = Composer(lambda texts: context.config_loader.load_configuration("config", texts, RunMode.RUN))
         self.is_named = any(text.startswith("hydra.sweep.dir=") for text in self.command)
 
     def compose(self, overrides: Sequence[str], label: str = "", number: int = 0) -> PlannedRun:
         """Compose a run and check its values; raises RequestError."""
         try:
-            cfg = self.composer(overrides)
+            cfg = self.composer([*self.config.hydra.overrides.hydra, *overrides])
+            OmegaConf.copy_cache(self.config, cfg)  # of one time
             with open_dict(cfg):
                 cfg.hydra.job.id = cfg.hydra.job.num = number
             folder = str(OmegaConf.select(cfg, "hydra.sweep.subdir"))
@@ -86,7 +87,6 @@ class Sweep:
         with open_dict(self.config):
             self.config.hydra.sweep.dir = where
             self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(where)}")  # for what is composed from it
-        self.composer.by_choices.clear()
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
         return self.folder
@@ -189,13 +189,16 @@ def compose_all(
     sweep: Sweep, commands: Sequence[Sequence[str]], shared: Collection[str]
 ) -> dict[tuple[str, int], PlannedRun]:
     """The runs of one command, whose folders are named by what is not ``shared``, each by its fingerprint and how many runs
-    before it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs."""
+    before it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs. What is
+    written twice, as in ``optimizer.lr=0.1,1e-1``, is one run."""
     names = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
     count: Counter[str] = Counter()
-    runs = {}
+    runs: dict[tuple[str, int], PlannedRun] = {}
     for number, overrides in enumerate(commands):
         varied = [text for text in overrides if override_key(text) not in shared]
         run = sweep.compose([*overrides, *names], " ".join(varied), number)
+        if run.config in [runs[run.fingerprint, earlier].config for earlier in range(count[run.fingerprint])]:
+            continue
         runs[run.fingerprint, count[run.fingerprint]] = run
         count[run.fingerprint] += 1
     return runs

@@ -148,6 +148,11 @@ def test_the_baselines_levels_stand_first(runs):
     assert effects_of(runs, reference="norm=batch").levels["model.norm"] == ["batch", "none"]
 
 
+def test_numbers_stand_in_order_on_both_sides_of_zero(runs):
+    runs.grid(lambda data__mean: 0.9, data__mean=[0, 1, -1, "null"])
+    assert effects_of(runs).levels["data.mean"] == ["null", "-1", "0", "1"]
+
+
 def test_a_setting_of_one_choice_alone_becomes_part_of_the_choice(runs):
     runs.grid(lambda optimizer: 0.9, optimizer=["adam"])
     runs.grid(lambda optimizer, optimizer__lr: 0.8 + optimizer__lr, optimizer=["sgd"], optimizer__lr=[0.01, 0.1])

@@ -9,6 +9,7 @@ from scipy.stats import t, ttest_1samp
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
+from cnnbench.analysis.analyse import analyse
 from cnnbench.analysis.images import compare_on_images, mcnemar, split_spread, wilson
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.runs import collect
@@ -76,6 +77,21 @@ def test_a_false_difference_is_rare_and_a_true_one_is_found() -> None:
     # at most 5%, and with 500 simulations the chance of more than 8% is below 1%
     assert max(shown[0.0, True], shown[0.0, False]) <= 0.08, shown
     assert min(shown[1.5, True], shown[1.5, False]) >= 0.6, shown
+
+
+def test_few_shared_seeds_leave_no_run_out(runs) -> None:
+    random, rights = np.random.default_rng(4), {}
+    for optimizer, seeds in (("sgd", range(10)), ("adam", range(8, 18))):
+        rights[optimizer] = random.random((10, 200)) < 0.8
+        for seed, right in zip(seeds, rights[optimizer], strict=True):
+            folder = runs.add(make_record([f"optimizer={optimizer}", f"seed={seed}"], float(right.mean())))
+            columns = {"row": np.arange(200), "true": np.ones(200, int), "predicted": right.astype(int),
+                       "probability_true": np.ones(200), "probability_predicted": np.ones(200)}  # fmt: skip
+            np.savez(folder / "predictions.npz", **{f"test_{name}": of for name, of in columns.items()})
+    (one,) = analyse(collect([runs.root]), baseline="optimizer=sgd").comparisons
+    assert one.difference.method == "Welch t" and one.images is not None
+    assert one.images.value == pytest.approx(one.difference.value)  # of the same runs
+    assert one.images == compare_on_images(rights["adam"], rights["sgd"], paired=False)
 
 
 def test_the_spread_is_split_into_what_the_images_and_what_the_training_make() -> None:

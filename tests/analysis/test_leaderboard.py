@@ -172,6 +172,12 @@ def test_markdown_cells_hold_whatever_they_are_given(runs):
     assert "<script" not in text
 
 
+def test_markdown_names_what_all_share_on_one_line_of_code(runs):
+    path = "/x`<script>x</script>\n# y"
+    runs.add({**make_record(["seed=0"], 0.9, config={"data": {"path": path}}), "overrides": ["data.path=x"]}, "run")
+    assert "`data.path=/x'<script>x</script> # y`." in leaderboard_markdown(board_of(runs))
+
+
 def test_the_interval_of_a_share_stays_within_what_a_share_can_be(runs):
     for seed, value in enumerate((0.7, 0.99)):
         runs.add(make_record([f"seed={seed}"], value))

@@ -13,9 +13,10 @@ import pytest
 from made_up import Folders, failed, make_record
 
 from cnnbench.analysis.analyse import analyse
+from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.figures.charts import pareto_front
-from cnnbench.analysis.report.figures.curves import Curve, band
+from cnnbench.analysis.report.figures.curves import Curve, band, fit_text
 from cnnbench.analysis.runs import collect
 from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
@@ -190,6 +191,12 @@ def test_the_report_of_failures_alone(runs):
         made(runs, fmt=fmt)
 
 
+def test_the_curve_of_one_epoch_does_not_fall(runs):
+    runs.add(make_record(["trainer.max_epochs=1", "seed=0"], 0.9))
+    text = fit_text(group(collect([runs.root])).configurations[0])
+    assert text == ""  # nothing can be said of a course
+
+
 def test_the_report_of_one_run(runs):
     runs.add(make_record(["seed=0"], 0.9))
     text = made(runs)
@@ -244,7 +251,9 @@ def test_different_class_counts_side_by_side(runs):
         (["--baseline", "optimizer=sdg"], "did you mean 'optimizer=sgd'"),
         (["--baseline", "scheduler=cosine"], "what varies here is optimizer"),
         (["--objective", "val/acc"], "did you mean 'val/accuracy'"),
-        (["--metric", "test/f1"], "in none of the finished runs"),
+        (["--metric", "test/f1"], "metric='test/f1' is in none of the finished runs"),
+        (["--size", "0"], "--size must be a number above 0, got 0"),
+        (["--size", "nan"], "--size must be a number above 0, got nan"),
         (["--format", "pdf"], "format='pdf' is not one of"),
         (["--run", "nothing"], "is no finished run's folder"),
         (["--ignore", "seed"], "does not vary"),

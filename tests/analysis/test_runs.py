@@ -145,6 +145,14 @@ def test_exact_duplicates_count_once_and_a_disagreement_is_told(runs):
                for note in grid.notes)  # fmt: skip
 
 
+def test_a_number_written_in_another_way_is_no_other_run(runs):
+    for written in ("0", "0.0"):  # whose fingerprints differ
+        for seed in range(3):
+            runs.add(make_record([f"optimizer.weight_decay={written}", f"seed={seed}"], 0.9 + seed / 100))
+    (one,) = grid_of(runs).configurations
+    assert [run.seed for run in one.runs] == [0, 1, 2]
+
+
 def test_a_failure_that_was_repeated_with_success_is_not_listed(runs):
     record = make_record(["seed=0"], 0.9)
     runs.add(record, "good")
@@ -174,6 +182,16 @@ def test_a_configuration_is_found_by_full_or_short_names(runs):
         grid.find("nrm=batch")
 
 
+@pytest.mark.parametrize("path", ["/my images", "/a,b", "/a=b c", '/it\'s "q"'])
+def test_a_configuration_is_found_by_its_label_whatever_is_in_it(runs, path):
+    for value in (path, "/other"):
+        record = make_record(["seed=0"], 0.9, config={"data": {"path": value}}, fingerprint=value)
+        runs.add({**record, "overrides": [f"data.path={value}"]}, "run")
+    grid = grid_of(runs)
+    (one,) = [c for c in grid.configurations if c.values["data.path"] == path]
+    assert grid.find(one.label) is grid.find(one.short) is one
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [("a=1", 1), ("a=1e-3", 0.001), ("+a=true", True), ("a=null", None), ("a=none", "none"), ("a=[1,2]", [1, 2]),
@@ -187,6 +205,14 @@ def test_equal_settings_are_equal_however_they_are_written():
     assert canonical(1) == canonical(1.0) != canonical(True)
     assert canonical([1, 2.0]) == canonical((1.0, 2))
     assert show([64, 128]) == "[64,128]" and show(0.001) == "0.001" and show(None) == "null"
+
+
+def test_the_command_of_runs_without_a_key_takes_it_away(runs):
+    for seed in (0, 1):
+        record = make_record([f"seed={seed}"], 0.9)
+        runs.add({**record, "overrides": ["~callbacks.figures", f"seed={seed}"]}, "run")
+    (found,) = run_commands(collect([runs.root]))
+    assert found == "cnnbench -m '~callbacks.figures' seed=0,1"  # with a value it would take away nothing
 
 
 def test_commands_cover_the_runs_exactly(runs):

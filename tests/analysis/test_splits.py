@@ -19,6 +19,7 @@ from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.text import leaderboard_text
 from cnnbench.analysis.runs import collect
 from cnnbench.analysis.statistics import Difference, compare, summarise
+from cnnbench.cli.main import main
 
 RANDOM = np.random.default_rng(0)
 FOLDS = ["data.folds=5", "data.validation=folds"]
@@ -129,6 +130,16 @@ def test_the_report_says_that_it_covers_other_splits_and_how_runs_are_counted(ru
     assert "Nadeau" in page and "data.fold=0,1,2,3,4" in page
     short = leaderboard_text(build(collect([runs.root])))
     assert "seeds and splits (n: runs)" in " ".join(short.split()) and max(map(len, short.splitlines())) <= 100
+
+
+def test_noise_over_splits_tells_no_difference_that_independent_runs_would_show(runs: Folders, capsys) -> None:
+    folds_of(runs, seeds=2)
+    assert main(["noise", str(runs.root)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "over 10 runs on 5 splits" in told and "n = 10" not in told and "95% interval" not in told
+    runs.root = runs.root.with_name("others")
+    runs.add(failed(["seed=0"]))
+    assert main(["noise", str(runs.root)]) == 2 and "no completed run" in capsys.readouterr().err
 
 
 def test_a_configuration_on_one_split_among_others_is_named(runs: Folders) -> None:

@@ -12,7 +12,9 @@ from made_up import make_record
 from scipy.stats import CensoredData, logrank
 
 from cnnbench.analysis.analyse import analyse
+from cnnbench.analysis.metric_names import MISSING
 from cnnbench.analysis.report import write as report
+from cnnbench.analysis.report.tables import target_table
 from cnnbench.analysis.runs import collect
 from cnnbench.analysis.statistics import holm
 from cnnbench.analysis.time_to_target import MOST_WAYS, Time, log_rank, median_time
@@ -106,6 +108,21 @@ def test_few_runs_cannot_be_called_different_as_the_asymptotic_test_does():
     assert log_rank(times(1, 2, 3), times(4, 5, 6))[1] == pytest.approx(2 / 20)
     assert log_rank(times(None, None), times(None, None)) == (0.0, 1.0)
     assert log_rank(times(1), times(2))[1] is None and log_rank([], times(1, 2))[1] is None
+    assert log_rank(times(1), times(2, 3, 4))[1] is None and log_rank(times(2, 3, 4), times(1))[1] is None
+
+
+def test_a_configuration_without_histories_has_no_time(runs):
+    for seed in (0, 1):
+        runs.add(make_record(["optimizer=sgd", f"seed={seed}"], 0.95))
+        record = make_record(["optimizer=adam", f"seed={seed}"], 0.9)
+        runs.add({**record, "history": {}})
+    found = analyse(collect([runs.root]), target=50).target
+    assert [[cell.text for cell in row][1:5] for row in target_table(found).rows][1] == [
+        "0 of 0",
+        MISSING,
+        MISSING,
+        MISSING,
+    ]
 
 
 def test_epochs_beyond_the_shorter_budget_compare_nothing():

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers import SMALL
+from helpers import SMALL, config
 
+from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.runs import collect
+from cnnbench.cli.confirm import winners
 from cnnbench.cli.main import main
+from cnnbench.config.compose import fingerprint
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.sweep import Sweep
+from cnnbench.utils.record import write_record
 
 QUIET = [*SMALL, "logger=none", "callbacks.figures.pictures=false", "sweep.isolate=false",
          "trainer.max_epochs=1"]  # fmt: skip
@@ -67,6 +71,25 @@ def test_the_best_are_run_with_fresh_seeds_and_reported_alone(
     assert main(["resume", "s_confirm"]) == 0  # which has nothing to do
     assert "4 runs: 4 finished, 0 to do" in capsys.readouterr().out
     assert main(["confirm", "s", "--top", "1"]) == 2 and "--out" in capsys.readouterr().err
+
+
+def test_the_best_on_each_data_set_are_confirmed_on_all_their_splits(tmp_path: Path) -> None:
+    values = {("digits", "sgd"): 0.9, ("digits", "adam"): 0.8, ("mnist", "sgd"): 0.6, ("mnist", "adam"): 0.7}
+    for (data, optimizer), value in values.items():
+        for fold in (0, 1, 2):
+            given = [f"data={data}", f"optimizer={optimizer}", "data.folds=3", f"data.fold={fold}"]
+            made = config(*given, "seed=3")
+            record = {
+                "status": "completed", "config": made, "seed": 3, "overrides": [*SMALL, "logger=none", *given, "seed=3"],
+                "choices": {"data": data, "optimizer": optimizer}, "fingerprint": fingerprint(made),
+                "best": {"epoch": 0, "val/accuracy": value}, "protocol": {"objective": "val/accuracy"},
+            }  # fmt: skip
+            write_record(tmp_path / f"{data}{optimizer}{fold}", record)
+    found = [overrides for _, overrides in winners(build(collect([tmp_path])), 1)]
+    assert [of[-4:] for of in found] == [
+        [f"data={data}", f"optimizer={optimizer}", "data.folds=3", "data.fold=0,1,2"]
+        for data, optimizer in (("digits", "sgd"), ("mnist", "adam"))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def test_images_can_be_described(listing: Callable[..., str], capsys: pytest.Cap
     # by hand: convolutions of 16 and 4 filters on 28x28 and 14x14, a linear layer from 4x7x7
     weights, flops = 16 * 9 + 16 + 4 * 16 * 9 + 4 + 196 * 10 + 10, 2 * (16 * 9 * 784 + 4 * 16 * 9 * 196 + 196 * 10)
     assert f"{weights:,} weights; {flops / 1000:.0f} kFLOPs for one image of 1x28x28, 10" in listing("model=tiny_cnn")
+    of_mlp = 784 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 10 + 10
+    both = listing("model=mlp", "model=tiny_cnn")  # each with its own
+    assert both.count(f"{of_mlp:,} weights;") == both.count(f"{weights:,} weights;") == 1
     assert "one image of 3x12x12, 7 classes" in listing("model=tiny_cnn", "channels=3", "image_size=12", "classes=7")
     assert "give channels=... image_size=... classes=..." in listing("model=tiny_cnn", "data=npz")
     assert "give image_size=... classes=..." in listing("model=tiny_cnn", "data=image_folder")

@@ -105,6 +105,13 @@ hydra.run.dir=file
 hydra.run.dir=file/below
 -m seed=0,1 hydra.sweep.dir=file
 -m seed=0,1 hydra.sweep.dir={LONG}
+-m seed=0,1 hydra.run.dir=there
+hydra.sweep.dir=there
+hydra=x
+-m seed=range(0,3,0)
+-m data.path=glob(*)
+-m hydra/sweeper=optuna optimizer.lr=range(1,0)
+augment=[1,2]
 Train
 TRAIN
 run

@@ -22,8 +22,16 @@ OVERRIDES = [
     ["experiment=dl2020_mnist/lr_0.01", "data.limit_train=100", "optimizer.lr=0.02"],
     ["hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=1", "optimizer=sgd", "data.batch_size=8"],
     ["trainer={max_epochs:3}", "callbacks=none"],
+    ["+callbacks.f._target_=faults.Fault", "+callbacks.f.by_seed={1:kill}", "callbacks.f.step=9", "optimizer=sgd"],
+    ["hydra.sweep.dir='a b'", "++trainer.max_epochs=3", "hydra/launcher=parallel", "hydra.launcher.n_jobs=2"],
+    ["+trainer.max_epochs=3", "hydra.job.env_copy=[HOME]", "+callbacks.x={a:1}"],
     ["scheduler=cosine", "scheduler.interval=step", "data.fold=0", "data.folds=3"],
 ]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_composed_before(monkeypatch):
+    monkeypatch.setattr(Composer, "by_choices", {})
 
 
 def whole(overrides):
@@ -35,6 +43,9 @@ def whole(overrides):
 def plain(cfg):
     return (
         OmegaConf.to_container(cfg.hydra.overrides),
+        OmegaConf.to_container(cfg.hydra.sweep),
+        OmegaConf.to_container(cfg.hydra.launcher),
+        OmegaConf.to_container(cfg.hydra.job.env_set),
         cfg.hydra.job.override_dirname,
         cfg.hydra.runtime.choices,
         resolved(cfg),
@@ -60,7 +71,8 @@ def test_hydra_composes_each_choice_of_groups_once():
     composer = Composer(lambda overrides: calls.append(overrides) or whole(overrides))
     for name in ("sgd", "adam"):
         for lr in (0.1, 0.2, 0.3):
-            assert composer([f"optimizer={name}", f"optimizer.lr={lr}"]).optimizer.lr == lr
+            cfg = composer([f"optimizer={name}", f"optimizer.lr={lr}", f"+trainer.x={lr}", f"hydra.run.dir=a{lr}"])
+            assert cfg.optimizer.lr == cfg.trainer.x == lr and cfg.hydra.run.dir == f"a{lr}"
     assert calls == [["optimizer=sgd"], ["optimizer=adam"]]
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +155,10 @@ def test_nothing_is_written_through_a_link(run: Path, tmp_path: Path, capsys: py
 
 
 def test_all_that_can_be_chosen_is_trusted() -> None:
-    for group, choices in groups().items():
-        for choice in choices if group != "experiment" else choices[:3]:
-            check_config(resolved(compose([f"{group}={choice}", "++data.path=x"])), choice)
+    choices = [[f"{group}={choice}" for choice in names] for group, names in groups().items() if group != "experiment"]
+    together = [[*filter(None, row)] for row in zip_longest(*choices)]  # a choice of each group, while it has one left
+    for chosen in [*together, *([f"experiment={row}"] for row in groups()["experiment"][:3])]:
+        check_config(resolved(compose([*chosen, "++data.path=x"])), " ".join(chosen))
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_two_processes_at_once_make_one_good_store(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    fingerprints = {process.communicate(timeout=120)[0].strip() for process in processes}
+    fingerprints = {process.communicate(timeout=600)[0].strip() for process in processes}
     assert all(process.returncode == 0 for process in processes) and len(fingerprints) == 1
     assert only_folder(tmp_path).exists()
     assert prepare(Digits(), None, 20, tmp_path).fingerprint in fingerprints

@@ -188,7 +188,7 @@ def end(how: str):
     """What a worker does instead of reading: die, or never return."""
 
     def read(self: object, rows: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL) if how == "dead" else time.sleep(2)
+        os.kill(os.getpid(), signal.SIGKILL) if how == "dead" else time.sleep(600)
 
     return read
 
@@ -222,7 +222,7 @@ def test_a_worker_that_is_stopped_ends_the_run_too(monkeypatch: pytest.MonkeyPat
                 time.sleep(0.5)  # which leaves the next images with the worker
     batches.close()
     for process in {*multiprocessing.active_children()} - others:
-        process.join(10)
+        process.join(300)
         assert process.exitcode is not None
 
 

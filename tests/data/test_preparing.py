@@ -48,7 +48,10 @@ def test_on_a_terminal_it_is_a_bar_that_goes(
     assert shown.endswith(" \r") and lines == []
 
 
-def test_what_takes_no_time_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_takes_no_time_says_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing.time, "monotonic", lambda: 0.0)
     prepare(Digits(), None, 8, tmp_path)
     assert capsys.readouterr() == ("", "")
 
@@ -73,9 +76,10 @@ def test_who_waits_for_another_process_is_reported(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         thread = threading.Thread(target=prepare, args=(Digits(), None, 9, tmp_path, lines.append))
         thread.start()
-        thread.join(0.5)
+        while thread.is_alive() and not lines:
+            thread.join(0.05)
         assert thread.is_alive() and "waiting for another process" in lines[0]
-    thread.join(60)
+    thread.join(600)
     assert not thread.is_alive()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cnnbench.sweep import progress as progress_
 from cnnbench.sweep.progress import Progress, follow_folders
 from cnnbench.utils.record import Record, write_record
 from cnnbench.utils.run_dir import locked
@@ -17,7 +21,8 @@ def ended(status: str, accuracy: float | None = None, metric: str = "val/accurac
     return {"status": status, "best": {"epoch": 1, metric: accuracy}, "error": error}
 
 
-def test_it_says_what_is_done_running_failed_left_and_best() -> None:
+def test_it_says_what_is_done_running_failed_left_and_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_, "time", SimpleNamespace(time=lambda: 1000.0))
     folders = [Path(name) for name in "abcdefg"]
     progress = Progress(6, "val/accuracy")
     assert progress.line() == "0/6 done"
@@ -53,8 +58,9 @@ def test_a_narrow_terminal_has_one_line(capsys: pytest.CaptureFixture, monkeypat
 
 
 def test_the_folders_of_runs_that_another_launcher_runs_tell_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress_, "CHANGED", math.inf)  # no line before the last
     folders = [tmp_path / name for name in "abc"]
     write_record(folders[2], ended("completed", 0.9))
     time.sleep(0.1)  # which was before
@@ -63,11 +69,11 @@ def test_the_folders_of_runs_that_another_launcher_runs_tell_the_same(
         write_record(folders[0], ended("failed"))
         write_record(folders[1], ended("completed", 0.5))
         with locked(folders[2]):
-            until = time.monotonic() + 30
+            until = time.monotonic() + 300
             while not progress.running and time.monotonic() < until:
                 time.sleep(0.05)
     progress.close()
-    assert capsys.readouterr().out.splitlines() == [
+    assert re.sub(r"\| .* left", "| some s left", capsys.readouterr().out).splitlines() == [
         "  failed: a: RuntimeError: it went off",
-        "  2/3 done, 1 running, 1 failed | 0 s left | best validation accuracy 50.00 % (b)",
+        "  2/3 done, 1 running, 1 failed | some s left | best validation accuracy 50.00 % (b)",
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from helpers import ROOT, SMALL, cnnbench, config
+from helpers import ROOT, SMALL, cnnbench, config, wait_until_free
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cnnbench.analysis.runs import PRUNED, collect
@@ -23,6 +23,7 @@ from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
 from cnnbench.sweep.optuna_search import Search, check_seeds
 from cnnbench.sweep.plan import PlannedRun
+from cnnbench.sweep.run_summary import finish
 from cnnbench.sweep.search_space import corners, override, parse
 from cnnbench.sweep.sweep import Sweep
 from cnnbench.training.pruner import load_trial, open_storage
@@ -256,12 +257,21 @@ def test_the_command_line_survives_a_kill_and_its_report_shows_the_search(tmp_pa
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    wait_until_free(tmp_path / "s")
     done = cnnbench("resume", "s", cwd=tmp_path, check=0)
     assert len(collect([tmp_path / "s"])) == 4 and "4 of 4" not in done.stderr
     found = read_searches([tmp_path / "s"])[0]
     assert [trial["state"] for trial in found.trials] == ["complete"] * 4
     page = (tmp_path / "s" / "report.html").read_text()
     assert 'id="searches"' in page and f"trial {(found.best() or {})['number']}" in page
+
+
+def test_a_search_that_went_on_still_counts_what_failed_before(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    record = {"status": "failed", "error": {"type": "RuntimeError", "message": "x"}, "overrides": [], "config": {}}
+    write_record(tmp_path / "trial=0", record)
+    assert finish(tmp_path, [], is_search=True) == 1  # no run is of this command
+    told = capsys.readouterr().out
+    assert "hydra.sweeper.n_trials" in told and "repeat_failed" not in told  # which a search does not know
 
 
 def test_a_damaged_file_is_left_out(tmp_path: Path) -> None:

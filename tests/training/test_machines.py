@@ -45,7 +45,7 @@ def on_two_machines(folder: Path, *arguments: str) -> list[tuple[int | None, str
     # from a process that has imported torch; the ranks that torchrun starts are new ones
     started = [start(torchrun, port, folder, output, environ, arguments) for output in outputs]
     for process in started:
-        process.join(200)
+        process.join(600)
     return [(process.exitcode, output.read_text()) for process, output in zip(started, outputs, strict=True)]
 
 
@@ -88,7 +88,7 @@ def test_ranks_that_srun_starts_train_as_one_run(tmp_path: Path, on_one: Path) -
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    printed = [process.communicate(timeout=200)[0] for process in started]
+    printed = [process.communicate(timeout=600)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0] and "on cpu and 1 more" in printed[0], printed
     assert not printed[1]
     assert not differences(on_one, tmp_path / "run")

@@ -36,7 +36,7 @@ def limited(bytes_a_file: int, *arguments: str, cwd: Path) -> subprocess.Complet
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file)),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
 
 
@@ -76,7 +76,7 @@ def test_a_sweep_whose_reader_has_gone_goes_on(tmp_path: Path) -> None:
     process.stdout.readline()
     process.stdout.close()
     errors = process.stderr.read().decode()
-    assert process.wait(300) == 0 and "Broken" not in errors, errors
+    assert process.wait(600) == 0 and "Broken" not in errors, errors
     assert [read_record(tmp_path / "sweep" / f"seed={seed}")["status"] for seed in (0, 1)] == ["completed"] * 2
 
 
@@ -108,7 +108,7 @@ def test_a_batch_that_does_not_fit_is_told_with_one_that_does(tmp_path: Path) ->
 
     def run(size: int) -> dict:
         process = start(train_with_900_mib, tmp_path / f"run{size}", [*asked, f"data.batch_size={size}"])
-        process.join(200)
+        process.join(600)
         assert process.exitcode == 0
         return read_record(tmp_path / f"run{size}")
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,14 +37,22 @@ def test_a_busy_process_counts_and_one_of_low_priority_does_not(tmp_path: Path) 
     lines = [f"cpu{one} {3 * tick} {50 * tick} {2 * tick} 7 0 0 0 0 0 0\n" for one in os.sched_getaffinity(0)]
     (tmp_path / "stat").write_text("".join(["cpu  1 2 3 4 5 6 7 8 9 10\n", *lines, other, "ctxt 5\n"]))
     assert environment._busy_seconds(tmp_path / "stat") == 5 * len(os.sched_getaffinity(0))
-    loop = f"import os\nos.sched_setaffinity(0, {{{core}}})\nprint(flush=True)\nwhile True: pass"
+    loop = f"""
+import os, time
+os.sched_setaffinity(0, {{{core}}})
+print(flush=True)
+until = time.process_time() + 0.3
+while time.process_time() < until: pass
+print(flush=True)
+while True: pass"""
     with subprocess.Popen([sys.executable, "-c", loop], stdout=subprocess.PIPE) as busy:
         assert busy.stdout and busy.stdout.readline()
-        use = environment.CoreUse()
-        environment.time.sleep(0.3)
-        others = use.others()
+        began, use = time.perf_counter(), environment.CoreUse()
+        assert busy.stdout.readline()
+        seconds = use.others() * (time.perf_counter() - began)
         busy.kill()
-    assert others > 0.5  # more where the tests are not alone
+    # of the 0.3 that it has taken, or more where the tests are not alone; where they are of low priority, so is it
+    assert seconds > 0.2 or os.nice(0) > 0
 
 
 def test_a_small_network_trains_with_one_thread_and_a_resumed_run_keeps_its_own(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ def test_a_killed_process_holds_nothing_even_where_its_forked_child_lives_on(tmp
         with locked(tmp_path):
             worker = os.fork()
             if worker == 0:
-                time.sleep(60)
+                time.sleep(600)
                 os._exit(0)
             os.write(tell, f"{worker}".encode())
-            time.sleep(60)
+            time.sleep(600)
     worker = int(os.read(ready, 20))
     try:
         assert is_locked(tmp_path)

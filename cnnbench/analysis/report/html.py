@@ -115,6 +115,7 @@ def run_commands(runs: Sequence[Run]) -> list[str]:
     commands = []
     for box in boxes:
         texts = [f"{key}={','.join(box[key])}" for key in order if key in box]
+        texts = [text.removesuffix("=") if text[0] == "~" else text for text in texts]
         sweep = ["-m"] if any(len(values) > 1 for values in box.values()) else []
         commands.append(shlex.join(["cnnbench", *sweep, *texts]))
     if len(commands) > MOST_COMMANDS:

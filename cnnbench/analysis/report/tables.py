@@ -220,12 +220,13 @@ def target_table(times: TimeToTarget) -> Table:
     rows = []
     for row in times.rows:
         done = [time.epochs for time in row.times if time.reached]
-        epochs, seconds = (max((t[at] for t in row.times), default=None) for at in (0, 1))
+        longest = [f"> {names.compact(max(of))}" for of in [*zip(*row.times, strict=True)][:2]] or [names.MISSING] * 2
+        epochs, seconds = map(names.compact, (row.epochs, row.seconds)) if row.epochs else longest
         rows.append([
             _words(row.configuration.short), Cell(f"{len(done)} of {len(row.times)}", len(done)),
-            Cell(names.compact(row.epochs) if row.epochs else f"> {epochs}", row.epochs),
+            Cell(epochs, row.epochs),
             Cell(f"{min(done)} to {max(done)}" if done else names.MISSING, min(done, default=None)),
-            Cell(names.compact(row.seconds) if row.epochs else f"> {names.compact(seconds)}", row.seconds),
+            Cell(seconds, row.seconds),
             _p(row.p), _words(row.verdict),
         ])  # fmt: skip
     headers = ["configuration", "reached by", "epochs, median", "range", "seconds, median", "p, Holm", "verdict"]

@@ -110,7 +110,8 @@ def leaderboard_markdown(board: Leaderboard, heading: str = "#") -> str:
     """The leaderboard, its notes, and the runs that did not complete."""
     parts = [f"{heading} Leaderboard\n", _markdown(tables.leaderboard_table(board))]
     if shared := board.grid.shared:
-        parts.append(f"The same in all: {', '.join(f'`{key}={show(value)}`' for key, value in shared.items())}.\n")
+        texts = (escape(" ".join(f"{key}={show(value)}".split()).replace("`", "'")) for key, value in shared.items())
+        parts.append(f"The same in all: {', '.join(f'`{text}`' for text in texts)}.\n")
     parts += [f"{_markdown_text(note)}\n" for note in board.notes]
     if lines := board.trouble:
         parts += [f"{heading}# Not completed\n", _bullets(lines)]

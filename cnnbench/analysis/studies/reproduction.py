@@ -70,18 +70,17 @@ class TableRow(NamedTuple):
 def build_table(
     study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], short: Collection[str] = ()
 ) -> list[TableRow]:
-    """The table of a study; a row without runs has empty cells. The rows in ``short`` had less than the report's budget: of
-    those that have not learned no number is judged."""
+    """The table of a study; a row without runs has empty cells. No number is judged of the rows in ``short``, which had less
+    than the report's budget."""
     table = []
     for row in rows:
         all_runs = runs.get(row.name, [])
         completed = [run for run in all_runs if run.completed]
-        is_early = row.name in short and not study.is_learned_by(all_runs)
         cells = []
         for column in study.columns:
             ours = summarise(measure(run, column.measure) for run in completed)
             cell = compared(row.reported.get(column.key), ours, column.metric, study.tolerance)
-            cells.append(cell._replace(fit=NO_VERDICT) if is_early and cell.fit else cell)
+            cells.append(cell._replace(fit=NO_VERDICT) if row.name in short and cell.fit else cell)
         lost = Counter(run.status for run in all_runs if not run.completed)
         table.append(TableRow(row, tuple(cells), len(completed), lost))
     return table
