@@ -33,9 +33,12 @@ def main(arguments: Sequence[str]) -> int:
 
     check(config)
     keep_freed_memory()
-    torch.set_num_threads(idle_cores())
+    torch.set_num_threads(config["threads"] or idle_cores())
     found = range_test(config, options.low, options.high, options.steps)
-    key = "optimizer.first.lr" if "first" in config["optimizer"] else "optimizer.lr"  # the one that switch begins with
+    inner = [
+        f"{name}." for name in ("first", "base_optimizer") if name in config["optimizer"]
+    ]  # switch begins with the first
+    key = f"optimizer.{''.join(inner)}lr"
     print(f"{key}={found.suggestion:g}\n  {found.reason}", flush=True)
     if not found.exploded:
         print(f"  the loss did not explode up to {found.lrs[-1]:.1e}; --high {10 * found.lrs[-1]:g} looks further")

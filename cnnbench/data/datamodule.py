@@ -60,6 +60,7 @@ class ImageDataModule(LightningDataModule):
         check_folds(self.folds, self.fold, self.validation)
         self._on_device: dict[tuple[str, torch.device], ImageTensors] = {}
         self._loaders: list[BatchLoader] = []
+        self._train_evaluation: BatchLoader | None = None
 
     @cached_property
     def prepared(self) -> PreparedSet:
@@ -191,8 +192,11 @@ class ImageDataModule(LightningDataModule):
         return self._loader("test", self.eval_batch_size)
 
     def train_evaluation_loader(self) -> BatchLoader:
-        """The train set in its own order, as it is evaluated: not augmented."""
-        return self._loader("train", self.eval_batch_size)
+        """The train set in its own order, as it is evaluated: not augmented. The same until ``teardown``, for each epoch
+        asks for it, and each loader of a stream has workers."""
+        if self._train_evaluation not in self._loaders:
+            self._train_evaluation = self._loader("train", self.eval_batch_size)
+        return self._train_evaluation
 
     def _loader(
         self, split: str, batch_size: int, augment: Augment | None = None, shuffle: bool = False, batches: int = 0

@@ -70,6 +70,13 @@ class Source(Protocol):
     def read(self, location: Path | None) -> ImageSet: ...
 
 
+def given_root(location: Path | None) -> Path:
+    """The folder of downloaded sets; raises RequestError where there is none."""
+    if location is None:
+        raise RequestError("data.root=null: give the folder of the downloaded sets")
+    return location
+
+
 def printable(name: str | bytes) -> str:
     """A name of a file, or one in bytes, as text that can be printed and written: bytes that are not UTF-8 as ``\\xe9``."""
     if isinstance(name, str):

@@ -71,7 +71,23 @@ class BatchGroup:
         return self.count
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return islice(self._batches, self.count)
+        batches = islice(self._batches, self.count)
+        return batches if torch.get_default_dtype() == torch.float32 else _in_float32(batches)
+
+
+def _in_float32(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Make these with torch's usual default type, which in a step of trainer.precision=64-true is another: draws are the same
+    in any precision."""
+    default = torch.get_default_dtype()
+    while True:
+        torch.set_default_dtype(torch.float32)
+        try:
+            batch = next(batches, None)
+        finally:
+            torch.set_default_dtype(default)
+        if batch is None:
+            return
+        yield batch
 
 
 @dataclass(eq=False, repr=False)

@@ -10,7 +10,7 @@ import numpy as np
 from cnnbench.data.csv_file import Csv
 from cnnbench.data.folder import ImageFolder
 from cnnbench.data.hugging_face import HuggingFace
-from cnnbench.data.imageset import ImageSet, Split, printable
+from cnnbench.data.imageset import ImageSet, Split, given_root, printable
 from cnnbench.data.torchvision_sets import Torchvision
 from cnnbench.utils.errors import RequestError, did_you_mean
 from cnnbench.utils.npz_files import read_npz
@@ -98,7 +98,7 @@ class MedMnist(Npz):
         self.dataset = dataset
 
     def identity(self, location: Path | None) -> dict[str, Any]:
-        assert location is not None
+        location = given_root(location)
         if not (file := location / f"{self.dataset}.npz").is_file():
             near = did_you_mean(self.dataset, [path.stem for path in location.glob("*.npz")])
             wrong = f"data.name={self.dataset}: {file} is not there{near}"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnbench.data.decode import open_image, raster_only
 from cnnbench.data.folder import refuse_pipes
-from cnnbench.data.imageset import EncodedImage, ImageSet, Split
+from cnnbench.data.imageset import EncodedImage, ImageSet, Split, given_root
 from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
 TEST_SHARE = 0.2  # of each class, of sets that torchvision does not split
@@ -53,7 +53,7 @@ class Torchvision:
         return self.dataset not in self.SETS or not folder.is_dir() or not any(folder.iterdir())
 
     def identity(self, location: Path | None) -> dict[str, Any]:
-        assert location is not None
+        location = given_root(location)
         if self.dataset not in self.SETS:  # where its files are is not known
             return {"set": self.dataset, "arguments": self.arguments, "root": str(location.resolve())}
         folder = location / self.SETS[self.dataset][0]

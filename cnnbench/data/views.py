@@ -38,5 +38,9 @@ def over_views(network: Callable[[Tensor], Tensor], images: Tensor, kind: str, b
     """
     if kind == "none":
         return network(images)
-    each = [network(view).float().log_softmax(dim=1) for view in views(images, kind, black)]
-    return torch.stack(each).logsumexp(dim=0) - math.log(len(each))
+    return mean_over_views(torch.stack([network(view) for view in views(images, kind, black)]))
+
+
+def mean_over_views(logits: Tensor) -> Tensor:
+    """Logits (N, classes), float32, whose softmax is the mean of those of ``logits`` (views, N, classes)."""
+    return logits.float().log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))

@@ -68,11 +68,9 @@ def torchvision_network(
     elif name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
     network = _build(torchvision.models.get_model, name, options, image_size)
-    outputs = {key: vars(module) for key, module in network.named_modules()}
-    last = [key for key, has in outputs.items() if num_classes in (has.get("out_features"), has.get("out_channels"))][
-        -1
-    ]
-    network.classifier_name = last
+    outputs = [(key, vars(module)) for key, module in network.named_modules()]
+    giving = [key for key, has in outputs if num_classes in (has.get("out_features"), has.get("out_channels"))]
+    network.classifier_name = giving[-1]
     if in_channels != 3:
         key, first = next((key, m) for key, m in network.named_modules() if isinstance(m, nn.Conv2d))
         same: Any = {of: getattr(first, of) for of in CONVOLUTION}

@@ -62,12 +62,17 @@ def build_optimization(config: Config) -> dict[str, Any]:
     return {"optimizer": instantiate(optimizer, _convert_="all"), "scheduler": make, **timing}
 
 
-def count_devices(config: Config) -> int:
+def count_devices(trainer: Config) -> int:
     """How many devices of each machine the run is asked to take."""
-    devices = config["trainer"]["devices"]
+    devices = trainer["devices"]
     if devices == AUTO:
-        return max(torch.cuda.device_count() if config["trainer"]["accelerator"] in GPU_ACCELERATORS else 0, 1)
+        return max(torch.cuda.device_count() if trainer["accelerator"] in GPU_ACCELERATORS else 0, 1)
     return len(devices) if isinstance(devices, list) else int(devices)
+
+
+def count_ranks(trainer: Config) -> int:
+    """How many devices there are of all machines."""
+    return count_devices(trainer) * int(trainer.get("num_nodes", 1))
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -65,7 +65,8 @@ def suggest_batch_size(
     def fits(size: int, training: bool) -> bool:
         shape = size, store.channels, store.image_size, store.image_size
         try:
-            images = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+            images = torch.zeros(shape, device=device, dtype=classifier.dtype)  # type: ignore[arg-type]
+            images = images.contiguous(memory_format=torch.channels_last)
             if training:
                 labels = torch.zeros(size, dtype=torch.int64, device=device)
                 classifier.train_loss(network.train()(images), labels).backward()

@@ -81,7 +81,12 @@ def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:
 
     node, smoothing = config.get("loss") or {"_target_": DEFAULT}, config["label_smoothing"]
     softmax = config["quirks"]["softmax_before_loss"]
-    if node["_target_"] == DEFAULT:
+    is_default = node["_target_"] == DEFAULT
+    if wrong := [key for key in node if key == "label_smoothing" or (is_default and key != "_target_")]:
+        raise RequestError(
+            f"loss.{wrong[0]} is no key of this loss (label_smoothing is a key of its own, for all losses)"
+        )
+    if is_default:
         return CrossEntropy(smoothing, softmax)
     if softmax:
         raise RequestError("quirks.softmax_before_loss=true is a quirk of loss=cross_entropy alone")

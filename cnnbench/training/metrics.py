@@ -34,9 +34,15 @@ def metric_mode(name: str) -> str:
     return "min" if name.endswith(LOWER_IS_BETTER) else "max"
 
 
+def objectives(config: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics that the run and its callbacks go by, by their keys."""
+    nodes = {f"callbacks.{name}.": node for name, node in config.get("callbacks", {}).items() if node}
+    return {f"{key}objective": node["objective"] for key, node in {"": config, **nodes}.items() if "objective" in node}
+
+
 def metrics_beside(config: Mapping[str, Any]) -> list[str]:
-    """What is measured beside loss, accuracy and recall: ``metrics``, and the objective if it is one of these."""
-    asked = (*config.get("metrics", ()), config["objective"].rpartition("/")[2])
+    """What is measured beside loss, accuracy and recall: ``metrics``, and the objectives that are among these."""
+    asked = (*config.get("metrics", ()), *(name.rpartition("/")[2] for name in objectives(config).values()))
     return [name for name in (*CLASS_METRICS, *LOGIT_METRICS) if name in asked]
 
 

@@ -73,6 +73,10 @@ class ImageClassifier(pl.LightningModule):
         self.optimizer = optimizers.build_optimizer(self.optimization["optimizer"], groups, steps)
         return self.optimizer
 
+    def configure_model(self) -> None:
+        """Take the precision's type before a checkpoint's weights are copied into these: 32 bits would round those of 64."""
+        self.trainer.precision_plugin.convert_module(self)
+
     def configure_optimizers(self) -> Any:
         """The optimizer and, where there is one, its schedule."""
         epochs = self.trainer.max_epochs or 1
@@ -237,8 +241,9 @@ class ImageClassifier(pl.LightningModule):
 
     def _evaluate(self, loader: Any, keep_logits: bool = False) -> EpochMeter:
         self.meters["eval"] = self._new_meter(loader, keep_logits)
-        for batches in loader:
-            self.validation_step(batches, 0)
+        with self.trainer.precision_plugin.val_step_context():  # of mixed precision, which hooks are outside of
+            for batches in loader:
+                self.validation_step(batches, 0)
         return self.meters["eval"]
 
     def on_test_epoch_end(self) -> None:

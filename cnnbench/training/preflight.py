@@ -24,13 +24,13 @@ from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.loggers import check_packages
 from cnnbench.training.losses import build_loss
-from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside
+from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside, objectives
 from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
 from cnnbench.training.projector import last_linear
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info
 from cnnbench.utils.environment import GPU_ACCELERATORS
-from cnnbench.utils.errors import RequestError, did_you_mean
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line
 
 # Arguments of the Trainer beside those that conf/trainer has; they count neither steps nor batches.
 TRAINER_OPTIONS = {"gradient_clip_algorithm", "detect_anomaly", "benchmark", "inference_mode", "profiler"}
@@ -45,7 +45,9 @@ def check(config: Config) -> None:
     if key in _checked:
         return
     silence_libraries()
-    metric_mode(config["objective"])
+    check_keys(config)
+    for objective in objectives(config).values():
+        metric_mode(objective)
     with building("data"):
         data = build.build_data(config)
         data.statistics()
@@ -55,17 +57,21 @@ def check(config: Config) -> None:
         _checked.add(note)
     if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
         print_info("  data.sampling=balanced with loss=weighted: rare classes are counted more twice")
-    split = config["objective"].partition("/")[0]
-    if split == "val" and not data.count("val"):
-        wrong = "needs a validation split; with data.validation=none use objective=train/loss"
-        raise RequestError(f"objective=val/... {wrong}")
-    if split == "test":
-        wrong = "would select on the test set; to do as published, say data.validation=test"
-        raise RequestError(f"objective=test/... {wrong}")
+    for key, objective in objectives(config).items():
+        if objective.startswith("val/") and not data.count("val"):
+            remedy = f"with data.validation=none use {key}=train/loss"
+            raise RequestError(f"{key}=val/... needs a validation split; {remedy}")
+        if objective.startswith("test/"):
+            remedy = "to do as published, say data.validation=test"
+            raise RequestError(f"{key}=test/... would select on the test set; {remedy}")
+    if config["quirks"]["train_in_eval_mode"] and not data.count("val"):
+        raise RequestError(
+            "quirks.train_in_eval_mode=true is measured after validation, so not with data.validation=none"
+        )
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
-        check_last_batch(network, data)
-    figures = config["callbacks"].get("figures", {})
+        check_last_batch(network, data, config["trainer"])
+    figures = config["callbacks"].get("figures") or {}
     if figures.get("projector") and last_linear(network) is None:
         raise RequestError(f"callbacks.figures.projector: {type(network).__name__} has no linear layer, so no features")
     if figures.get("explain", "none") != "none":
@@ -91,9 +97,7 @@ def check(config: Config) -> None:
         raise RequestError(
             "average: 16 bits do not hold what a step adds to an average; use trainer.precision=bf16-mixed"
         )
-    with building("trainer"):
-        devices = build.count_devices(config)
-    check_devices(config, devices)
+    check_devices(config, build.count_devices(config["trainer"]))
     check_packages(config["logger"])
     with building("trainer"):
         checkpoint = BestAndLast(Path(), config["objective"])
@@ -102,6 +106,20 @@ def check(config: Config) -> None:
         classifier_of(network)
     parameter_groups(network, **{key: value for key, value in config["fine_tune"].items() if key != "frozen_epochs"})
     _checked.add(key)
+
+
+def check_keys(config: Config) -> None:
+    """Raises RequestError where +KEY=... has added a key to one of our own nodes, which nobody would read."""
+    own = yaml.safe_load(read_yaml("", "config"))
+    nodes = {name: (config[name], own[name]) for name in ("quirks", "checkpoint", "divergence")}
+    nodes["fine_tune"] = config["fine_tune"], yaml.safe_load(read_yaml("fine_tune", "none"))
+    figures = yaml.safe_load(read_yaml("callbacks", "default"))["figures"]
+    nodes["callbacks.figures"] = config["callbacks"].get("figures") or {}, figures
+    for name, (given, known) in nodes.items():
+        if given is None:
+            raise RequestError(f"{name}=null: it has keys of its own, {', '.join(known)}")
+        for key in given.keys() - known:
+            raise RequestError(f"{name}.{key} is no key; {name} has {', '.join(known)}{did_you_mean(key, known)}")
 
 
 def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
@@ -117,17 +135,21 @@ def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
         yield "train accuracy and recall are of mixed images, which count as the label with the greater share"
 
 
-def check_last_batch(network: nn.Module, data: ImageDataModule) -> None:
-    """Raises RequestError where an epoch ends with a batch of one image whose map is one pixel where batch norm takes it."""
-    if data.count("train") % data.batch_size != 1 % data.batch_size:
+def check_last_batch(network: nn.Module, data: ImageDataModule, trainer: Config) -> None:
+    """Raises RequestError where an epoch ends with a batch of which a device has one image, whose map is one pixel where
+    batch norm takes it."""
+    images, ranks = data.count("train"), build.count_ranks(trainer)
+    last = images % data.batch_size or data.batch_size
+    if last >= 2 * ranks or trainer.get("sync_batchnorm"):
         return
     try:
         network.train()(torch.zeros(1, data.prepared.channels, *[data.prepared.image_size] * 2, device="meta"))
     except Exception as error:  # any other is of the meta device
         if "more than 1 value" in str(error):
             raise RequestError(
-                f"an epoch's last batch has one of {data.count('train')} images, of which batch norm has one value a channel: "
-                f"use another data.batch_size, data.limit_train={data.count('train') - 1} or a larger data.image_size"
+                f"an epoch's last batch has {last} of {images} images for {ranks} device{'s' * (ranks > 1)}, and of one image "
+                "batch norm has one value a channel: "
+                f"use another data.batch_size, data.limit_train={images - last or 2 * ranks} or a larger data.image_size"
             ) from error
 
 
@@ -204,7 +226,7 @@ def building(group: str) -> Iterator[None]:
         cause = build.cause_of(error)
         if isinstance(cause, RequestError):
             raise cause from None
-        text = " ".join(str(cause).split())
+        text = one_line(cause)
         if match := re.search(r"module (?:named )?'(timm|schedulefree|pytorch_optimizer)\b", text):
             text = f"{match[1]} is not installed: pip install 'cnnbench[{match[1]}]'"
         raise RequestError(f"{group}: {text}") from error

@@ -69,8 +69,7 @@ def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: 
 def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
     """Settle what the run begins with, and train in this process or on ranks, one a device."""
     silence_libraries()
-    devices = build.count_devices(config)
-    ranks = devices * int(config["trainer"].get("num_nodes", 1))
+    devices, ranks = build.count_devices(config["trainer"]), build.count_ranks(config["trainer"])
     checkpoint = resumable(folder, record["fingerprint"], ranks)
     if checkpoint is None:
         threads, resumed = config["threads"] or max(idle_cores() // devices, 1), None
@@ -156,7 +155,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
 
     history = History(folder)
     checkpoint = BestAndLast(folder / "checkpoints", config["objective"])
-    figures = Figures(folder / "figures", data, **config["callbacks"].get("figures", {}))
+    figures = Figures(folder / "figures", data, **(config["callbacks"].get("figures") or {}))
     resume = Resume(checkpoint, record["fingerprint"], **config["checkpoint"])
     diverged = StopWhenDiverged(**config["divergence"])
     callbacks: list[pl.Callback] = [TensorBoardCallback(data), figures, history, diverged, checkpoint, resume]

@@ -130,6 +130,28 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(group: str) -> None:
         ("trainer.precision=16-true", "needs a GPU"),
         ("scheduler=plateau scheduler.interval=step", "scheduler.interval=epoch"),
         ("model=resnet18 data.image_size=8 data.batch_size=3 data.limit_train=10", "data.limit_train=9 or a larger"),
+        # of a batch of two or three images one of two devices has one
+        (
+            "model=resnet18 data.image_size=8 data.batch_size=8 data.limit_train=11 +trainer.num_nodes=2",
+            "data.limit_train=8 ",
+        ),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.objective=test/loss",
+            r"early_stopping.objective=test/\.\.\. would",
+        ),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.objective=val/loss objective=train/loss data.validation=none",
+            "use callbacks.early_stopping.objective=train/loss",
+        ),
+        ("quirks.train_in_eval_mode=true objective=train/loss data.validation=none", "not with data.validation=none"),
+        ("+quirks.batch_recal=true", "did you mean 'batch_recall'"),
+        ("quirks=null", "it has keys of its own, softmax"),
+        ("+checkpoint.hours=1", "checkpoint has minutes, steps"),
+        ("+callbacks.figures.foo=1", "callbacks.figures.foo is no key"),
+        ("+loss.label_smoothing=0.1", "label_smoothing is a key of its own"),
+        ("+loss.gamma=2", "loss.gamma is no key"),
+        ("data=mnist data.root=null", "data.root=null: give the folder"),
+        ("data=medmnist data.root=null", "data.root=null: give the folder"),
         ("scheduler=onecycle scheduler.interval=epoch", "a cycle of 2 intervals does not rise and fall"),
         ("scheduler=wsd scheduler.interval=epoch trainer.max_epochs=4 scheduler.warmup=0", "would not fall"),
     ],

@@ -92,6 +92,21 @@ def test_how_many_batches_are_made_at_once_changes_nothing(
         assert torch.equal(a, c) and torch.equal(b, d)
 
 
+def test_the_default_type_of_a_step_in_64_bits_changes_no_draw() -> None:
+    data = ImageTensors(torch.arange(30 * 192, dtype=torch.uint8).view(30, 8, 8, 3), torch.arange(30))
+    augment = Augment(2, 0.5, 3, **EVERYTHING)
+    made = BatchLoader(data, 4, Normalize([0.5] * 3, [0.5] * 3), augment=augment, classes=30, shuffle=True)
+    expected = epoch(made)
+    torch.set_default_dtype(torch.float64)
+    try:
+        batches = epoch(made)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for (a, b), (c, d) in zip(batches, expected, strict=True):
+        assert a.dtype == b.dtype == torch.float32 and torch.equal(a, c) and torch.equal(b, d)
+
+
 def test_the_same_batches_from_memory_and_from_a_stream(cache: Path) -> None:
     def batches(storage: str) -> list:
         module = ImageDataModule(
@@ -127,6 +142,16 @@ def test_the_workers_of_a_stream_are_sent_no_images_and_stay(cache: Path) -> Non
     assert not {process.pid for process in multiprocessing.active_children()} & {*workers}
     assert torch.equal(first[0][1], epoch(made, 0)[0][1])  # by new ones
     made.close()
+
+
+def test_each_evaluation_of_a_streamed_train_set_has_the_same_workers(cache: Path) -> None:
+    module = ImageDataModule(Digits(), cache=str(cache), image_size=8, storage="stream", workers=1, batch_size=500)
+    before, counts = {*multiprocessing.active_children()}, []
+    for _ in range(3):
+        assert len(epoch(module.train_evaluation_loader())) == 6  # 1,294 images, 256 at a time
+        counts.append(len({*multiprocessing.active_children()} - before))
+    module.teardown()
+    assert counts == [1, 1, 1] and {*multiprocessing.active_children()} <= before
 
 
 def test_a_stream_that_was_left_early_begins_anew(cache: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -134,6 +135,17 @@ def test_an_int8_file_says_what_test_accuracy_it_loses(run, tmp_path, capsys, ki
     assert f"{said['accuracy_int8']:.2%} instead of {said['accuracy']:.2%}" in told
     stored = {tensor.data_type for tensor in onnx.load(tmp_path / file).graph.initializer if len(tensor.dims) >= 2}
     assert stored <= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+
+
+def test_int8_is_of_a_network_that_sees_an_image_and_its_mirror(run, tmp_path):
+    record = {**run.record, "config": {**run.record["config"], "test_time_augmentation": "flip"}}
+    shutil.copytree(run.folder, tmp_path / "run")
+    write_record(tmp_path / "run", record)
+    assert main(["export", str(tmp_path / "run"), "--format", "int8-dynamic"]) == 0
+    expected = load_run(tmp_path / "run").probabilities(run.images).numpy()
+    np.testing.assert_allclose(
+        through_onnx(tmp_path / "run" / "export" / "model-int8-dynamic.onnx", run.images), expected, atol=0.02
+    )
 
 
 def test_int8_needs_the_test_set(run, tmp_path, monkeypatch, capsys):

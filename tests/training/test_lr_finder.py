@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import SMALL, config
+from helpers import SMALL, config, installed
 
 from cnnbench.cli.main import main
 from cnnbench.training.lr_finder import RangeTest, range_test
@@ -80,9 +80,14 @@ def test_a_loss_that_never_falls_suggests_nothing():
         _ = range_test(config("optimizer=sgd"), low=10.0, high=20.0, steps=12).suggestion
 
 
-def test_of_a_switch_the_rate_that_it_begins_with_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main(["find-lr", *SMALL, "logger=none", "optimizer=switch", "--plot", str(tmp_path / "plot.png")]) == 0
+@pytest.mark.parametrize(("optimizer", "inner"), [("switch", "first"), ("sam", "base_optimizer")])
+def test_the_rate_is_named_of_the_optimizer_within(
+    tmp_path: Path, capsys: pytest.CaptureFixture, optimizer: str, inner: str
+):
+    if not installed(optimizer):
+        pytest.skip("needs the optimizer's package")
+    assert main(["find-lr", *SMALL, "logger=none", f"optimizer={optimizer}", "--plot", str(tmp_path / "plot.png")]) == 0
     told = capsys.readouterr().out
     override = told.split("\n")[0]
-    assert override.startswith("optimizer.first.lr=")
-    assert config("optimizer=switch", override)["optimizer"]["first"]["lr"] > 0
+    assert override.startswith(f"optimizer.{inner}.lr=")
+    assert config(f"optimizer={optimizer}", override)["optimizer"][inner]["lr"] > 0

@@ -80,6 +80,18 @@ def test_a_sweep_whose_reader_has_gone_goes_on(tmp_path: Path) -> None:
     assert [read_record(tmp_path / "sweep" / f"seed={seed}")["status"] for seed in (0, 1)] == ["completed"] * 2
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_which_batch_fits_is_tried_in_the_precision_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cnnbench.training.module.ImageClassifier.train_step", fail)
+    record = train(config(f"trainer.precision={precision}"), tmp_path)
+    assert "a step fits by itself" in record["error"]["message"]
+
+
 def train_with_900_mib(folder: Path, overrides: list[str]) -> None:
     used = 1024 * int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
     resource.setrlimit(resource.RLIMIT_AS, (used + 900 * 2**20,) * 2)

@@ -41,6 +41,12 @@ def test_predictions_are_those_of_the_weights_that_were_tested(tmp_path: Path) -
         assert (found["true"] == found["predicted"]).mean() == pytest.approx(accuracy)
 
 
+def test_in_mixed_precision_validation_images_are_predicted_as_test_images_are(tmp_path: Path) -> None:
+    train(config(*ASKED, "trainer.precision=bf16-mixed", "data.validation=test", "test_with=last"), tmp_path)
+    found = {split: read_run(tmp_path).predictions(split) for split in ("test", "val")}
+    np.testing.assert_array_equal(found["val"]["logits"], found["test"]["logits"])  # type: ignore[index]
+
+
 def test_they_are_read_as_a_table_and_can_be_switched_off(tmp_path: Path) -> None:
     train(config(*ASKED), tmp_path / "with")
     kept = train(config(*ASKED, "keep_predictions=false", "seed=1"), tmp_path / "without")

@@ -62,6 +62,7 @@ COMBINATIONS = [
     (["optimizer=sam", "model.norm=batch", "scheduler=cosine", *DROPOUT], 13),
     (["loss=cross_entropy", "test_time_augmentation=flip", "fine_tune=head_first", "optimizer=momentum", "model.norm=batch"], 10),  # frozen until step 16
     (["fine_tune=head_first", "optimizer=momentum", "model.norm=batch", "scheduler=step"], 19),
+    (["trainer.precision=64-true", "optimizer=momentum"], 10),
 ]  # fmt: skip
 
 

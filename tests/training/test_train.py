@@ -275,8 +275,8 @@ def test_compiling_keeps_the_names_in_checkpoints(tmp_path: Path, monkeypatch: p
 
 def test_early_stopping_ends_the_run(tmp_path: Path) -> None:
     asked = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2", "optimizer.lr=1e-12")
-    record = run(tmp_path, *asked, "trainer.max_epochs=30")
-    assert len(record["history"]["epoch"]) == 3
+    record = run(tmp_path, *asked, "callbacks.early_stopping.objective=val/f1", "trainer.max_epochs=30")
+    assert len(record["history"]["epoch"]) == len(record["history"]["val/f1"]) == 3
 
 
 def test_weight_decay_can_leave_out_biases_and_norms(tmp_path: Path) -> None:
