@@ -24,20 +24,14 @@ def main(arguments: Sequence[str]) -> int:
 
     config = resolved(compose(overrides))
     check_values(config)
-    import torch
-
     from cnnbench.training.lr_finder import plot, range_test
     from cnnbench.training.preflight import check
-    from cnnbench.utils.environment import idle_cores
     from cnnbench.utils.memory import keep_freed_memory
 
     check(config)
     keep_freed_memory()
-    torch.set_num_threads(config["threads"] or idle_cores())
     found = range_test(config, options.low, options.high, options.steps)
-    inner = [
-        f"{name}." for name in ("first", "base_optimizer") if name in config["optimizer"]
-    ]  # switch begins with the first
+    inner = [f"{name}." for name in ("first", "base_optimizer") if name in config["optimizer"]]  # of switch, and of SAM
     key = f"optimizer.{''.join(inner)}lr"
     print(f"{key}={found.suggestion:g}\n  {found.reason}", flush=True)
     if not found.exploded:

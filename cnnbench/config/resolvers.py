@@ -31,7 +31,7 @@ def share_or_folds(share: float | str, folds: int | None) -> float | str:
 
 def of_weights(key: str, default: Any, *, _root_: DictConfig) -> Any:
     """What the weights of model=timm or torchvision with model.pretrained=true were trained with: ``image_size``, ``mean`` or
-    ``std``, for grey images the mean of its three; ``default`` for all other models."""
+    ``std``, the mean of its three unless the images are known to be of colour; ``default`` for all other models."""
     target, name, pretrained = (OmegaConf.select(_root_, f"model.{of}") for of in ("_target_", "name", "pretrained"))
     package, _, builder = str(target).rpartition(".")
     if package != "cnnbench.models.by_name" or pretrained is not True:

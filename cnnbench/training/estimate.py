@@ -41,6 +41,7 @@ def run_seconds(config: Config) -> float:
         evaluation = _mean_seconds(lambda: classifier.network(images))
     evaluated = data.count("val") + (data.count("train") if classifier.quirks["train_in_eval_mode"] else 0)
     step = _mean_seconds(lambda: classifier.train_step(images, labels))
+    data.teardown()
     epoch = data.steps_per_epoch * data.accumulate * step + evaluated / len(images) * evaluation
     return epoch * config["trainer"]["max_epochs"]
 
