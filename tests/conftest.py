@@ -53,7 +53,7 @@ def reports_without_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Drawing is most of a report's time; tests/analysis draws, and so does every process that a test starts."""
     with pytest.MonkeyPatch.context() as patch:
         if "analysis" not in request.path.parts:
-            patch.setattr("cnnbench.analysis.report.html.svg", lambda *_: "<svg></svg>")
+            patch.setattr("cnnbench.analysis.report.html.svg", lambda *of: f"<svg><title>{of[-1]}</title></svg>")
         yield
 
 
