@@ -174,9 +174,10 @@ def paired_by(first: Collection[Any], second: Collection[Any]) -> list[Any]:
 def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None], overlap: float = 0.0) -> Difference:
     """The difference between two configurations, each given as {seed: value}.
 
-    Paired by seed (Student 1908) where ``paired_by`` says so, else Welch's test for unequal variances (Welch 1947). Where nothing varies, a t test would divide by zero: the p-value is
-    then that of the exact permutation test (Fisher 1935), which cannot be small when there are few runs. Of runs on
-    several splits, ``overlap`` is as for ``variance_of_mean``, and the keys are (seed, split).
+    Paired by seed (Student 1908) where ``paired_by`` says so, else Welch's test for unequal variances (Welch 1947). Where
+    nothing varies, a t test would divide by zero: the p-value is then that of the exact permutation test (Fisher 1935),
+    which cannot be small when there are few runs. Of runs on several splits, ``overlap`` is as for ``variance_of_mean``,
+    and the keys are (seed, split).
     """
     first, second = ({seed: v for seed, v in s.items() if to_number(v) is not None} for s in (sample, other))
     if not first or not second:
