@@ -71,7 +71,7 @@ class Composer:
         given = [str(each.input_line) for each in values]
         chosen = [text for i, text in enumerate(overrides) if i < first or text not in given]
         if (key := (*self.yamls, *chosen)) not in self.by_choices:
-            if len(self.by_choices) >= 64:
+            if len(self.by_choices) >= 512:  # 0.1 GB
                 del self.by_choices[next(iter(self.by_choices))]  # the oldest
             self.by_choices[key] = self.compose_whole(chosen)
         cfg = copy.deepcopy(self.by_choices[key])

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers import config
 from hydra.utils import instantiate
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench.cli.main import COMMANDS, main
+from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR, groups, plugins
 from cnnbench.config.settings import flatten
 
@@ -35,7 +35,7 @@ def test_a_choice_is_shown_with_every_key_and_its_comment(choice: str, listing: 
     group, _, name = choice.partition("=")
     assert (CONFIG_DIR / group / f"{name}.yaml").read_text().strip() in text
     needs_path = choice in ("data=csv", "data=hf", "data=image_folder", "data=npz")
-    node = config(choice, *(["data.path=somewhere"] if needs_path else []))[group]
+    node = resolved(compose([choice, *(["data.path=somewhere"] if needs_path else [])]))[group]
     for key in flatten(node):
         if not key.endswith(("_target_", "_partial_")) and not key.startswith(
             ("first.", "then.", "base_optimizer.", "tensorboard.", "csv.")
@@ -47,7 +47,9 @@ def test_a_choice_is_shown_with_every_key_and_its_comment(choice: str, listing: 
 def test_a_model_is_shown_with_its_weights_and_flops(model: str, listing: Callable[..., str]) -> None:
     text = listing(f"model={model}", "data=cifar10")  # which is not there, and need not be
     with torch.device("meta"):  # models by name try an image
-        network = instantiate(config(f"model={model}")["model"], in_channels=3, num_classes=10, image_size=32).eval()
+        network = instantiate(
+            resolved(compose([f"model={model}"]))["model"], in_channels=3, num_classes=10, image_size=32
+        ).eval()
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, 32, 32))
     (line,) = [line for line in text.splitlines() if "FLOPs" in line]
