@@ -24,14 +24,11 @@ def main(arguments: Sequence[str]) -> int:
         "that `cnnbench resume` goes on with. The winner of many was partly lucky; fresh runs tell how much.",
         "Example: cnnbench confirm outputs/cnnbench/sweep_... --top 3 --seeds 5 hydra/launcher=parallel",
     )
-    parser.add_argument("folder", metavar="SWEEP", type=existing_folder, help="folder of a sweep")
-    parser.add_argument(
-        "--top", type=int, default=3, metavar="N", help="configurations on each data set, by mean objective (3)"
-    )
-    parser.add_argument(
-        "--seeds", type=int, default=5, metavar="N", help="fresh seeds of each, on each of its splits (5)"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="of the new runs (SWEEP_confirm)")
+    add = parser.add_argument
+    add("folder", metavar="SWEEP", type=existing_folder, help="folder of a sweep")
+    add("--top", type=int, default=3, metavar="N", help="configurations on each data set, by mean objective (3)")
+    add("--seeds", type=int, default=5, metavar="N", help="fresh seeds of each, on each of its splits (5)")
+    add("--out", type=Path, metavar="DIR", help="of the new runs (SWEEP_confirm)")
     parser.add_trust()
     options, more = parser.parse_with_overrides(arguments)
     for name in ("top", "seeds"):
@@ -77,15 +74,12 @@ def winners(board: Leaderboard, top: int) -> list[tuple[LeaderboardRow, list[str
         if [one.configuration.data_set for one in found.values()].count(data_set) == top:
             continue
         kept = [text for one in row.configuration.runs for text in repeatable(one.overrides, str(one.path))]
-        splits = {
-            key: dict.fromkeys(text.partition("=")[2] for text in kept if override_key(text) == key) for key in SPLIT
-        }
+        values = dict.fromkeys((override_key(text), text.partition("=")[2]) for text in kept)  # each once
+        splits = {key: f"{key}={','.join(value for of, value in values if of == key)}" for key in SPLIT}
         overrides = [text for text in repeatable(run.overrides, str(run.path)) if override_key(text) != SEED]
         if fingerprint(resolved(compose([*overrides, f"{SEED}={run.seed}"]))) != run.record.get("fingerprint"):
             given = " ".join(overrides)
             raise RequestError(f"{run.path} had another configuration than its overrides give today ({given})")
-        overrides = [
-            f"{key}={','.join(splits[key])}" if (key := override_key(text)) in splits else text for text in overrides
-        ]
-        found.setdefault(tuple(overrides), row)  # those of several versions of the code are one
+        # those of several versions of the code are one
+        found.setdefault(tuple(splits.get(override_key(text), text) for text in overrides), row)
     return [(row, list(overrides)) for overrides, row in found.items()]

@@ -34,8 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         raise RequestError(f"{folder} has no record to compare with ({error})") from error
     if before["status"] != "completed":
         raise RequestError(f"{folder} has not completed ({before['status']}), so there is no result to compare with")
-    name = f"{folder.resolve().name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    into = options.folder or Path("outputs", "rerun", name)
+    into = options.folder or Path("outputs", "rerun", f"{folder.resolve().name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}")
     if (into / RECORD_FILE).exists():
         raise RequestError(f"{into} holds a run already; choose another folder")
 
@@ -74,8 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     lines = differences(*(flatten({part: record.get(part) for part in COMPARED}) for record in (before, after)))
     old, new = ((record.get("model") or {}).get("sha256") for record in (before, after))
     lines += ["the last weights differ"] * (old != new)
-    more = [f"... and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
-    for line in [*lines[:MOST_SHOWN], *more]:
+    for line in [*lines[:MOST_SHOWN], *[f"... and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)]:
         print_result(f"  {line}")
     print_result("the result is not the same" if lines else "the result is the same, to the bit")
     return 1 if lines else 0

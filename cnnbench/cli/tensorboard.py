@@ -96,8 +96,7 @@ def short_name(folder: str) -> str:
     if not all(value for _, value in pairs):
         return folder
     leaves = [key.lstrip("+").rpartition(".")[2] for key, _ in pairs]
-    words = [
-        value if key in groups() else f"{leaf if leaves.count(leaf) == 1 else key}={value}"
-        for (key, value), leaf in zip(pairs, leaves, strict=True)
-    ]
+    names = [leaf if leaves.count(leaf) == 1 else key for (key, _), leaf in zip(pairs, leaves, strict=True)]
+    named = zip(pairs, names, strict=True)
+    words = [value if key in groups() else f"{name}={value}" for (key, value), name in named]
     return folder if set(words) & {".", ".."} else " ".join(words)

@@ -56,18 +56,16 @@ class Composer:
     by_choices: ClassVar[dict[tuple[object, ...], DictConfig]] = {}
 
     def __init__(self, compose_whole: Callable[[list[str]], DictConfig] | None = None) -> None:
-        self.compose_whole, self.yamls = compose_whole or _compose_whole, (config_dirs(), _newest_yaml())
+        times = [path.stat().st_mtime_ns for folder in config_dirs() for path in folder.rglob("*.yaml")]
+        self.compose_whole, self.yamls = compose_whole or _compose_whole, (config_dirs(), len(times), max(times))
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
         """As ``compose_whole(overrides)``, and raises what that raises."""
         parsed, known = [parse(text) for text in overrides], groups()
         # what removes a key is left to Hydra, with all that comes before it
         first = 1 + max((i for i, each in enumerate(parsed) if each.is_delete()), default=-1)
-        values = [
-            each
-            for each in parsed[first:]
-            if each.package is None and each.key_or_group not in (*known, *WHOLE) and "/" not in each.key_or_group
-        ]
+        keys = [each for each in parsed[first:] if each.package is None and "/" not in each.key_or_group]
+        values = [each for each in keys if each.key_or_group not in (*known, *WHOLE)]
         given = [str(each.input_line) for each in values]
         chosen = [text for i, text in enumerate(overrides) if i < first or text not in given]
         if (key := (*self.yamls, *chosen)) not in self.by_choices:
@@ -92,12 +90,6 @@ class Composer:
             cfg.hydra.overrides.hydra = [each.input_line for each in parsed if each.is_hydra_override()]
             cfg.hydra.job.override_dirname = names.item_sep.join(named).replace("=", names.kv_sep)
         return cfg
-
-
-def _newest_yaml() -> tuple[int, int]:
-    """How many YAMLs there are, and when the newest was written."""
-    times = [path.stat().st_mtime_ns for folder in config_dirs() for path in folder.rglob("*.yaml")]
-    return len(times), max(times)
 
 
 def _compose_whole(overrides: list[str]) -> DictConfig:
@@ -170,11 +162,9 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def fingerprint(config: dict[str, Any]) -> str:
     """16 hexadecimal digits that differ where anything that can change the result differs, the seed included."""
-    given = {key: value for key, value in flatten(config).items() if value != NEW_KEYS.get(key, MISSING)}
-    kept = {key: value for key, value in given.items() if changes_result(key)}
-    kept |= {
-        key: version_1_target(value)
-        for key, value in kept.items()
-        if key.endswith("_target_") and isinstance(value, str)
-    }
+    kept = {}
+    for key, value in flatten(config).items():
+        if value != NEW_KEYS.get(key, MISSING) and changes_result(key):
+            is_target = key.endswith("_target_") and isinstance(value, str)
+            kept[key] = version_1_target(value) if is_target else value
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -55,6 +55,17 @@ NOT_NEGATIVE = _number("a number, 0 or above", lambda v: v >= 0)
 METRIC = _one_of(*CLASS_METRICS, *LOGIT_METRICS)
 SHARE = _number("a number from 0 to below 1", lambda v: 0 <= v < 1)
 
+# Of a key that is one of some words, these.
+WORDS = {
+    "augment.policy": "none trivial rand", "data.sampling": "uniform balanced", "data.duplicates": "warn drop error",
+    "test_with": "best last", "test_time_augmentation": "none flip five_crop", "study.form": "published corrected",
+    "callbacks.figures.explain": "none gradcam", "data.storage": "auto memory stream", "trainer.strategy": "auto ddp",
+    "trainer.precision": "32-true bf16-mixed 16-mixed bf16-true 16-true 64-true",
+    "trainer.gradient_clip_algorithm": "norm value", "scheduler.interval": "epoch step",
+    "scheduler.shape": "sqrt linear", "scheduler.anneal_strategy": "cos linear",
+    "hydra.sweeper.sampler": "tpe random qmc", "hydra.sweeper.pruner": "median halving wilcoxon none",
+    "sweep.trial.pruner": "median halving none",
+}  # fmt: skip
 # Torch and Lightning do not check these, or late, or in words that a user cannot place. The layers of a network and
 # the objective have checks that need more than the value (where they are used).
 # A key that others are computed from comes before them, so that it is what is named.
@@ -71,7 +82,6 @@ KEYS: tuple[tuple[Check, str], ...] = (
                 "callbacks.figures.every_n_epochs callbacks.figures.projector callbacks.early_stopping.patience hydra.sweeper.startup_trials "
                 "hydra.sweeper.seed sweep.trial.number sweep.trial.startup_trials augment.crop_padding augment.cutout"),
     (Check("a whole number from 0 to 30", lambda v: type(v) is int and 0 <= v <= 30), "augment.rand_magnitude"),
-    (_one_of("none", "trivial", "rand"), "augment.policy"),
     (_number("a number from 0 to 180", lambda v: 0 <= v <= 180), "augment.rotate"),
     (_whole(1), "trainer.max_epochs trainer.num_nodes trainer.accumulate_grad_batches data.batch_size "
                 "data.eval_batch_size scheduler.step_size scheduler.cycles scheduler.growth divergence.epochs sweep.runs_per_gpu "
@@ -83,7 +93,6 @@ KEYS: tuple[tuple[Check, str], ...] = (
             "data.shuffle trainer.sync_batchnorm callbacks.figures.pictures hydra.sweeper.dry_run "
             "data.source.skip_damaged model.pretrained model.small_stem"),
     (_or(BETWEEN, NULL), "loss.alpha"),
-    (_one_of("uniform", "balanced"), "data.sampling"),
     (NOT_NEGATIVE, "loss.gamma scheduler.eta_min scheduler.threshold callbacks.progress.seconds augment.brightness augment.contrast "
                    "augment.saturation augment.mixup augment.cutmix callbacks.early_stopping.min_delta"),
     (_or(NOT_NEGATIVE, NULL), "checkpoint.minutes callbacks.progress.minutes"),
@@ -109,36 +118,22 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(_whole(0), NULL), "data.fold"),
     (BETWEEN, "data.source.test_share optimizer.switch_at scheduler.factor scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),
-    (_one_of("warn", "drop", "error"), "data.duplicates"),
     (_or(NULL, Check("black and white, such as [0, 4095]", lambda v: isinstance(v, list) and len(v) == 2
                      and all(map(NUMBER.holds, v)) and v[0] < v[1])), "data.value_range"),
     (_or(NULL, Check("folders by split, such as {train: Training, test: Testing}", lambda v: isinstance(v, Mapping)
                      and "train" in v and all(isinstance(name, str) for name in v.values()))), "data.splits"),
     (_per_channel(NUMBER), "data.mean"),
     (_per_channel(POSITIVE), "data.std"),
-    (_one_of("best", "last"), "test_with"),
-    (_one_of("none", "gradcam"), "callbacks.figures.explain"),
-    (_one_of("none", "flip", "five_crop"), "test_time_augmentation"),
     (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
     (Check("keys, such as study.form=corrected", lambda v: isinstance(v, Mapping)), "study"),
-    (_one_of("published", "corrected"), "study.form"),
-    (_one_of("auto", "memory", "stream"), "data.storage"),
-    (_one_of("auto", "ddp"), "trainer.strategy"),
-    (_one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"), "trainer.precision"),
-    (_one_of("cos", "linear"), "scheduler.anneal_strategy"),
+    *((_one_of(*words.split()), key) for key, words in WORDS.items()),
     (_or(Check("how many", _whole(1).holds), AUTO, _list_of("a list of their numbers", _whole(0))), "trainer.devices"),
     (_or(TRUTH, _one_of("warn")), "trainer.deterministic"),
-    (_one_of("norm", "value"), "trainer.gradient_clip_algorithm"),
-    (_one_of("epoch", "step"), "scheduler.interval"),
-    (_one_of("sqrt", "linear"), "scheduler.shape"),
     (Check("false, for paths are relative to where the command runs", lambda v: v in (False, None)), "hydra.job.chdir"),
     (_or(_list_of("a list of whole numbers of at least 1", _whole(1), least=0), AUTO), "callbacks.figures.at_epochs"),
     (_or(POSITIVE, AUTO), "optimizer.lr"),
     (Check("a whole number of at least 1, or -1 for a run a core, -2 for one less",
            lambda v: type(v) is int and v != 0), "hydra.launcher.n_jobs hydra.sweeper.at_a_time"),
-    (_one_of("tpe", "random", "qmc"), "hydra.sweeper.sampler"),
-    (_one_of("median", "halving", "wilcoxon", "none"), "hydra.sweeper.pruner"),
-    (_one_of("median", "halving", "none"), "sweep.trial.pruner"),
 )  # fmt: skip
 # Of an optimizer, of each of the two of optimizer=switch, and of the one in optimizer=sam.
 OPTIMIZER_KEYS: tuple[tuple[Check, str], ...] = (

@@ -67,10 +67,9 @@ def version_1_target(target: str) -> str:
 def with_current_targets(node: Any) -> Any:
     """A copy of a configuration in which every ``_target_`` is as this version has it."""
     if isinstance(node, Mapping):
-        return {
-            key: current_target(value) if key == "_target_" and isinstance(value, str) else with_current_targets(value)
-            for key, value in node.items()
-        }
+        target = node.get("_target_")
+        own = {"_target_": current_target(target)} if isinstance(target, str) else {}
+        return {key: with_current_targets(value) for key, value in node.items()} | own
     return [with_current_targets(value) for value in node] if isinstance(node, (list, tuple)) else node
 
 

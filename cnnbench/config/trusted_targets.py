@@ -38,9 +38,8 @@ FOLDERS = {
     "data.cache": ("*/meta.json",),
     "data.root": ("*/raw", "cifar-10-batches-py", "cifar-100-python", "*_32x32.mat", "stl10_binary", "*mnist*.npz"),
 }
-SERVICE = (
-    r"logger\.(\w+\.)*(?!name|version|sub_dir|default_hp_metric|offline|flush)\w+$"  # whom a logger sends a run to
-)
+# Whom a logger sends a run to.
+SERVICE = r"logger\.(\w+\.)*(?!name|version|sub_dir|default_hp_metric|offline|flush)\w+$"
 SET_ANEW = ("hydra.run.dir", "hydra.sweep.dir", "sweep.trial")  # by whoever repeats overrides
 HYDRA = re.compile(
     r"hydra\.mode=\w+|hydra\.sweeper\.(sampler|pruner)=\w+|hydra\.(launcher|sweeper)(\.[a-z]\w*)+=(-?\d+(\.\d+)?(e[-+]?\d+)?|True|False|None)"
@@ -82,8 +81,7 @@ def trust(packages: Iterable[str]) -> None:
 
 
 def without_foreign_folders(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The node ``data`` of a saved configuration, in which folders to write to, but for those of such data, are this
-    installation's own."""
+    """The node ``data`` of a saved configuration; folders to write to that hold no such data are this installation's."""
     own = resolved(compose(["data=mnist"]))["data"]
     return {key: value if _is_folder_of_data(f"data.{key}", value) else own[key] for key, value in data.items()}
 
@@ -101,9 +99,8 @@ def _check_override(text: str, where: str) -> None:
     if not isinstance(value, dict) and (re.search("[/@]", name) or (CONFIG_DIR / name).is_dir()):
         names = value if isinstance(value, list) else [value]
         if not all(one is None or str(one) in chosen.get(name, ()) for one in names):
-            raise RequestError(
-                f"{where} has {text!r}, which is no choice of a group that is repeated; --config-dir brings in your own"
-            )
+            wrong = "which is no choice of a group that is repeated; --config-dir brings in your own"
+            raise RequestError(f"{where} has {text!r}, {wrong}")
         return
     for key, leaf in _leaves(value, name):
         _check(key, leaf, where)
@@ -115,9 +112,8 @@ def _check_override(text: str, where: str) -> None:
 def _check(key: str, value: Any, where: str, trusted: Iterable[str] = ()) -> None:
     shown = repr(f"{key}={value}"[:200])
     if COMPUTED.search(f"{key}={value}"):
-        raise RequestError(
-            f"{where} has {shown}, and nothing in a saved run is computed, or missing, or a control character"
-        )
+        wrong = "and nothing in a saved run is computed, or missing, or a control character"
+        raise RequestError(f"{where} has {shown}, {wrong}")
     if KEYWORD.search(key) and not _is_known(key, value, where, trusted):
         package = str(value).split(".")[0]
         hint = f"; --trust {package}, or {ALLOW}={package} in the environment, trusts what {package} defines"
@@ -143,9 +139,8 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
     module = f"{getattr(found, '__module__', None)}."
     if module.startswith(own):
         return True
-    if kind is None or not module.startswith(TORCH) or not isinstance(found, type):
-        return False
-    return issubclass(found, resolve_name(kind))
+    is_torchs = module.startswith(TORCH) and isinstance(found, type)
+    return kind is not None and is_torchs and issubclass(found, resolve_name(kind))
 
 
 def computes_as_here(config: Any) -> bool:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from cnnbench.data.mixing import Mixing
-from cnnbench.data.operations import Colour, Erase, Operation, ResizedCrop, Rotate, inside
+from cnnbench.data.operations import Colour, Erase, ResizedCrop, Rotate, inside
 from cnnbench.data.policies import Policy
 
+Operation = ResizedCrop | Rotate | Policy | Colour | Erase
 STREAMS = {"order": 0, "draws": 1}
 
 

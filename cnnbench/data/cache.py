@@ -49,15 +49,9 @@ _opened: dict[Path, PreparedSet] = {}
 
 
 def prepare(
-    source: Source,
-    location: Path | None,
-    image_size: int | None,
-    cache: Path,
-    report: Report = print_line,
-    *,
-    duplicates: str = "warn",
-    value_range: Range | None = None,
-) -> PreparedSet:
+    source: Source, location: Path | None, image_size: int | None, cache: Path, report: Report = print_line, *,
+    duplicates: str = "warn", value_range: Range | None = None,
+) -> PreparedSet:  # fmt: skip
     """Open the set of this source and size, making it first where it is not in the cache or not whole.
 
     Args:

@@ -65,15 +65,9 @@ class ImageDataModule(LightningDataModule):
     @cached_property
     def prepared(self) -> PreparedSet:
         """The set from the cache, made at the first call where it is not there yet."""
-        location = self.path or self.root
-        return prepare(
-            self.source,
-            Path(location).expanduser() if location else None,
-            self.image_size,
-            Path(self.cache).expanduser(),
-            duplicates=self.duplicates,
-            value_range=self.value_range,
-        )
+        named, cache = self.path or self.root, Path(self.cache).expanduser()
+        at, size = Path(named).expanduser() if named else None, self.image_size
+        return prepare(self.source, at, size, cache, duplicates=self.duplicates, value_range=self.value_range)
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray | slice]:
@@ -126,14 +120,12 @@ class ImageDataModule(LightningDataModule):
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
         known = ("image_size", "channels", "fingerprint", "notes", "value_range")
+        name, counts = getattr(self.source, "dataset", type(self.source).__name__), ("train", "val", "test")
         return {
-            "name": getattr(self.source, "dataset", type(self.source).__name__),
-            "classes": len(self.classes),
-            **{split: self.count(split) for split in ("train", "val", "test")},
-            "validation": str(self.validation),
-            **({"folds": self.folds, "fold": self.fold} if self.folds else {}),
+            "name": name, "classes": len(self.classes), **{split: self.count(split) for split in counts},
+            "validation": str(self.validation), **({"folds": self.folds, "fold": self.fold} if self.folds else {}),
             **{key: value for key in known if (value := getattr(self.prepared, key))},
-        }
+        }  # fmt: skip
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """mean and std, one value a channel; raises RequestError where their number does not fit the images."""
@@ -214,21 +206,10 @@ class ImageDataModule(LightningDataModule):
             self._on_device[stored, home] = ImageTensors.from_arrays(images, labels, home)
         rows = self.rows[split]
         loader = BatchLoader(
-            self._on_device[stored, home],
-            batch_size,
-            Normalize(*self.statistics()),
-            rows=torch.from_numpy(rows) if isinstance(rows, np.ndarray) else None,
-            augment=augment,
-            classes=len(self.classes),
-            shuffle=shuffle,
-            balanced=shuffle and self.sampling == "balanced",
-            seed=self.seed,
-            batches_per_step=batches,
-            device=device,
-            workers=self.workers if streaming else None,
-            worker_seconds=self.worker_seconds,
-            rank=rank,
-            world=world,
-        )
+            self._on_device[stored, home], batch_size, Normalize(*self.statistics()), augment=augment, shuffle=shuffle,
+            rows=torch.from_numpy(rows) if isinstance(rows, np.ndarray) else None, classes=len(self.classes),
+            balanced=shuffle and self.sampling == "balanced", seed=self.seed, batches_per_step=batches, device=device,
+            workers=self.workers if streaming else None, worker_seconds=self.worker_seconds, rank=rank, world=world,
+        )  # fmt: skip
         self._loaders.append(loader)
         return loader

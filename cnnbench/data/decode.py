@@ -39,7 +39,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # la
 
 Range = Sequence[float]  # the values of black and white
 Extremes = tuple[float, float, bool]  # lowest and highest value of an image, and whether its values are whole numbers
-Findings = tuple[dict[int, str], dict[int, Extremes]]  # by row: error messages of what does not decode, and deep grey
+Deep = dict[int, Extremes]  # by row, of grey of more than 8 bits
+Findings = tuple[dict[int, str], Deep]  # by row the error messages of what does not decode, and deep grey
+Advance = Callable[[int], None]  # called with the number of images done now and then
 
 
 @cache
@@ -138,29 +140,19 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def decode_files(
-    paths: Sequence[Path],
-    rows: Sequence[int],
-    target: np.memmap,
-    resize: bool,
-    value_range: Range | None,
-    progress: Callable[[int], None],
-) -> Findings:
+    paths: Sequence[Path], rows: Sequence[int], target: np.memmap, resize: bool, value_range: Range | None, progress: Advance
+) -> Findings:  # fmt: skip
     """Decode the ``paths`` in these ``rows`` into those of a mapped .npy file, uint8 (N, size, size, channels), in as many
-    processes as cores, and call ``progress`` with the number of images done now and then.
-
-    Raises RequestError where an image has the wrong size, or a process died; the message names the images it was at.
-    """
+    processes as cores. Raises RequestError where an image has the wrong size, or a process died; the message names the
+    images it was at."""
     begun = np.memmap(f"{target.filename}.begun", bool, "w+", shape=len(paths))  # and not ended
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     jobs = 1 if len(rows) <= SERIAL else -1
     parallel = Parallel(jobs, backend="loky", return_as="generator", idle_worker_timeout=IDLE_SECONDS)
-    undecodable, deep = findings = dict[int, str](), dict[int, Extremes]()
+    undecodable, deep = findings = dict[int, str](), Deep()
+    work = ((target.filename, chunk, [paths[row] for row in chunk], resize, value_range) for chunk in chunks)
     try:
-        results = parallel(
-            delayed(decode_chunk)(target.filename, chunk, [paths[row] for row in chunk], resize, value_range)
-            for chunk in chunks
-        )
-        for number, found in enumerate(results, 1):
+        for number, found in enumerate(parallel(delayed(decode_chunk)(*one) for one in work), 1):
             undecodable |= found[0]
             deep |= found[1]
             progress(min(number * CHUNK, len(rows)))
@@ -177,7 +169,7 @@ def decode_chunk(
 ) -> Findings:
     """Decode ``paths`` into these rows of ``target``, as ``decode_files`` does; rows that do not decode stay black."""
     array, begun = np.load(target, mmap_mode="r+", allow_pickle=False), np.memmap(f"{target}.begun", bool, "r+")
-    undecodable, deep = findings = dict[int, str](), dict[int, Extremes]()
+    undecodable, deep = findings = dict[int, str](), Deep()
     for row, path in zip(rows, paths, strict=True):
         begun[row] = True
         try:

@@ -123,14 +123,12 @@ class HuggingFace:
         """Raise RequestError where the set's card names data that is not its own, which would be fetched from anywhere."""
         from huggingface_hub import DatasetCard, hf_hub_download
 
-        files = []
-        for name in ("README.md", ".huggingface.yaml"):
+        cards = ("README.md", ".huggingface.yaml")
+        files = [Path(str(location), name) for name in cards if self.path]
+        for name in cards if not self.path else ():
             with suppress(Exception):  # the hub has none, or there is no network, as load_dataset will say
-                files.append(
-                    Path(str(location), name)
-                    if self.path
-                    else Path(hf_hub_download(str(self.dataset), name, repo_type="dataset", revision=self.revision))
-                )
+                download = hf_hub_download(str(self.dataset), name, repo_type="dataset", revision=self.revision)
+                files.append(Path(download))
         for file in filter(Path.exists, files):
             try:
                 is_card = file.suffix == ".md"
@@ -151,8 +149,6 @@ def _files(data: Any, column: str, split: str) -> list[Path | EncodedImage]:
     """The images, not decoded."""
     from datasets import Image
 
-    files = data.cast_column(column, Image(decode=False))[column][:]
-    return [
-        EncodedImage(file["bytes"], f"{split}[{row}]") if file["bytes"] is not None else Path(file["path"])
-        for row, file in enumerate(files)
-    ]
+    files = enumerate(data.cast_column(column, Image(decode=False))[column][:])
+    given = ((row, file["bytes"], file["path"]) for row, file in files)
+    return [Path(path) if bytes_ is None else EncodedImage(bytes_, f"{split}[{row}]") for row, bytes_, path in given]

@@ -1,31 +1,17 @@
 """What torchvision does to one image, done to a whole batch with a draw of its own for every sample.
 
-An operation makes its draws, float32 (N, ``columns``), and applies row i of them to image i of uint8 (N, H, W, C), square.
-Where numbers are rounded, a pixel may be one level of 255 beside torchvision's, whose order of multiplications is another.
+An operation makes its draws, float32 (N, ``columns``) on the CPU, for images of a ``size``, and applies row i of them to
+image i of uint8 (N, H, W, C), square; ``draws`` are on the images' device, ``host`` are the same on the CPU. Where numbers
+are rounded, a pixel may be one level of 255 beside torchvision's, whose order of multiplications is another.
 """
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 TRIES = 10  # at a box that fits, as in torchvision
-
-
-class Operation(Protocol):
-    """One operation of a batch; ``columns`` is the width of its draws."""
-
-    columns: int
-
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
-        """Draws (count, columns) for images of this side, on the CPU."""
-        ...
-
-    def __call__(self, images: Tensor, draws: Tensor, host: Tensor) -> Tensor:
-        """The images with their ``draws``, on the same device; ``host`` are the same draws on the CPU."""
-        ...
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

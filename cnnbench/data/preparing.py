@@ -16,7 +16,16 @@ from typing import cast
 import numpy as np
 from tqdm import tqdm
 
-from cnnbench.data.decode import Extremes, Findings, Range, decode_files, find_range, image_dimensions, resize_array
+from cnnbench.data.decode import (
+    Advance,
+    Deep,
+    Findings,
+    Range,
+    decode_files,
+    find_range,
+    image_dimensions,
+    resize_array,
+)
 from cnnbench.data.imageset import ImageSet, Split, digests, load_array, printable
 from cnnbench.utils.console import escape
 from cnnbench.utils.errors import RequestError
@@ -59,15 +68,9 @@ def make_set(
             notes.append(f"grey of more than 8 bits is reduced to 8: {scale} (data.value_range)")
         names = [f"{part}_{kind}" for part in images.splits for kind in ("images", "labels")]
         checksums = {name: zlib.crc32(load_array(temporary, name).data) for name in names}
-        meta = {
-            "classes": images.classes,
-            "channels": images.channels,
-            "image_size": size,
-            "checksums": checksums,
-            "fingerprint": hashlib.sha256(json.dumps([images.classes, checksums]).encode()).hexdigest()[:16],
-            "notes": [printable(note) for note in notes],
-            "value_range": value_range,
-        }
+        fingerprint = hashlib.sha256(json.dumps([images.classes, checksums]).encode()).hexdigest()[:16]
+        meta = {"classes": images.classes, "channels": images.channels, "image_size": size, "checksums": checksums,
+                "fingerprint": fingerprint, "notes": [*map(printable, notes)], "value_range": value_range}  # fmt: skip
         (temporary / "meta.json").write_text(json.dumps(meta))
         os.rename(temporary, folder)
     finally:
@@ -79,7 +82,7 @@ def _decode(
 ) -> tuple[Arrays, Arrays, Range | None]:
     """Decode every split into a mapped file in ``folder``; returns these, which of their rows have decoded, and the scale of
     grey with more than 8 bits, where there is any. Raises RequestError where what does not decode may not be left out."""
-    arrays, kept, deep, errors = Arrays(), Arrays(), dict[str, dict[int, Extremes]](), list[str]()
+    arrays, kept, deep, errors = Arrays(), Arrays(), dict[str, Deep](), list[str]()
     bar = report is print_line and sys.stderr.isatty()
     for part, split in images.splits.items():
         if len(split.labels) == 0:
@@ -111,9 +114,7 @@ def _common_size(images: ImageSet) -> int:
     return next(iter(sizes))[0]
 
 
-def _fill(
-    target: np.memmap, split: Split, resize: bool, value_range: Range | None, progress: Callable[[int], None]
-) -> Findings:
+def _fill(target: np.memmap, split: Split, resize: bool, value_range: Range | None, progress: Advance) -> Findings:
     """Write every image, decoded and resized, into ``target``."""
     images = split.images
     if not isinstance(images, np.ndarray):
@@ -128,9 +129,7 @@ def _fill(
     return {}, {}
 
 
-def _scale_alike(
-    images: ImageSet, arrays: Arrays, deep: dict[str, dict[int, Extremes]], value_range: Range | None
-) -> Range | None:
+def _scale_alike(images: ImageSet, arrays: Arrays, deep: dict[str, Deep], value_range: Range | None) -> Range | None:
     """Decode anew the deep grey that was not scaled as the whole set is to be; returns that scale, None without any."""
     extremes = [one for of_split in deep.values() for one in of_split.values()]
     if value_range is not None or not extremes:
@@ -160,13 +159,12 @@ def _without_copies(images: ImageSet, arrays: Arrays, kept: Arrays, duplicates: 
             same = int((kept[other] & (hashes[other] == hashes[part][first])).argmax())
             example = f"{images.splits[part].name(part, first)} and {images.splits[other].name(other, same)}"
             note = f"{copies.sum()} of {len(copies)} images of {part} are {'there twice' if part == other else f'also in {other}'}, such as {example}; "
+            remedy = "data.duplicates=drop leaves them out"
             if duplicates == "error":
-                raise RequestError(f"{note}data.duplicates=drop leaves them out of {part}, and warn keeps them")
+                raise RequestError(f"{note}{remedy} of {part}, and warn keeps them")
             if duplicates == "drop":
                 kept[part] &= ~copies
-            notes.append(
-                note + (f"left out of {part}" if duplicates == "drop" else "data.duplicates=drop leaves them out")
-            )
+            notes.append(note + (f"left out of {part}" if duplicates == "drop" else remedy))
     return notes
 
 
@@ -192,7 +190,7 @@ def _save(images: ImageSet, arrays: Arrays, kept: Arrays, folder: Path, name: st
 
 
 @contextmanager
-def show_progress(title: str, total: int, report: Report, bar: bool) -> Iterator[Callable[[int], None]]:
+def show_progress(title: str, total: int, report: Report, bar: bool) -> Iterator[Advance]:
     """Give a function to call with the number of images done, which shows how far a long preparation of ``total`` images
     is: in lines to ``report`` every few seconds, or in a ``bar`` on the terminal, which is removed at the end."""
     start = last = time.monotonic()

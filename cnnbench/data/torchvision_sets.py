@@ -93,7 +93,11 @@ class Torchvision:
         for split in splits.values():
             split.labels = split.labels - numbers.min()  # EMNIST's letters are numbered from one
         first = splits["train"].images[0]
-        channels = (*first.shape[2:], 1)[0] if isinstance(first, np.ndarray) else _channels(first)
+        if isinstance(first, np.ndarray):
+            channels = (*first.shape[2:], 1)[0]
+        else:
+            with open_image(first) as image:
+                channels = len(_mode(image))
         folder = location if isinstance(first, Path) else None
         return ImageSet(splits, _class_names(parts["train"], numbers), channels, folder)
 
@@ -133,11 +137,10 @@ class Torchvision:
                 with suppress(OSError):  # it is not there, or has files in it
                     path.rmdir()
             where = folder if self.dataset in self.SETS else location
-            raise RequestError(
-                f"{self.dataset} is not in {where} and could not be downloaded ({one_line(error)}); connect once to "
-                "download it, or point data.root (or the environment variable CNNBENCH_DATA) at the folder that "
-                "holds it, or use data=digits, which needs no download"
-            ) from error
+            remedy = ("connect once to download it, or point data.root (or the environment variable CNNBENCH_DATA) at the "
+                      "folder that holds it, or use data=digits, which needs no download")  # fmt: skip
+            wrong = f"{self.dataset} is not in {where} and could not be downloaded ({one_line(error)})"
+            raise RequestError(f"{wrong}; {remedy}") from error
 
 
 @cache
@@ -178,11 +181,6 @@ def _read_part(part: Any, name: str) -> Split | None:
             image.save(content := BytesIO(), "PNG", compress_level=1)
             images[row] = EncodedImage(content.getvalue(), f"{name}[{row}]")
     return Split(images, np.array(numbers))
-
-
-def _channels(path: Any) -> int:
-    with open_image(path) as image:
-        return len(_mode(image))
 
 
 def _mode(image: Image.Image) -> str:

@@ -136,16 +136,9 @@ def environment(device: str | None = None) -> dict[str, Any]:
 
         gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
         threads = torch.get_num_threads()
+    main = {package: packages()[package] for package in ("torch", "torchvision", "lightning", "cnnbench")}
     return {
-        "python": platform.python_version(),
-        **{package: packages()[package] for package in ("torch", "torchvision", "lightning", "cnnbench")},
-        "packages": packages(),
-        "device": device,
-        "gpu": gpu,
-        "cpu": processor(),
-        "cores": available_cores(),
-        "threads": threads,
-        "system": platform.platform(),
-        "git": commit,
-        "git_dirty": dirty,
-    }
+        "python": platform.python_version(), **main, "packages": packages(), "device": device, "gpu": gpu,
+        "cpu": processor(), "cores": available_cores(), "threads": threads, "system": platform.platform(),
+        "git": commit, "git_dirty": dirty,
+    }  # fmt: skip

@@ -78,12 +78,8 @@ def archive_attempt(folder: Path) -> None:
     except FileNotFoundError:
         return
     environment, error, history = (record.get(key) or {} for key in ("environment", "error", "history"))
-    end = {
-        "status": record["status"],
-        "error": {key: error.get(key) for key in ("type", "message")},
-        "epochs": len(history.get("epoch", ())),
-        **{key: environment.get(key) for key in ("git", "git_dirty")},
-    }
+    end = {"status": record["status"], "error": {key: error.get(key) for key in ("type", "message")},
+           "epochs": len(history.get("epoch", ())), **{key: environment.get(key) for key in ("git", "git_dirty")}}  # fmt: skip
     write_atomically(folder / ATTEMPTS, json.dumps([*attempts(folder), end], indent=1) + "\n")
     (folder / RECORD_FILE).unlink()
 
@@ -105,21 +101,11 @@ def new_record(
     folder: Path, config: dict[str, Any], fingerprint: str, overrides: Sequence[str], choices: Mapping[str, str] | None
 ) -> Record:
     """What is known of a run before it starts."""
-    average = config.get("average", {}).get("_target_")
+    average, views = config.get("average", {}).get("_target_"), config.get("test_time_augmentation", "none")
+    protocol = {"objective": config["objective"], "weights": config["test_with"], "test_time_augmentation": views,
+                "average": None if average is None else average.rpartition(".")[2]}  # fmt: skip
     return {
-        "status": "failed",
-        "name": config["name"],
-        "fingerprint": fingerprint,
-        "overrides": list(overrides),
-        "choices": dict(choices or {}),
-        "config": config,
-        "seed": config["seed"],
-        "protocol": {
-            "objective": config["objective"],
-            "weights": config["test_with"],
-            "test_time_augmentation": config.get("test_time_augmentation", "none"),
-            "average": None if average is None else average.rpartition(".")[2],
-        },
-        "error": None,
+        "status": "failed", "name": config["name"], "fingerprint": fingerprint, "overrides": list(overrides),
+        "choices": dict(choices or {}), "config": config, "seed": config["seed"], "protocol": protocol, "error": None,
         "attempts": attempts(folder),
-    }
+    }  # fmt: skip
