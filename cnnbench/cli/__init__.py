@@ -1,4 +1,1 @@
-"""The commands, a file each.
-
-Each has ``main(arguments)``, which returns the exit status and raises RequestError where what was asked for is wrong.
-"""
+"""The commands, a file each: ``main(arguments)`` returns the status, or raises RequestError for a wrong request."""

@@ -89,8 +89,7 @@ def prepare(
 
 
 def _lock(path: Path, report: Report) -> AbstractContextManager:
-    """Hold an exclusive lock on ``path`` between processes; the system releases it if the process dies. In a folder where
-    nobody can prepare anything there is none."""
+    """Hold an exclusive lock on ``path`` between processes; none in a folder where nobody can prepare anything."""
     lock = FileLock(path)
     try:
         return lock.acquire(timeout=0)
@@ -104,8 +103,7 @@ def _lock(path: Path, report: Report) -> AbstractContextManager:
 
 
 def find_prepared(cache: Path, fingerprint: str) -> PreparedSet | None:
-    """The set that a record names by its fingerprint; None where it is not in ``cache``. Nothing is read from the source,
-    or downloaded."""
+    """The set that a record names by its fingerprint, from ``cache`` alone; None where it is not there."""
     for path in cache.glob("*/meta.json"):
         with suppress(*DAMAGE):
             if read_json(path)["fingerprint"] == fingerprint:

@@ -19,11 +19,9 @@ from cnnbench.utils.memory import free_memory
 
 @dataclass(eq=False, repr=False)
 class ImageDataModule(LightningDataModule):
-    """Images of one source, split into train, val and test, in batches on the trainer's device.
-
-    Its arguments are the keys of a YAML in ``conf/data``, which explains them, and ``augment`` of training batches, and that
-    a training group holds ``steps_per_execution`` optimizer steps of ``accumulate`` batches each.
-    """
+    """Images of one source, split into train, val and test, in batches on the trainer's device. Its arguments are the
+    keys of a YAML in ``conf/data``, which explains them, and ``augment`` of training batches, and that a training group
+    holds ``steps_per_execution`` optimizer steps of ``accumulate`` batches each."""
 
     source: Source
     _: KW_ONLY

@@ -100,8 +100,7 @@ def decode_image(
 
     It is turned upright (EXIF); transparency is laid over black; of an animation the first frame is taken; deep grey is
     scaled from ``value_range``, or from what this image alone suggests; the middle square is cut out and resized
-    (bilinear, antialiased). Raises UndecodableImage where the file does not decode, and RequestError where it has another
-    size, without ``resize``.
+    (bilinear, antialiased). Raises UndecodableImage, and RequestError where it has another size, without ``resize``.
     """
     extremes = None
     with open_image(path) as file:
@@ -140,11 +139,11 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def decode_files(
-    paths: Sequence[Path], rows: Sequence[int], target: np.memmap, resize: bool, value_range: Range | None, progress: Advance
+    paths: Sequence[Path], rows: Sequence[int], target: np.memmap, resize: bool, value_range: Range | None,
+    progress: Advance,
 ) -> Findings:  # fmt: skip
     """Decode the ``paths`` in these ``rows`` into those of a mapped .npy file, uint8 (N, size, size, channels), in as many
-    processes as cores. Raises RequestError where an image has the wrong size, or a process died; the message names the
-    images it was at."""
+    processes as cores. Raises RequestError where an image has the wrong size, or a process died, at which images."""
     begun = np.memmap(f"{target.filename}.begun", bool, "w+", shape=len(paths))  # and not ended
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     jobs = 1 if len(rows) <= SERIAL else -1

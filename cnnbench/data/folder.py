@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,26 +26,17 @@ FileState = tuple[str, int, int]  # path, bytes, and when it was modified in nan
 Listed = dict[str, dict[str, list[FileState]]]  # by split and class, each sorted
 
 
+@dataclass
 class ImageFolder:
-    """Image files in a folder a class: below folders of the splits (``SPLITS``), or in one tree. Their order is fixed and
-    mixes the classes.
+    """Image files in a folder a class, below folders of the splits (``SPLITS``) or in one tree, in a mixed order."""
 
-    Args:
-        channels: 3 for colour, 1 for grey.
-        test_share: where there is no test folder, this share of each class, fixed, is the test set.
-        skip_damaged: leave out the files that do not decode; otherwise they are an error.
-        splits: folder of each split below the location (``.`` is that itself); None goes by their names.
-    """
+    channels: int = 3  # for colour, 1 for grey
+    test_share: float = 0.2  # of each class, fixed, is the test set where there is no test folder
+    skip_damaged: bool = False  # leave out the files that do not decode; otherwise they are an error
+    splits: Mapping[str, str] | None = None  # folder of each below the location (``.`` is that); None goes by names
 
-    def __init__(
-        self,
-        channels: int = 3,
-        test_share: float = 0.2,
-        skip_damaged: bool = False,
-        splits: Mapping[str, str] | None = None,
-    ) -> None:
-        self.channels, self.test_share, self.skip_damaged, self.splits = channels, test_share, skip_damaged, splits
-        self.shape = {"channels": channels}
+    def __post_init__(self) -> None:
+        self.shape = {"channels": self.channels}
 
     def identity(self, location: Path | None) -> dict[str, Any]:
         own = {"channels": self.channels, "test_share": self.test_share, "skip_damaged": self.skip_damaged}
@@ -113,10 +105,7 @@ class ImageFolder:
 
 def find_splits(location: Path) -> dict[str, Path]:
     """The folders of the splits, by their names; the location itself as ``train`` where it has none of these names.
-
-    Raises:
-        RequestError: they may as well be classes, or they hold no classes.
-    """
+    Raises RequestError where they may as well be classes, or hold no classes."""
     folders = [path for path in subfolders(location) if has_images(path)]
     named = [(split, path) for split, names in SPLITS.items() for path in folders if path.name.lower() in names]
     found = dict(named)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnbench.data.columns import find_column, split_named
+from cnnbench.data.csv_file import find_column, split_named
 from cnnbench.data.folder import SPLITS
 from cnnbench.data.imageset import EncodedImage, ImageSet, Split
 from cnnbench.utils.errors import RequestError, one_line

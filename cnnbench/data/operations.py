@@ -1,8 +1,8 @@
 """What torchvision does to one image, done to a whole batch with a draw of its own for every sample.
 
-An operation makes its draws, float32 (N, ``columns``) on the CPU, for images of a ``size``, and applies row i of them to
-image i of uint8 (N, H, W, C), square; ``draws`` are on the images' device, ``host`` are the same on the CPU. Where numbers
-are rounded, a pixel may be one level of 255 beside torchvision's, whose order of multiplications is another.
+An operation makes its draws, float32 (N, ``columns``) on the CPU, for images of a ``size``, and applies row i of them
+to image i of uint8 (N, H, W, C), square; ``draws`` are on the images' device, ``host`` the same on the CPU. Where
+numbers are rounded, a pixel may be one level of 255 beside torchvision's, whose order of multiplications is another.
 """
 
 import math

@@ -26,11 +26,8 @@ OTHERS = ["CelebA", "Cityscapes", "Kitti", "LFWPairs", "LFWPeople", "SBU", "VOCD
 
 
 class Torchvision:
-    """The class ``dataset`` of torchvision.datasets, which downloads it and checks its md5 sums.
-
-    Args:
-        arguments: more of its arguments, such as ``{split: letters}`` of EMNIST.
-    """
+    """The class ``dataset`` of torchvision.datasets, which downloads it and checks its md5 sums; ``arguments`` are more
+    of its arguments, such as ``{split: letters}`` of EMNIST."""
 
     SETS: ClassVar[dict[str, tuple[str, int, int, int]]] = {  # folder, channels, image size, classes
         "MNIST": ("MNIST/raw", 1, 28, 10),
@@ -137,8 +134,8 @@ class Torchvision:
                 with suppress(OSError):  # it is not there, or has files in it
                     path.rmdir()
             where = folder if self.dataset in self.SETS else location
-            remedy = ("connect once to download it, or point data.root (or the environment variable CNNBENCH_DATA) at the "
-                      "folder that holds it, or use data=digits, which needs no download")  # fmt: skip
+            remedy = ("connect once to download it, or point data.root (or the environment variable CNNBENCH_DATA) at "
+                      "the folder that holds it, or use data=digits, which needs no download")  # fmt: skip
             wrong = f"{self.dataset} is not in {where} and could not be downloaded ({one_line(error)})"
             raise RequestError(f"{wrong}; {remedy}") from error
 

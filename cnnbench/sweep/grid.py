@@ -12,10 +12,8 @@ from cnnbench.sweep import plan
 from cnnbench.sweep.rounds import sweep_until_decided
 from cnnbench.sweep.run_summary import finish
 from cnnbench.sweep.sweep import Sweep, compose_all, shared_keys
-from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.signals import stop_requested
 
 
 def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
@@ -43,8 +41,7 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
         owners = known["runs"]
         plan.assign_folders([*runs_by_key.values()], sweep.folder, owners)
     runs = [*runs_by_key.values()]
-    sweep.check([run for run in runs if run.left(options["repeat_failed"])])
-    refuse_changed_data((run.config, sweep.folder / run.folder) for run in runs if run.state != "new")
+    sweep.check(runs, options["repeat_failed"])
     if dry_run:
         return 0
     sweep.settle_folder()
@@ -57,8 +54,7 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
         run.number = number
     with sweep.running(len(left), len(runs), left[0].config["objective"]):
         sweep.launch(left)
-        interrupted = stop_requested() is not None
-    return finish(sweep.folder, runs, interrupted)
+    return finish(sweep.folder, runs, sweep.interrupted)
 
 
 def _earlier_runs(sweep: Sweep, command: Sequence[str]) -> list[list[str]]:

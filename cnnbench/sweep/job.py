@@ -52,14 +52,10 @@ class Job:
 def make_job(cfg: DictConfig) -> Job:
     """The run that Hydra is at; a task function too."""
     hydra, left_out = HydraConfig.get(), ("hydra.", *(f"sweep.{key}=" for key in OF_A_SWEEP))
-    return Job(
-        config=resolved(cfg),
-        folder=Path(hydra.runtime.output_dir),
-        overrides=[text for text in hydra.overrides.task if not text.startswith(left_out)],
-        choices={group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")},
-        logging=OmegaConf.to_container(hydra.job_logging, resolve=True),  # type: ignore[arg-type]
-        environ=dict(hydra.job.env_set),
-    )  # fmt: skip
+    overrides = [text for text in hydra.overrides.task if not text.startswith(left_out)]
+    chosen = {group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    logged: Any = OmegaConf.to_container(hydra.job_logging, resolve=True)
+    return Job(resolved(cfg), Path(hydra.runtime.output_dir), overrides, chosen, logged, dict(hydra.job.env_set))
 
 
 def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:

@@ -1,16 +1,13 @@
-"""A search: Optuna draws the configurations, the launcher runs them, a few at a time.
-
-The study lies in the sweep's folder; a trial of one run reports its epochs to it (``cnnbench.training.callbacks.Pruning``), one
-of several seeds the value of each. A search that was killed first resumes the trials that it had begun.
-"""
+"""A search: Optuna draws the configurations, the launcher runs them, a few at a time. The study lies in the sweep's
+folder; a trial of one run reports its epochs to it (``cnnbench.training.callbacks.Pruning``), one of several seeds the
+value of each. A search that was killed first resumes the trials that it had begun."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -67,19 +64,14 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         self.storage = open_storage(self.path)
         self.study = optuna.create_study(
-            storage=self.storage,
-            study_name=STUDY,
-            load_if_exists=True,
+            storage=self.storage, study_name=STUDY, load_if_exists=True,
             direction="maximize" if higher_is_better(objective) else "minimize",
             pruner=make_pruner(pruner, startup_trials, epochs),
-        )
-        samplers: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
-            "tpe": partial(optuna.samplers.TPESampler, n_startup_trials=startup_trials, constant_liar=at_a_time > 1),
-            "random": optuna.samplers.RandomSampler,
-            "qmc": optuna.samplers.QMCSampler,
-        }
-        # a search that goes on does not draw the same again
-        self.study.sampler = samplers[sampler](seed=seed + len(self.study.get_trials(deepcopy=False)))
+        )  # fmt: skip
+        kind = {"tpe": "TPESampler", "random": "RandomSampler", "qmc": "QMCSampler"}[sampler]
+        options = {"n_startup_trials": startup_trials, "constant_liar": at_a_time > 1} if sampler == "tpe" else {}
+        seed += len(self.study.get_trials(deepcopy=False))  # a search that goes on does not draw the same again
+        self.study.sampler = getattr(optuna.samplers, kind)(seed=seed, **options)
         axes = {key: optuna.distributions.distribution_to_json(of) for key, of in self.axes.items()}
         space = {"objective": objective, "axes": axes, "seeds": [*self.seeds] if seeds > 1 else []}
         if self.study.user_attrs.get("asked", space) != space:
@@ -164,14 +156,12 @@ class Search:
 
 
 def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str, Any]) -> int:
-    """Run trials until ``n_trials`` have ended or a stop is asked for; returns and raises as ``sweep_grid`` does.
-
-    Before it starts, runs are checked that have every choice and both ends of each interval in them.
-    """
+    """Run trials until ``n_trials`` have ended or a stop is asked for, after a check of runs that have every choice and
+    both ends of each interval in them; returns and raises as ``sweep_grid`` does."""
     if sweep.config.sweep.until is not None:
         raise RequestError("sweep.until=decided adds seeds to a grid; a search has hydra.sweeper.seeds (leave one out)")
     ends = [sweep.compose(overrides) for overrides in corners(arguments)]
-    sweep.check(ends)
+    sweep.check(ends, True)
     check_seeds(options["seeds"], options["pruner"], parse(arguments)[1])
     print_info(f"a search; in {sweep.settle_folder()}")
     config, at_a_time = ends[0].config, count_jobs(options["at_a_time"])
@@ -187,8 +177,7 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
             search.write()
             if not any(ended):
                 break
-        interrupted = stop_requested() is not None
-    status = finish(sweep.folder, runs, interrupted, is_search=True)
+    status = finish(sweep.folder, runs, sweep.interrupted, is_search=True)
     print_result(f"  {'search':<12} optuna-dashboard {shlex.quote(str(sweep.folder / JOURNAL))}")
     return status
 

@@ -1,7 +1,5 @@
-"""The plan of a sweep: its runs, their folders, and ``sweep.json`` with its commands and each folder's fingerprint.
-
-The file is written before anything is started: so a run is resumed in its folder, whatever a kill left there.
-"""
+"""The plan of a sweep: its runs, their folders, and ``sweep.json`` with its commands and each folder's fingerprint,
+which is written before anything is started: so a run is resumed in its folder, whatever a kill left there."""
 
 import json
 from collections import Counter
@@ -20,15 +18,7 @@ from cnnbench.analysis.runs import find_runs, read_run
 from cnnbench.config.compose import fingerprint, resolved
 from cnnbench.config.trusted_targets import computes_as_here
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import (
-    RECORD_FILE,
-    Record,
-    RecordError,
-    read_json,
-    read_record,
-    read_yaml_file,
-    write_atomically,
-)
+from cnnbench.utils.record import read_json, read_yaml_file, write_atomically
 from cnnbench.utils.run_dir import is_locked
 
 FILE, LOCK = "sweep.json", ".sweep.lock"
@@ -59,8 +49,7 @@ class PlannedRun:
 
 def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str, str]) -> None:
     """Find each run's folder in the sweep's, or a free one for it, and its state; ``owners`` as for ``existing``."""
-    there = existing(sweep, owners)
-    waiting = list(runs)
+    there, waiting = existing(sweep, owners), list(runs)
     for by_name in (True, False):  # names change when a grid grows, fingerprints do not
         for run in list(waiting):
             names = there.get(run.fingerprint, {})
@@ -79,13 +68,12 @@ def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str,
 
 
 def existing(sweep: Path, owners: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
-    """The folders below a sweep's by fingerprint, each with its state, completed ones first; ``owners`` has the
-    fingerprints by folder, as in ``sweep.json``."""
-    owners = owners or {}
-    states = {name: ("new", owner) for name, owner in owners.items()}
+    """The folders below a sweep's by fingerprint, with their states, completed first; ``owners`` as in the plan."""
+    states = {name: ("new", owner) for name, owner in (owners or {}).items()}
     for path in find_runs(sweep) if sweep.is_dir() else ():
         run, name = read_run(path), str(path.relative_to(sweep))
-        states[name] = run.status, str(run.record.get("fingerprint") or owners.get(name) or hydra_fingerprint(path))
+        known = run.record.get("fingerprint") or (owners or {}).get(name)
+        states[name] = run.status, str(known or hydra_fingerprint(path))
     found: dict[str, dict[str, str]] = {}
     for name, (state, owner) in sorted(states.items(), key=lambda item: item[1][0] != "completed"):
         found.setdefault(owner, {})[name] = state
@@ -118,8 +106,7 @@ def write_plan(
 
 
 def read_plan(sweep: Path) -> dict[str, Any]:
-    """``{"commands": overrides of each command, oldest first, "runs": fingerprints by folder}``; empty without a file.
-    Raises RequestError where it cannot be read."""
+    """``{"commands": overrides of each, oldest first, "runs": fingerprints by folder}``; raises RequestError."""
     path = sweep / FILE
     if not path.exists():
         return {"commands": [], "runs": {}}
@@ -138,21 +125,11 @@ def describe(runs: Sequence[PlannedRun], repeat_failed: bool) -> str:
     """``"6 runs: 2 finished, 1 failed or diverged (sweep.repeat_failed=true repeats), 3 to do"``."""
     states = Counter(run.state for run in runs)
     failed = 0 if repeat_failed else sum(states[one] for one in FAILED)
-    counts = {
-        "finished": states["completed"],
-        "failed or diverged (sweep.repeat_failed=true repeats)": failed,
-        "being run by another process": states["running"],
-    }
+    counts = {"finished": states["completed"], "failed or diverged (sweep.repeat_failed=true repeats)": failed,
+              "being run by another process": states["running"]}  # fmt: skip
     parts = [f"{number} {name}" for name, number in counts.items() if number]
     left = sum(run.left(repeat_failed) for run in runs)
     return plural(len(runs), "run") + (f": {', '.join(parts)}, {left} to do" if parts else "")
-
-
-def ended_since(folder: Path, since: float) -> Record | None:
-    """The record that was written into a run's folder since then; None where there is none or it cannot be read."""
-    with suppress(OSError, RecordError):
-        return read_record(folder) if (folder / RECORD_FILE).stat().st_mtime >= since else None
-    return None
 
 
 def own_folder(folder: Path) -> Path:

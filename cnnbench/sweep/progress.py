@@ -5,17 +5,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cnnbench.analysis.metric_names import higher_is_better, number, title, unit
 from cnnbench.analysis.runs import PRUNED
-from cnnbench.sweep.plan import ended_since
 from cnnbench.sweep.run_summary import ending
 from cnnbench.utils.console import duration, is_quiet, print_info, print_result
-from cnnbench.utils.record import Record
+from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
 from cnnbench.utils.run_dir import started_at
 
 POLL, POLL_FACTOR = 0.5, 20  # between two looks at folders: seconds, and how often the last look's time
@@ -77,12 +76,8 @@ class Progress:
         """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``."""
         count = self.statuses.count
         done = len(self.statuses) - count("interrupted")
-        counts = {
-            "running": len(self.running),
-            "failed": count("failed") + count("diverged"),
-            "ended early": count("ended early"),
-            "interrupted": count("interrupted"),
-        }
+        counts = {"running": len(self.running), "failed": count("failed") + count("diverged")}
+        counts |= {kind: count(kind) for kind in ("ended early", "interrupted")}
         parts = [", ".join([f"{done}/{self.total} done", *(f"{n} {name}" for name, n in counts.items() if n)])]
         if 0 < done < self.total:
             parts.append(f"{duration((time.time() - self.began) * (self.total - done) / done)} left")
@@ -112,6 +107,13 @@ class Progress:
         """Show the end."""
         self.show(last=True)
         self._bar.close()
+
+
+def ended_since(folder: Path, since: float) -> Record | None:
+    """The record that was written into a run's folder since then; None where there is none or it cannot be read."""
+    with suppress(OSError, RecordError):
+        return read_record(folder) if (folder / RECORD_FILE).stat().st_mtime >= since else None
+    return None
 
 
 @contextmanager

@@ -1,8 +1,5 @@
-"""``sweep.until=decided``: a grid to which seeds are added, one a round, until what was asked is decided.
-
-Every decision comes from the records on disk, in the order of the rounds, so that a sweep which was killed goes on to the
-same runs.
-"""
+"""``sweep.until=decided``: a grid to which seeds are added, one a round, until what was asked is decided. Decisions
+come from the records on disk, in the order of the rounds, so that a sweep which was killed goes on to the same runs."""
 
 import json
 from collections import Counter
@@ -24,7 +21,6 @@ from cnnbench.sweep import plan
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.run_summary import finish
 from cnnbench.sweep.sweep import Sweep, compose_all, shared_keys
-from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import write_atomically
@@ -45,8 +41,7 @@ def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run
         if known["commands"] and [one.rule for one in read_decided([sweep.folder])] != [rounds.rule]:
             raise RequestError(f"{sweep.folder} holds another sweep, or one with another rule; choose another folder")
         plan.assign_folders(first, sweep.folder, known["runs"])
-    sweep.check([run for run in first if run.left(rounds.repeat_failed)])  # later ones differ in the seed alone
-    refuse_changed_data((run.config, sweep.folder / run.folder) for run in first if run.state != "new")
+    sweep.check(first, rounds.repeat_failed)  # later ones differ in the seed alone
     if dry_run:
         return 0
     sweep.settle_folder()
@@ -56,13 +51,11 @@ def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run
     print_info(f"{counts}, until decided; in {sweep.folder}")
     with sweep.running(0, 0, rounds.rule["metric"]):
         rounds.run()
-        interrupted = stop_requested() is not None
-    return finish(sweep.folder, [*rounds.runs.values()], interrupted)
+    return finish(sweep.folder, [*rounds.runs.values()], sweep.interrupted)
 
 
 class Rounds:
-    """The configurations of a grid, their runs so far, and what these have decided; raises RequestError where there is
-    nothing to compare or a key is wrong."""
+    """The configurations of a grid, their runs so far, and what these have decided; raises RequestError."""
 
     def __init__(self, sweep: Sweep, commands: Sequence[Sequence[str]]) -> None:
         check_values({"sweep": OmegaConf.to_container(sweep.config.sweep)})
@@ -131,9 +124,8 @@ class Rounds:
     def write(self) -> None:
         """Write ``decided.json``; pairs that were still open when one of them was dropped are left out."""
         counts, still = Counter(name for name, _ in self.runs), self.decisions.open
-        judged = [
-            (pair, it) for pair, it in self.decisions.pairs.items() if it.decision != "undecided" or pair in still
-        ]
+        pairs = self.decisions.pairs.items()
+        judged = [(pair, it) for pair, it in pairs if it.decision != "undecided" or pair in still]
         told = sentences("decided", self.rule, {name: counts[name] for name in self.cells}, len(still))
         content = {"rule": self.rule, "pairs": [(*pair, *it) for pair, it in judged], "told": told}
         write_atomically(self.sweep.folder / DECIDED_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -24,11 +24,10 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
     used = [choices.get(group) for group in ("scheduler", "augment", "loss", "average", "fine_tune")]
     shown = [optimizer, *(name for name in used if name not in (None, "none", "cross_entropy"))]
     budget = f"{plural(config['trainer']['max_epochs'], 'epoch')} of batches of {config['data']['batch_size']}"
-    name = bold(
-        " ".join([f"{choices.get('model')} on {choices.get('data')}", *filter(None, [config["data"].get("name")])])
-    )
-    fold = f", fold {data['fold']} of {data['folds']}" if (data := config["data"]).get("folds") else ""
-    return f"{name}: {', '.join(map(str, shown))}, {budget}; seed {config['seed']}{fold}\n  in {folder}"
+    data = config["data"]
+    name = f"{choices.get('model')} on {choices.get('data')}" + (f" {data['name']}" if data.get("name") else "")
+    fold = f", fold {data['fold']} of {data['folds']}" if data.get("folds") else ""
+    return f"{bold(name)}: {', '.join(map(str, shown))}, {budget}; seed {config['seed']}{fold}\n  in {folder}"
 
 
 def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
@@ -93,12 +92,9 @@ def _table(record: Mapping[str, Any]) -> list[str]:
 def given_up(failures: Sequence[str], folder: Path) -> str:
     """Why a sweep has started no more runs, with the error that most of the failures have, and how to go on."""
     (error, count), *others = Counter(failures).most_common()
-    share = f", {count} of them" if others else ""
-    return (
-        f"{plural(len(failures), 'run')} in a row failed{share} with {error}\n"
-        "so no more were started (sweep.stop_on_failure). Once the cause is gone, "
-        f"`cnnbench resume {folder} sweep.repeat_failed=true` does all of them"
-    )
+    failed = f"{plural(len(failures), 'run')} in a row failed{f', {count} of them' if others else ''} with {error}"
+    remedy = f"Once the cause is gone, `cnnbench resume {folder} sweep.repeat_failed=true` does all of them"
+    return f"{failed}\nso no more were started (sweep.stop_on_failure). {remedy}"
 
 
 def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -> None:
@@ -115,8 +111,7 @@ def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -
 
 def finish(folder: Path, runs: Sequence[PlannedRun], interrupted: bool = False, is_search: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when each of its ``runs``, of a search each in the
-    folder, completed or was pruned, else 1. Raises KeyboardInterrupt where it was interrupted, so that a command of several
-    sweeps stops."""
+    folder, completed or was pruned, else 1. Raises KeyboardInterrupt where it was interrupted, which stops several."""
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
     from cnnbench.analysis.report.tables import decided_table

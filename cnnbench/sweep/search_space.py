@@ -1,8 +1,6 @@
-"""What a search draws from, as overrides in Hydra's syntax.
-
-``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real
-number, ``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm.
-"""
+"""What a search draws from, as overrides in Hydra's syntax: ``optimizer=sgd,adam`` and ``choice(...)`` are choices,
+``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real number, ``int(interval(1,64))`` a whole one, and
+``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm."""
 
 from __future__ import annotations
 
@@ -51,9 +49,8 @@ def override(key: str, distribution: BaseDistribution, value: Any) -> str:
 def corners(overrides: Sequence[str]) -> list[list[str]]:
     """Runs that have every choice and both ends of each interval in them, each at least once."""
     fixed, space = parse(overrides)
-    ends = [
-        [override(key, of, value) for value in getattr(of, "choices", None) or (of.low, of.high)]
-        for key, of in cast(dict[str, Any], space).items()
-    ]
+    ends = []
+    for key, of in cast(dict[str, Any], space).items():
+        ends.append([override(key, of, value) for value in getattr(of, "choices", None) or (of.low, of.high)])
     most = max(map(len, ends), default=1)
     return [[*fixed, *(texts[min(number, len(texts) - 1)] for texts in ends)] for number in range(most)]

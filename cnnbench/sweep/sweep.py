@@ -1,7 +1,5 @@
-"""A sweep: check every run, run what is left by the launcher, compare the results.
-
-What a sweep prints or writes at its end comes from the records on disk, whatever launched its runs.
-"""
+"""A sweep: check every run, and run what is left by the launcher. What it prints or writes at its end (``run_summary``)
+comes from the records on disk, whatever launched its runs."""
 
 import os
 import threading
@@ -24,8 +22,9 @@ from cnnbench.sweep.job import Job, check_options, check_runs, count_jobs, is_is
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.pool import Pool
 from cnnbench.sweep.process import call_isolated
-from cnnbench.sweep.progress import Progress, follow_folders
+from cnnbench.sweep.progress import Progress, ended_since, follow_folders
 from cnnbench.sweep.run_summary import given_up
+from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import idle_cores
 from cnnbench.utils.errors import RequestError
@@ -70,14 +69,17 @@ class Sweep:
                 raise RequestError(f"sweep.{key} is of the whole sweep: it can be no part of what varies ({label})")
         return run
 
-    def check(self, runs: Sequence[PlannedRun]) -> None:
-        """Build what the runs name, in a process of its own, so that this one does not import torch; raises RequestError."""
-        configs, elsewhere = [run.config for run in runs], self.launcher.endswith(ELSEWHERE)
+    def check(self, runs: Sequence[PlannedRun], repeat_failed: bool) -> None:
+        """Build what the runs that are left name, in a process of its own, so that this one need not import torch;
+        raises RequestError, also where one that has begun would go on with other images."""
+        configs = [run.config for run in runs if run.left(repeat_failed)]
+        elsewhere = self.launcher.endswith(ELSEWHERE)
         if not configs or not is_isolated(configs[0]["sweep"]):
             check_runs(configs, elsewhere)
         else:
             threading.Thread(target=_import_for_the_end, daemon=True).start()
             call_isolated(check_runs, configs, elsewhere)
+        refuse_changed_data((run.config, self.folder / run.folder) for run in runs if run.state != "new")
 
     def settle_folder(self) -> Path:
         """Make the folder, a new one where the command names none, and return it."""
@@ -102,6 +104,7 @@ class Sweep:
         try:
             with handle_stop_signals(file=stop, write=True):
                 yield
+                self.interrupted = stop_requested() is not None
         finally:
             stop.unlink(missing_ok=True)
             self.progress.close()
@@ -123,13 +126,12 @@ class Sweep:
             self.progress.end(folder, record)
 
     def _jobs(self, runs: Sequence[PlannedRun]) -> Iterator[Job]:
-        """Each run, its folder made, when it is about to be started; none after a stop was asked for, or too many have
-        failed."""
+        """Each run, its folder made, when it is about to start; none after a request to stop, or too many failures."""
         for run in runs:
             if stop_requested() is not None or self.progress.has_given_up():
                 return
             folder = (self.folder / run.folder).absolute()
-            record = plan.ended_since(folder, self.progress.began)  # by another process, meanwhile
+            record = ended_since(folder, self.progress.began)  # by another process, meanwhile
             if record is not None and record["status"] != "interrupted":
                 self.progress.end(folder, record)
             elif is_locked(folder):
@@ -144,9 +146,8 @@ class Sweep:
 
     def _launch_by_another(self, runs: Sequence[PlannedRun]) -> None:
         """By a launcher of Hydra's or of a plugin, which composes and makes folders itself."""
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self.context, task_function=self.task, config=self.config
-        )
+        make = Plugins.instance().instantiate_launcher
+        launcher = make(hydra_context=self.context, task_function=self.task, config=self.config)
         if self.progress.has_given_up():
             return
         self.progress.stop_file = self.folder.absolute() / STOP_FILE
@@ -167,9 +168,8 @@ def check_plugins(hydra: DictConfig) -> None:
             import_module("optuna" if name == "OptunaSweeper" else module)
         except ImportError as error:
             choice = hydra.runtime.choices[f"hydra/{kind}"]
-            raise RequestError(
-                f"hydra/{kind}={choice} needs a package that is not installed ({error}): pip install 'cnnbench[{choice}]'"
-            ) from error
+            wrong = f"hydra/{kind}={choice} needs a package that is not installed"
+            raise RequestError(f"{wrong} ({error}): pip install 'cnnbench[{choice}]'") from error
 
 
 def _import_for_the_end() -> None:

@@ -19,8 +19,7 @@ class LockedError(RequestError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends. Raises
-    LockedError where another process holds it."""
+    """Hold the lock of a run's folder, which is made if it is missing; raises LockedError if another process does."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("a") as file:
         if not _lock(file):
@@ -58,8 +57,7 @@ def _lock(file: IO[str], shared: bool = False) -> bool:
 
 
 def completed_record(folder: Path, fingerprint: str) -> Record | None:
-    """The completed record in ``folder``; None where there is none. Raises RequestError where the record is of another
-    configuration, or cannot be read."""
+    """The completed record in ``folder``, if any; raises RequestError if it is of another configuration or damaged."""
     if not (folder / RECORD_FILE).exists():
         return None
     try:
@@ -79,7 +77,8 @@ def archive_attempt(folder: Path) -> None:
         return
     environment, error, history = (record.get(key) or {} for key in ("environment", "error", "history"))
     end = {"status": record["status"], "error": {key: error.get(key) for key in ("type", "message")},
-           "epochs": len(history.get("epoch", ())), **{key: environment.get(key) for key in ("git", "git_dirty")}}  # fmt: skip
+           "epochs": len(history.get("epoch", ())),
+           "git": environment.get("git"), "git_dirty": environment.get("git_dirty")}  # fmt: skip
     write_atomically(folder / ATTEMPTS, json.dumps([*attempts(folder), end], indent=1) + "\n")
     (folder / RECORD_FILE).unlink()
 

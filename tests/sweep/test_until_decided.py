@@ -68,7 +68,7 @@ def compose_once(compose: Callable[..., PlannedRun]) -> Callable[..., PlannedRun
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Sweep, "compose", compose_once(Sweep.compose))
-    monkeypatch.setattr(Sweep, "check", lambda self, runs: None)
+    monkeypatch.setattr(Sweep, "check", lambda self, runs, repeat_failed: None)
     monkeypatch.setattr("cnnbench.sweep.rounds.finish", completed)
     return tmp_path / "s"
 
