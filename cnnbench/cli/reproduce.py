@@ -54,7 +54,11 @@ def main(argv: Sequence[str]) -> int:
     named = [one_of(f"row of {study.name}", text, study.rows) for text in options.rows if "=" not in text]
     rows = [row for row in study.rows if row in named] or list(study.rows)
     forms = FORMS if options.form == "both" else (one_of("--form", options.form, FORMS),)
-    _check_overrides(overrides)
+    for text in overrides:  # several values would be pooled in a row
+        if option := INSTEAD.get(parse_override(text)[0]):
+            raise RequestError(f"{text}: `cnnbench reproduce` has {option} for that")
+        if parse(text).is_sweep_override():
+            raise RequestError(f"{text} is several values, which would be pooled in a row; reproduce them one by one")
     folder = options.folder or default_folder(study.name, overrides)
     if options.dry_run:
         return dry_run(study.name, rows, forms, options.seeds, overrides)
@@ -73,15 +77,6 @@ def main(argv: Sequence[str]) -> int:
         print_result("\n".join(["not all runs completed:", *left]))
         return 1
     return status
-
-
-def _check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse what a reproduction decides itself, and values to sweep over, whose runs would be pooled into one row."""
-    for text in overrides:
-        if option := INSTEAD.get(parse_override(text)[0]):
-            raise RequestError(f"{text}: `cnnbench reproduce` has {option} for that")
-        if parse(text).is_sweep_override():
-            raise RequestError(f"{text} is several values, which would be pooled in a row; reproduce them one by one")
 
 
 def default_folder(name: str, overrides: Sequence[str], parent: str = "outputs/reproduce") -> Path:

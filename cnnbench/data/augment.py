@@ -1,9 +1,7 @@
-"""Augmentation and normalisation of whole batches, with a draw of its own for every sample.
-
-Images are (N, H, W, C) in memory, which is what the cache holds and what torch calls channels_last, so that no copy is
-made for the layout. The draws of a whole epoch are made at once, from a generator of (seed, epoch), and a batch uses
-the rows of its positions: the same (seed, epoch, step) gives the same batch on any device and storage, also resumed.
-"""
+"""Augmentation and normalisation of whole batches, with a draw of its own for every sample. Images are (N, H, W, C) in
+memory, as the cache holds them and torch calls channels_last, so that no copy is made for the layout. The draws of a
+whole epoch are made at once, from a generator of (seed, epoch), and a batch uses the rows of its positions: the same
+(seed, epoch, step) gives the same batch on any device and storage, also after a resume."""
 
 from collections.abc import Sequence
 
@@ -12,8 +10,7 @@ import torch
 from torch import Tensor
 
 from cnnbench.data.mixing import Mixing
-from cnnbench.data.operations import Colour, Erase, ResizedCrop, Rotate, inside
-from cnnbench.data.policies import Policy
+from cnnbench.data.operations import Colour, Erase, Policy, ResizedCrop, Rotate, inside
 
 Operation = ResizedCrop | Rotate | Policy | Colour | Erase
 STREAMS = {"order": 0, "draws": 1}

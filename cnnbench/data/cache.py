@@ -55,15 +55,13 @@ def prepare(
     """Open the set of this source and size, making it first where it is not in the cache or not whole.
 
     Args:
-        location: the folder or file that holds the source, where it needs one.
+        location: folder or file that holds the source, where it needs one; ``cache``: folder of all prepared sets.
         image_size: side to resize to, in pixels (the middle is cut out where the shape differs); None keeps it.
-        cache: folder of all prepared sets.
         report: called with a line now and then while a long preparation runs; without one a terminal shows a bar.
         duplicates: warn, drop or error: what to do with images of train that are in test or val too, or of val in test.
         value_range: what is black and what is white where grey has more than 8 bits; None goes by all images.
 
-    Raises:
-        RequestError: the set is missing or damaged, its images differ in size, or the cache cannot be written.
+    Raises RequestError where the set is missing or damaged, its images differ in size, or the cache cannot be written.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)

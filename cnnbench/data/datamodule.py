@@ -118,9 +118,9 @@ class ImageDataModule(LightningDataModule):
     def description(self) -> dict[str, object]:
         """What the record says of the data."""
         known = ("image_size", "channels", "fingerprint", "notes", "value_range")
-        name, counts = getattr(self.source, "dataset", type(self.source).__name__), ("train", "val", "test")
+        name, parts = getattr(self.source, "dataset", type(self.source).__name__), ("train", "val", "test")
         return {
-            "name": name, "classes": len(self.classes), **{split: self.count(split) for split in counts},
+            "name": name, "classes": len(self.classes), **{split: self.count(split) for split in parts},
             "validation": str(self.validation), **({"folds": self.folds, "fold": self.fold} if self.folds else {}),
             **{key: value for key in known if (value := getattr(self.prepared, key))},
         }  # fmt: skip

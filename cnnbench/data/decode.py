@@ -41,7 +41,7 @@ Range = Sequence[float]  # the values of black and white
 Extremes = tuple[float, float, bool]  # lowest and highest value of an image, and whether its values are whole numbers
 Deep = dict[int, Extremes]  # by row, of grey of more than 8 bits
 Findings = tuple[dict[int, str], Deep]  # by row the error messages of what does not decode, and deep grey
-Advance = Callable[[int], None]  # called with the number of images done now and then
+Show = Callable[[int], None]  # called now and then with the number of images that are done
 
 
 @cache
@@ -140,7 +140,7 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
 
 def decode_files(
     paths: Sequence[Path], rows: Sequence[int], target: np.memmap, resize: bool, value_range: Range | None,
-    progress: Advance,
+    progress: Show,
 ) -> Findings:  # fmt: skip
     """Decode the ``paths`` in these ``rows`` into those of a mapped .npy file, uint8 (N, size, size, channels), in as many
     processes as cores. Raises RequestError where an image has the wrong size, or a process died, at which images."""

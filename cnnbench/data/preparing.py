@@ -16,16 +16,7 @@ from typing import cast
 import numpy as np
 from tqdm import tqdm
 
-from cnnbench.data.decode import (
-    Advance,
-    Deep,
-    Findings,
-    Range,
-    decode_files,
-    find_range,
-    image_dimensions,
-    resize_array,
-)
+from cnnbench.data.decode import Deep, Findings, Range, Show, decode_files, find_range, image_dimensions, resize_array
 from cnnbench.data.imageset import ImageSet, Split, digests, load_array, printable
 from cnnbench.utils.console import escape
 from cnnbench.utils.errors import RequestError
@@ -112,7 +103,7 @@ def _common_size(images: ImageSet) -> int:
     return next(iter(sizes))[0]
 
 
-def _fill(target: np.memmap, split: Split, resize: bool, value_range: Range | None, progress: Advance) -> Findings:
+def _fill(target: np.memmap, split: Split, resize: bool, value_range: Range | None, progress: Show) -> Findings:
     """Write every image, decoded and resized, into ``target``."""
     images = split.images
     if not isinstance(images, np.ndarray):
@@ -188,7 +179,7 @@ def _save(images: ImageSet, arrays: Arrays, kept: Arrays, folder: Path, name: st
 
 
 @contextmanager
-def show_progress(title: str, total: int, report: Report, bar: bool) -> Iterator[Advance]:
+def show_progress(title: str, total: int, report: Report, bar: bool) -> Iterator[Show]:
     """Give a function to call with the number of images done, which shows how far a long preparation of ``total`` images
     is: in lines to ``report`` every few seconds, or in a ``bar`` on the terminal, which is removed at the end."""
     start = last = time.monotonic()

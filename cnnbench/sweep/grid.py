@@ -31,7 +31,8 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
         if (sweep.folder / DECIDED_FILE).exists():
             raise RequestError(f"{sweep.folder} holds a sweep with sweep.until=decided; choose another folder")
         known = plan.read_plan(sweep.folder)
-        earlier = [_earlier_runs(sweep, command) for command in known["commands"] if options["earlier"]]
+        kept = (repeatable(one, str(sweep.folder / plan.FILE)) for one in known["commands"] if options["earlier"])
+        earlier = [expand([text for text in command if not text.startswith("hydra")]) for command in kept]
         shared = shared_keys([run for runs in earlier or [commands] for run in runs])
         if len(earlier) > 1:  # names that tell the runs of all commands apart
             shared |= {override_key(text) for text in plan.NOT_KEPT}
@@ -55,9 +56,3 @@ def sweep_grid(sweep: Sweep, arguments: Sequence[str], dry_run: bool) -> int:
     with sweep.running(len(left), len(runs), left[0].config["objective"]):
         sweep.launch(left)
     return finish(sweep.folder, runs, sweep.interrupted)
-
-
-def _earlier_runs(sweep: Sweep, command: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run of a command that the folder keeps."""
-    kept = repeatable(command, str(sweep.folder / plan.FILE))
-    return expand([text for text in kept if not text.startswith("hydra")])

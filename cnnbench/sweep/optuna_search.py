@@ -36,18 +36,16 @@ JOURNAL = "search.log"
 
 
 class Search:
-    """A study in a sweep's folder: draws trials, and reads how their runs have ended.
+    """A study in a sweep's folder: draws trials, and reads how their runs have ended. Raises RequestError where the
+    folder holds a search over something else.
 
     Args:
         arguments: the sweep's overrides, fixed ones and axes.
         objective: the metric to be best at; epochs: that a run trains.
         n_trials: trials in all; at_a_time: trials that are drawn and run together.
         sampler: ``tpe`` (tree-structured Parzen estimator; Bergstra et al. 2011), ``random`` or ``qmc`` (Sobol).
-        pruner, startup_trials: as ``make_pruner`` has them; so many trials are drawn at random.
-        seed: of the draws.
+        pruner, startup_trials: as ``make_pruner`` has them; so many trials are drawn at random, with ``seed``.
         seeds: runs of a trial, whose value is their mean; ``first_seed`` is that of the first.
-
-    Raises RequestError where the folder holds a search over something else.
     """
 
     def __init__(

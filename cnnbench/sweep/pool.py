@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class GpuSlots:
     """The slots on this machine's GPUs, ``runs_per_gpu`` on each."""
 
     def __init__(self, runs_per_gpu: int) -> None:
-        self.free = dict.fromkeys(gpus(), runs_per_gpu)
+        self.free = Counter(dict.fromkeys(gpus(), runs_per_gpu))
 
     def take(self, trainer: Mapping[str, Any]) -> list[str] | None:
         """A slot on each GPU for a run with these settings, on those that have the most; None where it has to wait for
@@ -53,14 +54,8 @@ class GpuSlots:
         chosen = sorted(self.free, key=lambda name: -self.free[name])[:count]
         if not all(self.free[name] for name in chosen):
             return None
-        for name in chosen:
-            self.free[name] -= 1
+        self.free.subtract(chosen)
         return [name for name in self.free if name in chosen]
-
-    def give_back(self, names: list[str]) -> None:
-        """The run on these GPUs has ended."""
-        for name in names:
-            self.free[name] += 1
 
 
 class Pool:
@@ -94,7 +89,7 @@ class Pool:
             self.poll()
             for process in [process for process in self.running if process.exitcode is not None]:
                 task = self.running.pop(process)
-                self.gpus.give_back(task.gpus)
+                self.gpus.free.update(task.gpus)
                 record = self._end(task, process.exitcode or 0, process)
                 if record is not None:
                     yield task.job.folder, record

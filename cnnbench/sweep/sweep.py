@@ -40,7 +40,14 @@ class Sweep:
 
     def __init__(self, config: DictConfig, context: HydraContext, task: TaskFunction) -> None:
         self.config, self.context, self.task = config, context, task
-        check_plugins(config.hydra)
+        for kind in ("launcher", "sweeper"):
+            module, _, name = str(config.hydra[kind].get("_target_")).rpartition(".")
+            try:
+                import_module("optuna" if name == "OptunaSweeper" else module)
+            except ImportError as error:
+                choice = config.hydra.runtime.choices[f"hydra/{kind}"]
+                wrong = f"hydra/{kind}={choice} needs a package that is not installed"
+                raise RequestError(f"{wrong} ({error}): pip install 'cnnbench[{choice}]'") from error
         check_values({"hydra": config.hydra})
         self.launcher = str(config.hydra.launcher.get("_target_"))
         self.is_local = self.launcher.endswith(".LocalLauncher")
@@ -158,18 +165,6 @@ class Sweep:
                 launcher.launch(commands, initial_job_idx=runs[0].number - 1)
             except Exception as error:  # what launchers raise has no common kind
                 print_result(f"the launcher gave up: {type(error).__name__}: {error}")
-
-
-def check_plugins(hydra: DictConfig) -> None:
-    """Raise RequestError where the launcher or the sweeper is not installed."""
-    for kind in ("launcher", "sweeper"):
-        module, _, name = str(hydra[kind].get("_target_")).rpartition(".")
-        try:
-            import_module("optuna" if name == "OptunaSweeper" else module)
-        except ImportError as error:
-            choice = hydra.runtime.choices[f"hydra/{kind}"]
-            wrong = f"hydra/{kind}={choice} needs a package that is not installed"
-            raise RequestError(f"{wrong} ({error}): pip install 'cnnbench[{choice}]'") from error
 
 
 def _import_for_the_end() -> None:

@@ -94,8 +94,7 @@ def _wrong_kind(record: Record) -> str | None:
     right = {
         "overrides": isinstance(overrides, list),
         "fingerprint": texts([record.get("fingerprint")]),
-        "choices": texts((record.get("choices") or {}).values()),
-        "protocol": texts((record.get("protocol") or {}).values()),
+        **{key: texts((record.get(key) or {}).values()) for key in ("choices", "protocol")},
         "environment": isinstance(environment.get("packages") or {}, dict),
         "confusion_matrix": all(map(numbers, (record.get("confusion_matrix") or {}).values())),
     }

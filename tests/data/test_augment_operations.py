@@ -19,8 +19,7 @@ from torchvision.transforms.v2 import functional
 from cnnbench.config.schema import check_values
 from cnnbench.data.augment import Augment
 from cnnbench.data.mixing import Mixing
-from cnnbench.data.operations import draw_boxes
-from cnnbench.data.policies import GEOMETRIC, OPERATIONS, Policy
+from cnnbench.data.operations import GEOMETRIC, OPERATIONS, Policy, draw_boxes
 from cnnbench.training.quirks import CrossEntropy
 from cnnbench.utils.errors import RequestError
 

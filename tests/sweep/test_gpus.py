@@ -23,7 +23,7 @@ def test_no_slot_is_given_twice_and_the_gpus_fill_evenly(monkeypatch: pytest.Mon
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     slots = GpuSlots(2)
     assert [slots.take(ONE) for _ in range(5)] == [["0"], ["3"], ["0"], ["3"], None]
-    slots.give_back(["3"])
+    slots.free.update(["3"])
     assert slots.take(ONE) == ["3"] and slots.take(ONE) is None
 
 
@@ -31,7 +31,7 @@ def test_a_run_on_several_gpus_waits_for_as_many(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3,5")
     slots, two = GpuSlots(1), {"accelerator": "auto", "devices": 2}
     assert slots.take(two) == ["0", "3"] and slots.take(two) is None
-    slots.give_back(["0", "3"])
+    slots.free.update(["0", "3"])
     assert slots.take({"accelerator": "gpu", "devices": "auto"}) == ["0", "3", "5"]
 
 
