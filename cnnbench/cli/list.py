@@ -30,8 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     requested = parser.parse_args(arguments).groups or list(known)
     chosen = dict(text.split("=", 1) for text in requested if "=" in text)
     images = {key: int(chosen[key]) if chosen[key].isdigit() else 0 for key in IMAGES if key in chosen}
-    for key in images:
-        if images[key] < 1:
+    for key, number in images.items():
+        if number < 1:
             raise RequestError(f"{key} must be a whole number of at least 1, got {chosen[key]!r}")
         del chosen[key]
     sections = []

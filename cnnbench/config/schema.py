@@ -36,10 +36,6 @@ def _list_of(text: str, check: Check, least: int = 1, most: float = math.inf) ->
     return Check(text, lambda v: isinstance(v, list) and least <= len(v) <= most and all(map(check.holds, v)))
 
 
-def _per_channel(check: Check) -> Check:
-    return _or(check, _list_of("a list of one for each channel", check))
-
-
 def _whole(least: int) -> Check:
     return Check(f"a whole number of at least {least}", lambda v: type(v) is int and v >= least)
 
@@ -122,8 +118,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
                      and all(map(NUMBER.holds, v)) and v[0] < v[1])), "data.value_range"),
     (_or(NULL, Check("folders by split, such as {train: Training, test: Testing}", lambda v: isinstance(v, Mapping)
                      and "train" in v and all(isinstance(name, str) for name in v.values()))), "data.splits"),
-    (_per_channel(NUMBER), "data.mean"),
-    (_per_channel(POSITIVE), "data.std"),
+    *((_or(one, _list_of("a list of one for each channel", one)), key)
+      for one, key in ((NUMBER, "data.mean"), (POSITIVE, "data.std"))),
     (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
     (Check("keys, such as study.form=corrected", lambda v: isinstance(v, Mapping)), "study"),
     *((_one_of(*words.split()), key) for key, words in WORDS.items()),

@@ -1,8 +1,6 @@
 """What a run was set to, as one flat mapping, and which of these settings vary over runs. A group's choice is under its
 name (``optimizer: adam``), every leaf of the resolved configuration under its dotted key (``optimizer.lr: 0.001``)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache

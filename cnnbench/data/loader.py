@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnnbench.data.augment import Augment, Normalize, epoch_generator
-from cnnbench.data.mixing import Mixing
+from cnnbench.data.augment import Augment, Mixing, Normalize, epoch_generator
 from cnnbench.data.stream import StreamReader
 
 warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes

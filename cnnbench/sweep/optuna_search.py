@@ -2,8 +2,6 @@
 folder; a trial of one run reports its epochs to it (``cnnbench.training.callbacks.Pruning``), one of several seeds the
 value of each. A search that was killed first resumes the trials that it had begun."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
@@ -94,7 +92,7 @@ class Search:
 
     def run_name(self, trial: Trial | FrozenTrial, seed: int | None = None) -> str:
         """The folder of the trial's run with this seed; of a single run without."""
-        own = [f"seed={seed}"] if len(self.seeds) > 1 else []
+        own = [f"seed={seed}"] * (len(self.seeds) > 1)
         return run_folder(",".join([f"trial={trial.number}", *self.varied(trial), *own]))
 
     def overrides(self, trial: Trial, seed: int | None = None) -> list[str]:
@@ -109,8 +107,7 @@ class Search:
         for seed in self.seeds:
             with suppress(FileNotFoundError, RecordError):
                 record = read_record(self.folder / self.run_name(trial, seed))
-                is_pruned = (record.get("error") or {}).get("type") == PRUNED
-                if record["status"] != "interrupted" or is_pruned:
+                if record["status"] != "interrupted" or (record.get("error") or {}).get("type") == PRUNED:
                     ended[seed] = record
         return ended
 

@@ -32,32 +32,27 @@ def beginning(config: Mapping[str, Any], choices: Mapping[str, str], folder: Pat
 
 def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     """How a run ended: one of a sweep in a line, another in a small table with what to open next."""
+    where = f"  {'record':<12} {folder / RECORD_FILE}"
     if record["status"] != "completed":
         error = record["error"] or {}
         lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
         lines += [error.get("traceback") or ""] if is_verbose() else []
         lines += [f"  `cnnbench resume {folder}` goes on"] * (not short and record["status"] == "interrupted")
-        lines += [f"  {'record':<12} {folder / RECORD_FILE}"] * (not short)
-        return "\n".join(lines)
+        return "\n".join(lines if short else [*lines, where])
     metrics, best, protocol, time = (record[key] for key in ("metrics", "best", "protocol", "time"))
     objective, weights = protocol["objective"], f"{protocol['weights']} weights{averaged(record)}"
-    test = (
-        f"  test accuracy {metrics['test/accuracy']:.2%}, macro recall {metrics['test/recall']:.2%}, "
-        f"loss {metrics['test/loss']:.4f}, with the {weights} (epoch {best['epoch'] + 1}: "
-        f"{objective} {best[objective]:.4f}); {time['fit_seconds']:.1f} s"
-    )
+    accuracy, recall, loss = (metrics[f"test/{name}"] for name in ("accuracy", "recall", "loss"))
+    test = f"  test accuracy {accuracy:.2%}, macro recall {recall:.2%}, loss {loss:.4f}, with the {weights}"
+    test += f" (epoch {best['epoch'] + 1}: {objective} {best[objective]:.4f}); {time['fit_seconds']:.1f} s"
     lines = [test] if short else _table(record)
     if record["data"]["validation"] == "test" and protocol["weights"] == "best":
         lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
     if not short:
         rate = time.get("images_per_second")
         speed = f", {rate:,.0f} images a second in training" if rate else ""
-        lines += [
-            f"\n  {'time':<12} {duration(time['fit_seconds'])} ({plural(len(record['history']['epoch']), 'epoch')}{speed})",
-            f"  {'record':<12} {folder / RECORD_FILE}",
-            f"  {'figures':<12} {folder / 'figures'}",
-            f"  {'tensorboard':<12} cnnbench tensorboard {folder}",
-        ]
+        epochs = plural(len(record["history"]["epoch"]), "epoch")
+        lines += [f"\n  {'time':<12} {duration(time['fit_seconds'])} ({epochs}{speed})", where]
+        lines += [f"  {'figures':<12} {folder / 'figures'}", f"  {'tensorboard':<12} cnnbench tensorboard {folder}"]
     return "\n".join(lines)
 
 

@@ -17,8 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from cnnbench.config.schema import check_values
-from cnnbench.data.augment import Augment
-from cnnbench.data.mixing import Mixing
+from cnnbench.data.augment import Augment, Mixing
 from cnnbench.data.operations import GEOMETRIC, OPERATIONS, Policy, draw_boxes
 from cnnbench.training.quirks import CrossEntropy
 from cnnbench.utils.errors import RequestError
