@@ -2,6 +2,7 @@
 name (``optimizer: adam``), every leaf of the resolved configuration under its dotted key (``optimizer.lr: 0.001``)."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -130,13 +131,12 @@ def find_factors(settings: Sequence[Settings], groups: Iterable[str], overridden
     factors: list[str] = []
     for key in varying:
         governors = [g for g, prefix in prefixes.items() if g != key and (g == GLOBAL or key.startswith(prefix))]
-        cells: dict[tuple[str, ...], list[Settings]] = {}  # of runs in which the same governs the key
+        cells = defaultdict[tuple[str, ...], list[Settings]](list)  # of runs in which the same governs the key
         for run in settings:
-            cells.setdefault(tuple(canonical(run.get(g)) for g in governors), []).append(run)
-        having = [s for s in settings if key in s]
-        follows = key not in order and any(
-            all(other in s and canonical(s[key]) == canonical(s[other]) for s in having) for other in (SEED, *factors)
-        )
+            cells[tuple(canonical(run.get(g)) for g in governors)].append(run)
+        pairs = [(run, canonical(run[key])) for run in settings if key in run]
+        equal = (all(of in run and value == canonical(run[of]) for run, value in pairs) for of in (SEED, *factors))
+        follows = key not in order and any(equal)
         if not follows and any(_varies(key, cell, key in order) for cell in cells.values()):
             factors.append(key)
     return tuple(factors)

@@ -19,7 +19,6 @@ from pkgutil import resolve_name
 from typing import Any
 
 import yaml
-from hydra.errors import HydraException
 
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR, config_dirs, groups, plugins
@@ -59,11 +58,7 @@ def repeatable(overrides: Iterable[str], where: str, anew: Sequence[str] = ()) -
     given = {*map(override_key, anew), *SET_ANEW}
     kept = [text for text in overrides if override_key(text) not in given]
     for text in kept:
-        try:
-            runs = [[text]] if parse(text).is_interval_sweep() else expand([text])
-        except HydraException as error:
-            raise RequestError(f"{where} has {text!r}, which cannot be read ({error})") from error
-        for (single,) in runs:
+        for (single,) in [[text]] if parse(text).is_interval_sweep() else expand([text]):
             _check_override(single, where)
     return kept
 
@@ -121,8 +116,8 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
         return True
     packages = [*map(str.strip, os.environ.get(ALLOW, "").split(",")), *trusted]
     own = tuple(f"{package}." for package in packages if package)
-    kind = TORCH_KINDS.get(pattern)
-    may_be = (*own, TORCH) if kind is not None else own
+    kind = TORCH_KINDS.get(pattern, "")
+    may_be = (*own, TORCH) if kind else own
     if not isinstance(target, str) or not key.endswith("_target_") or not target.startswith(may_be):
         return False  # nothing else is even imported
     try:
@@ -130,10 +125,8 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
     except Exception as error:
         raise RequestError(f"{where} names {target}, which is not there ({one_line(error)})") from error
     module = f"{getattr(found, '__module__', None)}."
-    if module.startswith(own):
-        return True
-    is_torchs = module.startswith(TORCH) and isinstance(found, type)
-    return kind is not None and is_torchs and issubclass(found, resolve_name(kind))
+    is_torchs = bool(kind) and module.startswith(TORCH) and isinstance(found, type)
+    return module.startswith(own) or (is_torchs and issubclass(found, resolve_name(kind)))
 
 
 def computes_as_here(config: Any) -> bool:

@@ -88,7 +88,7 @@ def _run_once(overrides: list[str]) -> int:
         overrides = [*overrides, f"hydra.run.dir={quoted(folder)}"]
     call_hydra("run", task_function=run_task, overrides=overrides)
     with suppress(RecordError, FileNotFoundError):
-        return 0 if read_record(folder)["status"] == "completed" else 1
+        return int(read_record(folder)["status"] != "completed")
     return 1
 
 
