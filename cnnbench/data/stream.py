@@ -71,7 +71,8 @@ class StreamReader:
 
     def _next(self, blocks: Iterator[Tensor]) -> Tensor:
         """The next images. torch's limit does not hold while a worker hands them over, so one that stops then is ended."""
-        limit = Timer(1.1 * self.seconds, self._kill_workers)
+        # not a method: the timer's thread ends later, and would keep this reader, and so its workers
+        limit = Timer(1.1 * self.seconds, lambda workers: [one.kill() for one in workers], [self.processes])
         limit.daemon = True
         limit.start()
         try:
@@ -81,10 +82,6 @@ class StreamReader:
             raise RuntimeError("a worker has ended") from error
         finally:
             limit.cancel()
-
-    def _kill_workers(self) -> None:
-        for process in self.processes:
-            process.kill()
 
     def _check_shared_memory(self) -> None:
         """Raise RequestError where the workers would wait for ever for shared memory to put images into."""
