@@ -34,8 +34,7 @@ register_resolvers()
 
 
 def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
-    """The configuration that these overrides give; with ``hydra`` its own node too. Raises RequestError where one names
-    no group, choice or key, or cannot be read."""
+    """The configuration that these overrides give; with ``hydra`` its own node too. Raises RequestError."""
     try:
         cfg = Composer()(without_shorthand(overrides))
     except COMPOSE_ERRORS as error:

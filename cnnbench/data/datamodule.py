@@ -182,8 +182,7 @@ class ImageDataModule(LightningDataModule):
         return self._loader("test", self.eval_batch_size)
 
     def train_evaluation_loader(self) -> BatchLoader:
-        """The train set in its own order, as it is evaluated: not augmented. The same until ``teardown``, for each epoch
-        asks for it, and each loader of a stream has workers."""
+        """The train set in order, not augmented. The same until ``teardown``: a loader of a stream has workers."""
         if self._train_evaluation not in self._loaders:
             self._train_evaluation = self._loader("train", self.eval_batch_size)
         return self._train_evaluation

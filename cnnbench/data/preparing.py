@@ -132,8 +132,7 @@ def _scale_alike(images: ImageSet, arrays: Arrays, deep: dict[str, Deep], value_
 
 
 def _without_copies(images: ImageSet, arrays: Arrays, kept: Arrays, duplicates: str) -> list[str]:
-    """Sentences on images that two splits have, or train has twice, as they are stored; with ``drop`` those of the first
-    are left out of ``kept``, and with ``error`` they are one."""
+    """Sentences on images that two splits have, or train twice; ``drop`` takes those of the first from ``kept``."""
     hashes, notes = {part: digests(array) for part, array in arrays.items()}, []
     for part, other in (*PAIRS, ("train", "train")):  # a validation split may be drawn from train
         if part not in kept or other not in kept:

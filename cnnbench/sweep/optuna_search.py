@@ -112,8 +112,7 @@ class Search:
         return ended
 
     def next_seed(self, trial: Trial) -> int | None:
-        """The seed to run next, after the values of those before are reported; None where the trial is over, also because
-        a run has not completed or the pruner ends it."""
+        """The seed to run next, after a report of the values before; None where the trial is over or pruned."""
         ended = self.records(trial)
         left = [seed for seed in self.seeds if seed not in ended]
         if any(record["status"] != "completed" for record in ended.values()):
@@ -137,8 +136,7 @@ class Search:
         return True
 
     def write(self) -> None:
-        """``search.json``, which the report is made from: every trial, and the share of the variance over the completed
-        ones that each axis explains (Hutter et al. 2014)."""
+        """Write ``search.json``: every trial, and each axis's share of the variance (Hutter et al. 2014)."""
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
         trials = [{"number": one.number, "state": one.state.name.lower(), "parameters": one.params,

@@ -31,8 +31,7 @@ Runs = dict[tuple[str, int], PlannedRun]  # by configuration and seed
 
 
 def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run: bool) -> int:
-    """Run rounds until all is decided, or only check the first; ``commands`` are the overrides of the grid's runs.
-    Returns and raises as ``sweep_grid`` does."""
+    """Run rounds of the grid's ``commands`` until all is decided, or check the first; as ``sweep_grid``."""
     rounds = Rounds(sweep, commands)
     first, most = [*rounds.first.values()], rounds.rule["max_seeds"]
     sweep.folder = Path(str(OmegaConf.select(first[0].cfg, "hydra.sweep.dir")))

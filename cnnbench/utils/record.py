@@ -70,8 +70,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml_file(path: Path) -> Any:
-    """What a YAML holds, of which nothing may be an alias: a few lines of those say more than memory holds. Raises OSError,
-    ValueError or yaml.YAMLError where it cannot be read."""
+    """What a YAML holds, but for aliases, a few lines of which fill memory; raises OSError, ValueError or YAMLError."""
     import yaml
 
     text = read_file(path)

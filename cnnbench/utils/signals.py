@@ -37,8 +37,7 @@ def stop_requested() -> str | None:
 @contextmanager
 def handle_stop_signals(file: Path | None = None, write: bool = False, patient: bool = False) -> Iterator[None]:
     """Within this, the first signal is only remembered; in threads other than the main one nothing changes. A
-    preemption signal is raised again at the end for whoever handled it before: submitit requeues the job of a saved
-    run.
+    preemption signal is raised again at the end for whoever handled it before: submitit requeues then.
 
     Args:
         file: asks for a stop where it exists; with ``write`` a signal makes it instead, as in the process of a sweep. A
