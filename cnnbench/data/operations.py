@@ -8,7 +8,7 @@ numbers are rounded, a pixel may be one level of 255 beside torchvision's, whose
 import math
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 TRIES = 10  # at a box that fits, as in torchvision
@@ -20,14 +20,12 @@ OPERATIONS = ("identity", *GEOMETRIC, *BLENDED, "posterize", "solarize", "autoco
 RANGES = {"trivial": (0.99, 135.0, 0.99, 6), "rand": (0.3, 30.0, 0.9, 4)}
 
 
-def uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
     """Float32 draws from [low, high)."""
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
-def draw_boxes(
-    count: int, size: int, area: tuple[float, float], log_ratio: float, generator: torch.Generator
-) -> Tensor:
+def draw_boxes(count: int, size: int, area: tuple[float, float], log_ratio: float, generator: Generator) -> Tensor:
     """Boxes (count, 4), columns top, left, height, width, in pixels: the share of the ``area`` uniform, the ratio of the
     sides log-uniform within ``log_ratio`` of 0 (Szegedy et al. 2015; Zhong et al. 2017)."""
     shape = (count, TRIES)
@@ -91,7 +89,7 @@ class ResizedCrop:
     def __init__(self, least: float) -> None:
         self.least = least
 
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
         """Top, left, height and width in pixels."""
         return draw_boxes(count, size, (self.least, 1.0), math.log(4 / 3), generator)
 
@@ -113,7 +111,7 @@ class Rotate:
     def __init__(self, degrees: float) -> None:
         self.degrees = degrees
 
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
         """The angle in degrees, anticlockwise."""
         return uniform(-self.degrees, self.degrees, (count, 1), generator)
 
@@ -133,7 +131,7 @@ class Colour:
     def __init__(self, *strengths: float) -> None:
         self.strengths = strengths
 
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
         """The three factors."""
         factors = [uniform(max(1 - s, 0), 1 + s, (count,), generator) for s in self.strengths]
         return torch.stack(factors, dim=1)
@@ -155,7 +153,7 @@ class Erase:
     def __init__(self, probability: float) -> None:
         self.probability = probability
 
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
         """Top, left, height and width in pixels; no height where nothing is erased."""
         boxes = draw_boxes(count, size, (0.02, 0.33), math.log(10 / 3), generator)
         boxes[:, 2] *= torch.rand(count, generator=generator) < self.probability
@@ -187,7 +185,7 @@ class Policy:
         signed = [top * rising for top in (0, shear, shear, shift, shift, rotate, *4 * (colour,))]
         return torch.stack([*signed, 8 - (bits * rising).round(), 1 - rising, 0 * rising, 0 * rising])
 
-    def draw(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, size: int, generator: Generator) -> Tensor:
         """For each round the operation's number in ``OPERATIONS`` and its strength, with a sign where it has one."""
         shape = (count, self.rounds)
         numbers = torch.randint(len(OPERATIONS), shape, generator=generator)

@@ -20,14 +20,13 @@ from cnnbench.config.settings import SEED
 from cnnbench.sweep import plan
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.run_summary import finish
-from cnnbench.sweep.sweep import Sweep, compose_all, shared_keys
+from cnnbench.sweep.sweep import Runs, Sweep, compose_all, shared_keys
 from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError, one_of
 from cnnbench.utils.record import write_atomically
 from cnnbench.utils.signals import stop_requested
 
 ENDED = ("completed", *plan.FAILED)
-Runs = dict[tuple[str, int], PlannedRun]  # by configuration and seed
 
 
 def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run: bool) -> int:

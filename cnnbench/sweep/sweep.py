@@ -32,6 +32,7 @@ from cnnbench.utils.run_dir import is_locked
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
 ELSEWHERE = ("SlurmLauncher", "RayLauncher")  # whose runs are on other machines
+Runs = dict[tuple[str, int], PlannedRun]  # by fingerprint and how many before have it, or by configuration and seed
 
 
 class Sweep:
@@ -180,15 +181,13 @@ def shared_keys(commands: Sequence[Sequence[str]]) -> set[str]:
     return set(values[0]) & {key for key in values[0] if len({run.get(key) for run in values}) == 1 < len(values)}
 
 
-def compose_all(
-    sweep: Sweep, commands: Sequence[Sequence[str]], shared: Collection[str]
-) -> dict[tuple[str, int], PlannedRun]:
+def compose_all(sweep: Sweep, commands: Sequence[Sequence[str]], shared: Collection[str]) -> Runs:
     """The runs of one command, whose folders are named by what is not ``shared``, each by its fingerprint and how many runs
     before it have that: a sweep over settings that change no result, such as steps_per_execution, has such runs. What is
     written twice, as in ``optimizer.lr=0.1,1e-1``, is one run."""
     names = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(shared)}]"] if shared else []
     count: Counter[str] = Counter()
-    runs: dict[tuple[str, int], PlannedRun] = {}
+    runs = Runs()
     for number, overrides in enumerate(commands):
         varied = [text for text in overrides if override_key(text) not in shared]
         run = sweep.compose([*overrides, *names], " ".join(varied), number)
