@@ -1,1 +1,4 @@
-"""The commands, a file each: ``main(arguments)`` returns the status, or raises RequestError for a wrong request."""
+"""The commands, a file each.
+
+Each has ``main(arguments)``, which returns the exit status and raises RequestError where what was asked for is wrong.
+"""

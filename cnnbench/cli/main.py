@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in (*DISK_ERRORS, *NAME_ERRORS, *ACCESS_ERRORS) or os.environ.get(TRACEBACK) == "1":
             raise
         problem = "cannot be written" if error.errno in DISK_ERRORS else "cannot be used"
-        own = "; give a folder of your own: hydra.run.dir, hydra.sweep.dir or --out"
-        print_error(f"{error.filename or 'a file'} {problem} ({error.strerror}){own * (error.errno in ACCESS_ERRORS)}")
+        advice = "; give a folder of your own: hydra.run.dir, hydra.sweep.dir or --out"
+        advice = advice if error.errno in ACCESS_ERRORS else ""
+        print_error(f"{error.filename or 'a file'} {problem} ({error.strerror}){advice}")
         return 1 if error.errno in DISK_ERRORS else 2
 
 

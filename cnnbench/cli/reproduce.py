@@ -132,8 +132,9 @@ def _row_config(study: str, row: str, form: str, overrides: Sequence[str]) -> di
 def run_rows(
     study: str, rows: Sequence[str], form: str, seeds: int, overrides: Sequence[str], folder: Path
 ) -> tuple[int, dict[str, str]]:
-    """Sweep the rows and seeds of one form into ``folder``; returns 0 or, where a run did not complete, 1, and why rows
-    cannot be run here (such as for want of weights). Raises RequestError, with nothing started, where no row can."""
+    """Sweep the rows and seeds of one form into ``folder``; returns 0 or, where a run did not complete, 1, and the rows
+    that cannot be run here (such as with weights that cannot be downloaded), with the reason. Raises RequestError, with
+    nothing started, where no row can be run."""
     from cnnbench.sweep.launcher import launch
 
     def sweep(names: Sequence[str], *more: str) -> int:

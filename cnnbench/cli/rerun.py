@@ -73,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     lines = differences(*(flatten({part: record.get(part) for part in COMPARED}) for record in (before, after)))
     old, new = ((record.get("model") or {}).get("sha256") for record in (before, after))
     lines += ["the last weights differ"] * (old != new)
-    for line in [*lines[:MOST_SHOWN], *[f"... and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)]:
+    more = [f"... and {len(lines) - MOST_SHOWN} more"] if len(lines) > MOST_SHOWN else []
+    for line in [*lines[:MOST_SHOWN], *more]:
         print_result(f"  {line}")
     print_result("the result is not the same" if lines else "the result is the same, to the bit")
     return 1 if lines else 0

@@ -34,7 +34,11 @@ register_resolvers()
 
 
 def compose(overrides: Sequence[str], *, hydra: bool = False) -> DictConfig:
-    """The configuration that these overrides give; with ``hydra`` its own node too. Raises RequestError."""
+    """The configuration that these overrides give; with ``hydra`` its own node too.
+
+    Raises:
+        RequestError: an override names no group, choice or key, or cannot be read.
+    """
     try:
         cfg = Composer()(without_shorthand(overrides))
     except COMPOSE_ERRORS as error:
@@ -95,7 +99,11 @@ def _compose_whole(overrides: list[str]) -> DictConfig:
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
-    """One line for an error of Hydra or OmegaConf with these overrides: what is wrong, and the nearest right name."""
+    """One line for an error of Hydra or OmegaConf: what is wrong, and the nearest right name.
+
+    Args:
+        overrides: that were given; those that choose from groups decide which keys there are.
+    """
     choices_made = [text.partition(",")[0] for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
     text, link = " ".join(str(error).split()), error.__cause__
     while link is not None:  # Hydra often says what is wrong, and its cause why
@@ -139,7 +147,11 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration without Hydra's own node, as plain Python, interpolations replaced; raises RequestError."""
+    """The configuration without Hydra's own node, as plain Python, every interpolation replaced.
+
+    Raises:
+        RequestError: an interpolation points nowhere.
+    """
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         plain: Any = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)

@@ -55,7 +55,8 @@ def parse_value(text: str) -> Any:
 
 def without_shorthand(overrides: Sequence[str]) -> list[str]:
     """The same overrides in what Hydra knows: globs of choices written out (its own do not look into folders), and
-    ``none`` for ``null`` where a group has it. Raises RequestError where one cannot be read, or matches nothing."""
+    ``none`` for ``null`` where a group has that choice. Raises RequestError where one cannot be read, or matches nothing.
+    """
     written, known = [], groups()
     for text in overrides:
         key, _, value = text.partition("=")
@@ -86,7 +87,8 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of every run of a grid; the last key varies fastest. Raises RequestError, also for an interval."""
+    """The overrides of every run of a grid; the last key varies fastest. Raises RequestError where an override cannot be
+    read, or is no grid (an interval)."""
     values: dict[str, list[str]] = {}  # of a key that is given twice the last
     for text in without_shorthand(overrides):
         override, key = parse(text), text.partition("=")[0]

@@ -19,7 +19,8 @@ def by_form(published: Any, corrected: Any, *, _root_: DictConfig) -> Any:
 
 
 def run_length(interval: str, epochs: int, *, _parent_: DictConfig) -> int | str:
-    """The length of a run in a schedule's intervals; steps, or what a warm-up leaves, are not known without data."""
+    """The length of a run in a schedule's intervals; the number of steps, and so what a warm-up leaves, is not known before
+    the data is there."""
     return "auto" if interval != "epoch" or _parent_.get("warmup") else epochs
 
 

@@ -1,5 +1,8 @@
-"""What a run was set to, as one flat mapping, and which of these settings vary over runs. A group's choice is under its
-name (``optimizer: adam``), every leaf of the resolved configuration under its dotted key (``optimizer.lr: 0.001``)."""
+"""What a run was set to, as one flat mapping, and which of these settings vary over a collection of runs.
+
+A Hydra group's choice stands under the group's name (``optimizer: adam``), every leaf of the resolved configuration
+under its dotted key (``optimizer.lr: 0.001``).
+"""
 
 import json
 from collections import defaultdict

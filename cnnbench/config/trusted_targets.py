@@ -47,8 +47,15 @@ HYDRA = re.compile(
 
 
 def check_config(config: Any, where: str, trusted: Iterable[str] = ()) -> None:
-    """Raise RequestError, which says ``where`` it comes from, where something in a saved configuration would be
-    computed, or build what is neither this installation's nor ``trusted``, here or in the environment variable."""
+    """Check a configuration as it was saved.
+
+    Args:
+        where: it comes from, for the message.
+        trusted: packages and modules that are trusted, beside those of the environment variable.
+
+    Raises:
+        RequestError: something in it would be computed, or would build what this installation does not.
+    """
     for key, value in _leaves(config):
         _check(key, value, where, trusted)
 
@@ -69,7 +76,8 @@ def trust(packages: Iterable[str]) -> None:
 
 
 def without_foreign_folders(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The node ``data`` of a saved configuration; folders to write to that hold none of it are this installation's."""
+    """The node ``data`` of a saved configuration, in which folders to write to, but for those of such data, are this
+    installation's own."""
     own = resolved(compose(["data=mnist"]))["data"]
     return {key: value if _is_folder_of_data(f"data.{key}", value) else own[key] for key, value in data.items()}
 

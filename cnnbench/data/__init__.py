@@ -1,5 +1,7 @@
 """Images: where they come from (sources), the cache of decoded sets, splits, batches, and the LightningDataModule.
-Sources and cache need neither torch nor Lightning, which the processes that decode would take seconds to import."""
+
+Sources and cache need neither torch nor Lightning, which the processes that decode would take seconds to import.
+"""
 
 from typing import TYPE_CHECKING, Any
 

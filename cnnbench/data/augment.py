@@ -1,7 +1,10 @@
-"""Augmentation and normalisation of whole batches, with a draw of its own for every sample. Images are (N, H, W, C) in
-memory, as the cache holds them and torch calls channels_last, so that no copy is made for the layout. The draws of a
-whole epoch are made at once, from a generator of (seed, epoch), and a batch uses the rows of its positions: the same
-(seed, epoch, step) gives the same batch on any device and storage, also after a resume."""
+"""Augmentation and normalisation of whole batches, with a draw of its own for every sample.
+
+Images are (N, H, W, C) in memory, which is what the cache holds and what torch calls channels_last, so that no copy is
+made for the layout. The draws of a whole epoch are made at once, from a generator of (seed, epoch), and a batch uses
+the rows of its positions: the same (seed, epoch, step) gives the same batch on any device, from any storage, and after
+a resume.
+"""
 
 from collections.abc import Sequence
 
@@ -146,7 +149,8 @@ class Augment:
 
 
 class Normalize:
-    """(pixel / 255 - mean) / std, of one value a channel, as a multiplication and an addition on a whole batch."""
+    """(pixel / 255 - mean) / std per channel, as one multiplication and one addition on a whole batch; ``mean`` and
+    ``std`` have one value a channel."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = list(mean), list(std)

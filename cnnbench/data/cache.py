@@ -55,13 +55,15 @@ def prepare(
     """Open the set of this source and size, making it first where it is not in the cache or not whole.
 
     Args:
-        location: folder or file that holds the source, where it needs one; ``cache``: folder of all prepared sets.
+        location: the folder or file that holds the source, where it needs one.
         image_size: side to resize to, in pixels (the middle is cut out where the shape differs); None keeps it.
+        cache: folder of all prepared sets.
         report: called with a line now and then while a long preparation runs; without one a terminal shows a bar.
         duplicates: warn, drop or error: what to do with images of train that are in test or val too, or of val in test.
         value_range: what is black and what is white where grey has more than 8 bits; None goes by all images.
 
-    Raises RequestError where the set is missing or damaged, its images differ in size, or the cache cannot be written.
+    Raises:
+        RequestError: the set is missing or damaged, its images differ in size, or the cache cannot be written.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,8 @@ def prepare(
 
 
 def _lock(path: Path, report: Report) -> AbstractContextManager:
-    """Hold an exclusive lock on ``path`` between processes; none in a folder where nobody can prepare anything."""
+    """Hold an exclusive lock on ``path`` between processes; the system releases it if the process dies. In a folder where
+    nobody can prepare anything there is none."""
     lock = FileLock(path)
     try:
         return lock.acquire(timeout=0)
@@ -101,7 +104,8 @@ def _lock(path: Path, report: Report) -> AbstractContextManager:
 
 
 def find_prepared(cache: Path, fingerprint: str) -> PreparedSet | None:
-    """The set that a record names by its fingerprint, from ``cache`` alone; None where it is not there."""
+    """The set that a record names by its fingerprint; None where it is not in ``cache``. Nothing is read from the source,
+    or downloaded."""
     for path in cache.glob("*/meta.json"):
         with suppress(*DAMAGE):
             if read_json(path)["fingerprint"] == fingerprint:

@@ -19,9 +19,11 @@ from cnnbench.utils.memory import free_memory
 
 @dataclass(eq=False, repr=False)
 class ImageDataModule(LightningDataModule):
-    """Images of one source, split into train, val and test, in batches on the trainer's device. Its arguments are the
-    keys of a YAML in ``conf/data``, which explains them, and ``augment`` of training batches, and that a training group
-    holds ``steps_per_execution`` optimizer steps of ``accumulate`` batches each."""
+    """Images of one source, split into train, val and test, in batches on the trainer's device.
+
+    Its arguments are the keys of a YAML in ``conf/data``, which explains them, and ``augment`` of training batches, and that
+    a training group holds ``steps_per_execution`` optimizer steps of ``accumulate`` batches each.
+    """
 
     source: Source
     _: KW_ONLY
@@ -182,7 +184,8 @@ class ImageDataModule(LightningDataModule):
         return self._loader("test", self.eval_batch_size)
 
     def train_evaluation_loader(self) -> BatchLoader:
-        """The train set in order, not augmented. The same until ``teardown``: a loader of a stream has workers."""
+        """The train set in its own order, as it is evaluated: not augmented. The same until ``teardown``, for each epoch
+        asks for it, and each loader of a stream has workers."""
         if self._train_evaluation not in self._loaders:
             self._train_evaluation = self._loader("train", self.eval_batch_size)
         return self._train_evaluation

@@ -100,7 +100,8 @@ def decode_image(
 
     It is turned upright (EXIF); transparency is laid over black; of an animation the first frame is taken; deep grey is
     scaled from ``value_range``, or from what this image alone suggests; the middle square is cut out and resized
-    (bilinear, antialiased). Raises UndecodableImage, and RequestError where it has another size, without ``resize``.
+    (bilinear, antialiased). Raises UndecodableImage where the file does not decode, and RequestError where it has another
+    size, without ``resize``.
     """
     extremes = None
     with open_image(path) as file:

@@ -105,7 +105,10 @@ class ImageFolder:
 
 def find_splits(location: Path) -> dict[str, Path]:
     """The folders of the splits, by their names; the location itself as ``train`` where it has none of these names.
-    Raises RequestError where they may as well be classes, or hold no classes."""
+
+    Raises:
+        RequestError: they may as well be classes, or they hold no classes.
+    """
     folders = [path for path in subfolders(location) if has_images(path)]
     named = [(split, path) for split, names in SPLITS.items() for path in folders if path.name.lower() in names]
     found = dict(named)

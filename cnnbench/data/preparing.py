@@ -38,7 +38,8 @@ def print_line(line: str) -> None:
 def make_set(
     images: ImageSet, image_size: int | None, duplicates: str, value_range: Range | None, folder: Path, report: Report
 ) -> None:
-    """Decode every split into a temporary folder beside ``folder``, which it becomes; arguments as of ``prepare``."""
+    """Decode every split into a temporary folder beside ``folder`` and rename it into place; the arguments are those of
+    ``cnnbench.data.cache.prepare``."""
     for stale in folder.parent.glob(f".{folder.name}.*.part"):  # of processes that were killed; we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
@@ -94,7 +95,8 @@ def _decode(
 
 
 def _common_size(images: ImageSet) -> int:
-    """The side of the images, of files that of the first; raises RequestError where they are not square, or differ."""
+    """The side of the images: of arrays all are looked at, of files the first, which the others are held to later. Raises
+    RequestError where they are not square, or differ."""
     parts = [split.images for split in images.splits.values()]
     sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {image_dimensions(parts[0][0])}
     if len(sizes) > 1 or len(set(next(iter(sizes)))) > 1:
@@ -132,7 +134,8 @@ def _scale_alike(images: ImageSet, arrays: Arrays, deep: dict[str, Deep], value_
 
 
 def _without_copies(images: ImageSet, arrays: Arrays, kept: Arrays, duplicates: str) -> list[str]:
-    """Sentences on images that two splits have, or train twice; ``drop`` takes those of the first from ``kept``."""
+    """Sentences on images that two splits have, or train has twice, as they are stored; with ``drop`` those of the first
+    are left out of ``kept``, and with ``error`` they are one."""
     hashes, notes = {part: digests(array) for part, array in arrays.items()}, []
     for part, other in (*PAIRS, ("train", "train")):  # a validation split may be drawn from train
         if part not in kept or other not in kept:

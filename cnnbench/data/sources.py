@@ -19,8 +19,10 @@ __all__ = ["Csv", "Digits", "HuggingFace", "ImageFolder", "MedMnist", "Npz", "To
 
 
 class Digits:
-    """scikit-learn's 1,797 handwritten digits (8x8, 16 grey levels; UCI, Alpaydin & Kaynak 1998). Needs no network;
-    a fifth of each class, fixed, is the test set."""
+    """scikit-learn's 1,797 handwritten digits (8x8, 16 grey levels; UCI, Alpaydin & Kaynak 1998). Needs no network.
+
+    A fifth of each class, fixed, is the test set.
+    """
 
     shape: ClassVar = {"channels": 1, "image_size": 8, "classes": 10}
 

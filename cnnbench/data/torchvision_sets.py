@@ -26,8 +26,11 @@ OTHERS = ["CelebA", "Cityscapes", "Kitti", "LFWPairs", "LFWPeople", "SBU", "VOCD
 
 
 class Torchvision:
-    """The class ``dataset`` of torchvision.datasets, which downloads it and checks its md5 sums; ``arguments`` are more
-    of its arguments, such as ``{split: letters}`` of EMNIST."""
+    """The class ``dataset`` of torchvision.datasets, which downloads it and checks its md5 sums.
+
+    Args:
+        arguments: more of its arguments, such as ``{split: letters}`` of EMNIST.
+    """
 
     SETS: ClassVar[dict[str, tuple[str, int, int, int]]] = {  # folder, channels, image size, classes
         "MNIST": ("MNIST/raw", 1, 28, 10),

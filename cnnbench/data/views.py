@@ -1,5 +1,8 @@
-"""Test-time augmentation: the probabilities of an image's classes, averaged over views of the image: torchvision's
-``hflip``, or ``five_crop`` of the image with black around it, so that each crop is as large as the image."""
+"""Test-time augmentation: the probabilities of an image's classes, averaged over views of the image.
+
+Views are made of a whole batch, on its device. They are torchvision's ``hflip``, and ``five_crop`` of the image with black
+around it, so that each crop is as large as the image.
+"""
 
 import math
 from collections.abc import Callable

@@ -89,7 +89,8 @@ def is_isolated(options: Mapping[str, Any]) -> bool:
 
 
 def work(job: Job, environ: dict[str, str], output: Path | None) -> None:
-    """The main function of a run's process, with the whole ``environ``; prints to ``output``, or the terminal."""
+    """The main function of a run's process, with the whole ``environ``; prints to ``output``, where None is the
+    terminal. Signals are handled from the first moment on."""
     with handle_stop_signals(patient=True):  # from the first moment on
         own_session()
         os.environ.clear()

@@ -37,7 +37,8 @@ from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requeste
 
 def launch(arguments: Sequence[str]) -> int:
     """Run what the overrides ask for, with -m a sweep, and of that what has not been done; returns 0 when every run
-    completed, else 1. Raises RequestError before anything ran, and KeyboardInterrupt where Ctrl-C ended a sweep."""
+    completed, else 1. Raises RequestError before anything ran, and KeyboardInterrupt where Ctrl-C ended a sweep; what
+    it had done is kept, and its end has been printed."""
     overrides = without_shorthand([text for text in arguments if text != "-m"])
     for key, _, name in (text.partition("=") for text in overrides):
         if key == "hydra/sweeper":  # Hydra's basic is none of ours

@@ -1,6 +1,8 @@
-"""A search: Optuna draws the configurations, the launcher runs them, a few at a time. The study lies in the sweep's
-folder; a trial of one run reports its epochs to it (``cnnbench.training.callbacks.Pruning``), one of several seeds the
-value of each. A search that was killed first resumes the trials that it had begun."""
+"""A search: Optuna draws the configurations, the launcher runs them, a few at a time.
+
+The study lies in the sweep's folder; a trial of one run reports its epochs to it (``cnnbench.training.callbacks.Pruning``), one
+of several seeds the value of each. A search that was killed first resumes the trials that it had begun.
+"""
 
 import json
 import shlex
@@ -34,16 +36,18 @@ JOURNAL = "search.log"
 
 
 class Search:
-    """A study in a sweep's folder: draws trials, and reads how their runs have ended. Raises RequestError where the
-    folder holds a search over something else.
+    """A study in a sweep's folder: draws trials, and reads how their runs have ended.
 
     Args:
         arguments: the sweep's overrides, fixed ones and axes.
         objective: the metric to be best at; epochs: that a run trains.
         n_trials: trials in all; at_a_time: trials that are drawn and run together.
         sampler: ``tpe`` (tree-structured Parzen estimator; Bergstra et al. 2011), ``random`` or ``qmc`` (Sobol).
-        pruner, startup_trials: as ``make_pruner`` has them; so many trials are drawn at random, with ``seed``.
+        pruner, startup_trials: as ``make_pruner`` has them; so many trials are drawn at random.
+        seed: of the draws.
         seeds: runs of a trial, whose value is their mean; ``first_seed`` is that of the first.
+
+    Raises RequestError where the folder holds a search over something else.
     """
 
     def __init__(
@@ -112,7 +116,8 @@ class Search:
         return ended
 
     def next_seed(self, trial: Trial) -> int | None:
-        """The seed to run next, after a report of the values before; None where the trial is over or pruned."""
+        """The seed to run next, after the values of those before are reported; None where the trial is over, also because
+        a run has not completed or the pruner ends it."""
         ended = self.records(trial)
         left = [seed for seed in self.seeds if seed not in ended]
         if any(record["status"] != "completed" for record in ended.values()):
@@ -136,7 +141,8 @@ class Search:
         return True
 
     def write(self) -> None:
-        """Write ``search.json``: every trial, and each axis's share of the variance (Hutter et al. 2014)."""
+        """``search.json``, which the report is made from: every trial, and the share of the variance over the completed
+        ones that each axis explains (Hutter et al. 2014)."""
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
         trials = [{"number": one.number, "state": one.state.name.lower(), "parameters": one.params,
@@ -149,8 +155,10 @@ class Search:
 
 
 def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str, Any]) -> int:
-    """Run trials until ``n_trials`` have ended or a stop is asked for, after a check of runs that have every choice and
-    both ends of each interval in them; returns and raises as ``sweep_grid`` does."""
+    """Run trials until ``n_trials`` have ended or a stop is asked for; returns and raises as ``sweep_grid`` does.
+
+    Before it starts, runs are checked that have every choice and both ends of each interval in them.
+    """
     if sweep.config.sweep.until is not None:
         raise RequestError("sweep.until=decided adds seeds to a grid; a search has hydra.sweeper.seeds (leave one out)")
     ends = [sweep.compose(overrides) for overrides in corners(arguments)]

@@ -1,5 +1,7 @@
-"""The plan of a sweep: its runs, their folders, and ``sweep.json`` with its commands and each folder's fingerprint,
-which is written before anything is started: so a run is resumed in its folder, whatever a kill left there."""
+"""The plan of a sweep: its runs, their folders, and ``sweep.json`` with its commands and each folder's fingerprint.
+
+The file is written before anything is started: so a run is resumed in its folder, whatever a kill left there.
+"""
 
 import json
 from collections import Counter
@@ -68,7 +70,8 @@ def assign_folders(runs: Sequence[PlannedRun], sweep: Path, owners: Mapping[str,
 
 
 def existing(sweep: Path, owners: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
-    """The folders below a sweep's by fingerprint, with their states, completed first; ``owners`` as in the plan."""
+    """The folders below a sweep's by fingerprint, each with its state, completed ones first; ``owners`` has the
+    fingerprints by folder, as in ``sweep.json``."""
     states = {name: ("new", owner) for name, owner in (owners or {}).items()}
     for path in find_runs(sweep) if sweep.is_dir() else ():
         run, name = read_run(path), str(path.relative_to(sweep))
@@ -106,7 +109,8 @@ def write_plan(
 
 
 def read_plan(sweep: Path) -> dict[str, Any]:
-    """``{"commands": overrides of each, oldest first, "runs": fingerprints by folder}``; raises RequestError."""
+    """``{"commands": overrides of each command, oldest first, "runs": fingerprints by folder}``; empty without a file.
+    Raises RequestError where it cannot be read."""
     path = sweep / FILE
     if not path.exists():
         return {"commands": [], "runs": {}}

@@ -40,6 +40,7 @@ class Progress:
         self._shown, self._shown_at = "", self.began
 
     def start(self, folder: Path, title: str = "") -> None:
+        """A run has begun."""
         if self.in_turn:
             print_info(f"\n{title}")
         self.running.add(folder)
@@ -103,6 +104,7 @@ class Progress:
             self._shown, self._shown_at = line, now
 
     def close(self) -> None:
+        """Show the end."""
         self.show(last=True)
         self._bar.close()
 

@@ -1,5 +1,8 @@
-"""``sweep.until=decided``: a grid to which seeds are added, one a round, until what was asked is decided. Decisions
-come from the records on disk, in the order of the rounds, so that a sweep which was killed goes on to the same runs."""
+"""``sweep.until=decided``: a grid to which seeds are added, one a round, until what was asked is decided.
+
+Every decision comes from the records on disk, in the order of the rounds, so that a sweep which was killed goes on to the
+same runs.
+"""
 
 import json
 from collections import Counter
@@ -30,7 +33,8 @@ ENDED = ("completed", *plan.FAILED)
 
 
 def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run: bool) -> int:
-    """Run rounds of the grid's ``commands`` until all is decided, or check the first; as ``sweep_grid``."""
+    """Run rounds until all is decided, or only check the first; ``commands`` are the overrides of the grid's runs.
+    Returns and raises as ``sweep_grid`` does."""
     rounds = Rounds(sweep, commands)
     first, most = [*rounds.first.values()], rounds.rule["max_seeds"]
     sweep.folder = Path(str(OmegaConf.select(first[0].cfg, "hydra.sweep.dir")))
@@ -53,7 +57,8 @@ def sweep_until_decided(sweep: Sweep, commands: Sequence[Sequence[str]], dry_run
 
 
 class Rounds:
-    """The configurations of a grid, their runs so far, and what these have decided; raises RequestError."""
+    """The configurations of a grid, their runs so far, and what these have decided; raises RequestError where there is
+    nothing to compare or a key is wrong."""
 
     def __init__(self, sweep: Sweep, commands: Sequence[Sequence[str]]) -> None:
         check_values({"sweep": OmegaConf.to_container(sweep.config.sweep)})

@@ -106,7 +106,8 @@ def _send_report(node: Mapping[str, Any], folder: Path, files: Sequence[Path]) -
 
 def finish(folder: Path, runs: Sequence[PlannedRun], interrupted: bool = False, is_search: bool = False) -> int:
     """Print the leaderboard of a sweep and write it and the report; 0 when each of its ``runs``, of a search each in the
-    folder, completed or was pruned, else 1. Raises KeyboardInterrupt where it was interrupted, which stops several."""
+    folder, completed or was pruned, else 1. Raises KeyboardInterrupt where it was interrupted, so that a command of several
+    sweeps stops."""
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
     from cnnbench.analysis.report.tables import decided_table

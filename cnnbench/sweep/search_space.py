@@ -1,6 +1,8 @@
-"""What a search draws from, as overrides in Hydra's syntax: ``optimizer=sgd,adam`` and ``choice(...)`` are choices,
-``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real number, ``int(interval(1,64))`` a whole one, and
-``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm."""
+"""What a search draws from, as overrides in Hydra's syntax.
+
+``optimizer=sgd,adam`` and ``choice(...)`` are choices, ``range(1,5)`` is its whole numbers, ``interval(0,0.5)`` a real
+number, ``int(interval(1,64))`` a whole one, and ``tag(log,interval(1e-4,1))`` is drawn uniformly in the logarithm.
+"""
 
 from collections.abc import Sequence
 from typing import Any, cast

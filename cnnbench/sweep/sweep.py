@@ -1,5 +1,7 @@
-"""A sweep: check every run, and run what is left by the launcher. What it prints or writes at its end (``run_summary``)
-comes from the records on disk, whatever launched its runs."""
+"""A sweep: check every run, run what is left by the launcher, compare the results.
+
+What a sweep prints or writes at its end comes from the records on disk, whatever launched its runs.
+"""
 
 import os
 import threading
@@ -134,7 +136,8 @@ class Sweep:
             self.progress.end(folder, record)
 
     def _jobs(self, runs: Sequence[PlannedRun]) -> Iterator[Job]:
-        """Each run, its folder made, when it is about to start; none after a request to stop, or too many failures."""
+        """Each run, its folder made, when it is about to be started; none after a stop was asked for, or too many have
+        failed."""
         for run in runs:
             if stop_requested() is not None or self.progress.has_given_up():
                 return

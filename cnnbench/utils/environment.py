@@ -90,8 +90,11 @@ def _busy_seconds(file: Path = Path("/proc/stat")) -> float:
 
 
 def idle_cores(seconds: float = 0.1) -> int:
-    """``available_cores`` without those that other processes keep busy, measured over so many seconds; prints which. A
-    thread that shares its core lets all others wait at each operation: two of which one does are slower than one."""
+    """``available_cores`` without those that other processes keep busy, measured over so many seconds; prints which.
+
+    A thread that shares its core with another process makes all others wait at each operation: two threads of which one
+    does are slower than a single one, by far.
+    """
     available = available_cores()
     if available == 1 or available != cores():  # something else has said how many
         return available

@@ -5,8 +5,10 @@ from collections.abc import Iterable
 
 
 class RequestError(ValueError):
-    """A request that cannot be carried out; the message says what is wrong, where, and what would be right. The command
-    line prints it as one line and exits with status 2, before any work starts."""
+    """A request that cannot be carried out; the message says what is wrong, where, and what would be right.
+
+    The command line prints it as one line and exits with status 2, before any work starts.
+    """
 
 
 def did_you_mean(wrong: str, right: Iterable[str]) -> str:

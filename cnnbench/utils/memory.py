@@ -1,6 +1,9 @@
-"""Memory: keep what training frees, import without garbage collection, and say how much is left. Each training step
-needs the same large buffers. glibc maps blocks above a threshold anew each time and gives freed memory back, so that
-the kernel zeroes every page at the next touch; keeping it costs what the largest step needs (benchmarks/README.md)."""
+"""Memory: keep what training frees, import without garbage collection, and say how much is left.
+
+Each training step allocates and frees the same large buffers. glibc maps blocks above a threshold anew each time and
+gives freed memory back, so that the kernel zeroes every page at the next touch. Keeping that memory costs what the
+largest step needs anyway (figures in benchmarks/README.md).
+"""
 
 import atexit
 import ctypes

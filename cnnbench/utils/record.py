@@ -70,7 +70,8 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml_file(path: Path) -> Any:
-    """What a YAML holds, but for aliases, a few lines of which fill memory; raises OSError, ValueError or YAMLError."""
+    """What a YAML holds, of which nothing may be an alias: a few lines of those say more than memory holds. Raises OSError,
+    ValueError or yaml.YAMLError where it cannot be read."""
     import yaml
 
     text = read_file(path)

@@ -19,7 +19,8 @@ class LockedError(RequestError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder, which is made if it is missing; raises LockedError if another process does."""
+    """Hold the lock of a run's folder, which is made where it is missing, at most until the process ends. Raises
+    LockedError where another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("a") as file:
         if not _lock(file):
@@ -57,7 +58,8 @@ def _lock(file: IO[str], shared: bool = False) -> bool:
 
 
 def completed_record(folder: Path, fingerprint: str) -> Record | None:
-    """The completed record in ``folder``, if any; raises RequestError if it is of another configuration or damaged."""
+    """The completed record in ``folder``; None where there is none. Raises RequestError where the record is of another
+    configuration, or cannot be read."""
     if not (folder / RECORD_FILE).exists():
         return None
     try:

@@ -1,6 +1,8 @@
 """How a run or a sweep is asked to stop: SIGINT (Ctrl-C), SIGTERM, or SIGUSR1 and SIGUSR2, with which clusters say that
-the time is up; or a file in the sweep's folder, for workers on other machines. The first signal asks for an end at the
-next good moment; a second one ends the process at once."""
+the time is up; or a file in the sweep's folder, for workers on other machines.
+
+The first signal asks for an end at the next good moment; a second one ends the process at once.
+"""
 
 import os
 import signal
@@ -36,8 +38,10 @@ def stop_requested() -> str | None:
 
 @contextmanager
 def handle_stop_signals(file: Path | None = None, write: bool = False, patient: bool = False) -> Iterator[None]:
-    """Within this, the first signal is only remembered; in threads other than the main one nothing changes. A
-    preemption signal is raised again at the end for whoever handled it before: submitit requeues then.
+    """Within this, the first signal is only remembered; in threads other than the main one nothing changes.
+
+    A preemption signal is raised again at the end for whoever handled it before: submitit requeues its job and ends the
+    process, and so lets the run save first.
 
     Args:
         file: asks for a stop where it exists; with ``write`` a signal makes it instead, as in the process of a sweep. A

@@ -45,7 +45,8 @@ def read_torch_file(path: Path) -> Any:
 
 
 def is_torch_zip(path: Path) -> bool:
-    """Whether the file begins as torch's format of today, whose parts have checksums; raises DamagedFileError."""
+    """Whether the file begins as torch's format of today, in which all parts have checksums. Raises DamagedFileError for
+    what is no file, such as a pipe, which would be waited for."""
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise DamagedFileError(f"{path} is no file")
     with path.open("rb") as file:
