@@ -12,7 +12,7 @@ from cnnbench.cli.main import COMMANDS
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
 from cnnbench.config.groups import CONFIG_DIR
-from cnnbench.config.overrides import without_shorthand
+from cnnbench.config.overrides import first_run
 from cnnbench.utils.errors import RequestError
 
 # What is asked instead of a run, by the names of Hydra's flags.
@@ -43,9 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             raise RequestError(f"--shell-completion needs one of {', '.join(SHELLS)}")
         answer(arguments)
         return 0
-    from cnnbench.sweep.optuna_search import corners
-
-    first = corners(without_shorthand(options.overrides))[0]  # of a sweep; Hydra answers for single runs alone
+    first = first_run(options.overrides)  # Hydra answers for single runs alone
     if options.question == "cfg":
         if options.package is not None and OmegaConf.select(compose(first, hydra=True), options.package) is None:
             raise RequestError(f"--package={options.package} is not a node of the configuration")

@@ -100,6 +100,13 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return [list(run) for run in product(*values.values())]
 
 
+def first_run(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a grid's first run, or of one of a search with the low end of each interval; raises as ``expand``."""
+    parsed: list[Any] = [parse(text) for text in overrides]
+    return expand([f"{one.get_key_element()}={one.value().start}" if one.is_interval_sweep() else one.input_line
+                   for one in parsed])[0]  # fmt: skip
+
+
 def swept(override: Override) -> list[str]:
     """The values of a sweep, as they are written; raises RequestError where there is none."""
     from hydra.errors import HydraException

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,22 @@ def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
 def test_the_configuration_can_be_asked_for(tmp_path: Path) -> None:
     assert "max_epochs: 7" in cnnbench("--cfg", "job", "trainer.max_epochs=7", cwd=tmp_path, check=0, fresh=True).stdout
     assert not (tmp_path / "outputs").exists()
+
+
+def test_nothing_but_what_needs_one_asks_for_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for extra in ("optuna", "timm", "captum", "onnx", "onnxruntime", "schedulefree", "pytorch_optimizer", "datasets",
+                  "wandb", "mlflow", "ray", "joblib_launcher"):  # fmt: skip
+        monkeypatch.setitem(sys.modules, extra, None)  # cannot be imported
+    for module in ("cnnbench.sweep.optuna_search", "cnnbench.sweep.search_space"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    asked = ("optimizer=sgd,adam", "seed=range(1,3)", "optimizer.lr=interval(0.25,0.5)")
+    shown = cnnbench("--cfg", "job", *asked, cwd=tmp_path, check=0).stdout
+    assert "lr: 0.25" in shown and "seed: 1" in shown and "torch.optim.SGD" in shown
+    cnnbench("--info", "searchpath", *asked, cwd=tmp_path, check=0)
+    small = [*SMALL, "logger=none", "sweep.isolate=false", "seed=0,1", "hydra.sweep.dir=s"]
+    cnnbench("-m", *small, cwd=tmp_path, check=0)
+    for command in (["report", "s"], ["resume", "s"], ["predict", "s/seed=0", "--help"], ["list"]):
+        cnnbench(*command, cwd=tmp_path, check=0)
 
 
 @pytest.mark.parametrize(("jobs", "runs", "expected"), [(1, 4, None), (None, 4, None), (2, 6, 4), (-1, 6, 1),
