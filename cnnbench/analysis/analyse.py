@@ -13,7 +13,6 @@ from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.metric_names import check_metric, higher_is_better, is_share
 from cnnbench.analysis.power import seeds_needed
 from cnnbench.analysis.runs import Run, difference_of
-from cnnbench.analysis.sequential import DecidedSweep, read_decided
 from cnnbench.analysis.statistics import ALPHA, Difference, Verdict, finite_mean, holm, verdicts
 from cnnbench.analysis.time_to_target import TimeToTarget, time_to_target
 from cnnbench.analysis.wording import sentences
@@ -36,12 +35,9 @@ class Comparison(NamedTuple):
 
 
 def compare_with_reference(
-    references: Mapping[str, Configuration],
-    others: Sequence[Configuration],
-    metric: str,
-    size: float | None = None,
+    references: Mapping[str, Configuration], others: Sequence[Configuration], metric: str, size: float | None = None,
     practical: float | None = None,
-) -> list[Comparison]:
+) -> list[Comparison]:  # fmt: skip
     """Compare each of ``others`` with the reference on its data set, in their order.
 
     Args:
@@ -60,12 +56,8 @@ def compare_with_reference(
     images = [compare_runs(c.runs, references[c.data_set].runs) if metric == "test/accuracy" else None for c in others]
     both = holm([found.p if found else None for found in images])
     needed = [seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor) for d in differences]
-    return [
-        Comparison(other, d, p, word, size, seeds, found, p_both)
-        for other, d, (p, word), seeds, found, p_both in zip(
-            others, differences, words, needed, images, both, strict=True
-        )
-    ]
+    columns = zip(others, differences, words, needed, images, both, strict=True)
+    return [Comparison(c, d, p, word, size, seeds, found, p_both) for c, d, (p, word), seeds, found, p_both in columns]
 
 
 @dataclass(frozen=True)
@@ -120,11 +112,6 @@ class Analysis:
     pairs: Pairs | None = None  # None of more than a few configurations, unless they are asked for
     target: TimeToTarget | None = None  # None unless it is asked for
 
-    @property
-    def decided(self) -> list[DecidedSweep]:
-        """The sweeps with sweep.until=decided whose runs these are."""
-        return read_decided({run.path.parent for run in self.board.grid.runs})
-
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
         return next((c for c in self.comparisons if c.configuration is configuration), None)
@@ -143,20 +130,10 @@ class Analysis:
 
 
 def analyse(
-    runs: Sequence[Run],
-    *,
-    baseline: str | None = None,
-    objective: str | None = None,
-    metric: str | None = None,
-    size: float | None = None,
-    practical: float | None = None,
-    run: str | None = None,
-    versus: str | None = None,
-    ignore: Iterable[str] = (),
-    best_over: Sequence[str] = (),
-    all_pairs: bool = False,
-    target: float | None = None,
-) -> Analysis:
+    runs: Sequence[Run], *, baseline: str | None = None, objective: str | None = None, metric: str | None = None,
+    size: float | None = None, practical: float | None = None, run: str | None = None, versus: str | None = None,
+    ignore: Iterable[str] = (), best_over: Sequence[str] = (), all_pairs: bool = False, target: float | None = None,
+) -> Analysis:  # fmt: skip
     """Analyse ``runs``, of any status.
 
     Args:
@@ -176,10 +153,7 @@ def analyse(
     """
     board = build(runs, objective, ignore, best_over)
     grid = board.grid
-    if metric is None:
-        metric = board.test_metric
-    else:
-        check_metric("metric", metric, board.known)
+    metric = board.test_metric if metric is None else check_metric("metric", metric, board.known)
     ranked = [row.configuration for row in board.rows]
     named = grid.find(baseline).setting if baseline else None
     references = {c.data_set: c for c in ranked[::-1] if named in (None, c.setting)}
@@ -211,8 +185,8 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise RequestError(f"{name!r} names {len(matching)} finished runs; give more of the path: "
-                           f"{', '.join(str(r.path) for r in matching[:4])}")  # fmt: skip
+        paths = ", ".join(str(r.path) for r in matching[:4])
+        raise RequestError(f"{name!r} names {len(matching)} finished runs; give more of the path: {paths}")
     raise RequestError(f"{name!r} is no finished run's folder{did_you_mean(name, [r.path.name for r in runs])}")
 
 

@@ -8,6 +8,7 @@ table where no cell is missing, counts too many.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from statistics import mean
 from typing import NamedTuple
@@ -90,20 +91,14 @@ class AnovaTable(NamedTuple):
     additive: LinearModel  # with main effects alone; the same where there are too few runs for interactions
 
 
-def fit_anova(
-    levels: Levels, observations: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()
-) -> AnovaTable:
-    """The table for ``y`` at the levels of ``observations`` (a column a factor), two or more of each factor; factors in
-    ``alone`` enter as a main effect only."""
-
-    def fit(terms: Sequence[Term]) -> LinearModel:
-        return LinearModel(levels, observations, np.asarray(y, dtype=float), terms)
-
+def fit_anova(levels: Levels, given: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()) -> AnovaTable:
+    """The table for ``y`` at the levels ``given`` (a column a factor), two or more of each factor; factors in ``alone``
+    enter as a main effect only."""
+    fit = partial(LinearModel, levels, given, np.asarray(y, dtype=float))
     mains: list[Term] = [(factor,) for factor in levels]
     pairs: list[Term] = list(combinations([factor for factor in levels if factor not in alone], 2))
     additive, full = fit(mains), fit([*mains, *pairs])
-    if not pairs or full.df < 1:  # nothing is left to judge the interactions by
-        full = additive
+    full = full if pairs and full.df > 0 else additive  # else nothing is left to judge the interactions by
     rows = []
     for term in full.terms:
         others = [other for other in full.terms if not set(term) <= set(other)]

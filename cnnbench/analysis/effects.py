@@ -70,12 +70,9 @@ class Effects:
 
 
 def find_effects(
-    configurations: Sequence[Configuration],
-    factors: Sequence[str],
-    metric: str,
-    reference: Configuration | None = None,
+    configurations: Sequence[Configuration], factors: Sequence[str], metric: str, reference: Configuration | None = None,
     tuned: Collection[str] = (),
-) -> Effects | None:
+) -> Effects | None:  # fmt: skip
     """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first. None where fewer than
     two runs have the metric, or no factor has two levels.
 
@@ -88,8 +85,7 @@ def find_effects(
         return None
     factors = [f for f in factors if f not in tuned]
     settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
-    observations = pd.DataFrame(settings, columns=list(factors))
-    y = [value for _, value in measured]
+    observations, y = pd.DataFrame(settings, columns=factors), [value for _, value in measured]
 
     # The factors that can be looked at, and their levels
     factors, varying = _merge_nested(observations, factors), factors
@@ -138,12 +134,9 @@ def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[st
     lead from any choice to any other, a linear model separates them, and both stay factors.
     """
     left = list(factors)
-    for key in factors:
-        group = key.split(".")[0]
-        if key == group or group not in left:
-            continue
-        both = observations[[group, key]]
-        if np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:
+    for key, group in [(key, key.split(".")[0]) for key in factors if "." in key]:
+        both = observations[[group, key]] if group in left else None
+        if both is not None and np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:
             alone = observations.groupby(group)[key].transform("nunique") == 1
             name = f" {key.rsplit('.', 1)[-1]}="
             observations[group] = both[group].where(alone, both[group] + name + both[key])
@@ -188,12 +181,11 @@ def _interaction(row: AnovaRow, table: AnovaTable, y: pd.Series) -> Interaction 
     factor, other = sorted(row.term, key=lambda f: (f in DATA_SETS, strength[f]))
     model, levels, others = table.full, table.full.levels[factor], table.full.levels[other]
     points = {(level, at): model.point({factor: level, other: at}) for level in levels for at in others}
-    effects = {
-        (before, after): {at: model.estimate(points[after, at] - points[before, at]) for at in others}
-        for before, after in combinations(levels, 2)
-    }
-    known = {pair: finite_values(by_level.values()) for pair, by_level in effects.items()}
-    spreads = {pair: np.ptp(values) for pair, values in known.items() if len(values) > 1}
+    effects, spreads = {}, {}
+    for before, after in combinations(levels, 2):
+        found = {at: model.estimate(points[after, at] - points[before, at]) for at in others}
+        if len(known := finite_values(found.values())) > 1:
+            effects[before, after], spreads[before, after] = found, np.ptp(known)
     if not spreads:
         return None
     pair = max(spreads, key=spreads.__getitem__)

@@ -1,8 +1,4 @@
-"""What a finite test set does to a comparison: other images, and other seeds and images together; and calibration.
-
-A test over seeds says nothing about another test set of the same kind, and a test over images nothing about another
-training; drawing both anew covers the two.
-"""
+"""What a finite test set does to a comparison: other images, and other seeds and images together; and calibration."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -87,15 +83,13 @@ def compare_on_images(
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
-    """The same from two configurations' runs, paired as ``compare`` pairs them; None without predictions of the same
-    images."""
+    """The same of runs, paired as ``compare`` pairs them; None without predictions of the same images."""
     overlap = overlap_of([*first, *second])
     one, two = (dict(zip(replicates(runs, overlap), runs, strict=True)) for runs in (first, second))
     shared = paired_by(one, two)
     if shared:
         first, second = [one[key] for key in shared], [two[key] for key in shared]
-    correct = correct_answers([*first, *second])
-    if correct is None:
+    if (correct := correct_answers([*first, *second])) is None:
         return None
     splits = [[run.split for run in runs] for runs in (first, second)]
     return compare_on_images(correct[: len(first)], correct[len(first) :], bool(shared), splits, overlap)
@@ -104,9 +98,8 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference
 def correct_answers(runs: Sequence[Run]) -> Correct | None:
     """Which test images each run had right; None where predictions are missing or of other images."""
     known = [predictions for run in runs if (predictions := run.predictions())]
-    if len(known) < len(runs) or not same_images(known):
-        return None
-    return np.stack([predictions["true"] == predictions["predicted"] for predictions in known])
+    is_known = len(known) == len(runs) and same_images(known)
+    return np.stack([of["true"] == of["predicted"] for of in known]) if is_known else None
 
 
 def same_images(predictions: Sequence[dict[str, np.ndarray]]) -> bool:
@@ -161,10 +154,9 @@ def calibrate(confidence: np.ndarray, correct: np.ndarray) -> tuple[float, np.nd
     0.43333333333333335
     """
     at = np.minimum((confidence.astype(float) * BINS).astype(int), BINS - 1)
-    images, sure, right = (np.bincount(at, of, BINS) for of in (np.ones(len(at)), confidence, correct))
-    seen = images > 0
-    bins = np.stack([images[seen], sure[seen] / images[seen], right[seen] / images[seen]], axis=1)
-    return float(np.abs(sure - right).sum() / len(at)), bins
+    sums = np.stack([np.bincount(at, of, BINS) for of in (np.ones(len(at)), confidence, correct)], axis=1)
+    images, sure, right = sums[sums[:, 0] > 0].T
+    return float(np.abs(sure - right).sum() / len(at)), np.stack([images, sure / images, right / images], axis=1)
 
 
 def calibration(runs: Sequence[Run]) -> Calibration | None:
@@ -173,6 +165,5 @@ def calibration(runs: Sequence[Run]) -> Calibration | None:
     sides = [(of["probability_predicted"], of["true"] == of["predicted"]) for of in found]
     if not sides or not all(((sure >= 0) & (sure <= 1)).all() for sure, _ in sides):
         return None
-    confidence, correct = (np.concatenate(parts) for parts in zip(*sides, strict=True))
-    error = float(np.mean([calibrate(*side)[0] for side in sides]))
-    return Calibration(error, calibrate(confidence, correct)[1], len(sides))
+    _, bins = calibrate(*map(np.concatenate, zip(*sides, strict=True)))
+    return Calibration(float(np.mean([calibrate(*side)[0] for side in sides])), bins, len(sides))

@@ -103,8 +103,7 @@ def amount(value: float, metric: str) -> str:
 
 def plus_minus(mean: float | None, std: float | None, metric: str) -> str:
     """``98.52 ± 0.31``, or the mean alone where there is no standard deviation (one run)."""
-    spread = number(std, metric)
-    return number(mean, metric) + (f" ± {spread}" if spread != MISSING else "")
+    return number(mean, metric) + (f" ± {number(std, metric)}" if std is not None and math.isfinite(std) else "")
 
 
 def interval(low: float | None, high: float | None, metric: str, sign: bool = False) -> str:
@@ -143,9 +142,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def check_metric(key: str, metric: str, known: Collection[str]) -> None:
-    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric``, given as ``key``, is none."""
+def check_metric(key: str, metric: str, known: Collection[str]) -> str:
+    """``metric``, given as ``key``; raises a RequestError that lists the known ones, and the nearest, where it is none."""
     if metric not in known:
         names = ", ".join(sorted(known)) or "no metrics"
         near = did_you_mean(metric, known)
         raise RequestError(f"{key}={metric!r} is in none of the finished runs; they have {names}{near}")
+    return metric

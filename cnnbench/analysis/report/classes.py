@@ -46,12 +46,8 @@ def _by_class(board: Leaderboard, metric: str) -> Section | None:
         return None
     table = pd.DataFrame(means)
     hardest = table.mean(axis=1).dropna().nsmallest(3 if len(board.data_sets) == 1 else 0)  # others have other classes
-    return {
-        "classes": names,
-        "rows": table.to_dict("list"),
-        "hardest": list(hardest.items()),
-        "least": table.min(axis=None),
-    }
+    rows, least = table.to_dict("list"), table.min(axis=None)
+    return {"classes": names, "rows": rows, "hardest": list(hardest.items()), "least": least}
 
 
 def _confusion(analysis: Analysis, split: str) -> Section | None:
@@ -64,14 +60,11 @@ def _confusion(analysis: Analysis, split: str) -> Section | None:
     errors = one - np.diag(np.diag(one))
     pairs = [divmod(int(at), len(one)) for at in np.argsort(errors, axis=None)[::-1][:3]]
     section = {
-        "classes": names,
-        "label": _label(analysis, run),
-        "accuracy": np.trace(one) / max(one.sum(), 1),
-        "images": int(one.sum()),
+        "classes": names, "label": _label(analysis, run),
+        "accuracy": np.trace(one) / max(one.sum(), 1), "images": int(one.sum()),
         "worst": [(names[true], names[taken], errors[true, taken]) for true, taken in pairs if errors[true, taken]],
-        "counts": one.tolist(),
-        "shares": _shares(one).tolist(),
-    }
+        "counts": one.tolist(), "shares": _shares(one).tolist(),
+    }  # fmt: skip
     if versus is not None and other is not None and other.shape == one.shape:
         change = _shares(one) - _shares(other)
         section |= {"change": change.tolist(), "most": float(np.abs(change).max()), "versus": _label(analysis, versus)}
@@ -117,12 +110,9 @@ def imbalance(classes: dict[str, Any] | None) -> dict[str, Any] | None:
             hidden.append({"name": name, "images": images[at], "correct": correct[at], "span": span})
     shown = f"The {MOST_ROWS} rarest of {len(rows)} classes, by" if len(rows) > MOST_ROWS else "Classes by"
     caption = f"{shown} number of {names.SPLITS[(classes or {})['split']]} images, rarest first; {confusion['label']}."
-    return {
-        "table": Table(caption, ["class", "images", "recall, %", "95% interval"], rows[:MOST_ROWS]),
-        "hidden": hidden,
-        "times": images[order[-1]] / images[order[0]],
-        "balanced": float(np.mean(correct[order] / images[order])),
-    }
+    table = Table(caption, ["class", "images", "recall, %", "95% interval"], rows[:MOST_ROWS])
+    balanced = float(np.mean(correct[order] / images[order]))
+    return {"table": table, "hidden": hidden, "times": images[order[-1]] / images[order[0]], "balanced": balanced}
 
 
 def disagreements(analysis: Analysis) -> Section | None:
@@ -133,10 +123,9 @@ def disagreements(analysis: Analysis) -> Section | None:
         return None
     correct = [of["true"] == of["predicted"] for of in answers]
     pictures, classes, sides = _test_images(runs[0]), dict(enumerate(runs[0].classes)), []
-    row = answers[0]["row"]
+    row, labels = answers[0]["row"], [_label(analysis, run) for run in runs]
     if pictures is not None and not 0 <= row.min() <= row.max() < len(pictures):
         pictures = None
-    labels = [_label(analysis, run) for run in runs]
     for better, worse in ((0, 1), (1, 0)):
         rows, wrong = np.flatnonzero(correct[better] & ~correct[worse]), answers[worse]
         surest = rows[np.argsort(-wrong["probability_predicted"][rows], kind="stable")][:MOST_IMAGES]

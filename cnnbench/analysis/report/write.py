@@ -85,20 +85,30 @@ def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[
     keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
             "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
     for entry, row in zip(entries, board.rows, strict=True):
-        entry.update(dict.fromkeys(keys))
+        values: Sequence[Any] = [None] * len(keys)
         if c := analysis.comparison(row.configuration):
-            d = c.difference
-            reference = analysis.references[row.configuration.data_set]
-            entry.update(zip(keys, (reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
-                                    d.method, c.seeds_needed, c.size), strict=True))  # fmt: skip
+            d, reference = c.difference, analysis.references[row.configuration.data_set]
+            values = (
+                reference.label,
+                d.value,
+                d.low,
+                d.high,
+                d.effect,
+                d.p,
+                c.p,
+                c.verdict,
+                d.method,
+                c.seeds_needed,
+                c.size,
+            )
+        entry.update(zip(keys, values, strict=True))
     return entries
 
 
 def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
     """One line a configuration with every number in full, of ``analysis`` its difference from the reference too; shares
     are in [0, 1], empty is unknown."""
-    entries = _entries(board, analysis)
-    text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
+    entries, text = _entries(board, analysis), io.StringIO()  # not by pandas, whose import takes longer than all else
     keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")
     writer.writeheader()
@@ -135,12 +145,8 @@ def to_markdown(analysis: Analysis) -> str:
         parts += [shown[name] for name in ("across", "signed_ranks") if name in shown]
     if effects := analysis.effects:
         told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]
-        parts += [
-            "## Effects of the factors\n",
-            _bullets(told),
-            shown["anova"],
-            *(f"{note}\n" for note in effects.notes),
-        ]
+        notes = [f"{note}\n" for note in effects.notes]
+        parts += ["## Effects of the factors\n", _bullets(told), shown["anova"], *notes]
     return "\n".join(parts)
 
 
@@ -150,12 +156,11 @@ def _bullets(sentences: Sequence[str]) -> str:
 
 def _markdown(table: tables.Table) -> str:
     """A table with its caption."""
-    lines = [_markdown_text(table.caption), ""]
-    if table.rows:
-        rule = ["---:" if numeric else "---" for numeric in table.numeric]
-        rows = [table.headers, rule, *([cell.text for cell in row] for row in table.rows)]
-        lines += [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
-    return "\n".join([*lines, ""])
+    rule = ["---:" if numeric else "---" for numeric in table.numeric]
+    rows = [table.headers, rule, *([cell.text for cell in row] for row in table.rows)] if table.rows else []
+    return "\n".join(
+        [_markdown_text(table.caption), "", *(f"| {' | '.join(map(_markdown_text, row))} |" for row in rows), ""]
+    )
 
 
 def _markdown_text(text: str) -> str:
@@ -199,10 +204,7 @@ def to_json(analysis: Analysis) -> str:
         "metric": analysis.metric,
         "reference": analysis.reference.label if analysis.reference else None,
         "baseline_was_asked_for": analysis.baseline_given,
-        "factors": board.grid.factors,
-        "chosen_over": board.grid.chosen_over,
-        "chosen_by": board.grid.chosen_by,
-        "shared": board.grid.shared,
+        **{name: getattr(board.grid, name) for name in ("factors", "chosen_over", "chosen_by", "shared")},
         "notes": board.notes,
         "leaderboard": _entries(board, analysis),
         "not_completed": [
@@ -224,18 +226,12 @@ def to_json(analysis: Analysis) -> str:
 
 def _effects_entries(effects: Effects) -> dict[str, Any]:
     return {
-        "anova": [
-            {"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
-             "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in effects.table.rows
-        ],
+        "anova": [{"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
+                   "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in effects.table.rows],
         "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
-        "main_effects": [
-            {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
-             "means": e.means, "sentence": effects.sentence(e)} for e in effects.mains
-        ],
-        "interactions": [
-            {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": i.effects,
-             "sentence": effects.sentence(i)} for i in effects.interactions
-        ],
+        "main_effects": [{"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low,
+                          "high": e.high, "means": e.means, "sentence": effects.sentence(e)} for e in effects.mains],
+        "interactions": [{"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after,
+                          "effects": i.effects, "sentence": effects.sentence(i)} for i in effects.interactions],
         "cautions": effects.cautions,
     }  # fmt: skip
