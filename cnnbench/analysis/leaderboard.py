@@ -109,10 +109,8 @@ class Leaderboard:
     @property
     def trouble(self) -> list[str]:
         """A line for each run that did not complete: how it ended, what it was, why."""
-        return [
-            f"{run.status}: {c.short}{run.replicate and f', {run.replicate}'}: {run.reason} ({run.path.name})"
-            for c, run in self.grid.incomplete
-        ]
+        names = ((", ".join(filter(None, (c.short, run.replicate))), run) for c, run in self.grid.incomplete)
+        return [f"{run.status}: {name}: {run.reason} ({run.path.name})" for name, run in names]
 
 
 def build(

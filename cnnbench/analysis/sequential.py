@@ -134,10 +134,8 @@ def read_decided(folders: Iterable[Path]) -> list[DecidedSweep]:
     for folder in sorted(set(folders)):
         with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
             data = read_json(folder / DECIDED_FILE)
-            pairs = [
-                (str(one), str(other), Judgement(int(n), *map(to_number, limits), str(decision)))  # type: ignore
-                for one, other, n, *limits, decision in data["pairs"]
-            ]
+            pairs = [(str(one), str(other), Judgement(int(n), *map(to_number, limits), str(decision)))  # type: ignore
+                     for one, other, n, *limits, decision in data["pairs"]]  # fmt: skip
             rule, (caption, *notes) = data["rule"], map(str, data["told"])
             sweeps.append(DecidedSweep(rule, str(rule["metric"]), pairs, caption, notes))
     return sweeps

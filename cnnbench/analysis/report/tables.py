@@ -130,10 +130,8 @@ def _p(value: float | None) -> Cell:
 
 def _difference(value: float | None, low: float | None, high: float | None, metric: str) -> list[Cell]:
     """With its interval."""
-    return [
-        Cell(names.number(value, metric, sign=True), value),
-        Cell(names.interval(low, high, metric, sign=True), low),
-    ]
+    span = names.interval(low, high, metric, sign=True)
+    return [Cell(names.number(value, metric, sign=True), value), Cell(span, low)]
 
 
 def report_tables(analysis: Analysis) -> dict[str, Table]:

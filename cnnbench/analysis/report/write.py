@@ -88,26 +88,14 @@ def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[
         values: Sequence[Any] = [None] * len(keys)
         if c := analysis.comparison(row.configuration):
             d, reference = c.difference, analysis.references[row.configuration.data_set]
-            values = (
-                reference.label,
-                d.value,
-                d.low,
-                d.high,
-                d.effect,
-                d.p,
-                c.p,
-                c.verdict,
-                d.method,
-                c.seeds_needed,
-                c.size,
-            )
+            values = (reference.label, d.value, d.low, d.high, d.effect, d.p,
+                      c.p, c.verdict, d.method, c.seeds_needed, c.size)  # fmt: skip
         entry.update(zip(keys, values, strict=True))
     return entries
 
 
 def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
-    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too; shares
-    are in [0, 1], empty is unknown."""
+    """A line a configuration with what ``_entries`` has of it; shares are in [0, 1], empty is unknown."""
     entries, text = _entries(board, analysis), io.StringIO()  # not by pandas, whose import takes longer than all else
     keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")
@@ -158,9 +146,8 @@ def _markdown(table: tables.Table) -> str:
     """A table with its caption."""
     rule = ["---:" if numeric else "---" for numeric in table.numeric]
     rows = [table.headers, rule, *([cell.text for cell in row] for row in table.rows)] if table.rows else []
-    return "\n".join(
-        [_markdown_text(table.caption), "", *(f"| {' | '.join(map(_markdown_text, row))} |" for row in rows), ""]
-    )
+    lines = [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
+    return "\n".join([_markdown_text(table.caption), "", *lines, ""])
 
 
 def _markdown_text(text: str) -> str:

@@ -12,8 +12,7 @@ from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import is_share, scale, title
 from cnnbench.analysis.report.figures.curves import band, curve
 from cnnbench.analysis.report.figures.style import COLOURS, whole_epochs
-from cnnbench.analysis.runs import Run
-from cnnbench.analysis.studies.study import Study
+from cnnbench.analysis.studies.study import Runs, Study
 
 LOG_RATIO = 5  # losses so far apart are drawn on a logarithmic axis
 OF_A_RUN = {
@@ -25,9 +24,7 @@ OF_A_RUN = {
 }
 
 
-def draw(
-    study: Study, completed: Sequence[str], runs: Mapping[str, Sequence[Run]], folder: Path
-) -> list[tuple[Path, str]]:
+def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> list[tuple[Path, str]]:
     """Write the pictures of the rows with completed runs into ``folder``; returns the files with what each shows."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
@@ -44,7 +41,15 @@ def draw(
                 path = folder / f"curves_{what.replace(' ', '_')}_{leaf}.png"
                 figure.savefig(path, dpi=110)
                 drawn.append((path, f"{what}: {leaf} over the epochs, mean ± standard deviation over seeds"))
-    return drawn + _of_one_run(completed, runs, folder)
+
+    # what the first run of the row with the highest test accuracy drew of itself
+    best = max(completed, key=lambda name: mean([run.final("test/accuracy") or 0.0 for run in runs[name]]), default="")
+    run = next((run for run in runs.get(best, ()) if run.completed), None)
+    for picture, text in OF_A_RUN.items() if run else ():
+        if run and (source := run.path / "figures" / f"{picture}.png").is_file():
+            shutil.copyfile(source, folder / f"{picture}.png")
+            drawn.append((folder / f"{picture}.png", f"Row {best}, seed {run.seed}: {text}"))
+    return drawn
 
 
 def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Figure | None:
@@ -73,17 +78,3 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     return figure
-
-
-def _of_one_run(names: Sequence[str], runs: Mapping[str, Sequence[Run]], folder: Path) -> list[tuple[Path, str]]:
-    """What the first run of the row with the highest test accuracy drew of itself."""
-    if not names:
-        return []
-    best = max(names, key=lambda name: mean([run.final("test/accuracy") or 0.0 for run in runs[name]]))
-    run = next(run for run in runs[best] if run.completed)
-    drawn = []
-    for picture, text in OF_A_RUN.items():
-        if (source := run.path / "figures" / f"{picture}.png").is_file():
-            shutil.copyfile(source, folder / f"{picture}.png")
-            drawn.append((folder / f"{picture}.png", f"Row {best}, seed {run.seed}: {text}"))
-    return drawn

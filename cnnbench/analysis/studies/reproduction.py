@@ -13,7 +13,7 @@ from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.statistics import Summary, summarise, t_quantile
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
 from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
-from cnnbench.analysis.studies.study import Reported, Row, Study, load_row, measure
+from cnnbench.analysis.studies.study import Reported, Row, Runs, Study, load_row, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
 from cnnbench.utils.record import write_atomically
@@ -67,21 +67,17 @@ class TableRow(NamedTuple):
         return str(self.n) + "".join(f", and {count} {how}" for how, count in self.lost.items())
 
 
-def build_table(
-    study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], short: Collection[str] = ()
-) -> list[TableRow]:
+def build_table(study: Study, rows: Sequence[Row], runs: Runs, short: Collection[str] = ()) -> list[TableRow]:
     """The table of a study; a row without runs has empty cells. No number is judged of the rows in ``short``, which had less
     than the report's budget."""
     table = []
     for row in rows:
-        all_runs = runs.get(row.name, [])
-        completed = [run for run in all_runs if run.completed]
-        cells = []
+        completed, cells = [run for run in runs.get(row.name, ()) if run.completed], []
         for column in study.columns:
             ours = summarise(measure(run, column.measure) for run in completed)
             cell = compared(row.reported.get(column.key), ours, column.metric, study.tolerance)
             cells.append(cell._replace(fit=NO_VERDICT) if row.name in short and cell.fit else cell)
-        lost = Counter(run.status for run in all_runs if not run.completed)
+        lost = Counter(run.status for run in runs.get(row.name, ()) if not run.completed)
         table.append(TableRow(row, tuple(cells), len(completed), lost))
     return table
 
@@ -96,8 +92,7 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
     gap = ours.mean - min(max(ours.mean, low), high)
     allowed = tolerance if is_share(metric) else RELATIVE * abs(high)
     if ours.std is not None and ours.n > 2:
-        spread = t_quantile(ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5
-        allowed = max(allowed, spread)
+        allowed = max(allowed, t_quantile(ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5)
     return TableCell(metric, reported, ours, gap, "match" if abs(gap) <= allowed else "differs")
 
 
@@ -106,7 +101,7 @@ class Part(NamedTuple):
 
     study: Study
     rows: Sequence[Row]
-    runs: Mapping[str, Sequence[Run]]  # by row
+    runs: Runs
     table: Sequence[TableRow]
     judgements: Sequence[Judgement]
     pictures: Sequence[tuple[Path, str]]  # files and what they show
@@ -159,14 +154,10 @@ def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[
 def terminal_text(part: Part) -> str:
     """The table and the verdicts as text."""
     heads = ["row", *(name for column in part.study.columns for name in (column.heading, "ours", "")), "n"]
-    body = [
-        [
-            row.row.name,
-            *(text for cell in row.cells for text in (cell.reported_text, cell.ours_text(row.n), cell.gap_text)),
-            row.count_text,
-        ]
-        for row in part.table
-    ]
+    body = []
+    for row in part.table:
+        texts = [text for cell in row.cells for text in (cell.reported_text, cell.ours_text(row.n), cell.gap_text)]
+        body.append([row.row.name, *texts, row.count_text])
     keep = [i for i in range(len(heads)) if any(row[i].strip("–") for row in body)]  # noqa: RUF001
     table = text_table([heads[i] for i in keep], [[row[i] for i in keep] for row in body])
     verdicts = [f"{j.verdict:<{len(NO_VERDICT)}} {j.claim.says}  {j.evidence}" for j in part.judgements]

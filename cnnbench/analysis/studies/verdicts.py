@@ -1,7 +1,7 @@
 """The kinds of claim, each judged by an interval: a function from a ``Case`` to a verdict and its evidence."""
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from statistics import mean, stdev
 from typing import Final, Literal, NamedTuple
 
@@ -10,7 +10,7 @@ from scipy.special import fdtri
 from cnnbench.analysis import metric_names as names
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, compare, finite_values, summarise
-from cnnbench.analysis.studies.study import SIZES, Study, class_count, measure, metric_of
+from cnnbench.analysis.studies.study import SIZES, Runs, Study, class_count, measure, metric_of
 
 NO_VERDICT: Final = "no verdict at this budget"
 Verdict = Literal["reproduced", "contradicted", "not shown", "no verdict at this budget"]
@@ -25,7 +25,7 @@ class Case(NamedTuple):
 
     match: re.Match[str]  # "a" to "d" are its rows, "on" its column or expression
     study: Study
-    rows: Mapping[str, Sequence[Run]]
+    rows: Runs
 
     @property
     def expression(self) -> str:
