@@ -74,11 +74,8 @@ def find_effects(
     tuned: Collection[str] = (),
 ) -> Effects | None:  # fmt: skip
     """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first. None where fewer than
-    two runs have the metric, or no factor has two levels.
-
-    Factors in ``tuned``, of which each configuration has its best value, are none here. Data sets are blocks: terms of the
-    model, but which of them is easier is no effect.
-    """
+    two runs have the metric, or no factor has two levels. Factors in ``tuned``, of which each configuration has its best
+    value, are none here; data sets are blocks: terms of the model, but which of them is easier is no effect."""
     # One row a run: its level of each factor, and its value
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
     if len(measured) < 2:

@@ -1,7 +1,5 @@
-"""How a metric is called, which way it is better, and how its numbers are written, for every table and figure.
-
-Shares are shown in per cent, their differences in percentage points, and what is no finite number as a dash.
-"""
+"""How a metric is called, which way it is better, and how its numbers are written: shares in per cent, their differences
+in percentage points, and what is no finite number as a dash."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -11,13 +9,8 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 LOWER_IS_BETTER = (*schema.LOWER_IS_BETTER, "parameters", "flops_per_image", "seconds_per_epoch", "fit_seconds")
 SHARES = ("accuracy", "recall", "precision", "f1")  # in [0, 1]
-COSTS = {
-    "parameters": "weights",
-    "flops_per_image": "FLOPs per image",
-    "seconds_per_epoch": "seconds per epoch",
-    "images_per_second": "images per second",
-    "fit_seconds": "seconds of training",
-}
+COSTS = {"parameters": "weights", "flops_per_image": "FLOPs per image", "seconds_per_epoch": "seconds per epoch",
+         "images_per_second": "images per second", "fit_seconds": "seconds of training"}  # fmt: skip
 DEFINITIONS = {
     "accuracy": "top-1 over all images",
     "recall": "the mean over classes, also called balanced accuracy",

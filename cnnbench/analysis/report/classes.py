@@ -130,14 +130,12 @@ def disagreements(analysis: Analysis) -> Section | None:
         rows, wrong = np.flatnonzero(correct[better] & ~correct[worse]), answers[worse]
         surest = rows[np.argsort(-wrong["probability_predicted"][rows], kind="stable")][:MOST_IMAGES]
         shown = [
-            {
-                "source": _data_uri(pictures[wrong["row"][i]]) if pictures is not None else "",
-                "true": classes.get(int(wrong["true"][i]), wrong["true"][i]),
-                "taken": classes.get(int(wrong["predicted"][i]), wrong["predicted"][i]),
-                "confidence": wrong["probability_predicted"][i],
-            }
+            {"source": _data_uri(pictures[wrong["row"][i]]) if pictures is not None else "",
+             "true": classes.get(int(wrong["true"][i]), wrong["true"][i]),
+             "taken": classes.get(int(wrong["predicted"][i]), wrong["predicted"][i]),
+             "confidence": wrong["probability_predicted"][i]}
             for i in surest
-        ]
+        ]  # fmt: skip
         sides.append({"right": labels[better], "wrong": labels[worse], "count": len(rows), "shown": shown})
     return {"sides": sides, "p": mcnemar(*correct), "images": len(correct[0])}
 
@@ -150,6 +148,5 @@ def _test_images(run: Run) -> NDArray | None:
 
 
 def _data_uri(pixels: NDArray) -> str:
-    file = BytesIO()
-    Image.fromarray(np.squeeze(pixels)).save(file, "PNG")
+    Image.fromarray(np.squeeze(pixels)).save(file := BytesIO(), "PNG")
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"

@@ -24,10 +24,8 @@ from cnnbench.utils.record import finite_or_none, write_atomically
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
-    from cnnbench.analysis.effects import Effects
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
-NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": [], "cautions": []}
 
 
 class Report(NamedTuple):
@@ -45,15 +43,8 @@ class Report(NamedTuple):
 
 
 def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None, **options: Any) -> Report:
-    """The report on all runs in and below ``folders``.
-
-    Args:
-        command: remakes the report; by default the one without options.
-        options: of ``analyse``; ``cnnbench report`` has one of the same name for each.
-
-    Raises:
-        RequestError: a folder is not there or has no runs, or a name is of nothing.
-    """
+    """The report on all runs in and below ``folders``; ``command`` remakes it, and ``options`` are those of ``analyse``. Raises
+    RequestError where a folder is not there or has no runs, or a name is of nothing."""
     from cnnbench.analysis.analyse import analyse
 
     one_of("format", fmt, FORMATS)
@@ -185,6 +176,8 @@ def to_latex(analysis: Analysis) -> str:
 def to_json(analysis: Analysis) -> str:
     """Everything as numbers in full; shares are in [0, 1], unknown is null."""
     board, effects = analysis.board, analysis.effects
+    rows, mains, pairs = (effects.table.rows, effects.mains, effects.interactions) if effects else ([], [], [])
+    say = effects.sentence if effects else str
     content = {
         "answer": analysis.answer,
         "objective": board.objective,
@@ -194,10 +187,8 @@ def to_json(analysis: Analysis) -> str:
         **{name: getattr(board.grid, name) for name in ("factors", "chosen_over", "chosen_by", "shared")},
         "notes": board.notes,
         "leaderboard": _entries(board, analysis),
-        "not_completed": [
-            {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
-            for c, run in board.grid.incomplete
-        ],
+        "not_completed": [{"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason,
+                           "path": str(run.path)} for c, run in board.grid.incomplete],
         "across_data_sets": asdict(analysis.across) if analysis.across else None,
         "pairs": [  # places in the leaderboard
             {"place": row + 1, "minus": column + 1, "difference": d.value, "low": d.low, "high": d.high, "p": d.p,
@@ -206,19 +197,13 @@ def to_json(analysis: Analysis) -> str:
         ],
         **{name: [dict(zip(of.headers, (cell.value for cell in row), strict=True)) for row in of.rows]
            for name, of in tables.report_tables(analysis).items() if name.startswith(("target", "decided"))},
-        **(_effects_entries(effects) if effects else NO_EFFECTS),
+        "anova": [{"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
+                   "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in rows],
+        "residual": effects and {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
+        "main_effects": [{"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low,
+                          "high": e.high, "means": e.means, "sentence": say(e)} for e in mains],
+        "interactions": [{"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after,
+                          "effects": i.effects, "sentence": say(i)} for i in pairs],
+        "cautions": effects.cautions if effects else [],
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
-
-
-def _effects_entries(effects: Effects) -> dict[str, Any]:
-    return {
-        "anova": [{"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
-                   "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in effects.table.rows],
-        "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
-        "main_effects": [{"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low,
-                          "high": e.high, "means": e.means, "sentence": effects.sentence(e)} for e in effects.mains],
-        "interactions": [{"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after,
-                          "effects": i.effects, "sentence": effects.sentence(i)} for i in effects.interactions],
-        "cautions": effects.cautions,
-    }  # fmt: skip

@@ -64,9 +64,6 @@ def by_mean(values: Sequence[float], show: Callable[[float], str], threshold: fl
     return (decide(higher, lower) if above else decide(lower, higher)), text
 
 
-# Two rows
-
-
 def compare_rows(case: Case) -> Finding:
     """``A > B``, ``A < B`` and ``A ~ B`` (within the study's tolerance)."""
     low, high, evidence = _gap(case)
@@ -80,9 +77,8 @@ def compare_rows(case: Case) -> Finding:
 
 
 def compare_size(case: Case) -> Finding:
-    """``A > B by about X`` and ``A < B by at most X``; X is in points where the column is a share. *At most* asks for an
-    interval that ends before X, and is contradicted too where the other row is better. *About* asks for a gain that is
-    shown and is X within the study's tolerance, or has X in its interval."""
+    """``A > B by about X``: the gain is shown, and is X within the study's tolerance or has X in its interval; and ``A < B by
+    at most X``: the interval ends before X, and the other row is not better. X is in points where the column is a share."""
     low, high, evidence = _gap(case)
     if low is None or high is None:
         return "not shown", evidence
@@ -120,9 +116,6 @@ def _gap(case: Case) -> tuple[float | None, float | None, str]:
     if case.match["relation"] == "<" and low is not None and high is not None:
         low, high = -high, -low
     return low, high, evidence
-
-
-# One row
 
 
 def fails_to_learn(case: Case) -> Finding:

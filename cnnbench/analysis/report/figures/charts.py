@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, critical_difference
+from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, cliques, critical_difference
 from cnnbench.analysis.effects import Effect, Effects, Interaction
 from cnnbench.analysis.images import Calibration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, LINES, ORANGE, STYLE, panel, plain, whole_epochs
 from cnnbench.analysis.search import SearchResult
-from cnnbench.analysis.statistics import to_number
+from cnnbench.analysis.statistics import ALPHA, to_number
 
 MOST_ROWS = 24  # of the leaderboard
 MOST_NAMED = 6  # points of a Pareto front that carry their rank
@@ -102,12 +102,16 @@ def ranks(across: AcrossDataSets) -> Figure | None:
     count = len(across.settings)
     if not 2 < count <= MOST_SETTINGS:
         return None
-    bars, left = across.cliques, (count + 1) // 2  # of these the names are on the left
+    width, left = (
+        critical_difference(count, len(across.data_sets)),
+        (count + 1) // 2,
+    )  # of these the names are on the left
+    differ = across.friedman is None or across.friedman.p < ALPHA
+    bars = cliques(across.ranks, width) if differ else [(0, count - 1)]
     depth, pad = 0.8 + 0.3 * len(bars), 0.02 * (count - 1)  # of the first name, in rows; beside the line, in ranks
     figure, axes = panel((7.2, 0.24 * (left + depth) + 0.6))
     axes.set(xlim=(1 - 45 * pad, count + 45 * pad), ylim=(left + depth, -2.4))
     axes.set_axis_off()
-    width = critical_difference(count, len(across.data_sets))
     axes.plot([1, 1 + min(width, count - 1)], [-1.8, -1.8], "|-", color=INK, linewidth=1)
     axes.text(1 + pad + min(width, count - 1), -1.8, f"critical difference {width:.2f}", va="center")
     axes.plot([1, count], [0, 0], color=INK, linewidth=1)
