@@ -44,23 +44,17 @@ class Judgement(NamedTuple):
     evidence: str
 
 
-def read(claim: Claim, study: Study) -> tuple[re.Match[str], Kind]:
-    """The claim taken apart (``a`` to ``d`` are its rows, ``on`` its column) and what judges it, or RequestError."""
+def read(claim: Claim, study: Study) -> tuple[re.Match[str], Kind, list[str]]:
+    """The claim taken apart (``on`` is its column), what judges it, and the rows that it compares; or RequestError."""
     for pattern, kind in PATTERNS.items():
         if match := pattern.fullmatch(claim.holds):
-            return match, kind
+            return match, kind, list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
     raise RequestError(f"conf/study/{study.name}.yaml: the claim {claim.holds!r} cannot be read")
-
-
-def rows_of(claim: Claim, study: Study) -> list[str]:
-    """The rows that a claim compares; raises RequestError where it cannot be read."""
-    match, _ = read(claim, study)
-    return list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
 
 
 def judge(claim: Claim, study: Study, rows: Runs, short: Collection[str] = ()) -> Judgement:
     """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget."""
-    (match, kind), named = read(claim, study), rows_of(claim, study)
+    match, kind, named = read(claim, study)
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
     if missing:
         return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")

@@ -5,14 +5,16 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
+from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import COSTS, compact, is_share, number, plus_minus, unit
 from cnnbench.analysis.report.text import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.statistics import Summary, summarise, t_quantile
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
-from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
+from cnnbench.analysis.studies.claims import Judgement, judge, read
 from cnnbench.analysis.studies.study import Reported, Row, Runs, Study, load_row, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
@@ -21,6 +23,15 @@ from cnnbench.utils.record import write_atomically
 PAGE = "reproduction.md"
 ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
 TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
+
+
+OF_A_RUN = {
+    "predictions": "the first test images with prediction and confidence; wrong ones are framed",
+    "mistakes": "its wrong predictions of the highest confidence",
+    "confusion_test": "its confusion matrix on the test set, in counts and by true class",
+    "per_class": "its recall by class",
+    "kernels": "the kernels of its first convolution",
+}
 
 
 class TableCell(NamedTuple):
@@ -62,9 +73,8 @@ class TableRow(NamedTuple):
     @property
     def count_text(self) -> str:
         """``3``, or ``2, and 1 diverged``, or ``not run``."""
-        if not self.n and not self.lost:
-            return "not run"
-        return str(self.n) + "".join(f", and {count} {how}" for how, count in self.lost.items())
+        lost = "".join(f", and {count} {how}" for how, count in self.lost.items())
+        return f"{self.n}{lost}" if self.n or self.lost else "not run"
 
 
 def build_table(study: Study, rows: Sequence[Row], runs: Runs, short: Collection[str] = ()) -> list[TableRow]:
@@ -130,11 +140,40 @@ class Part(NamedTuple):
         return differing if len({differing[name] for name in differing if name in self.runs}) > 1 else {}
 
 
+def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> list[tuple[Path, str]]:
+    """Write the pictures of the rows with completed runs into ``folder``; returns the files with what each shows."""
+    from cnnbench.analysis.report.figures.curves import over_epochs
+    from cnnbench.analysis.report.figures.style import COLOURS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: list[tuple[Path, str]] = []
+    runs = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
+    kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
+    share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
+    for what, group in study.curves.items():
+        names = [name for name in group if name in completed][: len(COLOURS)]
+        if len(names) < min(len(group), 2):  # no comparison of what was run
+            continue
+        rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
+        for leaf in (share, "loss"):
+            if (figure := over_epochs(rows, [f"train/{leaf}", f"val/{leaf}"])) is not None:
+                path = folder / f"curves_{what.replace(' ', '_')}_{leaf}.png"
+                figure.savefig(path, dpi=110)
+                drawn.append((path, f"{what}: {leaf} over the epochs, mean ± standard deviation over seeds"))
+
+    # what the first run of the row with the highest test accuracy drew of itself
+    best = max(completed, key=lambda name: mean([run.final("test/accuracy") or 0.0 for run in runs[name]]), default="")
+    run = next((run for run in runs.get(best, ()) if run.completed), None)
+    for picture, text in OF_A_RUN.items() if run else ():
+        if run and (source := run.path / "figures" / f"{picture}.png").is_file():
+            shutil.copyfile(source, folder / f"{picture}.png")
+            drawn.append((folder / f"{picture}.png", f"Row {best}, seed {run.seed}: {text}"))
+    return drawn
+
+
 def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
     """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
     Raises RequestError where the folder is not there or has no runs."""
-    from cnnbench.analysis.studies.figures import draw
-
     by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
     for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
@@ -144,7 +183,7 @@ def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[
     short = [row for row in runs if is_short(load_row(study.name, row, study.form), runs[row])]
     table = build_table(study, rows, runs, short)
     known = {*names, *runs}  # claims of other rows are left out
-    claims = [claim for claim in study.claims if known.issuperset(rows_of(claim, study))]
+    claims = [claim for claim in study.claims if known.issuperset(read(claim, study)[2])]
     judgements = [judge(claim, study, runs, short) for claim in claims]
     pictures = draw(study, [row.row.name for row in table if row.n], runs, folder / "pictures")
     refusals = [f"`{row}` ({' '.join(reason.split()).rstrip('.')})" for row, reason in refused.items()]

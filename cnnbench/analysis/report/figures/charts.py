@@ -102,12 +102,9 @@ def ranks(across: AcrossDataSets) -> Figure | None:
     count = len(across.settings)
     if not 2 < count <= MOST_SETTINGS:
         return None
-    width, left = (
-        critical_difference(count, len(across.data_sets)),
-        (count + 1) // 2,
-    )  # of these the names are on the left
-    differ = across.friedman is None or across.friedman.p < ALPHA
-    bars = cliques(across.ranks, width) if differ else [(0, count - 1)]
+    width, left = critical_difference(count, len(across.data_sets)), (count + 1) // 2  # of these the names on the left
+    alike = across.friedman and across.friedman.p >= ALPHA
+    bars = [(0, count - 1)] if alike else cliques(across.ranks, width)
     depth, pad = 0.8 + 0.3 * len(bars), 0.02 * (count - 1)  # of the first name, in rows; beside the line, in ranks
     figure, axes = panel((7.2, 0.24 * (left + depth) + 0.6))
     axes.set(xlim=(1 - 45 * pad, count + 45 * pad), ylim=(left + depth, -2.4))
@@ -176,8 +173,7 @@ def _set_axes(axes: Axes, levels: Sequence[str], means: Sequence[float], margin:
     axes.set_ylim(min(means) - gap, max(means) + gap)
 
 
-# Not by optuna.visualization.matplotlib: with a metric in per cent it leaves out the best so far, it paints on grey
-# through pyplot's global state, and it needs Optuna and the study where search.json is enough.
+# Not by optuna.visualization.matplotlib, which needs Optuna and its study, and paints through pyplot's global state
 @rc_context(STYLE)
 def search_history(search: SearchResult) -> Figure | None:
     """Every completed trial's value, and the best so far; None where none completed."""
@@ -208,8 +204,8 @@ def search_parameters(search: SearchResult) -> dict[str, Figure]:
         known = [t for t in done if to_number(t["parameters"].get(name)) is not None]
         values = [t["parameters"][name] for t in known]
         figures[name], axes = panel(title=name, x=name, y=label(search.objective))
-        axes.plot(values, [scale(search.objective) * t["value"] for t in known], "o", color=BLUE, alpha=0.6,
-                  markersize=4)  # fmt: skip
+        shown = [scale(search.objective) * t["value"] for t in known]
+        axes.plot(values, shown, "o", color=BLUE, alpha=0.6, markersize=4)
         if min(values) > 0 and max(values) > 100 * min(values):
             axes.set_xscale("log")
     return figures
