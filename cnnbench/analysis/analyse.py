@@ -173,8 +173,6 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
 
 def _other_run(run: Run | None, candidates: Iterable[Configuration]) -> Run | None:
     """A run of the first configuration that ``run`` is not of, with the same seed and split if there is one."""
-    for configuration in candidates:
-        if run is not None and run not in configuration.runs:
-            own = run.replicate
-            return next((other for other in configuration.runs if other.replicate == own), configuration.runs[0])
-    return None
+    rest = next((c.runs for c in candidates if run is not None and run not in c.runs), ())
+    same = [other for other in rest if run is not None and other.replicate == run.replicate]
+    return next(iter([*same, *rest]), None)

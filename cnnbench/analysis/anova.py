@@ -92,8 +92,7 @@ class AnovaTable(NamedTuple):
 
 
 def fit_anova(levels: Levels, given: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()) -> AnovaTable:
-    """The table for ``y`` at the levels ``given`` (a column a factor), two or more of each factor; factors in ``alone``
-    enter as a main effect only."""
+    """The table for ``y`` at the levels ``given`` (a column a factor); factors in ``alone`` have a main effect only."""
     fit = partial(LinearModel, levels, given, np.asarray(y, dtype=float))
     mains: list[Term] = [(factor,) for factor in levels]
     pairs: list[Term] = list(combinations([factor for factor in levels if factor not in alone], 2))

@@ -112,8 +112,7 @@ class Grid:
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
-    """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over; raises
-    RequestError where one of them does not vary."""
+    """Group ``runs``, of any status, by what varies but for ``ignore``; raises RequestError where one of these does not."""
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
     informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
     overridden = list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
@@ -167,8 +166,11 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
     for run in (run for run in cell if run.completed):
         first = counted.setdefault(_identity(run), run)
         if first is not run:
+            differing = sorted(name for name in first.part("metrics") if first.final(name) != run.final(name))
+            name = "test/accuracy" if "test/accuracy" in differing else "".join(differing[:1])
+            both = f"({name} {show(first.final(name))} and {show(run.final(name))})"
             notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
-                         f"{_disagreement(first, run)}.")  # fmt: skip
+                         f"{f'; their results differ {both}' if differing else ''}.")  # fmt: skip
     failed = [run for run in cell if not run.completed]
     incomplete = [run for run in failed if _identity(run) not in counted]
     if repeated := len(failed) - len(incomplete):
@@ -183,15 +185,6 @@ def _identity(run: Run) -> Any:
         return run.path
     kept = {key: value for key, value in run.settings.items() if changes_result(key) and value != NEW_KEYS.get(key)}
     return frozenset((key, canonical(value)) for key, value in kept.items()), run.seed
-
-
-def _disagreement(first: Run, second: Run) -> str:
-    """Says so where two runs of the same settings and seed measured different things."""
-    names = sorted(name for name in first.part("metrics") if first.final(name) != second.final(name))
-    if not names:
-        return ""
-    shown = "test/accuracy" if "test/accuracy" in names else names[0]
-    return f"; their results differ ({shown} {show(first.final(shown))} and {show(second.final(shown))})"
 
 
 def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:

@@ -116,8 +116,7 @@ class Leaderboard:
 def build(
     runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = (), best_over: Sequence[str] = ()
 ) -> Leaderboard:
-    """The leaderboard of ``runs``, of any status; the options are those of ``analyse``. Raises RequestError where no finished
-    run has the objective, or no such factor varies."""
+    """The leaderboard of ``runs``, of any status; the options, and what is raised, are those of ``analyse``."""
     grid = group(runs, ignore)
     known = {name for run in grid.runs for name in run.metrics()}
     if objective is not None and grid.runs:
@@ -149,8 +148,7 @@ def build(
 
 
 def validation_metric(objectives: Sequence[str], known: Collection[str], why: str) -> str:
-    """The first of ``objectives``, or of their kinds on the validation set, that is no test metric, no cost and known;
-    raises RequestError, that the option ``why`` needs one, where there is none."""
+    """The first validation metric among ``objectives`` and their kinds; RequestError, for the option ``why``, without one."""
     wanted = (name for objective in objectives for name in (objective, f"val/{leaf(objective)}"))
     for name in wanted:
         if name in known and name not in COSTS and not name.startswith("test/"):
@@ -159,9 +157,8 @@ def validation_metric(objectives: Sequence[str], known: Collection[str], why: st
 
 
 def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
-    """Of the configurations that differ in some factors alone, keep the one with the best mean of ``metric``, no test metric:
-    tuned is compared with tuned. Raises RequestError where one of ``names``, of the factors, in full or short (``lr``),
-    also several with commas, is of nothing that varies, or nothing else varies."""
+    """Of the configurations that differ in the factors ``names`` alone (in full or short, also several with commas), keep the
+    one with the best mean of ``metric``, no test metric. Raises RequestError where one does not vary, or nothing else does."""
     keys = tuple(dict.fromkeys(grid.full_names.get(name, name) for text in names for name in text.split(",")))
     for key in [key for key in keys if key not in grid.factors]:
         near = did_you_mean(key, [*grid.factors, *grid.full_names])

@@ -1,7 +1,4 @@
-"""The runs below some folders: finished, failed, unfinished and unreadable ones alike.
-
-Runs on several splits of one train set are paired by seed and split, and splits share images.
-"""
+"""The runs below some folders: finished, failed, unfinished and unreadable ones alike."""
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence

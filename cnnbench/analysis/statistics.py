@@ -112,10 +112,8 @@ def tukey_quantile(count: int, df: float) -> float:
 
 
 def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), overlap: float = 0.0) -> Summary:
-    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908).
-
-    Of runs on several splits, ``splits`` has that of each, and ``overlap`` is as for ``variance_of_mean``.
-    """
+    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908); of runs on several splits,
+    ``splits`` has that of each, and ``overlap`` is as for ``variance_of_mean``."""
     sample = finite_values(found := list(values))
     if (n := len(sample)) < 2:
         return Summary(n, *sample)
@@ -151,8 +149,7 @@ def variance_of_mean(values: Sequence[float], splits: Sequence[Hashable] = (), o
 
 
 def t_test(value: float, parts: Sequence[Variance]) -> TTest:
-    """The test of ``value`` against 0, whose variance is the sum of ``parts``, with degrees of freedom after Satterthwaite
-    1946."""
+    """The test of ``value`` against 0, its variance the sum of ``parts``, with degrees of freedom after Satterthwaite 1946."""
     from scipy.special import stdtr
 
     squared, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)

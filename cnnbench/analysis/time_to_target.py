@@ -1,5 +1,4 @@
-"""How long training takes to reach a value of a validation metric. A run that never does is not left out: it is censored,
-known to take longer than it ran."""
+"""How long training takes to reach a value of a validation metric; a run that never does is censored, not left out."""
 
 import math
 from collections.abc import Sequence

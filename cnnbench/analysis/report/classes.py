@@ -89,9 +89,8 @@ def _label(analysis: Analysis, run: Run) -> str:
 
 
 def imbalance(classes: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Recall by class with its interval, rarest first, and the rare classes that accuracy hides: they have fewer images
-    than the average class, and the whole interval of their recall lies below the accuracy. None where the ``classes`` of
-    the page have about as many images each."""
+    """Recall by class with its interval, rarest first, and the classes that accuracy hides, of fewer images than the average
+    and a recall whose whole interval lies below the accuracy. None where all have about as many images."""
     confusion = (classes or {}).get("confusion")
     if not confusion:
         return None
@@ -122,8 +121,10 @@ def disagreements(analysis: Analysis) -> Section | None:
     if len(answers) < 2 or not same_images(answers):
         return None
     correct = [of["true"] == of["predicted"] for of in answers]
-    pictures, classes, sides = _test_images(runs[0]), dict(enumerate(runs[0].classes)), []
-    row, labels = answers[0]["row"], [_label(analysis, run) for run in runs]
+    classes, labels, sides = dict(enumerate(runs[0].classes)), [_label(analysis, run) for run in runs], []
+    cache, fingerprint = runs[0].settings.get("data.cache"), runs[0].part("data").get("fingerprint")
+    prepared = find_prepared(Path(str(cache)).expanduser(), str(fingerprint)) if cache and fingerprint else None
+    row, pictures = answers[0]["row"], prepared.arrays["test_images"] if prepared else None
     if pictures is not None and not 0 <= row.min() <= row.max() < len(pictures):
         pictures = None
     for better, worse in ((0, 1), (1, 0)):
@@ -138,13 +139,6 @@ def disagreements(analysis: Analysis) -> Section | None:
         ]  # fmt: skip
         sides.append({"right": labels[better], "wrong": labels[worse], "count": len(rows), "shown": shown})
     return {"sides": sides, "p": mcnemar(*correct), "images": len(correct[0])}
-
-
-def _test_images(run: Run) -> NDArray | None:
-    """The test set of a run, uint8 (N, H, W, C); None where it is not in its cache."""
-    cache, fingerprint = run.settings.get("data.cache"), run.part("data").get("fingerprint")
-    prepared = find_prepared(Path(str(cache)).expanduser(), str(fingerprint)) if cache and fingerprint else None
-    return prepared.arrays["test_images"] if prepared else None
 
 
 def _data_uri(pixels: NDArray) -> str:

@@ -43,8 +43,8 @@ class Report(NamedTuple):
 
 
 def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None, **options: Any) -> Report:
-    """The report on all runs in and below ``folders``; ``command`` remakes it, and ``options`` are those of ``analyse``. Raises
-    RequestError where a folder is not there or has no runs, or a name is of nothing."""
+    """The report on all runs in ``folders``; ``command`` remakes it, and the options are those of ``analyse``, which with
+    ``collect`` says what is raised."""
     from cnnbench.analysis.analyse import analyse
 
     one_of("format", fmt, FORMATS)

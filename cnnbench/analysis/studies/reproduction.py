@@ -78,8 +78,7 @@ class TableRow(NamedTuple):
 
 
 def build_table(study: Study, rows: Sequence[Row], runs: Runs, short: Collection[str] = ()) -> list[TableRow]:
-    """The table of a study; a row without runs has empty cells. No number is judged of the rows in ``short``, which had less
-    than the report's budget."""
+    """The table of a study; no number is judged of the rows in ``short``, which had less than the report's budget."""
     table = []
     for row in rows:
         completed, cells = [run for run in runs.get(row.name, ()) if run.completed], []
@@ -172,8 +171,7 @@ def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> li
 
 
 def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
-    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
-    Raises RequestError where the folder is not there or has no runs."""
+    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run."""
     by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
     for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
