@@ -38,9 +38,9 @@ def compare_with_reference(
     references: Mapping[str, Configuration], others: Sequence[Configuration], metric: str, size: float | None = None,
     practical: float | None = None,
 ) -> list[Comparison]:  # fmt: skip
-    """Compare each of ``others`` with the reference on its data set, in their order. ``size`` is the true difference for which
-    the needed seeds are computed: by default ``practical``, the largest that does not matter, or else one percentage point
-    of a share, a twentieth of the references' mean of anything else."""
+    """Compare each of ``others`` with the reference on its data set, in their order. The needed seeds are for a true
+    difference of ``size``: by default ``practical``, the largest that does not matter, or else one percentage point of
+    a share, a twentieth of the references' mean of anything else."""
     size = practical if size is None else size
     if size is None:
         mean = finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
@@ -129,9 +129,9 @@ def analyse(
     size: float | None = None, practical: float | None = None, run: str | None = None, versus: str | None = None,
     ignore: Iterable[str] = (), best_over: Sequence[str] = (), all_pairs: bool = False, target: float | None = None,
 ) -> Analysis:  # fmt: skip
-    """Analyse ``runs``, of any status. The options are those of ``cnnbench report``, whose help explains them: ``size`` is in
-    the metric's unit (0.01 is a point of a share), ``practical`` in points and ``target`` in per cent of a share, both else
-    in the metric's unit. Raises RequestError where nothing has one of these names."""
+    """Analyse ``runs``, of any status. The options are those of ``cnnbench report``, whose help explains them: ``size``
+    is in the metric's unit (0.01 is a point of a share), ``practical`` in points and ``target`` in per cent of a share,
+    both else in the metric's unit. Raises RequestError where nothing has one of these names."""
     board = build(runs, objective, ignore, best_over)
     grid = board.grid
     metric = board.test_metric if metric is None else check_metric("metric", metric, board.known)

@@ -1,4 +1,4 @@
-"""Configurations over several data sets, which are blocks: ranks and their tests, and the mean of the middle half of runs."""
+"""Configurations over several data sets, which are blocks: ranks with their tests, and the mean of the middle half."""
 
 import math
 import re

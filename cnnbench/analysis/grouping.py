@@ -8,7 +8,7 @@ from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import Run
 from cnnbench.config import settings as flat_settings
 from cnnbench.config.overrides import parse_override, parse_value
-from cnnbench.config.settings import NEW_KEYS, SPLIT, canonical, changes_result, short_names, show
+from cnnbench.config.settings import NEW_KEYS, SPLIT, Settings, canonical, changes_result, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
@@ -23,7 +23,6 @@ VARYING = {
     EPOCHS: "The runs were given different numbers of epochs; they are told apart, not averaged.",
     VALIDATION: "The runs were validated in different ways; their validation metrics do not compare.",
 }
-Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Grid:
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
-    """Group ``runs``, of any status, by what varies but for ``ignore``; raises RequestError where one of these does not."""
+    """Group ``runs``, of any status, by what varies but for ``ignore``; RequestError where one of these does not."""
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
     informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
     overridden = list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
@@ -180,7 +179,7 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
 
 
 def _identity(run: Run) -> Any:
-    """Equal of runs that do the same: the settings, as ``0`` and ``0.0`` have other fingerprints; the folder without these."""
+    """Equal of runs that do the same: the settings (``0`` and ``0.0`` have other fingerprints), else the folder."""
     if not run.record.get("fingerprint"):
         return run.path
     kept = {key: value for key, value in run.settings.items() if changes_result(key) and value != NEW_KEYS.get(key)}

@@ -148,7 +148,7 @@ def build(
 
 
 def validation_metric(objectives: Sequence[str], known: Collection[str], why: str) -> str:
-    """The first validation metric among ``objectives`` and their kinds; RequestError, for the option ``why``, without one."""
+    """The first validation metric among ``objectives`` and their kinds; RequestError, for option ``why``, if none."""
     wanted = (name for objective in objectives for name in (objective, f"val/{leaf(objective)}"))
     for name in wanted:
         if name in known and name not in COSTS and not name.startswith("test/"):
@@ -157,8 +157,8 @@ def validation_metric(objectives: Sequence[str], known: Collection[str], why: st
 
 
 def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
-    """Of the configurations that differ in the factors ``names`` alone (in full or short, also several with commas), keep the
-    one with the best mean of ``metric``, no test metric. Raises RequestError where one does not vary, or nothing else does."""
+    """Of the configurations that differ in the factors ``names`` alone (full or short, also several with commas) keep
+    that with the best mean of ``metric``, no test metric. RequestError where one does not vary, or nothing else."""
     keys = tuple(dict.fromkeys(grid.full_names.get(name, name) for text in names for name in text.split(",")))
     for key in [key for key in keys if key not in grid.factors]:
         near = did_you_mean(key, [*grid.factors, *grid.full_names])

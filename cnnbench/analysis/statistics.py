@@ -105,7 +105,7 @@ def t_quantile(df: float, alpha: float = ALPHA) -> float:
 
 @lru_cache
 def tukey_quantile(count: int, df: float) -> float:
-    """Half-width of a 95% interval for the extreme pair of ``count`` means, in standard errors of a difference (Tukey 1953)."""
+    """Half-width of a 95% interval for the extreme pair of ``count`` means, in errors of a difference (Tukey 1953)."""
     from scipy.stats import studentized_range
 
     return float(studentized_range.ppf(CONFIDENCE, count, df)) / math.sqrt(2)
@@ -149,7 +149,7 @@ def variance_of_mean(values: Sequence[float], splits: Sequence[Hashable] = (), o
 
 
 def t_test(value: float, parts: Sequence[Variance]) -> TTest:
-    """The test of ``value`` against 0, its variance the sum of ``parts``, with degrees of freedom after Satterthwaite 1946."""
+    """The test of ``value`` against 0, its variance the sum of ``parts``, its df after Satterthwaite 1946."""
     from scipy.special import stdtr
 
     squared, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)

@@ -47,8 +47,8 @@ class TimeToTarget(NamedTuple):
 
 def time_to_target(board: Leaderboard, reference: Configuration, target: float) -> TimeToTarget:
     """Of the leaderboard's configurations, and of those that have diverged alone: completed runs count, and diverged ones,
-    which without the target take as long as the longest run. The ``target``, in per cent of a share, is to be exceeded or, of
-    a loss, undercut, or equalled. Raises RequestError where a share cannot have it, or there is no validation metric."""
+    which without the target take as long as the longest run. The ``target``, in per cent of a share, is to be exceeded
+    or, of a loss, undercut, or equalled. RequestError where a share cannot have it, or without a validation metric."""
     grid = board.grid
     metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
     diverged = [c for c in grid.configurations if not c.runs and any(run.status == DIVERGED for run in c.incomplete)]

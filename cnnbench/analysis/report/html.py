@@ -74,16 +74,11 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
              "figure": draw(charts.reliability(found, c.short), f"Accuracy against confidence: {c.short}")}
             for c in _top(board, reference, MOST_EACH) if (found := calibration(c.runs)) is not None
         ],
-        "classes": of_classes,
-        "imbalance": imbalance(of_classes),
-        "disagreements": disagreements(analysis),
-        "cost": cost(board, analysis.metric, draw),
-        "protocol": protocol(done),
+        "classes": of_classes, "imbalance": imbalance(of_classes), "disagreements": disagreements(analysis),
+        "cost": cost(board, analysis.metric, draw), "protocol": protocol(done),
         "spread": None if first is None else split_spread(first),
         "environment": {name.replace("_", " "): dict.fromkeys(texts) for name, texts in made_with.items() if texts},
-        "run_commands": run_commands(runs),
-        "report_command": command,
-        "version": version,
+        "run_commands": run_commands(runs), "report_command": command, "version": version,
     }  # fmt: skip
     return environment().get_template("report.html").render(context) + "\n"
 
@@ -180,14 +175,13 @@ def protocol(runs: Sequence[Run]) -> Section:
     views = [kind for kind in kinds if kind not in (None, "none")]
     return {
         "validation": sorted(validation - {"None"}),
-        "weights": " or ".join(sorted(weights - {"None"})),
-        "last_weights": weights == {"last"},
+        "weights": " or ".join(sorted(weights - {"None"})), "last_weights": weights == {"last"},
         "averages": f"{len(averages)} of {len(runs)} runs ({', '.join(sorted(set(averages)))})" if averages else "",
         "views": f"{len(views)} of {len(runs)} runs ({', '.join(sorted(set(views)))})" if views else "",
         "on_test": any(run.validated_on_test for run in runs),
         "images": {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")},
         "classes": _same(len(run.classes) for run in runs) or None,
-    }
+    }  # fmt: skip
 
 
 def _same(values: Iterable[Any]) -> int | None:

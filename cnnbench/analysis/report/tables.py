@@ -55,13 +55,11 @@ class Table(NamedTuple):
 def leaderboard_entry(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]:
     """A row's numbers in full, as CSV and JSON have them; None where one is unknown."""
     entry = {
-        "place": row.rank,
-        "configuration": row.configuration.label,
+        "place": row.rank, "configuration": row.configuration.label,
         **{factor: _setting(row, factor) for factor in board.grid.factors},
-        "n": row.n,
-        "not completed": len(row.configuration.incomplete),
+        "n": row.n, "not completed": len(row.configuration.incomplete),
         **({"tries": row.configuration.tries} if board.grid.chosen_over else {}),
-    }
+    }  # fmt: skip
     for metric in [name for name in dict.fromkeys((*board.metrics, *sorted(board.known))) if name not in names.COSTS]:
         summaries = {f"{metric} best": row.value(metric, Run.best), f"{metric} final": row.value(metric, Run.final)}
         if metric.startswith("test/"):
@@ -225,8 +223,9 @@ def target_table(times: TimeToTarget) -> Table:
         longest = [f"> {names.compact(max(of))}" for of in [*zip(*row.times, strict=True)][:2]] or [names.MISSING] * 2
         epochs, seconds = map(names.compact, (row.epochs, row.seconds)) if row.epochs else longest
         span = Cell(f"{min(done)} to {max(done)}" if done else names.MISSING, min(done, default=None))
-        rows.append([_words(row.configuration.short), Cell(f"{len(done)} of {len(row.times)}", len(done)),
-                     Cell(epochs, row.epochs), span, Cell(seconds, row.seconds), _p(row.p), _words(row.verdict)])  # fmt: skip
+        reached = Cell(f"{len(done)} of {len(row.times)}", len(done))
+        rows.append([_words(row.configuration.short), reached, Cell(epochs, row.epochs), span,
+                     Cell(seconds, row.seconds), _p(row.p), _words(row.verdict)])  # fmt: skip
     headers = ["configuration", "reached by", "epochs, median", "range", "seconds, median", "p, Holm", "verdict"]
     return Table(sentences("target_caption", times)[0], headers, rows)
 

@@ -25,9 +25,7 @@ def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
     def wrapped(text: str, indent: str = "") -> str:
         return textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
 
-    parts = [wrapped(board.caption)]
-    if board.rows:
-        parts.append(_fitting_table(board, width))
+    parts = [wrapped(board.caption), *([_fitting_table(board, width)] if board.rows else [])]
     if len(board.rows) > MOST_ROWS:
         parts.append(f"... and {plural(len(board.rows) - MOST_ROWS, 'more configuration')} in the files")
     parts += [wrapped(f"note: {note}") for note in board.notes]

@@ -43,13 +43,12 @@ class Report(NamedTuple):
 
 
 def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None, **options: Any) -> Report:
-    """The report on all runs in ``folders``; ``command`` remakes it, and the options are those of ``analyse``, which with
-    ``collect`` says what is raised."""
+    """The report on all runs in ``folders``; ``command`` remakes it, and the options are those of ``analyse``. Raises
+    what that and ``collect`` do."""
     from cnnbench.analysis.analyse import analyse
 
     one_of("format", fmt, FORMATS)
-    runs = collect(folders)
-    analysis = analyse(runs, **options)
+    analysis = analyse(runs := collect(folders), **options)
     if fmt == "html":
         from cnnbench.analysis.report.html import render
 
@@ -179,14 +178,11 @@ def to_json(analysis: Analysis) -> str:
     rows, mains, pairs = (effects.table.rows, effects.mains, effects.interactions) if effects else ([], [], [])
     say = effects.sentence if effects else str
     content = {
-        "answer": analysis.answer,
-        "objective": board.objective,
-        "metric": analysis.metric,
+        "answer": analysis.answer, "objective": board.objective, "metric": analysis.metric,
         "reference": analysis.reference.label if analysis.reference else None,
         "baseline_was_asked_for": analysis.baseline_given,
         **{name: getattr(board.grid, name) for name in ("factors", "chosen_over", "chosen_by", "shared")},
-        "notes": board.notes,
-        "leaderboard": _entries(board, analysis),
+        "notes": board.notes, "leaderboard": _entries(board, analysis),
         "not_completed": [{"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason,
                            "path": str(run.path)} for c, run in board.grid.incomplete],
         "across_data_sets": asdict(analysis.across) if analysis.across else None,

@@ -1,8 +1,8 @@
 """A report's conclusions, each judged on our runs: reproduced, contradicted or not shown.
 
-``KINDS`` has the forms of a claim; docs/howto/study_row.md says what each asks, and when it is shown. COLUMN is one of the
-study's columns or an expression (cnnbench.analysis.studies.study). With less than the report's budget a row that fails to
-learn has a verdict only where the study's baseline has learned; costs are of any budget.
+``KINDS`` has the forms of a claim; docs/howto/study_row.md says what each asks, and when it is shown. COLUMN is one of
+the study's columns or an expression (cnnbench.analysis.studies.study). With less than the report's budget a row that
+fails to learn has a verdict only where the study's baseline has learned; costs are of any budget.
 """
 
 import re

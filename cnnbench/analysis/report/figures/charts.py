@@ -97,7 +97,7 @@ def reliability(of: Calibration, name: str) -> Figure:
 
 @rc_context(STYLE)
 def ranks(across: AcrossDataSets) -> Figure | None:
-    """Critical-difference diagram (Demšar 2006), with a bar over what is not told apart; None of two settings or too many."""
+    """Critical-difference diagram (Demšar 2006): bars join what is not told apart. None of two settings or too many."""
     count = len(across.settings)
     if not 2 < count <= MOST_SETTINGS:
         return None

@@ -1,4 +1,4 @@
-"""What all figures share: colours (dashes and markers say the same again), sizes, and SVG for a light and a dark page."""
+"""What all figures share: colours (dashes and markers say the same again), sizes, and SVG for light and dark pages."""
 
 import io
 import re
