@@ -83,8 +83,7 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference
     """The same of runs, paired as ``compare`` pairs them; None without predictions of the same images."""
     overlap = overlap_of([*first, *second])
     one, two = (dict(zip(replicates(runs, overlap), runs, strict=True)) for runs in (first, second))
-    shared = paired_by(one, two)
-    if shared:
+    if shared := paired_by(one, two):
         first, second = [one[key] for key in shared], [two[key] for key in shared]
     if (correct := correct_answers([*first, *second])) is None:
         return None

@@ -141,8 +141,7 @@ class Run:
     def cost(self, name: str) -> float | None:
         """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
         if name == "seconds_per_epoch":
-            epochs = finite_values(self.part("time").get("epoch_seconds"))
-            return median(epochs) if epochs else None
+            return median(epochs) if (epochs := finite_values(self.part("time").get("epoch_seconds"))) else None
         return to_number({**self.part("model"), **self.part("time")}.get(name))
 
     def metrics(self) -> set[str]:

@@ -204,11 +204,9 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
 
 
 def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
-    """Standardised difference with the exact small-sample correction J (Hedges 1981).
-
-    The standardiser is the root of the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so
-    that the effects of different configurations compare. None where a sample has one value or nothing varies.
-    """
+    """Standardised difference with the exact small-sample correction J (Hedges 1981). The standardiser is the root of
+    the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so that the effects of different
+    configurations compare. None where a sample has one value or nothing varies."""
     if min(len(one), len(two)) < 2 or all(is_rounding_error(max(s) - min(s), s) for s in (one, two)):
         return None
     df = len(one) + len(two) - 2

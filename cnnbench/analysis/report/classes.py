@@ -91,8 +91,7 @@ def _label(analysis: Analysis, run: Run) -> str:
 def imbalance(classes: dict[str, Any] | None) -> dict[str, Any] | None:
     """Recall by class with its interval, rarest first, and the classes that accuracy hides: of fewer images than the
     average, and of a recall whose whole interval lies below the accuracy. None where all have about as many images."""
-    confusion = (classes or {}).get("confusion")
-    if not confusion:
+    if not (confusion := (classes or {}).get("confusion")):
         return None
     counts = np.array(confusion["counts"])
     images, correct = counts.sum(axis=1).astype(int), counts.diagonal().astype(int)

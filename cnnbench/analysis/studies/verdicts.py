@@ -54,8 +54,7 @@ def decide(reproduced: bool, contradicted: bool) -> Verdict:
 
 def by_mean(values: Sequence[float], show: Callable[[float], str], threshold: float, above: bool = True) -> Finding:
     """The finding on one number a seed, whose mean should be above, or below, ``threshold``."""
-    summary = summarise(values)
-    if summary.mean is None:
+    if (summary := summarise(values)).mean is None:
         return "not shown", "no numbers"
     if summary.low is None or summary.high is None:
         return "not shown", f"{show(summary.mean)} with one seed: no interval"

@@ -26,8 +26,7 @@ MOST_PARAMETERS = 12  # of a search
 @rc_context(STYLE)
 def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
     """Mean, interval and every seed of the first rows: the objective above, below it ``metric`` if it is another."""
-    rows = [row for row in board.rows[:MOST_ROWS] if row.objective.mean is not None]
-    if not rows:
+    if not (rows := [row for row in board.rows[:MOST_ROWS] if row.objective.mean is not None]):
         return None
     metrics = [board.objective, *([metric] if metric != board.objective and metric not in COSTS else [])]
     name = " and ".join(map(title, metrics)) + unit(board.objective)
@@ -98,8 +97,7 @@ def reliability(of: Calibration, name: str) -> Figure:
 @rc_context(STYLE)
 def ranks(across: AcrossDataSets) -> Figure | None:
     """Critical-difference diagram (Demšar 2006): bars join what is not told apart. None of two settings or too many."""
-    count = len(across.settings)
-    if not 2 < count <= MOST_SETTINGS:
+    if not 2 < (count := len(across.settings)) <= MOST_SETTINGS:
         return None
     width, left = critical_difference(count, len(across.data_sets)), (count + 1) // 2  # of these the names on the left
     alike = across.friedman and across.friedman.p >= ALPHA
@@ -130,8 +128,7 @@ def ranks(across: AcrossDataSets) -> Figure | None:
 def main_effect(effect: Effect, effects: Effects) -> Figure | None:
     """A factor's adjusted means by level, on the range that all factors share."""
     by = scale(effects.metric)
-    points = {level: by * mean for level, mean in effect.means.items() if mean is not None}
-    if len(points) < 2:
+    if len(points := {level: by * mean for level, mean in effect.means.items() if mean is not None}) < 2:
         return None
     figure, axes = panel((2.9, 2.5), effects.short[effect.factor], y=label(effects.metric))
     axes.plot(range(len(points)), list(points.values()), "o-", color=BLUE, markersize=6)
@@ -177,8 +174,7 @@ def _set_axes(axes: Axes, levels: Sequence[str], means: Sequence[float], margin:
 def search_history(search: SearchResult) -> Figure | None:
     """Every completed trial's value, and the best so far; None where none completed."""
     by = scale(search.objective)
-    points = [(t["number"], by * t["value"]) for t in search.trials if t["value"] is not None]
-    if not points:
+    if not (points := [(t["number"], by * t["value"]) for t in search.trials if t["value"] is not None]):
         return None
     ended = [t["number"] for t in search.trials if t["value"] is None]
     best = [(n, by * value) for n, value in enumerate(search.best_so_far()) if value is not None]

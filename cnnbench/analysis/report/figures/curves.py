@@ -47,10 +47,8 @@ def curve(configuration: Configuration, metric: str) -> Curve | None:
 def band(line: Curve, metric: str) -> tuple[NDArray, NDArray]:
     """One standard deviation below and above the curve, scaled; of a share cut at 0 and 100 %."""
     centre, spread = np.array(line.centre), np.array(line.spread)
-    low, high = centre - spread, centre + spread
-    if is_share(metric):
-        low, high = low.clip(min=0), high.clip(max=1)
-    return scale(metric) * low, scale(metric) * high
+    least, most = (0, 1) if is_share(metric) else (-np.inf, np.inf)
+    return scale(metric) * (centre - spread).clip(min=least), scale(metric) * (centre + spread).clip(max=most)
 
 
 def _draw(axes: Axes, line: Curve, metric: str, colour: str, dash: Any = "-", best: bool = True) -> None:
