@@ -13,7 +13,6 @@ from cnnbench.analysis.leaderboard import Leaderboard, build
 from cnnbench.analysis.metric_names import check_metric, higher_is_better, is_share
 from cnnbench.analysis.power import seeds_needed
 from cnnbench.analysis.runs import Run, difference_of
-from cnnbench.analysis.sequential import DecidedSweep, read_decided
 from cnnbench.analysis.statistics import ALPHA, Difference, Verdict, finite_mean, holm, verdicts
 from cnnbench.analysis.time_to_target import TimeToTarget, time_to_target
 from cnnbench.analysis.wording import sentences
@@ -36,20 +35,12 @@ class Comparison(NamedTuple):
 
 
 def compare_with_reference(
-    references: Mapping[str, Configuration],
-    others: Sequence[Configuration],
-    metric: str,
-    size: float | None = None,
+    references: Mapping[str, Configuration], others: Sequence[Configuration], metric: str, size: float | None = None,
     practical: float | None = None,
-) -> list[Comparison]:
-    """Compare each of ``others`` with the reference on its data set, in their order.
-
-    Args:
-        metric: of the weights that each run stands for (``Run.value``).
-        size: the true difference for which the needed seeds are computed; by default ``practical``, or else one
-            percentage point of a share, a twentieth of the references' mean of anything else.
-        practical: the largest difference that does not matter.
-    """
+) -> list[Comparison]:  # fmt: skip
+    """Compare each of ``others`` with the reference on its data set, in their order. The needed seeds are for a true
+    difference of ``size``: by default ``practical``, the largest that does not matter, or else one percentage point of
+    a share, a twentieth of the references' mean of anything else."""
     size = practical if size is None else size
     if size is None:
         mean = finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
@@ -60,12 +51,8 @@ def compare_with_reference(
     images = [compare_runs(c.runs, references[c.data_set].runs) if metric == "test/accuracy" else None for c in others]
     both = holm([found.p if found else None for found in images])
     needed = [seeds_needed(size, d.sd, d.method.endswith("paired t"), level, d.floor) for d in differences]
-    return [
-        Comparison(other, d, p, word, size, seeds, found, p_both)
-        for other, d, (p, word), seeds, found, p_both in zip(
-            others, differences, words, needed, images, both, strict=True
-        )
-    ]
+    columns = zip(others, differences, words, needed, images, both, strict=True)
+    return [Comparison(c, d, p, word, size, seeds, found, p_both) for c, d, (p, word), seeds, found, p_both in columns]
 
 
 @dataclass(frozen=True)
@@ -120,11 +107,6 @@ class Analysis:
     pairs: Pairs | None = None  # None of more than a few configurations, unless they are asked for
     target: TimeToTarget | None = None  # None unless it is asked for
 
-    @property
-    def decided(self) -> list[DecidedSweep]:
-        """The sweeps with sweep.until=decided whose runs these are."""
-        return read_decided({run.path.parent for run in self.board.grid.runs})
-
     def comparison(self, configuration: Configuration) -> Comparison | None:
         """That configuration's comparison; None of the reference."""
         return next((c for c in self.comparisons if c.configuration is configuration), None)
@@ -143,43 +125,16 @@ class Analysis:
 
 
 def analyse(
-    runs: Sequence[Run],
-    *,
-    baseline: str | None = None,
-    objective: str | None = None,
-    metric: str | None = None,
-    size: float | None = None,
-    practical: float | None = None,
-    run: str | None = None,
-    versus: str | None = None,
-    ignore: Iterable[str] = (),
-    best_over: Sequence[str] = (),
-    all_pairs: bool = False,
-    target: float | None = None,
-) -> Analysis:
-    """Analyse ``runs``, of any status.
-
-    Args:
-        baseline: names the configuration that the others are compared with: ``optimizer=sgd``.
-        objective: metric that orders the configurations; by default the runs' own.
-        metric: metric that is compared; by default the test set's of the objective's kind.
-        size: true difference, in the metric's unit (0.01 is a point), for which the needed seeds are given.
-        practical: the largest difference that does not matter, in points of a share, else in the metric's unit.
-        run, versus: folders of the runs whose confusion matrices are shown.
-        ignore: factors to average over, although they vary (``code``).
-        best_over: factors of which each configuration has its best value, chosen by validation.
-        all_pairs: compare each with each, however many there are.
-        target: of the validation metric, in per cent of a share: how long does training take to reach it?
-
-    Raises:
-        RequestError: nothing has one of these names.
-    """
+    runs: Sequence[Run], *, baseline: str | None = None, objective: str | None = None, metric: str | None = None,
+    size: float | None = None, practical: float | None = None, run: str | None = None, versus: str | None = None,
+    ignore: Iterable[str] = (), best_over: Sequence[str] = (), all_pairs: bool = False, target: float | None = None,
+) -> Analysis:  # fmt: skip
+    """Analyse ``runs``, of any status. The options are those of ``cnnbench report``, whose help explains them: ``size``
+    is in the metric's unit (0.01 is a point of a share), ``practical`` in points and ``target`` in per cent of a share,
+    both else in the metric's unit. Raises RequestError where nothing has one of these names."""
     board = build(runs, objective, ignore, best_over)
     grid = board.grid
-    if metric is None:
-        metric = board.test_metric
-    else:
-        check_metric("metric", metric, board.known)
+    metric = board.test_metric if metric is None else check_metric("metric", metric, board.known)
     ranked = [row.configuration for row in board.rows]
     named = grid.find(baseline).setting if baseline else None
     references = {c.data_set: c for c in ranked[::-1] if named in (None, c.setting)}
@@ -211,15 +166,13 @@ def _named_run(runs: Sequence[Run], name: str) -> Run:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise RequestError(f"{name!r} names {len(matching)} finished runs; give more of the path: "
-                           f"{', '.join(str(r.path) for r in matching[:4])}")  # fmt: skip
+        paths = ", ".join(str(r.path) for r in matching[:4])
+        raise RequestError(f"{name!r} names {len(matching)} finished runs; give more of the path: {paths}")
     raise RequestError(f"{name!r} is no finished run's folder{did_you_mean(name, [r.path.name for r in runs])}")
 
 
 def _other_run(run: Run | None, candidates: Iterable[Configuration]) -> Run | None:
     """A run of the first configuration that ``run`` is not of, with the same seed and split if there is one."""
-    for configuration in candidates:
-        if run is not None and run not in configuration.runs:
-            own = run.replicate
-            return next((other for other in configuration.runs if other.replicate == own), configuration.runs[0])
-    return None
+    rest = next((c.runs for c in candidates if run is not None and run not in c.runs), ())
+    same = [other for other in rest if run is not None and other.replicate == run.replicate]
+    return next(iter([*same, *rest]), None)

@@ -2,12 +2,12 @@
 
 A term's sum of squares is the drop in the residual when it joins a model of all terms that do not contain it (Yates
 1934; "type 2"), tested against the residual of the model with every term. Degrees of freedom are differences of ranks,
-so a missing cell costs the degrees it must, where ``statsmodels.stats.anova.anova_lm(typ=2)``, which gives the same
-table where no cell is missing, counts too many.
+so a missing cell costs the degrees it must, where ``anova_lm(typ=2)`` of statsmodels, else the same, counts too many.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from statistics import mean
 from typing import NamedTuple
@@ -90,20 +90,13 @@ class AnovaTable(NamedTuple):
     additive: LinearModel  # with main effects alone; the same where there are too few runs for interactions
 
 
-def fit_anova(
-    levels: Levels, observations: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()
-) -> AnovaTable:
-    """The table for ``y`` at the levels of ``observations`` (a column a factor), two or more of each factor; factors in
-    ``alone`` enter as a main effect only."""
-
-    def fit(terms: Sequence[Term]) -> LinearModel:
-        return LinearModel(levels, observations, np.asarray(y, dtype=float), terms)
-
+def fit_anova(levels: Levels, given: pd.DataFrame, y: Sequence[float], alone: Collection[str] = ()) -> AnovaTable:
+    """The table for ``y`` at the levels ``given`` (a column a factor); factors in ``alone`` have a main effect only."""
+    fit = partial(LinearModel, levels, given, np.asarray(y, dtype=float))
     mains: list[Term] = [(factor,) for factor in levels]
     pairs: list[Term] = list(combinations([factor for factor in levels if factor not in alone], 2))
     additive, full = fit(mains), fit([*mains, *pairs])
-    if not pairs or full.df < 1:  # nothing is left to judge the interactions by
-        full = additive
+    full = full if pairs and full.df > 0 else additive  # else nothing is left to judge the interactions by
     rows = []
     for term in full.terms:
         others = [other for other in full.terms if not set(term) <= set(other)]

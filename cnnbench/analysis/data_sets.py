@@ -1,7 +1,4 @@
-"""Configurations over several data sets: ranks and their tests, and the mean of the middle half of the runs.
-
-A data set is a block: values on different ones are not compared, only which configuration is better on each.
-"""
+"""Configurations over several data sets, which are blocks: ranks with their tests, and the mean of the middle half."""
 
 import math
 import re
@@ -73,13 +70,6 @@ class AcrossDataSets:
         """The fewest data sets of which it is below 0.05."""
         return math.floor(math.log2(self.pair_count / ALPHA)) + 2
 
-    @property
-    def cliques(self) -> list[tuple[int, int]]:
-        """The first and the last of each group of settings that are not told apart."""
-        if self.friedman and self.friedman.p >= ALPHA:
-            return [(0, len(self.settings) - 1)]
-        return cliques(self.ranks, critical_difference(len(self.settings), len(self.data_sets)))
-
 
 def find_across(configurations: Sequence[Configuration], metric: str, baseline: str | None) -> AcrossDataSets | None:
     """Compare settings over data sets by the means over seeds of ``metric``; None where there are no two settings with
@@ -106,10 +96,9 @@ def find_across(configurations: Sequence[Configuration], metric: str, baseline: 
     ranks = rank(costs).mean(axis=1)
     order = np.argsort(ranks, kind="stable")
     settings, costs = [settings[i] for i in order], costs[order]
-    numbers = list(combinations(range(len(settings)), 2))
-    if baseline in settings:
-        at = settings.index(baseline)
-        numbers = [(i, at) for i in range(len(settings)) if i != at]
+    at = settings.index(baseline) if baseline in settings else None
+    every = range(len(settings))
+    numbers = [(i, at) for i in every if i != at] if at is not None else list(combinations(every, 2))
     found = AcrossDataSets(
         settings, data_sets, (sign * costs).tolist(), ranks[order].tolist(),
         friedman(costs) if len(settings) > 2 else None, [], len(numbers),

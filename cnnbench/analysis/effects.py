@@ -70,26 +70,19 @@ class Effects:
 
 
 def find_effects(
-    configurations: Sequence[Configuration],
-    factors: Sequence[str],
-    metric: str,
-    reference: Configuration | None = None,
-    tuned: Collection[str] = (),
-) -> Effects | None:
+    configurations: Sequence[Configuration], factors: Sequence[str], metric: str,
+    reference: Configuration | None = None, tuned: Collection[str] = (),
+) -> Effects | None:  # fmt: skip
     """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first. None where fewer than
-    two runs have the metric, or no factor has two levels.
-
-    Factors in ``tuned``, of which each configuration has its best value, are none here. Data sets are blocks: terms of the
-    model, but which of them is easier is no effect.
-    """
+    two runs have the metric, or no factor has two levels. Factors in ``tuned``, of which each configuration has its
+    best value, are none here; data sets are blocks: terms of the model, but which of them is easier is no effect."""
     # One row a run: its level of each factor, and its value
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
     if len(measured) < 2:
         return None
     factors = [f for f in factors if f not in tuned]
     settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
-    observations = pd.DataFrame(settings, columns=list(factors))
-    y = [value for _, value in measured]
+    observations, y = pd.DataFrame(settings, columns=factors), [value for _, value in measured]
 
     # The factors that can be looked at, and their levels
     factors, varying = _merge_nested(observations, factors), factors
@@ -117,8 +110,7 @@ def find_effects(
 def _cautions(
     configurations: Sequence[Configuration], factors: Mapping[str, str], merged: Collection[str], tuned: Collection[str]
 ) -> list[str]:
-    """A sentence for each factor that varies together with a key of its choices: one value each, or values that do not
-    link the choices, as of the keys in ``merged``, which became part of the choice."""
+    """A sentence for each factor whose choices have one value each of a key, or values that do not link them."""
     found = []
     for factor, key in dict.fromkeys([RATE, *((key.split(".")[0], key) for key in merged)]):
         values: dict[str, dict[str, None]] = {}
@@ -131,19 +123,14 @@ def _cautions(
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
-    """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left.
-
-    With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be
-    separated: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values
-    lead from any choice to any other, a linear model separates them, and both stay factors.
-    """
+    """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left. With
+    ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be separated:
+    the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values lead from
+    any choice to any other, a linear model separates them, and both stay factors."""
     left = list(factors)
-    for key in factors:
-        group = key.split(".")[0]
-        if key == group or group not in left:
-            continue
-        both = observations[[group, key]]
-        if np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:
+    for key, group in [(key, key.split(".")[0]) for key in factors if "." in key]:
+        both = observations[[group, key]] if group in left else None
+        if both is not None and np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:
             alone = observations.groupby(group)[key].transform("nunique") == 1
             name = f" {key.rsplit('.', 1)[-1]}="
             observations[group] = both[group].where(alone, both[group] + name + both[key])
@@ -188,12 +175,11 @@ def _interaction(row: AnovaRow, table: AnovaTable, y: pd.Series) -> Interaction 
     factor, other = sorted(row.term, key=lambda f: (f in DATA_SETS, strength[f]))
     model, levels, others = table.full, table.full.levels[factor], table.full.levels[other]
     points = {(level, at): model.point({factor: level, other: at}) for level in levels for at in others}
-    effects = {
-        (before, after): {at: model.estimate(points[after, at] - points[before, at]) for at in others}
-        for before, after in combinations(levels, 2)
-    }
-    known = {pair: finite_values(by_level.values()) for pair, by_level in effects.items()}
-    spreads = {pair: np.ptp(values) for pair, values in known.items() if len(values) > 1}
+    effects, spreads = {}, {}
+    for before, after in combinations(levels, 2):
+        found = {at: model.estimate(points[after, at] - points[before, at]) for at in others}
+        if len(known := finite_values(found.values())) > 1:
+            effects[before, after], spreads[before, after] = found, np.ptp(known)
     if not spreads:
         return None
     pair = max(spreads, key=spreads.__getitem__)

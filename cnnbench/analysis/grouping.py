@@ -6,18 +6,9 @@ from typing import Any
 
 from cnnbench.analysis.metric_names import plural
 from cnnbench.analysis.runs import Run
+from cnnbench.config import settings as flat_settings
 from cnnbench.config.overrides import parse_override, parse_value
-from cnnbench.config.settings import (
-    BUNDLES,
-    NEW_KEYS,
-    SPLIT,
-    canonical,
-    changes_result,
-    find_factors,
-    ignored,
-    short_names,
-    show,
-)
+from cnnbench.config.settings import NEW_KEYS, SPLIT, Settings, canonical, changes_result, short_names, show
 from cnnbench.utils.errors import RequestError, did_you_mean
 
 CODE, DATA = "code", "data version"  # what runs should share; a factor where they do not
@@ -32,7 +23,6 @@ VARYING = {
     EPOCHS: "The runs were given different numbers of epochs; they are told apart, not averaged.",
     VALIDATION: "The runs were validated in different ways; their validation metrics do not compare.",
 }
-Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -121,21 +111,19 @@ class Grid:
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
-    """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over; raises
-    RequestError where one of them does not vary."""
+    """Group ``runs``, of any status, by what varies but for ``ignore``; RequestError where one of these does not."""
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
     informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
     overridden = list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
     groups = {name for run in runs for name in run.part("choices")}
     groups |= {name for run in runs for name, node in run.part("config").items() if isinstance(node, Mapping)}
-    varying = find_factors(informed, groups, overridden)
+    varying = flat_settings.find_factors(informed, groups, overridden)
     if DATA in varying and _explains_data_version([f for f in varying if f.split(".")[0] == "data"], informed):
         varying = tuple(name for name in varying if name != DATA)
     if all(run.split is not None for run in runs if run.part("config")):
         varying = tuple(name for name in varying if name not in SPLIT)
-    for name in ignore:
-        if name not in varying:
-            raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
+    for name in [name for name in ignore if name not in varying]:
+        raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
     factors = tuple(name for name in varying if name not in ignore)
     notes = [*_notes(factors, runs), *(f"{name} varies and is averaged over, as asked." for name in ignore)]
     cells: dict[tuple[str | None, ...], list[Run]] = {}
@@ -145,7 +133,7 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
     shared: dict[str, Any] = {}
     for key in (*ALWAYS_SHOWN, *overridden):
         values = {canonical(own[key]): own[key] for own in informed if key in own}
-        if len(values) == 1 and key not in (*factors, *BUNDLES) and not ignored(key):
+        if len(values) == 1 and key not in (*factors, *flat_settings.BUNDLES) and not flat_settings.ignored(key):
             shared[key] = values.popitem()[1]
     return Grid(factors, tuple(configurations), tuple(notes), shared)
 
@@ -177,8 +165,11 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
     for run in (run for run in cell if run.completed):
         first = counted.setdefault(_identity(run), run)
         if first is not run:
+            differing = sorted(name for name in first.part("metrics") if first.final(name) != run.final(name))
+            name = "test/accuracy" if "test/accuracy" in differing else "".join(differing[:1])
+            both = f"({name} {show(first.final(name))} and {show(run.final(name))})"
             notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
-                         f"{_disagreement(first, run)}.")  # fmt: skip
+                         f"{f'; their results differ {both}' if differing else ''}.")  # fmt: skip
     failed = [run for run in cell if not run.completed]
     incomplete = [run for run in failed if _identity(run) not in counted]
     if repeated := len(failed) - len(incomplete):
@@ -188,21 +179,11 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
 
 
 def _identity(run: Run) -> Any:
-    """What is equal of runs that do the same: their settings, as ``0`` and ``0.0`` have other fingerprints; the folder where
-    the record has none."""
+    """Equal of runs that do the same: the settings (``0`` and ``0.0`` have other fingerprints), else the folder."""
     if not run.record.get("fingerprint"):
         return run.path
     kept = {key: value for key, value in run.settings.items() if changes_result(key) and value != NEW_KEYS.get(key)}
     return frozenset((key, canonical(value)) for key, value in kept.items()), run.seed
-
-
-def _disagreement(first: Run, second: Run) -> str:
-    """Says so where two runs of the same settings and seed measured different things."""
-    names = sorted(name for name in first.part("metrics") if first.final(name) != second.final(name))
-    if not names:
-        return ""
-    shown = "test/accuracy" if "test/accuracy" in names else names[0]
-    return f"; their results differ ({shown} {show(first.final(shown))} and {show(second.final(shown))})"
 
 
 def _notes(factors: Iterable[str], runs: Sequence[Run]) -> list[str]:

@@ -1,8 +1,4 @@
-"""What a finite test set does to a comparison: other images, and other seeds and images together; and calibration.
-
-A test over seeds says nothing about another test set of the same kind, and a test over images nothing about another
-training; drawing both anew covers the two.
-"""
+"""What a finite test set does to a comparison: other images, and other seeds and images together; and calibration."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -67,11 +63,8 @@ def compare_on_images(
     bootstrap"), of n runs n - 1, so that few runs do not look alike (Rao and Wu 1988). Of a difference of means it has a
     closed form, so that nothing is drawn. With Student's t and the degrees of freedom after Satterthwaite false
     differences are at most 5 % (tests/analysis/test_images.py).
-
-    Args:
-        first, second: bool (runs, images).
-        paired: row i of both is of the same seed.
-        splits, overlap: of runs on several splits the split of each row, and as for ``variance_of_mean``.
+    ``first`` and ``second`` are bool (runs, images), ``paired`` where row i of both is of the same seed; of runs on
+    several splits ``splits`` has that of each row, and ``overlap`` is as for ``variance_of_mean``.
     """
     one, two = first.astype(float), second.astype(float)
     by_image = one.mean(axis=0) - two.mean(axis=0)
@@ -87,15 +80,12 @@ def compare_on_images(
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
-    """The same from two configurations' runs, paired as ``compare`` pairs them; None without predictions of the same
-    images."""
+    """The same of runs, paired as ``compare`` pairs them; None without predictions of the same images."""
     overlap = overlap_of([*first, *second])
     one, two = (dict(zip(replicates(runs, overlap), runs, strict=True)) for runs in (first, second))
-    shared = paired_by(one, two)
-    if shared:
+    if shared := paired_by(one, two):
         first, second = [one[key] for key in shared], [two[key] for key in shared]
-    correct = correct_answers([*first, *second])
-    if correct is None:
+    if (correct := correct_answers([*first, *second])) is None:
         return None
     splits = [[run.split for run in runs] for runs in (first, second)]
     return compare_on_images(correct[: len(first)], correct[len(first) :], bool(shared), splits, overlap)
@@ -104,9 +94,8 @@ def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference
 def correct_answers(runs: Sequence[Run]) -> Correct | None:
     """Which test images each run had right; None where predictions are missing or of other images."""
     known = [predictions for run in runs if (predictions := run.predictions())]
-    if len(known) < len(runs) or not same_images(known):
-        return None
-    return np.stack([predictions["true"] == predictions["predicted"] for predictions in known])
+    is_known = len(known) == len(runs) and same_images(known)
+    return np.stack([of["true"] == of["predicted"] for of in known]) if is_known else None
 
 
 def same_images(predictions: Sequence[dict[str, np.ndarray]]) -> bool:
@@ -161,10 +150,9 @@ def calibrate(confidence: np.ndarray, correct: np.ndarray) -> tuple[float, np.nd
     0.43333333333333335
     """
     at = np.minimum((confidence.astype(float) * BINS).astype(int), BINS - 1)
-    images, sure, right = (np.bincount(at, of, BINS) for of in (np.ones(len(at)), confidence, correct))
-    seen = images > 0
-    bins = np.stack([images[seen], sure[seen] / images[seen], right[seen] / images[seen]], axis=1)
-    return float(np.abs(sure - right).sum() / len(at)), bins
+    sums = np.stack([np.bincount(at, of, BINS) for of in (np.ones(len(at)), confidence, correct)], axis=1)
+    images, sure, right = sums[sums[:, 0] > 0].T
+    return float(np.abs(sure - right).sum() / len(at)), np.stack([images, sure / images, right / images], axis=1)
 
 
 def calibration(runs: Sequence[Run]) -> Calibration | None:
@@ -173,6 +161,5 @@ def calibration(runs: Sequence[Run]) -> Calibration | None:
     sides = [(of["probability_predicted"], of["true"] == of["predicted"]) for of in found]
     if not sides or not all(((sure >= 0) & (sure <= 1)).all() for sure, _ in sides):
         return None
-    confidence, correct = (np.concatenate(parts) for parts in zip(*sides, strict=True))
-    error = float(np.mean([calibrate(*side)[0] for side in sides]))
-    return Calibration(error, calibrate(confidence, correct)[1], len(sides))
+    _, bins = calibrate(*map(np.concatenate, zip(*sides, strict=True)))
+    return Calibration(float(np.mean([calibrate(*side)[0] for side in sides])), bins, len(sides))

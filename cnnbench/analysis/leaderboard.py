@@ -1,6 +1,6 @@
 """The leaderboard: a row for each configuration, best first. ``report.tables`` says how it is written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -40,9 +40,9 @@ class LeaderboardRow:
         epochs = finite_values(run.part("best").get("epoch") for run in self.configuration.runs)
         return finite_mean(epoch + 1 for epoch in epochs)
 
-    def value(self, metric: str) -> Summary:
-        """A metric of the weights that each run stands for."""
-        return summarise_runs(self.configuration.runs, lambda run: run.value(metric))
+    def value(self, metric: str, of: Callable[[Run, str], float | None] = Run.value) -> Summary:
+        """A metric of the weights that each run stands for, or with ``of`` as ``Run.best`` or ``Run.final`` has it."""
+        return summarise_runs(self.configuration.runs, lambda run: of(run, metric))
 
     def image_interval(self, metric: str) -> tuple[float, float] | None:
         """Of a single run's accuracy the interval from the number of images alone; None of anything else."""
@@ -52,14 +52,6 @@ class LeaderboardRow:
         if not isinstance(images, int) or images < 1 or accuracy is None or not 0 <= accuracy <= 1:
             return None
         return wilson(round(accuracy * images), images)
-
-    def best(self, metric: str) -> Summary:
-        """A metric at the epoch that the run's objective chose."""
-        return summarise_runs(self.configuration.runs, lambda run: run.best(metric))
-
-    def final(self, metric: str) -> Summary:
-        """A metric after the last epoch."""
-        return summarise_runs(self.configuration.runs, lambda run: run.final(metric))
 
     def cost(self, name: str) -> float | None:
         """Mean of one of ``COSTS``; None where no record has it."""
@@ -117,23 +109,20 @@ class Leaderboard:
     @property
     def trouble(self) -> list[str]:
         """A line for each run that did not complete: how it ended, what it was, why."""
-        return [
-            f"{run.status}: {c.short}{run.replicate and f', {run.replicate}'}: {run.reason} ({run.path.name})"
-            for c, run in self.grid.incomplete
-        ]
+        names = ((", ".join(filter(None, (c.short, run.replicate))), run) for c, run in self.grid.incomplete)
+        return [f"{run.status}: {name}: {run.reason} ({run.path.name})" for name, run in names]
 
 
 def build(
     runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = (), best_over: Sequence[str] = ()
 ) -> Leaderboard:
-    """The leaderboard of ``runs``, of any status; the options are those of ``analyse``. Raises RequestError where no finished
-    run has the objective, or no such factor varies."""
+    """The leaderboard of ``runs``, of any status; the options, and what is raised, are those of ``analyse``."""
     grid = group(runs, ignore)
     known = {name for run in grid.runs for name in run.metrics()}
     if objective is not None and grid.runs:
         check_metric("objective", objective, known)
     own = list(dict.fromkeys(run.objective for run in grid.runs if run.objective))
-    chosen = objective or (own[0] if own else DEFAULT_OBJECTIVE)
+    chosen = objective or next(iter(own), DEFAULT_OBJECTIVE)
     if best_over:
         metric = validation_metric([chosen, *own], known, "--best-over") if known else chosen
         grid = choose_best(grid, best_over, metric)
@@ -145,8 +134,8 @@ def build(
     if unfinished := sum(not c.runs for c in (*grid.configurations, *grid.set_aside)):
         notes.append(f"{plural(unfinished, 'configuration')} without a completed run; listed below, not ranked.")
     notes += [note for sweep in read_decided({run.path.parent for run in runs}) for note in sweep.notes]
-    lists = [of for run in grid.runs if isinstance(of := run.part("config").get("metrics"), list)]
-    asked = [name for of in lists for name in of]
+    lists = (run.part("config").get("metrics") for run in grid.runs)
+    asked = [name for of in lists if isinstance(of, list) for name in of]
     tests = dict.fromkeys(f"test/{name}" for name in ("accuracy", "recall", leaf(chosen), *asked))
     metrics = [chosen, *(name for name in tests if name in known and name != chosen)]
     summaries = [(c, summarise_runs(c.runs, lambda run: run.value(chosen))) for c in grid.configurations if c.runs]
@@ -158,25 +147,22 @@ def build(
     return Leaderboard(grid, metrics, rows, notes, known)
 
 
-def validation_metric(objectives: Sequence[str], known: Iterable[str], why: str) -> str:
-    """The first of ``objectives``, or of their kinds on the validation set, that is no test metric, no cost and known;
-    raises RequestError, that the option ``why`` needs one, where there is none."""
-    usable = {name for name in known if name not in COSTS and not name.startswith("test/")}
-    for name in (name for objective in objectives for name in (objective, f"val/{leaf(objective)}")):
-        if name in usable:
+def validation_metric(objectives: Sequence[str], known: Collection[str], why: str) -> str:
+    """The first validation metric among ``objectives`` and their kinds; RequestError, for option ``why``, if none."""
+    wanted = (name for objective in objectives for name in (objective, f"val/{leaf(objective)}"))
+    for name in wanted:
+        if name in known and name not in COSTS and not name.startswith("test/"):
             return name
     raise RequestError(f"{why} needs a validation metric, and the runs have none (data.validation=0.1 holds one out)")
 
 
 def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
-    """Of the configurations that differ in some factors alone, keep the one with the best mean of ``metric``, no test metric:
-    tuned is compared with tuned. Raises RequestError where one of ``names``, of the factors, in full or short (``lr``),
-    also several with commas, is of nothing that varies, or nothing else varies."""
+    """Of the configurations that differ in the factors ``names`` alone (full or short, also several with commas) keep
+    that with the best mean of ``metric``, no test metric. RequestError where one does not vary, or nothing else."""
     keys = tuple(dict.fromkeys(grid.full_names.get(name, name) for text in names for name in text.split(",")))
-    for key in keys:
-        if key not in grid.factors:
-            near = did_you_mean(key, [*grid.factors, *grid.full_names])
-            raise RequestError(f"--best-over {key}: it does not vary between runs that are alike in the rest{near}")
+    for key in [key for key in keys if key not in grid.factors]:
+        near = did_you_mean(key, [*grid.factors, *grid.full_names])
+        raise RequestError(f"--best-over {key}: it does not vary between runs that are alike in the rest{near}")
     if not (others := [factor for factor in grid.factors if factor not in keys]):
         raise RequestError(f"--best-over {','.join(keys)}: nothing else varies, so that nothing is left to compare; "
                            "without it the leaderboard names the best")  # fmt: skip

@@ -1,7 +1,5 @@
-"""How a metric is called, which way it is better, and how its numbers are written, for every table and figure.
-
-Shares are shown in per cent, their differences in percentage points, and what is no finite number as a dash.
-"""
+"""How a metric is called, which way it is better, and how its numbers are written: shares in per cent, differences of
+shares in percentage points, and what is no finite number as a dash."""
 
 import math
 from collections.abc import Collection, Iterable
@@ -11,13 +9,8 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 LOWER_IS_BETTER = (*schema.LOWER_IS_BETTER, "parameters", "flops_per_image", "seconds_per_epoch", "fit_seconds")
 SHARES = ("accuracy", "recall", "precision", "f1")  # in [0, 1]
-COSTS = {
-    "parameters": "weights",
-    "flops_per_image": "FLOPs per image",
-    "seconds_per_epoch": "seconds per epoch",
-    "images_per_second": "images per second",
-    "fit_seconds": "seconds of training",
-}
+COSTS = {"parameters": "weights", "flops_per_image": "FLOPs per image", "seconds_per_epoch": "seconds per epoch",
+         "images_per_second": "images per second", "fit_seconds": "seconds of training"}  # fmt: skip
 DEFINITIONS = {
     "accuracy": "top-1 over all images",
     "recall": "the mean over classes, also called balanced accuracy",
@@ -103,8 +96,7 @@ def amount(value: float, metric: str) -> str:
 
 def plus_minus(mean: float | None, std: float | None, metric: str) -> str:
     """``98.52 ± 0.31``, or the mean alone where there is no standard deviation (one run)."""
-    spread = number(std, metric)
-    return number(mean, metric) + (f" ± {spread}" if spread != MISSING else "")
+    return number(mean, metric) + (f" ± {number(std, metric)}" if std is not None and math.isfinite(std) else "")
 
 
 def interval(low: float | None, high: float | None, metric: str, sign: bool = False) -> str:
@@ -143,9 +135,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def check_metric(key: str, metric: str, known: Collection[str]) -> None:
-    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric``, given as ``key``, is none."""
+def check_metric(key: str, metric: str, known: Collection[str]) -> str:
+    """``metric``, given as ``key``; where it is none, RequestError with the known ones and the nearest."""
     if metric not in known:
         names = ", ".join(sorted(known)) or "no metrics"
         near = did_you_mean(metric, known)
         raise RequestError(f"{key}={metric!r} is in none of the finished runs; they have {names}{near}")
+    return metric

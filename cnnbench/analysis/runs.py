@@ -1,10 +1,8 @@
-"""The runs below some folders: finished, failed, unfinished and unreadable ones alike.
-
-Runs on several splits of one train set are paired by seed and split, and splits share images.
-"""
+"""The runs below some folders: finished, failed, unfinished and unreadable ones alike."""
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -56,8 +54,7 @@ class Run:
 
     @property
     def split(self) -> tuple[Any, ...] | None:
-        """Seed of the split, fold and number of folds; None where they make no difference, as with a validation set of
-        the data's own."""
+        """Seed of the split, fold and number of folds; None where they make no difference (the data have their own)."""
         share, folds, limit = (self.settings.get(f"data.{key}") for key in ("validation", "folds", "limit_train"))
         made = isinstance(share, float) or folds is not None or limit is not None
         return (*map(self.settings.get, SPLIT), folds) if made else None
@@ -96,9 +93,8 @@ class Run:
         return _mapping(self.record, *keys)
 
     def predictions(self, split: str = "test") -> dict[str, np.ndarray] | None:
-        """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, and of image
-        files file, (N,) each, and perhaps logits (N, classes); None where there is no such file, it is
-        damaged, or it is more than a run writes."""
+        """What ``predictions.npz`` has of a split: ``COLUMNS``, and of image files ``file``, (N,) each, perhaps logits
+        (N, classes); None where there is no such file, it is damaged, or it is more than a run writes."""
         if not (self.path / PREDICTIONS_FILE).is_file():  # a pipe would be waited for
             return None
         try:
@@ -145,8 +141,7 @@ class Run:
     def cost(self, name: str) -> float | None:
         """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
         if name == "seconds_per_epoch":
-            epochs = finite_values(self.part("time").get("epoch_seconds"))
-            return median(epochs) if epochs else None
+            return median(epochs) if (epochs := finite_values(self.part("time").get("epoch_seconds"))) else None
         return to_number({**self.part("model"), **self.part("time")}.get(name))
 
     def metrics(self) -> set[str]:
@@ -162,13 +157,10 @@ def _mapping(node: Any, *keys: str) -> dict[str, Any]:
 
 
 def collect(folders: Sequence[Path]) -> list[Run]:
-    """Every run in ``folders`` and below, each once, in the order of the paths; raises RequestError where a folder does not
-    exist, or there is no run in any."""
-    paths: dict[Path, None] = {}
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
-        paths.update(dict.fromkeys(path.resolve() for path in find_runs(folder)))
+    """Every run in ``folders`` and below, each once, by path; RequestError where one is no folder, or none has runs."""
+    for folder in [folder for folder in map(Path, folders) if not folder.is_dir()]:
+        raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
+    paths = dict.fromkeys(path.resolve() for folder in folders for path in find_runs(Path(folder)))
     if not paths:
         raise RequestError(f"{', '.join(map(str, folders))}: no runs below (a run's folder has {RECORD_FILE}, or "
                            ".hydra/ while it is unfinished)")  # fmt: skip
@@ -205,10 +197,8 @@ def _read_hydra(folder: Path) -> Record:
     """What Hydra wrote when an unfinished run began: as much of a record as there is."""
     record: Record = {}
     for name in ("config", "overrides", "hydra"):
-        try:
+        with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
             record[name] = read_yaml_file(folder / ".hydra" / f"{name}.yaml")
-        except (OSError, ValueError, RecursionError, yaml.YAMLError):
-            continue
     record["choices"] = _mapping(record.pop("hydra", None), "hydra", "runtime", "choices")
     return record
 
@@ -219,8 +209,8 @@ def count_splits(runs: Sequence[Run]) -> int:
 
 
 def overlap_of(runs: Sequence[Run]) -> float:
-    """Images held out, or else those of the test set, over images trained on, as ``statistics.variance_of_mean`` takes it;
-    0 where all are on one split, 1 where no record says."""
+    """Images held out, or else those of the test set, over those trained on, as for ``variance_of_mean``; 0 where all
+    are on one split, 1 where no record says."""
     if count_splits(runs) < 2:
         return 0.0
     counts = [run.part("data") for run in runs]
@@ -244,7 +234,6 @@ def replicates(runs: Sequence[Run], overlap: float) -> list[tuple[Any, Hashable]
 def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Difference:
     """The runs of one configuration against those of another, paired by seed and split where these are shared."""
     overlap = overlap_of([*runs, *others])
-    first, second = (
-        {key: run.value(metric) for key, run in zip(replicates(of, overlap), of, strict=True)} for of in (runs, others)
-    )
+    sides = ((of, replicates(of, overlap)) for of in (runs, others))
+    first, second = ({key: run.value(metric) for key, run in zip(keys, of, strict=True)} for of, keys in sides)
     return compare(first, second, overlap)

@@ -1,6 +1,7 @@
 """What a search came to, from its ``search.json``: its trials, and which parameters mattered."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,15 +36,12 @@ def read_searches(folders: Iterable[Path]) -> list[SearchResult]:
     """The searches in these folders; one whose file cannot be read is left out."""
     searches = []
     for folder in sorted(set(folders)):
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             data = read_json(folder / SEARCH_FILE)
-            importance = {
-                str(name): float(share) for name, share in data["importance"].items() if to_number(share) is not None
-            }
+            shares = {str(name): to_number(share) for name, share in data["importance"].items()}
+            importance = {name: share for name, share in shares.items() if share is not None}
             trials = list(map(_trial, data["trials"]))
             searches.append(SearchResult(str(data["objective"]), trials, importance, int(data.get("seeds", 1))))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            continue
     return searches
 
 

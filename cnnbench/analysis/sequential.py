@@ -62,11 +62,8 @@ class Judgement(NamedTuple):
 
 class Decisions:
     """The pairs that are asked for: each configuration with the ``baseline``, or without one all pairs, of which a
-    configuration that is worse than another is dropped.
-
-    Args:
-        looks: numbers of seeds.
-        practical: the largest difference that does not matter, in the metric's unit.
+    configuration that is worse than another is dropped. ``looks`` are numbers of seeds, ``practical`` is the largest
+    difference that does not matter, in the metric's unit.
 
     >>> decisions = Decisions(["a", "b"], looks=range(3, 21), practical=0.5)
     >>> decisions.look({"a": {0: 98.0, 1: 98.2, 2: 97.9}, "b": {0: 81.0, 1: 81.3, 2: 80.7}})
@@ -134,10 +131,8 @@ def read_decided(folders: Iterable[Path]) -> list[DecidedSweep]:
     for folder in sorted(set(folders)):
         with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
             data = read_json(folder / DECIDED_FILE)
-            pairs = [
-                (str(one), str(other), Judgement(int(n), *map(to_number, limits), str(decision)))  # type: ignore
-                for one, other, n, *limits, decision in data["pairs"]
-            ]
+            pairs = [(str(one), str(other), Judgement(int(n), *map(to_number, limits), str(decision)))  # type: ignore
+                     for one, other, n, *limits, decision in data["pairs"]]  # fmt: skip
             rule, (caption, *notes) = data["rule"], map(str, data["told"])
             sweeps.append(DecidedSweep(rule, str(rule["metric"]), pairs, caption, notes))
     return sweeps

@@ -105,22 +105,17 @@ def t_quantile(df: float, alpha: float = ALPHA) -> float:
 
 @lru_cache
 def tukey_quantile(count: int, df: float) -> float:
-    """Half-width of a 95% interval for the extreme pair of ``count`` means, in standard errors of a difference (Tukey 1953);
-    of two it is that of Student's t."""
+    """Half-width of a 95% interval for the extreme pair of ``count`` means, in errors of a difference (Tukey 1953)."""
     from scipy.stats import studentized_range
 
     return float(studentized_range.ppf(CONFIDENCE, count, df)) / math.sqrt(2)
 
 
 def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), overlap: float = 0.0) -> Summary:
-    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908).
-
-    Of runs on several splits, ``splits`` has that of each, and ``overlap`` is as for ``variance_of_mean``.
-    """
-    found = list(values)
-    sample = finite_values(found)
-    n = len(sample)
-    if n < 2:
+    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908); of runs on several splits,
+    ``splits`` has that of each, and ``overlap`` is as for ``variance_of_mean``."""
+    sample = finite_values(found := list(values))
+    if (n := len(sample)) < 2:
         return Summary(n, *sample)
     if is_rounding_error(max(sample) - min(sample), sample):  # equal values have no spread, not rounding's
         sample = [sample[0]] * n
@@ -154,8 +149,7 @@ def variance_of_mean(values: Sequence[float], splits: Sequence[Hashable] = (), o
 
 
 def t_test(value: float, parts: Sequence[Variance]) -> TTest:
-    """The test of ``value`` against 0, whose variance is the sum of ``parts``, with their degrees of freedom together after
-    Satterthwaite 1946."""
+    """The test of ``value`` against 0, its variance the sum of ``parts``, its df after Satterthwaite 1946."""
     from scipy.special import stdtr
 
     squared, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
@@ -182,8 +176,7 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
     first, second = ({seed: v for seed, v in s.items() if to_number(v) is not None} for s in (sample, other))
     if not first or not second:
         return Difference()
-    shared = paired_by(first, second)
-    is_paired = bool(shared)
+    is_paired = bool(shared := paired_by(first, second))
     keys = [shared, shared] if is_paired else [[*first], [*second]]
     one, two = (finite_values(map(s.get, of)) for s, of in zip((first, second), keys, strict=True))
     splits = [[key[1] for key in of] if overlap else [*of] for of in keys]  # otherwise each run stands for itself
@@ -211,11 +204,9 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
 
 
 def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
-    """Standardised difference with the exact small-sample correction J (Hedges 1981).
-
-    The standardiser is the root of the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so
-    that the effects of different configurations compare. None where a sample has one value or nothing varies.
-    """
+    """Standardised difference with the exact small-sample correction J (Hedges 1981). The standardiser is the root of
+    the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so that the effects of different
+    configurations compare. None where a sample has one value or nothing varies."""
     if min(len(one), len(two)) < 2 or all(is_rounding_error(max(s) - min(s), s) for s in (one, two)):
         return None
     df = len(one) + len(two) - 2
@@ -226,24 +217,21 @@ def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """P-values adjusted so that the chance of any false "different" stays at the level (Holm 1979); None stays None."""
     order = sorted((p, at) for at, p in enumerate(p_values) if p is not None and math.isfinite(p))
-    adjusted: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for smaller, (p, at) in enumerate(order):
-        adjusted[at] = highest = max(highest, min(1.0, (len(order) - smaller) * p))
-    return adjusted
+    steps = accumulate((min(1.0, (len(order) - at) * p) for at, (p, _) in enumerate(order)), max)
+    adjusted = {at: p for (_, at), p in zip(order, steps, strict=True)}
+    return [adjusted.get(at) for at in range(len(p_values))]
 
 
 def verdict(
-    value: float | None, adjusted_p: float | None, higher_is_better: bool, p_not_within: float | None = 1.0
-) -> Verdict:
-    """The word for a difference: it is "better" or "worse" only where the corrected p-value is below 0.05.
-
-    With ``p_not_within``, corrected too, it is first asked whether the difference is too small to matter.
-    """
+    value: float | None, p: float | None, higher_is_better: bool, p_not_within: float | None = 1.0,
+    unknown: Verdict = "no difference shown",
+) -> Verdict:  # fmt: skip
+    """The word for a difference: it is "better" or "worse" only where the corrected p-value is below 0.05. With
+    ``p_not_within``, corrected too, it is first asked whether the difference is too small to matter."""
     if p_not_within is not None and p_not_within < ALPHA:
         return "practically the same"
-    if value is None or adjusted_p is None or adjusted_p >= ALPHA or value == 0:
-        return "no difference shown"
+    if value is None or p is None or p >= ALPHA or value == 0:
+        return unknown
     return "better" if (value > 0) == higher_is_better else "worse"
 
 
@@ -254,9 +242,9 @@ def verdicts(
     differences up to ``practical`` do not matter."""
     adjusted = holm([d.p for d in differences])
     same = holm([None if practical is None else d.p_not_within(practical) for d in differences])
-    words = [verdict(d.value, p, higher_is_better, s) for d, p, s in zip(differences, adjusted, same, strict=True)]
     unknown: Verdict = "no difference shown" if practical is None else "undecided"
-    return [(p, unknown if w == "no difference shown" else w) for p, w in zip(adjusted, words, strict=True)]
+    judged = zip(differences, adjusted, same, strict=True)
+    return [(p, verdict(d.value, p, higher_is_better, within, unknown)) for d, p, within in judged]
 
 
 def std_interval(std: float, n: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from statsmodels.stats.proportion import proportion_confint
 from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.report.text import leaderboard_text, text_table
 from cnnbench.analysis.report.write import leaderboard_csv, leaderboard_markdown, write_leaderboard
-from cnnbench.analysis.runs import collect
+from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.statistics import places
 from cnnbench.utils.errors import RequestError
 
@@ -68,11 +68,11 @@ def test_numbers_are_of_the_best_epoch_and_of_the_last(runs):
         record["best"]["epoch"] = 1
         runs.add(record)
     (row,) = board_of(runs).rows
-    assert row.objective.mean == row.best("val/accuracy").mean == 0.97 and row.objective.std == 0
+    assert row.objective.mean == row.value("val/accuracy", Run.best).mean == 0.97 and row.objective.std == 0
     last = [record["metrics"]["val/accuracy"] for record in records]
-    assert row.final("val/accuracy").mean == pytest.approx(statistics.mean(last))
-    assert row.final("val/accuracy").std == pytest.approx(statistics.stdev(last))
-    assert row.final("test/accuracy").mean == pytest.approx(0.91)
+    assert row.value("val/accuracy", Run.final).mean == pytest.approx(statistics.mean(last))
+    assert row.value("val/accuracy", Run.final).std == pytest.approx(statistics.stdev(last))
+    assert row.value("test/accuracy", Run.final).mean == pytest.approx(0.91)
     assert row.best_epoch == 2  # counted from 1
     assert row.cost("seconds_per_epoch") == 0.4  # the median: the first epoch warms up
 
@@ -157,8 +157,8 @@ def test_the_csv_has_every_number_in_full(runs):
     lines = list(csv.DictReader(io.StringIO(leaderboard_csv(board))))
     for line, row in zip(lines, board.rows, strict=True):
         assert line["optimizer"] == row.configuration.values["optimizer"]
-        assert float(line["test/accuracy mean"]) == row.final("test/accuracy").mean
-        assert float(line["val/accuracy best low"]) == row.best("val/accuracy").low
+        assert float(line["test/accuracy mean"]) == row.value("test/accuracy", Run.final).mean
+        assert float(line["val/accuracy best low"]) == row.value("val/accuracy", Run.best).low
         assert int(line["n"]) == 3 and float(line["parameters"]) == 2710
 
 

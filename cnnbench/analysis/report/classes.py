@@ -46,12 +46,8 @@ def _by_class(board: Leaderboard, metric: str) -> Section | None:
         return None
     table = pd.DataFrame(means)
     hardest = table.mean(axis=1).dropna().nsmallest(3 if len(board.data_sets) == 1 else 0)  # others have other classes
-    return {
-        "classes": names,
-        "rows": table.to_dict("list"),
-        "hardest": list(hardest.items()),
-        "least": table.min(axis=None),
-    }
+    rows, least = table.to_dict("list"), table.min(axis=None)
+    return {"classes": names, "rows": rows, "hardest": list(hardest.items()), "least": least}
 
 
 def _confusion(analysis: Analysis, split: str) -> Section | None:
@@ -64,14 +60,11 @@ def _confusion(analysis: Analysis, split: str) -> Section | None:
     errors = one - np.diag(np.diag(one))
     pairs = [divmod(int(at), len(one)) for at in np.argsort(errors, axis=None)[::-1][:3]]
     section = {
-        "classes": names,
-        "label": _label(analysis, run),
-        "accuracy": np.trace(one) / max(one.sum(), 1),
-        "images": int(one.sum()),
+        "classes": names, "label": _label(analysis, run),
+        "accuracy": np.trace(one) / max(one.sum(), 1), "images": int(one.sum()),
         "worst": [(names[true], names[taken], errors[true, taken]) for true, taken in pairs if errors[true, taken]],
-        "counts": one.tolist(),
-        "shares": _shares(one).tolist(),
-    }
+        "counts": one.tolist(), "shares": _shares(one).tolist(),
+    }  # fmt: skip
     if versus is not None and other is not None and other.shape == one.shape:
         change = _shares(one) - _shares(other)
         section |= {"change": change.tolist(), "most": float(np.abs(change).max()), "versus": _label(analysis, versus)}
@@ -96,11 +89,9 @@ def _label(analysis: Analysis, run: Run) -> str:
 
 
 def imbalance(classes: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Recall by class with its interval, rarest first, and the rare classes that accuracy hides: they have fewer images
-    than the average class, and the whole interval of their recall lies below the accuracy. None where the ``classes`` of
-    the page have about as many images each."""
-    confusion = (classes or {}).get("confusion")
-    if not confusion:
+    """Recall by class with its interval, rarest first, and the classes that accuracy hides: of fewer images than the
+    average, and of a recall whose whole interval lies below the accuracy. None where all have about as many images."""
+    if not (confusion := (classes or {}).get("confusion")):
         return None
     counts = np.array(confusion["counts"])
     images, correct = counts.sum(axis=1).astype(int), counts.diagonal().astype(int)
@@ -117,12 +108,9 @@ def imbalance(classes: dict[str, Any] | None) -> dict[str, Any] | None:
             hidden.append({"name": name, "images": images[at], "correct": correct[at], "span": span})
     shown = f"The {MOST_ROWS} rarest of {len(rows)} classes, by" if len(rows) > MOST_ROWS else "Classes by"
     caption = f"{shown} number of {names.SPLITS[(classes or {})['split']]} images, rarest first; {confusion['label']}."
-    return {
-        "table": Table(caption, ["class", "images", "recall, %", "95% interval"], rows[:MOST_ROWS]),
-        "hidden": hidden,
-        "times": images[order[-1]] / images[order[0]],
-        "balanced": float(np.mean(correct[order] / images[order])),
-    }
+    table = Table(caption, ["class", "images", "recall, %", "95% interval"], rows[:MOST_ROWS])
+    balanced = float(np.mean(correct[order] / images[order]))
+    return {"table": table, "hidden": hidden, "times": images[order[-1]] / images[order[0]], "balanced": balanced}
 
 
 def disagreements(analysis: Analysis) -> Section | None:
@@ -132,35 +120,26 @@ def disagreements(analysis: Analysis) -> Section | None:
     if len(answers) < 2 or not same_images(answers):
         return None
     correct = [of["true"] == of["predicted"] for of in answers]
-    pictures, classes, sides = _test_images(runs[0]), dict(enumerate(runs[0].classes)), []
-    row = answers[0]["row"]
+    classes, labels, sides = dict(enumerate(runs[0].classes)), [_label(analysis, run) for run in runs], []
+    cache, fingerprint = runs[0].settings.get("data.cache"), runs[0].part("data").get("fingerprint")
+    prepared = find_prepared(Path(str(cache)).expanduser(), str(fingerprint)) if cache and fingerprint else None
+    row, pictures = answers[0]["row"], prepared.arrays["test_images"] if prepared else None
     if pictures is not None and not 0 <= row.min() <= row.max() < len(pictures):
         pictures = None
-    labels = [_label(analysis, run) for run in runs]
     for better, worse in ((0, 1), (1, 0)):
         rows, wrong = np.flatnonzero(correct[better] & ~correct[worse]), answers[worse]
         surest = rows[np.argsort(-wrong["probability_predicted"][rows], kind="stable")][:MOST_IMAGES]
         shown = [
-            {
-                "source": _data_uri(pictures[wrong["row"][i]]) if pictures is not None else "",
-                "true": classes.get(int(wrong["true"][i]), wrong["true"][i]),
-                "taken": classes.get(int(wrong["predicted"][i]), wrong["predicted"][i]),
-                "confidence": wrong["probability_predicted"][i],
-            }
+            {"source": _data_uri(pictures[wrong["row"][i]]) if pictures is not None else "",
+             "true": classes.get(int(wrong["true"][i]), wrong["true"][i]),
+             "taken": classes.get(int(wrong["predicted"][i]), wrong["predicted"][i]),
+             "confidence": wrong["probability_predicted"][i]}
             for i in surest
-        ]
+        ]  # fmt: skip
         sides.append({"right": labels[better], "wrong": labels[worse], "count": len(rows), "shown": shown})
     return {"sides": sides, "p": mcnemar(*correct), "images": len(correct[0])}
 
 
-def _test_images(run: Run) -> NDArray | None:
-    """The test set of a run, uint8 (N, H, W, C); None where it is not in its cache."""
-    cache, fingerprint = run.settings.get("data.cache"), run.part("data").get("fingerprint")
-    prepared = find_prepared(Path(str(cache)).expanduser(), str(fingerprint)) if cache and fingerprint else None
-    return prepared.arrays["test_images"] if prepared else None
-
-
 def _data_uri(pixels: NDArray) -> str:
-    file = BytesIO()
-    Image.fromarray(np.squeeze(pixels)).save(file, "PNG")
+    Image.fromarray(np.squeeze(pixels)).save(file := BytesIO(), "PNG")
     return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"

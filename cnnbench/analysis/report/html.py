@@ -1,7 +1,4 @@
-"""report.html: an analysis laid out by ``templates/report.html`` as one file that asks nothing of the network.
-
-Jinja escapes every text that goes into it; only the SVG of our own figures is marked as safe.
-"""
+"""report.html: an analysis laid out by ``templates/report.html`` as one file that asks nothing of the network."""
 
 import re
 import shlex
@@ -21,7 +18,7 @@ from cnnbench.analysis.report.classes import Section, classes, disagreements, im
 from cnnbench.analysis.report.figures import charts
 from cnnbench.analysis.report.figures import curves as curve_figures
 from cnnbench.analysis.report.figures.style import BLUE, LINES, ORANGE, svg
-from cnnbench.analysis.report.tables import decided_table, report_tables
+from cnnbench.analysis.report.tables import report_tables
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.search import read_searches
 from cnnbench.analysis.wording import environment
@@ -43,7 +40,7 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     """The page on all ``runs``, by this ``version`` of cnnbench; ``command`` remakes it."""
     numbers = count()
 
-    def draw(figure: Figure | None, description: str) -> str:
+    def draw(figure: Figure | None, description: str) -> str:  # Jinja escapes every other text
         return "" if figure is None else Markup(svg(figure, f"figure{next(numbers)}", description))
 
     board, done, results = analysis.board, analysis.board.grid.runs, analysis.effects
@@ -53,13 +50,14 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
     first = correct_answers(board.rows[0].configuration.runs) if board.rows else None
     environments = [run.part("environment") for run in done or runs]
     made_with = {name: [show(e[name]) for e in environments if e.get(name) is not None] for name in MADE_WITH}
+    tables = report_tables(analysis)
     context = {
         "analysis": analysis,
         "subject": " on ".join(", ".join(sorted(names)) for names in subject if names),
         "warnings": [note for note in board.notes if re.search(WARNING, note)],
         "notes": [note for note in board.notes if not re.search(WARNING, note)],
-        **dict.fromkeys(("comparison", "across", "signed_ranks", "anova", "pairs", "target")), **report_tables(analysis),
-        "decided": list(map(decided_table, analysis.decided)),
+        **dict.fromkeys(("comparison", "across", "signed_ranks", "anova", "pairs", "target")), **tables,
+        "decided": [table for name, table in tables.items() if name.startswith("decided")],
         "overview": draw(charts.leaderboard(board, analysis.metric), "Mean, interval and seeds by configuration"),
         "overview_rows": min(len(board.rows), charts.MOST_ROWS),
         "searches": searches(runs, draw),
@@ -76,16 +74,11 @@ def render(analysis: Analysis, runs: Sequence[Run], command: str, version: str) 
              "figure": draw(charts.reliability(found, c.short), f"Accuracy against confidence: {c.short}")}
             for c in _top(board, reference, MOST_EACH) if (found := calibration(c.runs)) is not None
         ],
-        "classes": of_classes,
-        "imbalance": imbalance(of_classes),
-        "disagreements": disagreements(analysis),
-        "cost": cost(board, analysis.metric, draw),
-        "protocol": protocol(done),
+        "classes": of_classes, "imbalance": imbalance(of_classes), "disagreements": disagreements(analysis),
+        "cost": cost(board, analysis.metric, draw), "protocol": protocol(done),
         "spread": None if first is None else split_spread(first),
         "environment": {name.replace("_", " "): dict.fromkeys(texts) for name, texts in made_with.items() if texts},
-        "run_commands": run_commands(runs),
-        "report_command": command,
-        "version": version,
+        "run_commands": run_commands(runs), "report_command": command, "version": version,
     }  # fmt: skip
     return environment().get_template("report.html").render(context) + "\n"
 
@@ -94,12 +87,11 @@ def run_commands(runs: Sequence[Run]) -> list[str]:
     """Sweeps, as few as possible, that together give exactly these runs; a single command where nothing is swept."""
     # A box is {key: values}, and stands for every combination of the values: first one for each run
     boxes: list[dict[str, tuple[str, ...]]] = []
-    for run in runs:
-        if run.overrides or run.record:
-            written = dict(text.partition("=")[::2] for text in run.overrides)
-            if run.seed is not None:
-                written.setdefault(SEED, str(run.seed))
-            boxes.append({key: (value,) for key, value in written.items()})
+    for run in [run for run in runs if run.record]:
+        written = dict(text.partition("=")[::2] for text in run.overrides)
+        if run.seed is not None:
+            written.setdefault(SEED, str(run.seed))
+        boxes.append({key: (value,) for key, value in written.items()})
 
     # Join those that differ in one key alone, key by key
     order = list(dict.fromkeys(key for box in boxes for key in box))
@@ -118,10 +110,8 @@ def run_commands(runs: Sequence[Run]) -> list[str]:
         texts = [text.removesuffix("=") if text[0] == "~" else text for text in texts]
         sweep = ["-m"] if any(len(values) > 1 for values in box.values()) else []
         commands.append(shlex.join(["cnnbench", *sweep, *texts]))
-    if len(commands) > MOST_COMMANDS:
-        commands[MOST_COMMANDS:] = [
-            f"# and {len(commands) - MOST_COMMANDS} more: each run's result.json has its overrides"
-        ]
+    if (more := len(commands) - MOST_COMMANDS) > 0:
+        commands[MOST_COMMANDS:] = [f"# and {more} more: each run's result.json has its overrides"]
     return commands
 
 
@@ -140,9 +130,7 @@ def _top(board: Leaderboard, reference: Configuration | None, most: int) -> list
     """At most ``most`` configurations: the first ones, the last one, and the reference wherever it is."""
     ranked = [row.configuration for row in board.rows]
     shown = [*ranked[: most - 1], *ranked[-1:]] if len(ranked) > most else ranked
-    if reference is not None and reference not in shown:
-        shown = [*shown[: most - 2], reference, *ranked[-1:]]
-    return shown
+    return shown if reference is None or reference in shown else [*shown[: most - 2], reference, *ranked[-1:]]
 
 
 def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> Section | None:
@@ -155,22 +143,19 @@ def curves(board: Leaderboard, reference: Configuration | None, draw: Draw) -> S
     if not each:
         return None
     compared = _top(board, reference, MOST_COMPARED)
-    against = [] if len(compared) < 2 else [
-        draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs") for leaf in leaves
-    ]  # fmt: skip
-    legend = [
-        # matplotlib's dashes are in line widths
-        {"colour": colour, "dashes": "" if dash == "-" else " ".join(str(2 * length) for length in dash[1]), "label": c.short}
-        for c, (colour, dash, _) in zip(compared, LINES, strict=False)
-    ]  # fmt: skip
+    against = [draw(curve_figures.against_each_other(compared, leaf), f"Validation {leaf} over the epochs")
+               for leaf in leaves if len(compared) > 1]  # fmt: skip
+    legend = []
+    for c, (colour, dash, _) in zip(compared, LINES, strict=False):  # matplotlib's dashes are in line widths
+        dashes = "" if dash == "-" else " ".join(str(2 * length) for length in dash[1])
+        legend.append({"colour": colour, "dashes": dashes, "label": c.short})
     long = any(len(run.series("val/loss")) >= curve_figures.LONG for run in board.grid.runs)
     return {"legend": legend, "against": against, "each": each, "long": long, "blue": BLUE, "orange": ORANGE}
 
 
 def cost(board: Leaderboard, metric: str, draw: Draw) -> Section | None:
     """Quality against parameters, FLOPs and seconds, and the Pareto fronts: the ranks and costs of their rows."""
-    figures, constant, fronts = [], [], {}
-    several = len(board.data_sets) > 1
+    figures, constant, fronts, several = [], [], {}, len(board.data_sets) > 1
     for data_set, name in product(board.data_sets, ("parameters", "flops_per_image", "seconds_per_epoch")):
         part, cost = board.of(data_set), f"{names.COSTS[name]}, {data_set}" if several else names.COSTS[name]
         if drawn := charts.cost(part, name, metric, cost):
@@ -190,14 +175,13 @@ def protocol(runs: Sequence[Run]) -> Section:
     views = [kind for kind in kinds if kind not in (None, "none")]
     return {
         "validation": sorted(validation - {"None"}),
-        "weights": " or ".join(sorted(weights - {"None"})),
-        "last_weights": weights == {"last"},
+        "weights": " or ".join(sorted(weights - {"None"})), "last_weights": weights == {"last"},
         "averages": f"{len(averages)} of {len(runs)} runs ({', '.join(sorted(set(averages)))})" if averages else "",
         "views": f"{len(views)} of {len(runs)} runs ({', '.join(sorted(set(views)))})" if views else "",
         "on_test": any(run.validated_on_test for run in runs),
         "images": {split: _same(run.part("data").get(split) for run in runs) for split in ("train", "val", "test")},
         "classes": _same(len(run.classes) for run in runs) or None,
-    }
+    }  # fmt: skip
 
 
 def _same(values: Iterable[Any]) -> int | None:

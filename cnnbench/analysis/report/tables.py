@@ -9,7 +9,8 @@ from cnnbench.analysis import metric_names as names
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.power import MOST_SEEDS
-from cnnbench.analysis.sequential import DecidedSweep
+from cnnbench.analysis.runs import Run
+from cnnbench.analysis.sequential import DecidedSweep, read_decided
 from cnnbench.analysis.statistics import Summary
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
@@ -54,17 +55,15 @@ class Table(NamedTuple):
 def leaderboard_entry(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]:
     """A row's numbers in full, as CSV and JSON have them; None where one is unknown."""
     entry = {
-        "place": row.rank,
-        "configuration": row.configuration.label,
+        "place": row.rank, "configuration": row.configuration.label,
         **{factor: _setting(row, factor) for factor in board.grid.factors},
-        "n": row.n,
-        "not completed": len(row.configuration.incomplete),
+        "n": row.n, "not completed": len(row.configuration.incomplete),
         **({"tries": row.configuration.tries} if board.grid.chosen_over else {}),
-    }
+    }  # fmt: skip
     for metric in [name for name in dict.fromkeys((*board.metrics, *sorted(board.known))) if name not in names.COSTS]:
-        summaries = {f"{metric} best": row.best(metric), f"{metric} final": row.final(metric)}
+        summaries = {f"{metric} best": row.value(metric, Run.best), f"{metric} final": row.value(metric, Run.final)}
         if metric.startswith("test/"):
-            summaries = {metric: row.final(metric)}
+            summaries = {metric: row.value(metric, Run.final)}
         for key, summary in summaries.items():
             entry |= {f"{key} {part}": getattr(summary, part) for part in ("mean", "std", "low", "high")}
     return {**entry, "best epoch": row.best_epoch, **{name: row.cost(name) for name in names.COSTS}}
@@ -99,7 +98,7 @@ def _leaderboard_cells(board: Leaderboard, row: LeaderboardRow, layout: int) -> 
             span = f"{names.interval(*images, metric)}*" if images else span
             cells.append(("95% interval", Cell(span, images[0] if images else summary.low)))
         if layout == 0 and chosen and not metric.startswith("test/") and metric not in names.COSTS:
-            final = row.final(metric)
+            final = row.value(metric, Run.final)
             cells.append(("at the last epoch", Cell(names.plus_minus(final.mean, final.std, metric), final.mean)))
     if layout == 0:
         cells.append(("best epoch", _number(row.best_epoch, ".3g")))
@@ -129,8 +128,8 @@ def _p(value: float | None) -> Cell:
 
 def _difference(value: float | None, low: float | None, high: float | None, metric: str) -> list[Cell]:
     """With its interval."""
-    return [Cell(names.number(value, metric, sign=True), value),
-            Cell(names.interval(low, high, metric, sign=True), low)]  # fmt: skip
+    span = names.interval(low, high, metric, sign=True)
+    return [Cell(names.number(value, metric, sign=True), value), Cell(span, low)]
 
 
 def report_tables(analysis: Analysis) -> dict[str, Table]:
@@ -140,7 +139,8 @@ def report_tables(analysis: Analysis) -> dict[str, Table]:
         tables["comparison"] = comparison_table(analysis.comparisons, analysis.reference_name, analysis.metric)
     tables |= {"across": across_table(across, analysis.metric)} if across else {}
     tables |= {"signed_ranks": signed_rank_table(across)} if across and across.pairs else {}
-    tables |= {f"decided{number}": decided_table(sweep) for number, sweep in enumerate(analysis.decided, start=1)}
+    sweeps = read_decided({run.path.parent for run in analysis.board.grid.runs})
+    tables |= {f"decided{number}": decided_table(sweep) for number, sweep in enumerate(sweeps, start=1)}
     tables |= {"pairs": pair_table(analysis.pairs)} if analysis.pairs else {}
     tables |= {"target": target_table(analysis.target)} if analysis.target else {}
     return tables | ({"anova": anova_table(analysis.effects)} if analysis.effects else {})
@@ -222,13 +222,10 @@ def target_table(times: TimeToTarget) -> Table:
         done = [time.epochs for time in row.times if time.reached]
         longest = [f"> {names.compact(max(of))}" for of in [*zip(*row.times, strict=True)][:2]] or [names.MISSING] * 2
         epochs, seconds = map(names.compact, (row.epochs, row.seconds)) if row.epochs else longest
-        rows.append([
-            _words(row.configuration.short), Cell(f"{len(done)} of {len(row.times)}", len(done)),
-            Cell(epochs, row.epochs),
-            Cell(f"{min(done)} to {max(done)}" if done else names.MISSING, min(done, default=None)),
-            Cell(seconds, row.seconds),
-            _p(row.p), _words(row.verdict),
-        ])  # fmt: skip
+        span = Cell(f"{min(done)} to {max(done)}" if done else names.MISSING, min(done, default=None))
+        reached = Cell(f"{len(done)} of {len(row.times)}", len(done))
+        rows.append([_words(row.configuration.short), reached, Cell(epochs, row.epochs), span,
+                     Cell(seconds, row.seconds), _p(row.p), _words(row.verdict)])  # fmt: skip
     headers = ["configuration", "reached by", "epochs, median", "range", "seconds, median", "p, Holm", "verdict"]
     return Table(sentences("target_caption", times)[0], headers, rows)
 

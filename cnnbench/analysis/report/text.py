@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from cnnbench.analysis.leaderboard import Leaderboard
 from cnnbench.analysis.metric_names import plural
@@ -13,11 +14,8 @@ MOST_ROWS = 40
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool] = ()) -> str:
     """A table of aligned columns, the ``numeric`` ones to the right, with a rule below the headers."""
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    right = numeric or [False] * len(widths)
-    lines = [
-        "  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(texts, widths, right, strict=True)).rstrip()
-        for texts in (headers, *rows)
-    ]
+    form = "  ".join(f"{{:{'>' if right else '<'}{width}}}" for width, right in zip_longest(widths, numeric))
+    lines = [form.format(*texts).rstrip() for texts in (headers, *rows)]
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
 
 
@@ -27,9 +25,7 @@ def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
     def wrapped(text: str, indent: str = "") -> str:
         return textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
 
-    parts = [wrapped(board.caption)]
-    if board.rows:
-        parts.append(_fitting_table(board, width))
+    parts = [wrapped(board.caption), *([_fitting_table(board, width)] if board.rows else [])]
     if len(board.rows) > MOST_ROWS:
         parts.append(f"... and {plural(len(board.rows) - MOST_ROWS, 'more configuration')} in the files")
     parts += [wrapped(f"note: {note}") for note in board.notes]
@@ -46,13 +42,11 @@ def _fitting_table(board: Leaderboard, width: int) -> str:
     for layout in TERMINAL:
         table = leaderboard_table(board, layout, MOST_ROWS)
         headers = [
-            header.replace("validation", "val").replace("accuracy", "acc.").replace(", %", " %")
-            for header in table.headers
+            h.replace("validation", "val").replace("accuracy", "acc.").replace(", %", " %") for h in table.headers
         ]
         rows = [[cell.text for cell in row] for row in table.rows]
         text = text_table(headers, rows, table.numeric)
-        excess = max(map(len, text.splitlines())) - width
-        if excess <= 0:
+        if (excess := max(map(len, text.splitlines())) - width) <= 0:
             return text
     most = max(12, max(len(row[1]) for row in rows) - excess)
     for row in rows:

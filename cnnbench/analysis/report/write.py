@@ -24,10 +24,8 @@ from cnnbench.utils.record import finite_or_none, write_atomically
 
 if TYPE_CHECKING:
     from cnnbench.analysis.analyse import Analysis
-    from cnnbench.analysis.effects import Effects
 
 FORMATS = {"html": "html", "json": "json", "csv": "csv", "md": "md", "latex": "tex"}  # name: suffix
-NO_EFFECTS: dict[str, Any] = {"anova": [], "residual": None, "main_effects": [], "interactions": [], "cautions": []}
 
 
 class Report(NamedTuple):
@@ -45,20 +43,12 @@ class Report(NamedTuple):
 
 
 def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None, **options: Any) -> Report:
-    """The report on all runs in and below ``folders``.
-
-    Args:
-        command: remakes the report; by default the one without options.
-        options: of ``analyse``; ``cnnbench report`` has one of the same name for each.
-
-    Raises:
-        RequestError: a folder is not there or has no runs, or a name is of nothing.
-    """
+    """The report on all runs in ``folders``; ``command`` remakes it, and the options are those of ``analyse``. Raises
+    what that and ``collect`` do."""
     from cnnbench.analysis.analyse import analyse
 
     one_of("format", fmt, FORMATS)
-    runs = collect(folders)
-    analysis = analyse(runs, **options)
+    analysis = analyse(runs := collect(folders), **options)
     if fmt == "html":
         from cnnbench.analysis.report.html import render
 
@@ -85,20 +75,18 @@ def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[
     keys = ("compared with", f"{analysis.metric} difference", "difference low", "difference high", "Hedges g", "p",
             "p Holm", "verdict", "test", "seeds needed", "to show")  # fmt: skip
     for entry, row in zip(entries, board.rows, strict=True):
-        entry.update(dict.fromkeys(keys))
+        values: Sequence[Any] = [None] * len(keys)
         if c := analysis.comparison(row.configuration):
-            d = c.difference
-            reference = analysis.references[row.configuration.data_set]
-            entry.update(zip(keys, (reference.label, d.value, d.low, d.high, d.effect, d.p, c.p, c.verdict,
-                                    d.method, c.seeds_needed, c.size), strict=True))  # fmt: skip
+            d, reference = c.difference, analysis.references[row.configuration.data_set]
+            values = (reference.label, d.value, d.low, d.high, d.effect, d.p,
+                      c.p, c.verdict, d.method, c.seeds_needed, c.size)  # fmt: skip
+        entry.update(zip(keys, values, strict=True))
     return entries
 
 
 def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
-    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too; shares
-    are in [0, 1], empty is unknown."""
-    entries = _entries(board, analysis)
-    text = io.StringIO()  # not by pandas, whose import takes longer than all else that a leaderboard needs
+    """A line a configuration with what ``_entries`` has of it; shares are in [0, 1], empty is unknown."""
+    entries, text = _entries(board, analysis), io.StringIO()  # not by pandas, whose import takes longer than all else
     keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")
     writer.writeheader()
@@ -135,12 +123,8 @@ def to_markdown(analysis: Analysis) -> str:
         parts += [shown[name] for name in ("across", "signed_ranks") if name in shown]
     if effects := analysis.effects:
         told = [*map(effects.sentence, effects.mains), *effects.cautions, *map(effects.sentence, effects.interactions)]
-        parts += [
-            "## Effects of the factors\n",
-            _bullets(told),
-            shown["anova"],
-            *(f"{note}\n" for note in effects.notes),
-        ]
+        notes = [f"{note}\n" for note in effects.notes]
+        parts += ["## Effects of the factors\n", _bullets(told), shown["anova"], *notes]
     return "\n".join(parts)
 
 
@@ -150,12 +134,10 @@ def _bullets(sentences: Sequence[str]) -> str:
 
 def _markdown(table: tables.Table) -> str:
     """A table with its caption."""
-    lines = [_markdown_text(table.caption), ""]
-    if table.rows:
-        rule = ["---:" if numeric else "---" for numeric in table.numeric]
-        rows = [table.headers, rule, *([cell.text for cell in row] for row in table.rows)]
-        lines += [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
-    return "\n".join([*lines, ""])
+    rule = ["---:" if numeric else "---" for numeric in table.numeric]
+    rows = [table.headers, rule, *([cell.text for cell in row] for row in table.rows)] if table.rows else []
+    lines = [f"| {' | '.join(map(_markdown_text, row))} |" for row in rows]
+    return "\n".join([_markdown_text(table.caption), "", *lines, ""])
 
 
 def _markdown_text(text: str) -> str:
@@ -193,22 +175,16 @@ def to_latex(analysis: Analysis) -> str:
 def to_json(analysis: Analysis) -> str:
     """Everything as numbers in full; shares are in [0, 1], unknown is null."""
     board, effects = analysis.board, analysis.effects
+    rows, mains, pairs = (effects.table.rows, effects.mains, effects.interactions) if effects else ([], [], [])
+    say = effects.sentence if effects else str
     content = {
-        "answer": analysis.answer,
-        "objective": board.objective,
-        "metric": analysis.metric,
+        "answer": analysis.answer, "objective": board.objective, "metric": analysis.metric,
         "reference": analysis.reference.label if analysis.reference else None,
         "baseline_was_asked_for": analysis.baseline_given,
-        "factors": board.grid.factors,
-        "chosen_over": board.grid.chosen_over,
-        "chosen_by": board.grid.chosen_by,
-        "shared": board.grid.shared,
-        "notes": board.notes,
-        "leaderboard": _entries(board, analysis),
-        "not_completed": [
-            {"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason, "path": str(run.path)}
-            for c, run in board.grid.incomplete
-        ],
+        **{name: getattr(board.grid, name) for name in ("factors", "chosen_over", "chosen_by", "shared")},
+        "notes": board.notes, "leaderboard": _entries(board, analysis),
+        "not_completed": [{"configuration": c.label, "seed": run.seed, "status": run.status, "reason": run.reason,
+                           "path": str(run.path)} for c, run in board.grid.incomplete],
         "across_data_sets": asdict(analysis.across) if analysis.across else None,
         "pairs": [  # places in the leaderboard
             {"place": row + 1, "minus": column + 1, "difference": d.value, "low": d.low, "high": d.high, "p": d.p,
@@ -217,25 +193,13 @@ def to_json(analysis: Analysis) -> str:
         ],
         **{name: [dict(zip(of.headers, (cell.value for cell in row), strict=True)) for row in of.rows]
            for name, of in tables.report_tables(analysis).items() if name.startswith(("target", "decided"))},
-        **(_effects_entries(effects) if effects else NO_EFFECTS),
+        "anova": [{"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
+                   "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in rows],
+        "residual": effects and {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
+        "main_effects": [{"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low,
+                          "high": e.high, "means": e.means, "sentence": say(e)} for e in mains],
+        "interactions": [{"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after,
+                          "effects": i.effects, "sentence": say(i)} for i in pairs],
+        "cautions": effects.cautions if effects else [],
     }  # fmt: skip
     return json.dumps(finite_or_none(content), ensure_ascii=False, indent=1, default=str) + "\n"
-
-
-def _effects_entries(effects: Effects) -> dict[str, Any]:
-    return {
-        "anova": [
-            {"term": row.term, "sum_of_squares": row.sum_of_squares, "df": row.df, "F": row.f, "p": row.p_raw,
-             "p_holm": row.p, "partial_eta_squared": row.partial_eta_squared} for row in effects.table.rows
-        ],
-        "residual": {"sum_of_squares": effects.table.full.residual, "df": effects.table.full.df},
-        "main_effects": [
-            {"factor": e.factor, "from": e.before, "to": e.after, "value": e.value, "low": e.low, "high": e.high,
-             "means": e.means, "sentence": effects.sentence(e)} for e in effects.mains
-        ],
-        "interactions": [
-            {"factor": i.factor, "depends_on": i.other, "from": i.before, "to": i.after, "effects": i.effects,
-             "sentence": effects.sentence(i)} for i in effects.interactions
-        ],
-        "cautions": effects.cautions,
-    }  # fmt: skip

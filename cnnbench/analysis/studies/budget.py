@@ -31,11 +31,8 @@ def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
         changes.setdefault((change.text, change.kind), []).append(change.had)
     kinds = {kind for _, kind in changes}
     article = "another" if kinds not in ({"smaller"}, {"larger"}) else f"a {kinds.pop()}"
-    parts = [
-        text.format(f"{min(had):,}" if min(had) == max(had) else f"{min(had):,} to {max(had):,}")
-        for (text, _), had in changes.items()
-    ]
-    return f"{article} budget: {', '.join(parts)}" if parts else ""
+    spans = [(text, " to ".join(f"{n:,}" for n in sorted({min(had), max(had)}))) for (text, _), had in changes.items()]
+    return f"{article} budget: {', '.join(text.format(span) for text, span in spans)}" if spans else ""
 
 
 def is_short(row: Row, runs: Sequence[Run]) -> bool:

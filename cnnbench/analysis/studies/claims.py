@@ -1,30 +1,25 @@
 """A report's conclusions, each judged on our runs: reproduced, contradicted or not shown.
 
-``KINDS`` has the forms of a claim, and docs/howto/study_row.md explains them: A to D are rows, COLUMN is one of the
-study's columns or an expression (cnnbench.analysis.studies.study). Each claim comes to one number a seed and an interval
-for its mean: it is reproduced where the whole 95% interval lies on its side, contradicted where it lies on the other, and
-not shown otherwise, nor with one seed (but for weights and FLOPs, which have no spread). Where a seed diverged or failed,
-a mean of the others would be of a favourable selection, so nothing is shown.
-
-With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and one
-that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*, *by at
-most*) is judged with the report's budget alone. Costs are of any budget.
+``KINDS`` has the forms of a claim; docs/howto/study_row.md says what each asks, and when it is shown. COLUMN is one of
+the study's columns or an expression (cnnbench.analysis.studies.study). With less than the report's budget a row that
+fails to learn has a verdict only where the study's baseline has learned; costs are of any budget.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from cnnbench.analysis.metric_names import COSTS, compact, plural
 from cnnbench.analysis.runs import COMPLETED, Run
 from cnnbench.analysis.studies import verdicts
-from cnnbench.analysis.studies.study import SIZES, Claim, Study
+from cnnbench.analysis.studies.study import SIZES, Claim, Runs, Study
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, Case, Finding, Verdict
 from cnnbench.utils.errors import RequestError
 
 DIVERGED, FAILED = "diverged", "failed"
 NUMBER = r"\d+(\.\d+)?"
-KINDS: dict[str, Callable[[Case], Finding]] = {
+Kind = Callable[[Case], Finding]
+KINDS: dict[str, Kind] = {
     r"A - B > C - D on COLUMN": verdicts.compare_gains,
     r"A (?P<relation>[<>~]) B on COLUMN": verdicts.compare_rows,
     rf"A (?P<relation>[<>]) B by (?P<bound>about|at most) (?P<size>{NUMBER})( points?)? on COLUMN": verdicts.compare_size,
@@ -34,10 +29,9 @@ KINDS: dict[str, Callable[[Case], Finding]] = {
     r"A spreads more at epoch (?P<epoch>\d+) than at epoch (?P<other>\d+) on COLUMN": verdicts.spreads_more,
     r"A finds (?P<classes>.+) hardest": verdicts.finds_hardest,
 }
+ROWS = {row: rf"(?P<{row.lower()}>[\w.]+)" for row in "ABCD"}
 PATTERNS = {  # A to D and COLUMN as named groups
-    re.compile(
-        re.sub(r"\b([ABCD])\b", lambda row: rf"(?P<{row[1].lower()}>[\w.]+)", text).replace("COLUMN", "(?P<on>.+)")
-    ): kind
+    re.compile(re.sub(r"\b[ABCD]\b", lambda row: ROWS[row[0]], text).replace("COLUMN", "(?P<on>.+)")): kind
     for text, kind in KINDS.items()
 }
 
@@ -50,24 +44,17 @@ class Judgement(NamedTuple):
     evidence: str
 
 
-def read(claim: Claim, study: Study) -> tuple[re.Match[str], Callable[[Case], Finding]]:
-    """The claim taken apart (``a`` to ``d`` are its rows, ``on`` its column) and what judges it, or RequestError."""
+def read(claim: Claim, study: Study) -> tuple[re.Match[str], Kind, list[str]]:
+    """The claim taken apart (``on`` is its column), what judges it, and the rows that it compares; or RequestError."""
     for pattern, kind in PATTERNS.items():
         if match := pattern.fullmatch(claim.holds):
-            return match, kind
+            return match, kind, list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
     raise RequestError(f"conf/study/{study.name}.yaml: the claim {claim.holds!r} cannot be read")
 
 
-def rows_of(claim: Claim, study: Study) -> list[str]:
-    """The rows that a claim compares; raises RequestError where it cannot be read."""
-    match, _ = read(claim, study)
-    return list(dict.fromkeys(name for key, name in match.groupdict().items() if key in "abcd"))
-
-
-def judge(claim: Claim, study: Study, rows: Mapping[str, Sequence[Run]], short: Collection[str] = ()) -> Judgement:
+def judge(claim: Claim, study: Study, rows: Runs, short: Collection[str] = ()) -> Judgement:
     """Judge one claim on all runs there are; the rows in ``short`` had less than the report's budget."""
-    match, kind = read(claim, study)
-    named = rows_of(claim, study)
+    match, kind, named = read(claim, study)
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
     if missing:
         return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")
@@ -79,19 +66,13 @@ def judge(claim: Claim, study: Study, rows: Mapping[str, Sequence[Run]], short: 
     if not all(usable.values()):
         return Judgement(claim, "not shown", "; ".join(left_out))
     verdict, evidence = kind(Case(match, study, usable))
-    reasons = [*left_out, evidence]
-    if left_out:
-        verdict = "not shown"
-    if not on_cost:
-        early = _too_early(kind, study, rows, [row for row in named if row in short])
-        reasons = [*early, *reasons, *_different_sizes(usable)]
-        verdict = NO_VERDICT if early else verdict
-    return Judgement(claim, verdict, "; ".join(reasons))
+    early = [] if on_cost else _too_early(kind, study, rows, [row for row in named if row in short])
+    verdict = NO_VERDICT if early else "not shown" if left_out else verdict
+    sizes = [] if on_cost else _different_sizes(usable)
+    return Judgement(claim, verdict, "; ".join([*early, *left_out, evidence, *sizes]))
 
 
-def _too_early(
-    kind: Callable[[Case], Finding], study: Study, rows: Mapping[str, Sequence[Run]], short: Sequence[str]
-) -> list[str]:
+def _too_early(kind: Kind, study: Study, rows: Runs, short: Sequence[str]) -> list[str]:
     """Why a smaller budget allows no verdict, of the rows that had one."""
     if short and kind is verdicts.compare_size:
         return ["a size is judged at the report's budget"]
@@ -101,15 +82,13 @@ def _too_early(
     return [f"{' and '.join(late)} {have} not been seen to learn at this budget"] if late else []
 
 
-def _different_sizes(usable: Mapping[str, Sequence[Run]]) -> list[str]:
+def _different_sizes(usable: Runs) -> list[str]:
     """The weights and FLOPs of networks that are compared and differ in size."""
     names = {"parameters": "weights", "flops_per_image": "FLOPs an image"}
     sizes = {text: [runs[0].cost(name) for runs in usable.values()] for name, text in names.items()}
-    if all(len(set(values)) == 1 for values in sizes.values()):
-        return []
     texts = (f"{compact(values[0])} {text} against {' against '.join(map(compact, values[1:]))}"
              for text, values in sizes.items())  # fmt: skip
-    return [", ".join(texts)]
+    return [", ".join(texts)] if any(len(set(values)) > 1 for values in sizes.values()) else []
 
 
 def _left_out(row: str, runs: Sequence[Run], counted: Collection[str]) -> str:

@@ -5,15 +5,17 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
+from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import COSTS, compact, is_share, number, plus_minus, unit
 from cnnbench.analysis.report.text import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.statistics import Summary, summarise, t_quantile
 from cnnbench.analysis.studies.budget import budget, is_short, overrides
-from cnnbench.analysis.studies.claims import Judgement, judge, rows_of
-from cnnbench.analysis.studies.study import Reported, Row, Study, load_row, measure
+from cnnbench.analysis.studies.claims import Judgement, judge, read
+from cnnbench.analysis.studies.study import Reported, Row, Runs, Study, load_row, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
 from cnnbench.utils.record import write_atomically
@@ -21,6 +23,15 @@ from cnnbench.utils.record import write_atomically
 PAGE = "reproduction.md"
 ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
 TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
+
+
+OF_A_RUN = {
+    "predictions": "the first test images with prediction and confidence; wrong ones are framed",
+    "mistakes": "its wrong predictions of the highest confidence",
+    "confusion_test": "its confusion matrix on the test set, in counts and by true class",
+    "per_class": "its recall by class",
+    "kernels": "the kernels of its first convolution",
+}
 
 
 class TableCell(NamedTuple):
@@ -62,26 +73,20 @@ class TableRow(NamedTuple):
     @property
     def count_text(self) -> str:
         """``3``, or ``2, and 1 diverged``, or ``not run``."""
-        if not self.n and not self.lost:
-            return "not run"
-        return str(self.n) + "".join(f", and {count} {how}" for how, count in self.lost.items())
+        lost = "".join(f", and {count} {how}" for how, count in self.lost.items())
+        return f"{self.n}{lost}" if self.n or self.lost else "not run"
 
 
-def build_table(
-    study: Study, rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], short: Collection[str] = ()
-) -> list[TableRow]:
-    """The table of a study; a row without runs has empty cells. No number is judged of the rows in ``short``, which had less
-    than the report's budget."""
+def build_table(study: Study, rows: Sequence[Row], runs: Runs, short: Collection[str] = ()) -> list[TableRow]:
+    """The table of a study; no number is judged of the rows in ``short``, which had less than the report's budget."""
     table = []
     for row in rows:
-        all_runs = runs.get(row.name, [])
-        completed = [run for run in all_runs if run.completed]
-        cells = []
+        completed, cells = [run for run in runs.get(row.name, ()) if run.completed], []
         for column in study.columns:
             ours = summarise(measure(run, column.measure) for run in completed)
             cell = compared(row.reported.get(column.key), ours, column.metric, study.tolerance)
             cells.append(cell._replace(fit=NO_VERDICT) if row.name in short and cell.fit else cell)
-        lost = Counter(run.status for run in all_runs if not run.completed)
+        lost = Counter(run.status for run in runs.get(row.name, ()) if not run.completed)
         table.append(TableRow(row, tuple(cells), len(completed), lost))
     return table
 
@@ -96,8 +101,7 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
     gap = ours.mean - min(max(ours.mean, low), high)
     allowed = tolerance if is_share(metric) else RELATIVE * abs(high)
     if ours.std is not None and ours.n > 2:
-        spread = t_quantile(ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5
-        allowed = max(allowed, spread)
+        allowed = max(allowed, t_quantile(ours.n - 1) * ours.std * (1 + 1 / ours.n) ** 0.5)
     return TableCell(metric, reported, ours, gap, "match" if abs(gap) <= allowed else "differs")
 
 
@@ -106,7 +110,7 @@ class Part(NamedTuple):
 
     study: Study
     rows: Sequence[Row]
-    runs: Mapping[str, Sequence[Run]]  # by row
+    runs: Runs
     table: Sequence[TableRow]
     judgements: Sequence[Judgement]
     pictures: Sequence[tuple[Path, str]]  # files and what they show
@@ -135,11 +139,39 @@ class Part(NamedTuple):
         return differing if len({differing[name] for name in differing if name in self.runs}) > 1 else {}
 
 
-def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
-    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
-    Raises RequestError where the folder is not there or has no runs."""
-    from cnnbench.analysis.studies.figures import draw
+def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> list[tuple[Path, str]]:
+    """Write the pictures of the rows with completed runs into ``folder``; returns the files with what each shows."""
+    from cnnbench.analysis.report.figures.curves import over_epochs
+    from cnnbench.analysis.report.figures.style import COLOURS
 
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: list[tuple[Path, str]] = []
+    runs = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
+    kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
+    share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
+    for what, group in study.curves.items():
+        names = [name for name in group if name in completed][: len(COLOURS)]
+        if len(names) < min(len(group), 2):  # no comparison of what was run
+            continue
+        rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
+        for leaf in (share, "loss"):
+            if (figure := over_epochs(rows, [f"train/{leaf}", f"val/{leaf}"])) is not None:
+                path = folder / f"curves_{what.replace(' ', '_')}_{leaf}.png"
+                figure.savefig(path, dpi=110)
+                drawn.append((path, f"{what}: {leaf} over the epochs, mean ± standard deviation over seeds"))
+
+    # what the first run of the row with the highest test accuracy drew of itself
+    best = max(completed, key=lambda name: mean([run.final("test/accuracy") or 0.0 for run in runs[name]]), default="")
+    run = next((run for run in runs.get(best, ()) if run.completed), None)
+    for picture, text in OF_A_RUN.items() if run else ():
+        if run and (source := run.path / "figures" / f"{picture}.png").is_file():
+            shutil.copyfile(source, folder / f"{picture}.png")
+            drawn.append((folder / f"{picture}.png", f"Row {best}, seed {run.seed}: {text}"))
+    return drawn
+
+
+def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
+    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused``: rows that cannot be run."""
     by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
     for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
@@ -149,7 +181,7 @@ def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[
     short = [row for row in runs if is_short(load_row(study.name, row, study.form), runs[row])]
     table = build_table(study, rows, runs, short)
     known = {*names, *runs}  # claims of other rows are left out
-    claims = [claim for claim in study.claims if known.issuperset(rows_of(claim, study))]
+    claims = [claim for claim in study.claims if known.issuperset(read(claim, study)[2])]
     judgements = [judge(claim, study, runs, short) for claim in claims]
     pictures = draw(study, [row.row.name for row in table if row.n], runs, folder / "pictures")
     refusals = [f"`{row}` ({' '.join(reason.split()).rstrip('.')})" for row, reason in refused.items()]
@@ -159,14 +191,10 @@ def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[
 def terminal_text(part: Part) -> str:
     """The table and the verdicts as text."""
     heads = ["row", *(name for column in part.study.columns for name in (column.heading, "ours", "")), "n"]
-    body = [
-        [
-            row.row.name,
-            *(text for cell in row.cells for text in (cell.reported_text, cell.ours_text(row.n), cell.gap_text)),
-            row.count_text,
-        ]
-        for row in part.table
-    ]
+    body = []
+    for row in part.table:
+        texts = [text for cell in row.cells for text in (cell.reported_text, cell.ours_text(row.n), cell.gap_text)]
+        body.append([row.row.name, *texts, row.count_text])
     keep = [i for i in range(len(heads)) if any(row[i].strip("–") for row in body)]  # noqa: RUF001
     table = text_table([heads[i] for i in keep], [[row[i] for i in keep] for row in body])
     verdicts = [f"{j.verdict:<{len(NO_VERDICT)}} {j.claim.says}  {j.evidence}" for j in part.judgements]

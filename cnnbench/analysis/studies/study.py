@@ -27,6 +27,7 @@ FORMS = ("published", "corrected")
 MEAN, MINUS = " mean over epochs", " minus "
 SIZES = ("parameters", "flops_per_image", "bits")  # of the network alone, so that seeds do not differ
 Reported = float | tuple[float, float]  # a number, or the lowest and the highest of several
+Runs = Mapping[str, Sequence[Run]]  # by row
 
 
 class Column(NamedTuple):
@@ -104,15 +105,12 @@ def load_study(name: str, form: str = "published") -> Study:
     node = yaml.safe_load((CONFIG_DIR / "study" / f"{name}.yaml").read_text(encoding="utf-8"))
     rows = tuple(map(str, node["rows"]))
     return Study(
-        name=name,
-        form=form,
+        name=name, form=form, rows=rows,
         **{key: node[key] for key in ("title", "report", "baseline", "tolerance", "notes")},
-        rows=rows,
         columns=tuple(Column(key, column["heading"], column[form]) for key, column in node["columns"].items()),
-        claims=tuple(Claim(**claim) for claim in node["claims"]),
-        learned=Learned(**node.get("learned", {})),
+        claims=tuple(Claim(**claim) for claim in node["claims"]), learned=Learned(**node.get("learned", {})),
         curves={what: tuple(map(str, names)) for what, names in node.get("curves", {"rows": rows}).items()},
-    )
+    )  # fmt: skip
 
 
 def load_row(study: str, row: str, form: str) -> Row:

@@ -1,25 +1,16 @@
 """The kinds of claim, each judged by an interval: a function from a ``Case`` to a verdict and its evidence."""
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from statistics import mean, stdev
 from typing import Final, Literal, NamedTuple
 
 from scipy.special import fdtri
 
-from cnnbench.analysis.metric_names import (
-    amount,
-    compact,
-    difference,
-    higher_is_better,
-    interval,
-    is_share,
-    number,
-    scale,
-)
+from cnnbench.analysis import metric_names as names
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import CONFIDENCE, compare, finite_values, summarise
-from cnnbench.analysis.studies.study import SIZES, Study, class_count, measure, metric_of
+from cnnbench.analysis.studies.study import SIZES, Runs, Study, class_count, measure, metric_of
 
 NO_VERDICT: Final = "no verdict at this budget"
 Verdict = Literal["reproduced", "contradicted", "not shown", "no verdict at this budget"]
@@ -34,7 +25,7 @@ class Case(NamedTuple):
 
     match: re.Match[str]  # "a" to "d" are its rows, "on" its column or expression
     study: Study
-    rows: Mapping[str, Sequence[Run]]
+    rows: Runs
 
     @property
     def expression(self) -> str:
@@ -63,17 +54,13 @@ def decide(reproduced: bool, contradicted: bool) -> Verdict:
 
 def by_mean(values: Sequence[float], show: Callable[[float], str], threshold: float, above: bool = True) -> Finding:
     """The finding on one number a seed, whose mean should be above, or below, ``threshold``."""
-    summary = summarise(values)
-    if summary.mean is None:
+    if (summary := summarise(values)).mean is None:
         return "not shown", "no numbers"
     if summary.low is None or summary.high is None:
         return "not shown", f"{show(summary.mean)} with one seed: no interval"
     text = f"{show(summary.mean)}, 95% interval {show(summary.low)} to {show(summary.high)}, n = {summary.n}"
     higher, lower = summary.low > threshold, summary.high < threshold
     return (decide(higher, lower) if above else decide(lower, higher)), text
-
-
-# Two rows
 
 
 def compare_rows(case: Case) -> Finding:
@@ -85,18 +72,17 @@ def compare_rows(case: Case) -> Finding:
         return decide(low > 0, high < 0), evidence
     margin = case.study.tolerance
     verdict = decide(-margin < low and high < margin, low > margin or high < -margin)
-    return verdict, f"{evidence}; asked within {amount(margin, case.metric)}"
+    return verdict, f"{evidence}; asked within {names.amount(margin, case.metric)}"
 
 
 def compare_size(case: Case) -> Finding:
-    """``A > B by about X`` and ``A < B by at most X``; X is in points where the column is a share. *At most* asks for an
-    interval that ends before X, and is contradicted too where the other row is better. *About* asks for a gain that is
-    shown and is X within the study's tolerance, or has X in its interval."""
+    """``A > B by about X``: the gain is shown, and is X within the study's tolerance or has X in its interval.
+    ``A < B by at most X``: the interval ends before X, and the other row is not better. X is in points of a share."""
     low, high, evidence = _gap(case)
     if low is None or high is None:
         return "not shown", evidence
-    size, margin = float(case.match["size"]) / scale(case.metric), case.study.tolerance
-    evidence += f"; asked {case.match['bound']} {amount(size, case.metric)}"
+    size, margin = float(case.match["size"]) / names.scale(case.metric), case.study.tolerance
+    evidence += f"; asked {case.match['bound']} {names.amount(size, case.metric)}"
     if case.match["bound"] == "at most":
         return decide(0 <= high <= size, high < 0 or low > size), evidence
     near = low <= size <= high or size - margin <= low <= high <= size + margin
@@ -107,7 +93,7 @@ def compare_gains(case: Case) -> Finding:
     """``A - B > C - D``, by the seeds that all four have."""
     a, b, c, d = map(case.by_seed, "abcd")
     gains = [(a[s] - b[s]) - (c[s] - d[s]) for s in a if s in b and s in c and s in d]
-    return by_mean(gains, lambda value: difference(value, case.metric), 0.0)
+    return by_mean(gains, lambda value: names.difference(value, case.metric), 0.0)
 
 
 def _gap(case: Case) -> tuple[float | None, float | None, str]:
@@ -118,20 +104,17 @@ def _gap(case: Case) -> tuple[float | None, float | None, str]:
         return None, None, "no numbers"
     low, high = gap.low, gap.high
     if metric in SIZES:
-        evidence = f"{compact(max(first.values()))} against {compact(max(second.values()))}"
+        evidence = f"{names.compact(max(first.values()))} against {names.compact(max(second.values()))}"
     elif gap.n < 2:
-        evidence = f"{difference(gap.value, metric)} with one seed: no interval"
+        evidence = f"{names.difference(gap.value, metric)} with one seed: no interval"
     else:
-        limits = interval(low, high, metric, sign=True)
-        evidence = f"{difference(gap.value, metric)}, 95% interval {limits}, {gap.method}, n = {gap.n}"
+        limits = names.interval(low, high, metric, sign=True)
+        evidence = f"{names.difference(gap.value, metric)}, 95% interval {limits}, {gap.method}, n = {gap.n}"
     if metric in SIZES or gap.sd == 0.0:  # no spread: all seeds agree to the last digit
         low = high = gap.value
     if case.match["relation"] == "<" and low is not None and high is not None:
         low, high = -high, -low
     return low, high, evidence
-
-
-# One row
 
 
 def fails_to_learn(case: Case) -> Finding:
@@ -141,9 +124,9 @@ def fails_to_learn(case: Case) -> Finding:
     values = [measure(run, case.expression) for run in runs]
     known = finite_values([value for run, value in zip(runs, values, strict=True) if run.completed])
     diverged = [run.status == "diverged" for run in runs]
-    shown = f"{number(mean(known), case.metric)} %" if known else "no number"
+    shown = f"{names.number(mean(known), case.metric)} %" if known else "no number"
     ending = f"; {sum(diverged)} of {len(runs)} runs diverged" if any(diverged) else ""
-    evidence = f"{shown}; guessing gives {number(chance, case.metric)} %{ending}, n = {len(runs)}"
+    evidence = f"{shown}; guessing gives {names.number(chance, case.metric)} %{ending}, n = {len(runs)}"
     if len(runs) < 2:
         return "not shown", f"{evidence}: one seed"
     failing = [d or (v is not None and v < 2 * chance) for d, v in zip(diverged, values, strict=True)]
@@ -152,18 +135,18 @@ def fails_to_learn(case: Case) -> Finding:
 
 def finds_hardest(case: Case) -> Finding:
     """``A finds X, Y hardest``: these classes have the lowest recall."""
-    names = [name.strip() for name in case.match["classes"].split(",")]
+    asked = [name.strip() for name in case.match["classes"].split(",")]
     found = [run.per_class("test/recall").items() for run in case.runs()]
     tables = [{name: value for name, value in recalls if value is not None} for recalls in found]
     tables = [table for table in tables if table and len(table) == max(map(len, tables))]
-    if not tables or not set(names) < set(tables[0]):
+    if not tables or not set(asked) < set(tables[0]):
         return "not shown", f"the classes are {', '.join(tables[0]) if tables else 'unknown'}"
     recall = {name: mean([table[name] for table in tables]) for name in tables[0]}
-    easiest = max(names, key=recall.__getitem__)
-    rival = min(recall.keys() - set(names), key=recall.__getitem__)
+    easiest = max(asked, key=recall.__getitem__)
+    rival = min(recall.keys() - set(asked), key=recall.__getitem__)
     gaps = [table[rival] - table[easiest] for table in tables]
-    verdict, evidence = by_mean(gaps, lambda value: difference(value, "recall"), 0.0)
-    lowest = sorted(recall, key=recall.__getitem__)[: len(names) + 1]
+    verdict, evidence = by_mean(gaps, lambda value: names.difference(value, "recall"), 0.0)
+    lowest = sorted(recall, key=recall.__getitem__)[: len(asked) + 1]
     shown = ", ".join(f"{name} {recall[name]:.1%}" for name in lowest)
     return verdict, f"lowest recall: {shown}; {rival} minus {easiest}: {evidence}"
 
@@ -172,7 +155,7 @@ def levels_off(case: Case) -> Finding:
     """``A levels off by epoch N``: less than ``LATE_GAIN`` of all that is gained comes after it."""
     epoch = int(case.match["epoch"])
     evidence = f"of all that was gained, after epoch {epoch}"
-    return _share_of_gain(case, lambda curve: max(curve) - max(curve[:epoch]), evidence, epoch + 1, above=False)
+    return _gain_share(case, lambda curve: max(curve) - max(curve[:epoch]), evidence, epoch + 1, above=False)
 
 
 def still_rises(case: Case) -> Finding:
@@ -185,7 +168,7 @@ def still_rises(case: Case) -> Finding:
         return (mean(curve[epoch - part : epoch]) - mean(curve[epoch - 2 * part : epoch - part])) * epoch / part
 
     evidence = f"of all that was gained, in {epoch} epochs more at the pace of epoch {epoch}"
-    return _share_of_gain(case, ahead, evidence, max(epoch, 2 * part), above=True)
+    return _gain_share(case, ahead, evidence, max(epoch, 2 * part), above=True)
 
 
 def spreads_more(case: Case) -> Finding:
@@ -197,8 +180,8 @@ def spreads_more(case: Case) -> Finding:
     if len(curves) < 2:
         return "not shown", "one seed: no spread"
     first, second = (stdev([curve[epoch - 1] for curve in curves]) for epoch in epochs)
-    evidence = (f"standard deviation {number(first, case.metric)} at epoch {epochs[0]}, "
-                f"{number(second, case.metric)} at epoch {epochs[1]}")  # fmt: skip
+    evidence = (f"standard deviation {names.number(first, case.metric)} at epoch {epochs[0]}, "
+                f"{names.number(second, case.metric)} at epoch {epochs[1]}")  # fmt: skip
     if not second:
         return "not shown", evidence
     factor = float(fdtri(len(curves) - 1, len(curves) - 1, (1 + CONFIDENCE) / 2)) ** 0.5
@@ -207,15 +190,13 @@ def spreads_more(case: Case) -> Finding:
     return decide(low > 1, high < 1), evidence
 
 
-def _share_of_gain(
-    case: Case, part: Callable[[Sequence[float]], float], what: str, needed: int, above: bool
-) -> Finding:
+def _gain_share(case: Case, part: Callable[[Sequence[float]], float], what: str, needed: int, above: bool) -> Finding:
     """The finding on the share that ``part`` is of all that a curve gains from its first epoch to its best."""
     curves = _curves(case)
     if (shortest := min(map(len, curves))) < needed:
         return NO_VERDICT, f"the runs have {shortest} epochs; it takes {needed}"
     gains = [max(curve) - curve[0] for curve in curves]
-    least = [case.study.tolerance if is_share(case.metric) else RELATIVE * abs(curve[0]) for curve in curves]
+    least = [case.study.tolerance if names.is_share(case.metric) else RELATIVE * abs(curve[0]) for curve in curves]
     if flat := sum(gain <= enough for gain, enough in zip(gains, least, strict=True)):
         return "not shown", f"nothing was gained in {flat} of {len(curves)} runs"
     shares = [part(curve) / gain for curve, gain in zip(curves, gains, strict=True)]
@@ -225,9 +206,6 @@ def _share_of_gain(
 
 def _curves(case: Case) -> list[list[float]]:
     """The epochs' values, turned so that more is better; a test metric, which has one value, by its validation."""
-    curves = []
-    for run in case.runs():
-        metric = case.metric if case.metric in run.part("history") else case.metric.replace("test/", "val/")
-        sign = 1 if higher_is_better(metric) else -1
-        curves.append([sign * value for value in finite_values(run.series(metric))])
-    return curves
+    sign, validation = 1 if names.higher_is_better(case.metric) else -1, case.metric.replace("test/", "val/")
+    series = (run.series(case.metric if case.metric in run.part("history") else validation) for run in case.runs())
+    return [[sign * value for value in finite_values(values)] for values in series]

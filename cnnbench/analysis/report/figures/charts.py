@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, critical_difference
+from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, cliques, critical_difference
 from cnnbench.analysis.effects import Effect, Effects, Interaction
 from cnnbench.analysis.images import Calibration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
 from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
 from cnnbench.analysis.report.figures.style import BLUE, INK, LINES, ORANGE, STYLE, panel, plain, whole_epochs
 from cnnbench.analysis.search import SearchResult
-from cnnbench.analysis.statistics import to_number
+from cnnbench.analysis.statistics import ALPHA, to_number
 
 MOST_ROWS = 24  # of the leaderboard
 MOST_NAMED = 6  # points of a Pareto front that carry their rank
@@ -26,8 +26,7 @@ MOST_PARAMETERS = 12  # of a search
 @rc_context(STYLE)
 def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
     """Mean, interval and every seed of the first rows: the objective above, below it ``metric`` if it is another."""
-    rows = [row for row in board.rows[:MOST_ROWS] if row.objective.mean is not None]
-    if not rows:
+    if not (rows := [row for row in board.rows[:MOST_ROWS] if row.objective.mean is not None]):
         return None
     metrics = [board.objective, *([metric] if metric != board.objective and metric not in COSTS else [])]
     name = " and ".join(map(title, metrics)) + unit(board.objective)
@@ -97,17 +96,16 @@ def reliability(of: Calibration, name: str) -> Figure:
 
 @rc_context(STYLE)
 def ranks(across: AcrossDataSets) -> Figure | None:
-    """Critical-difference diagram (Demšar 2006): mean ranks on a line, the best on the left, and a bar over those that are
-    not told apart; None of two settings or too many."""
-    count = len(across.settings)
-    if not 2 < count <= MOST_SETTINGS:
+    """Critical-difference diagram (Demšar 2006): bars join what is not told apart. None of two settings or too many."""
+    if not 2 < (count := len(across.settings)) <= MOST_SETTINGS:
         return None
-    bars, left = across.cliques, (count + 1) // 2  # of these the names are on the left
+    width, left = critical_difference(count, len(across.data_sets)), (count + 1) // 2  # of these the names on the left
+    alike = across.friedman and across.friedman.p >= ALPHA
+    bars = [(0, count - 1)] if alike else cliques(across.ranks, width)
     depth, pad = 0.8 + 0.3 * len(bars), 0.02 * (count - 1)  # of the first name, in rows; beside the line, in ranks
     figure, axes = panel((7.2, 0.24 * (left + depth) + 0.6))
     axes.set(xlim=(1 - 45 * pad, count + 45 * pad), ylim=(left + depth, -2.4))
     axes.set_axis_off()
-    width = critical_difference(count, len(across.data_sets))
     axes.plot([1, 1 + min(width, count - 1)], [-1.8, -1.8], "|-", color=INK, linewidth=1)
     axes.text(1 + pad + min(width, count - 1), -1.8, f"critical difference {width:.2f}", va="center")
     axes.plot([1, count], [0, 0], color=INK, linewidth=1)
@@ -130,8 +128,7 @@ def ranks(across: AcrossDataSets) -> Figure | None:
 def main_effect(effect: Effect, effects: Effects) -> Figure | None:
     """A factor's adjusted means by level, on the range that all factors share."""
     by = scale(effects.metric)
-    points = {level: by * mean for level, mean in effect.means.items() if mean is not None}
-    if len(points) < 2:
+    if len(points := {level: by * mean for level, mean in effect.means.items() if mean is not None}) < 2:
         return None
     figure, axes = panel((2.9, 2.5), effects.short[effect.factor], y=label(effects.metric))
     axes.plot(range(len(points)), list(points.values()), "o-", color=BLUE, markersize=6)
@@ -172,14 +169,12 @@ def _set_axes(axes: Axes, levels: Sequence[str], means: Sequence[float], margin:
     axes.set_ylim(min(means) - gap, max(means) + gap)
 
 
-# Not by optuna.visualization.matplotlib: with a metric in per cent it leaves out the best so far, it paints on grey
-# through pyplot's global state, and it needs Optuna and the study where search.json is enough.
+# Not by optuna.visualization.matplotlib, which needs Optuna and its study, and paints through pyplot's global state
 @rc_context(STYLE)
 def search_history(search: SearchResult) -> Figure | None:
     """Every completed trial's value, and the best so far; None where none completed."""
     by = scale(search.objective)
-    points = [(t["number"], by * t["value"]) for t in search.trials if t["value"] is not None]
-    if not points:
+    if not (points := [(t["number"], by * t["value"]) for t in search.trials if t["value"] is not None]):
         return None
     ended = [t["number"] for t in search.trials if t["value"] is None]
     best = [(n, by * value) for n, value in enumerate(search.best_so_far()) if value is not None]
@@ -204,8 +199,8 @@ def search_parameters(search: SearchResult) -> dict[str, Figure]:
         known = [t for t in done if to_number(t["parameters"].get(name)) is not None]
         values = [t["parameters"][name] for t in known]
         figures[name], axes = panel(title=name, x=name, y=label(search.objective))
-        axes.plot(values, [scale(search.objective) * t["value"] for t in known], "o", color=BLUE, alpha=0.6,
-                  markersize=4)  # fmt: skip
+        shown = [scale(search.objective) * t["value"] for t in known]
+        axes.plot(values, shown, "o", color=BLUE, alpha=0.6, markersize=4)
         if min(values) > 0 and max(values) > 100 * min(values):
             axes.set_xscale("log")
     return figures

@@ -1,6 +1,6 @@
 """Loss, accuracy and recall over the epochs: mean over seeds, with a band of one standard deviation on either side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -9,16 +9,18 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.metric_names import higher_is_better, is_share, label, scale, unit
-from cnnbench.analysis.report.figures.style import BLUE, DASHES, INK, LINES, ORANGE, STYLE, panel, whole_epochs
+from cnnbench.analysis.metric_names import higher_is_better, is_share, label, scale, title, unit
+from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, INK, LINES, ORANGE, STYLE, panel, whole_epochs
 from cnnbench.analysis.statistics import finite_values
 from cnnbench.analysis.wording import sentences
 
 LEAVES = ("loss", "accuracy", "recall")
 LONG = 10  # epochs from which on the steep beginning may leave the axes
+LOG_RATIO = 5  # losses so far apart are drawn on a logarithmic axis
 
 
 class Curve(NamedTuple):
@@ -45,10 +47,8 @@ def curve(configuration: Configuration, metric: str) -> Curve | None:
 def band(line: Curve, metric: str) -> tuple[NDArray, NDArray]:
     """One standard deviation below and above the curve, scaled; of a share cut at 0 and 100 %."""
     centre, spread = np.array(line.centre), np.array(line.spread)
-    low, high = centre - spread, centre + spread
-    if is_share(metric):
-        low, high = low.clip(min=0), high.clip(max=1)
-    return scale(metric) * low, scale(metric) * high
+    least, most = (0, 1) if is_share(metric) else (-np.inf, np.inf)
+    return scale(metric) * (centre - spread).clip(min=least), scale(metric) * (centre + spread).clip(max=most)
 
 
 def _draw(axes: Axes, line: Curve, metric: str, colour: str, dash: Any = "-", best: bool = True) -> None:
@@ -111,3 +111,31 @@ def fit_text(configuration: Configuration) -> str:
     chosen = configuration.runs[0].settings if configuration.runs else {}
     mixed = bool(chosen.get("augment.mixup") or chosen.get("augment.cutmix"))
     return " ".join(sentences("fit", {metric: curve(configuration, metric) for metric in metrics}, mixed))
+
+
+def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Figure | None:
+    """A panel a metric, a line a row: mean over seeds with a band of one standard deviation."""
+    found = [{name: line for name, row in rows.items() if (line := curve(row, metric))} for metric in metrics]
+    if not any(found):
+        return None
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(metrics))
+    for metric, lines, axes in zip(metrics, found, panels, strict=True):
+        for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
+            centre = [scale(metric) * value for value in line.centre]
+            axes.fill_between(line.epochs, *band(line, metric), color=colour, alpha=0.18, linewidth=0)
+            axes.plot(line.epochs, centre, color=colour, linewidth=1.5, label=name, marker="." * (len(centre) < 4))
+        axes.set(title=title(metric), xlabel="epoch", ylabel="%" if is_share(metric) else "")
+        values = [value for line in lines.values() for value in line.centre]
+        if not is_share(metric) and values and 0 < LOG_RATIO * min(values) < max(values):
+            axes.set_yscale("log")  # so that the band of a small loss is seen beside a large one
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+        whole_epochs(axes)
+        axes.grid(alpha=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+    # one legend for both, where no curve can cross it
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    return figure

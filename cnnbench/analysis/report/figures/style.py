@@ -1,8 +1,4 @@
-"""What all figures share: colours, sizes, and the way from a matplotlib figure to SVG that fits into a page.
-
-Text, axes and grid take the page's own colour, so one figure serves a light and a dark page; dashes and markers say the
-same as colours again.
-"""
+"""What all figures share: colours (dashes and markers say the same again), sizes, and SVG for light and dark pages."""
 
 import io
 import re
@@ -38,9 +34,7 @@ def panel(size: tuple[float, float] = SMALL, title: str = "", x: str = "", y: st
 def plain(text: str, most: int = 0) -> str:
     """``text`` without mathematics or unprintable characters, cut to ``most`` characters (0 is no limit)."""
     text = without_control_characters(text)
-    if most and len(text) > most:
-        text = text[: most - 1] + "…"
-    return text.replace("$", r"\$")
+    return (text[: most - 1] + "…" if 0 < most < len(text) else text).replace("$", r"\$")
 
 
 def without_control_characters(text: str) -> str:
@@ -60,13 +54,8 @@ def svg(figure: Figure, name: str, description: str) -> str:
     with rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has its own fonts
         FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid=")', rf"\1{name}-", text)
-    text = re.sub(r'(xlink:href="#|url\(#)', rf"\1{name}-", text)
-    text = text.replace(INK, "currentColor")
+    text = "<svg" + buffer.getvalue().partition("<svg")[2]
+    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\1{name}-", text).replace(INK, "currentColor")
     size = f"width:100%;max-width:{figure.get_figwidth() * 96:.0f}px;height:auto"
     label = f'style="{size}" role="img" aria-label="{escape(without_control_characters(description))}"'
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', lambda match: f"{match[1]} {label}", text, count=1)
-    return re.sub(r'(<svg[^>]*?) height="[\d.]+pt"', r"\1", text, count=1).strip()
+    return re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', lambda _: f" {label}", text, count=1).strip()
