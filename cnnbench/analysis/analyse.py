@@ -38,9 +38,14 @@ def compare_with_reference(
     references: Mapping[str, Configuration], others: Sequence[Configuration], metric: str, size: float | None = None,
     practical: float | None = None,
 ) -> list[Comparison]:  # fmt: skip
-    """Compare each of ``others`` with the reference on its data set, in their order. The needed seeds are for a true
-    difference of ``size``: by default ``practical``, the largest that does not matter, or else one percentage point of
-    a share, a twentieth of the references' mean of anything else."""
+    """Compare each of ``others`` with the reference on its data set, in their order.
+
+    Args:
+        metric: of the weights that each run stands for (``Run.value``).
+        size: the true difference for which the needed seeds are computed; by default ``practical``, or else one
+            percentage point of a share, a twentieth of the references' mean of anything else.
+        practical: the largest difference that does not matter.
+    """
     size = practical if size is None else size
     if size is None:
         mean = finite_mean(run.value(metric) for reference in references.values() for run in reference.runs)
@@ -129,9 +134,23 @@ def analyse(
     size: float | None = None, practical: float | None = None, run: str | None = None, versus: str | None = None,
     ignore: Iterable[str] = (), best_over: Sequence[str] = (), all_pairs: bool = False, target: float | None = None,
 ) -> Analysis:  # fmt: skip
-    """Analyse ``runs``, of any status. The options are those of ``cnnbench report``, whose help explains them: ``size``
-    is in the metric's unit (0.01 is a point of a share), ``practical`` in points and ``target`` in per cent of a share,
-    both else in the metric's unit. Raises RequestError where nothing has one of these names."""
+    """Analyse ``runs``, of any status.
+
+    Args:
+        baseline: names the configuration that the others are compared with: ``optimizer=sgd``.
+        objective: metric that orders the configurations; by default the runs' own.
+        metric: metric that is compared; by default the test set's of the objective's kind.
+        size: true difference, in the metric's unit (0.01 is a point), for which the needed seeds are given.
+        practical: the largest difference that does not matter, in points of a share, else in the metric's unit.
+        run, versus: folders of the runs whose confusion matrices are shown.
+        ignore: factors to average over, although they vary (``code``).
+        best_over: factors of which each configuration has its best value, chosen by validation.
+        all_pairs: compare each with each, however many there are.
+        target: of the validation metric, in per cent of a share: how long does training take to reach it?
+
+    Raises:
+        RequestError: nothing has one of these names.
+    """
     board = build(runs, objective, ignore, best_over)
     grid = board.grid
     metric = board.test_metric if metric is None else check_metric("metric", metric, board.known)

@@ -2,7 +2,8 @@
 
 A term's sum of squares is the drop in the residual when it joins a model of all terms that do not contain it (Yates
 1934; "type 2"), tested against the residual of the model with every term. Degrees of freedom are differences of ranks,
-so a missing cell costs the degrees it must, where ``anova_lm(typ=2)`` of statsmodels, else the same, counts too many.
+so a missing cell costs the degrees it must, where ``statsmodels.stats.anova.anova_lm(typ=2)``, which gives the same
+table where no cell is missing, counts too many.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""Configurations over several data sets, which are blocks: ranks with their tests, and the mean of the middle half."""
+"""Configurations over several data sets: ranks and their tests, and the mean of the middle half of the runs.
+
+A data set is a block: values on different ones are not compared, only which configuration is better on each.
+"""
 
 import math
 import re

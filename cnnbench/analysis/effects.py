@@ -74,8 +74,11 @@ def find_effects(
     reference: Configuration | None = None, tuned: Collection[str] = (),
 ) -> Effects | None:  # fmt: skip
     """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first. None where fewer than
-    two runs have the metric, or no factor has two levels. Factors in ``tuned``, of which each configuration has its
-    best value, are none here; data sets are blocks: terms of the model, but which of them is easier is no effect."""
+    two runs have the metric, or no factor has two levels.
+
+    Factors in ``tuned``, of which each configuration has its best value, are none here. Data sets are blocks: terms of the
+    model, but which of them is easier is no effect.
+    """
     # One row a run: its level of each factor, and its value
     measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
     if len(measured) < 2:
@@ -110,7 +113,8 @@ def find_effects(
 def _cautions(
     configurations: Sequence[Configuration], factors: Mapping[str, str], merged: Collection[str], tuned: Collection[str]
 ) -> list[str]:
-    """A sentence for each factor whose choices have one value each of a key, or values that do not link them."""
+    """A sentence for each factor that varies together with a key of its choices: one value each, or values that do not
+    link the choices, as of the keys in ``merged``, which became part of the choice."""
     found = []
     for factor, key in dict.fromkeys([RATE, *((key.split(".")[0], key) for key in merged)]):
         values: dict[str, dict[str, None]] = {}
@@ -123,10 +127,12 @@ def _cautions(
 
 
 def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[str]:
-    """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left. With
-    ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be separated:
-    the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values lead from
-    any choice to any other, a linear model separates them, and both stay factors."""
+    """Make a key that belongs to some choices of its group alone a part of the choice; returns the factors left.
+
+    With ``optimizer=adam`` at one learning rate and ``optimizer=sgd`` at two others, rate and optimizer cannot be
+    separated: the optimizer's levels become ``adam``, ``sgd lr=0.1`` and ``sgd lr=0.5``, in place. Where shared values
+    lead from any choice to any other, a linear model separates them, and both stay factors.
+    """
     left = list(factors)
     for key, group in [(key, key.split(".")[0]) for key in factors if "." in key]:
         both = observations[[group, key]] if group in left else None

@@ -111,7 +111,8 @@ class Grid:
 
 
 def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
-    """Group ``runs``, of any status, by what varies but for ``ignore``; RequestError where one of these does not."""
+    """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over; raises
+    RequestError where one of them does not vary."""
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
     informed = [settings[run.path] for run in runs if run.part("config")] or list(settings.values())
     overridden = list(dict.fromkeys(parse_override(text)[0] for run in runs for text in run.overrides))
@@ -179,7 +180,8 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
 
 
 def _identity(run: Run) -> Any:
-    """Equal of runs that do the same: the settings (``0`` and ``0.0`` have other fingerprints), else the folder."""
+    """What is equal of runs that do the same: their settings, as ``0`` and ``0.0`` have other fingerprints; the folder where
+    the record has none."""
     if not run.record.get("fingerprint"):
         return run.path
     kept = {key: value for key, value in run.settings.items() if changes_result(key) and value != NEW_KEYS.get(key)}

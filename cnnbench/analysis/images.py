@@ -1,4 +1,8 @@
-"""What a finite test set does to a comparison: other images, and other seeds and images together; and calibration."""
+"""What a finite test set does to a comparison: other images, and other seeds and images together; and calibration.
+
+A test over seeds says nothing about another test set of the same kind, and a test over images nothing about another
+training; drawing both anew covers the two.
+"""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -80,7 +84,8 @@ def compare_on_images(
 
 
 def compare_runs(first: Sequence[Run], second: Sequence[Run]) -> ImageDifference | None:
-    """The same of runs, paired as ``compare`` pairs them; None without predictions of the same images."""
+    """The same from two configurations' runs, paired as ``compare`` pairs them; None without predictions of the same
+    images."""
     overlap = overlap_of([*first, *second])
     one, two = (dict(zip(replicates(runs, overlap), runs, strict=True)) for runs in (first, second))
     if shared := paired_by(one, two):

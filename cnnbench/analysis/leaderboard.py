@@ -116,7 +116,8 @@ class Leaderboard:
 def build(
     runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = (), best_over: Sequence[str] = ()
 ) -> Leaderboard:
-    """The leaderboard of ``runs``, of any status; the options, and what is raised, are those of ``analyse``."""
+    """The leaderboard of ``runs``, of any status; the options are those of ``analyse``. Raises RequestError where no finished
+    run has the objective, or no such factor varies."""
     grid = group(runs, ignore)
     known = {name for run in grid.runs for name in run.metrics()}
     if objective is not None and grid.runs:
@@ -157,8 +158,9 @@ def validation_metric(objectives: Sequence[str], known: Collection[str], why: st
 
 
 def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
-    """Of the configurations that differ in the factors ``names`` alone (full or short, also several with commas) keep
-    that with the best mean of ``metric``, no test metric. RequestError where one does not vary, or nothing else."""
+    """Of the configurations that differ in some factors alone, keep the one with the best mean of ``metric``, no test metric:
+    tuned is compared with tuned. Raises RequestError where one of ``names``, of the factors, in full or short (``lr``),
+    also several with commas, is of nothing that varies, or nothing else varies."""
     keys = tuple(dict.fromkeys(grid.full_names.get(name, name) for text in names for name in text.split(",")))
     for key in [key for key in keys if key not in grid.factors]:
         near = did_you_mean(key, [*grid.factors, *grid.full_names])

@@ -1,5 +1,7 @@
-"""How a metric is called, which way it is better, and how its numbers are written: shares in per cent, differences of
-shares in percentage points, and what is no finite number as a dash."""
+"""How a metric is called, which way it is better, and how its numbers are written, for every table and figure.
+
+Shares are shown in per cent, their differences in percentage points, and what is no finite number as a dash.
+"""
 
 import math
 from collections.abc import Collection, Iterable
@@ -136,7 +138,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def check_metric(key: str, metric: str, known: Collection[str]) -> str:
-    """``metric``, given as ``key``; where it is none, RequestError with the known ones and the nearest."""
+    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric``, given as ``key``, is none."""
     if metric not in known:
         names = ", ".join(sorted(known)) or "no metrics"
         near = did_you_mean(metric, known)

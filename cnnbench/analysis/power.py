@@ -10,8 +10,11 @@ MOST_SEEDS = 1000  # beyond it the answer is "more than"
 
 
 def power(difference: float, sd: float, n: int, is_paired: bool, alpha: float = ALPHA, floor: float = 0.0) -> float:
-    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988); ``sd``
-    is of the pairs' differences, or of a run, and ``floor`` is a part of the variance that does not fall with n."""
+    """Chance that a two-sided t test of ``n`` pairs (or n runs a side) shows a true ``difference`` (Cohen 1988).
+
+    ``sd`` is of the pairs' differences, or of a run; ``floor`` is a part of the variance that does not fall with n.
+    (``statsmodels.stats.power`` answers NaN for large effects.)
+    """
     from scipy.stats import nct  # ``statsmodels.stats.power`` answers NaN for large effects
 
     df = n - 1 if is_paired else 2 * (n - 1)

@@ -1,4 +1,7 @@
-"""The runs below some folders: finished, failed, unfinished and unreadable ones alike."""
+"""The runs below some folders: finished, failed, unfinished and unreadable ones alike.
+
+Runs on several splits of one train set are paired by seed and split, and splits share images.
+"""
 
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -54,7 +57,8 @@ class Run:
 
     @property
     def split(self) -> tuple[Any, ...] | None:
-        """Seed of the split, fold and number of folds; None where they make no difference (the data have their own)."""
+        """Seed of the split, fold and number of folds; None where they make no difference, as with a validation set of
+        the data's own."""
         share, folds, limit = (self.settings.get(f"data.{key}") for key in ("validation", "folds", "limit_train"))
         made = isinstance(share, float) or folds is not None or limit is not None
         return (*map(self.settings.get, SPLIT), folds) if made else None
@@ -93,8 +97,9 @@ class Run:
         return _mapping(self.record, *keys)
 
     def predictions(self, split: str = "test") -> dict[str, np.ndarray] | None:
-        """What ``predictions.npz`` has of a split: ``COLUMNS``, and of image files ``file``, (N,) each, perhaps logits
-        (N, classes); None where there is no such file, it is damaged, or it is more than a run writes."""
+        """What ``predictions.npz`` has of a split: row, true, predicted, probability_true, probability_predicted, and of image
+        files file, (N,) each, and perhaps logits (N, classes); None where there is no such file, it is
+        damaged, or it is more than a run writes."""
         if not (self.path / PREDICTIONS_FILE).is_file():  # a pipe would be waited for
             return None
         try:
@@ -157,7 +162,8 @@ def _mapping(node: Any, *keys: str) -> dict[str, Any]:
 
 
 def collect(folders: Sequence[Path]) -> list[Run]:
-    """Every run in ``folders`` and below, each once, by path; RequestError where one is no folder, or none has runs."""
+    """Every run in ``folders`` and below, each once, in the order of the paths; raises RequestError where a folder does not
+    exist, or there is no run in any."""
     for folder in [folder for folder in map(Path, folders) if not folder.is_dir()]:
         raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
     paths = dict.fromkeys(path.resolve() for folder in folders for path in find_runs(Path(folder)))
@@ -209,8 +215,8 @@ def count_splits(runs: Sequence[Run]) -> int:
 
 
 def overlap_of(runs: Sequence[Run]) -> float:
-    """Images held out, or else those of the test set, over those trained on, as for ``variance_of_mean``; 0 where all
-    are on one split, 1 where no record says."""
+    """Images held out, or else those of the test set, over images trained on, as ``statistics.variance_of_mean`` takes it;
+    0 where all are on one split, 1 where no record says."""
     if count_splits(runs) < 2:
         return 0.0
     counts = [run.part("data") for run in runs]

@@ -62,8 +62,11 @@ class Judgement(NamedTuple):
 
 class Decisions:
     """The pairs that are asked for: each configuration with the ``baseline``, or without one all pairs, of which a
-    configuration that is worse than another is dropped. ``looks`` are numbers of seeds, ``practical`` is the largest
-    difference that does not matter, in the metric's unit.
+    configuration that is worse than another is dropped.
+
+    Args:
+        looks: numbers of seeds.
+        practical: the largest difference that does not matter, in the metric's unit.
 
     >>> decisions = Decisions(["a", "b"], looks=range(3, 21), practical=0.5)
     >>> decisions.look({"a": {0: 98.0, 1: 98.2, 2: 97.9}, "b": {0: 81.0, 1: 81.3, 2: 80.7}})

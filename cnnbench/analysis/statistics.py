@@ -105,15 +105,18 @@ def t_quantile(df: float, alpha: float = ALPHA) -> float:
 
 @lru_cache
 def tukey_quantile(count: int, df: float) -> float:
-    """Half-width of a 95% interval for the extreme pair of ``count`` means, in errors of a difference (Tukey 1953)."""
+    """Half-width of a 95% interval for the extreme pair of ``count`` means, in standard errors of a difference (Tukey 1953);
+    of two it is that of Student's t."""
     from scipy.stats import studentized_range
 
     return float(studentized_range.ppf(CONFIDENCE, count, df)) / math.sqrt(2)
 
 
 def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), overlap: float = 0.0) -> Summary:
-    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908); of runs on several splits,
-    ``splits`` has that of each, and ``overlap`` is as for ``variance_of_mean``."""
+    """Mean, sample standard deviation and Student-t interval for the mean (Student 1908).
+
+    Of runs on several splits, ``splits`` has that of each, and ``overlap`` is as for ``variance_of_mean``.
+    """
     sample = finite_values(found := list(values))
     if (n := len(sample)) < 2:
         return Summary(n, *sample)
@@ -149,7 +152,8 @@ def variance_of_mean(values: Sequence[float], splits: Sequence[Hashable] = (), o
 
 
 def t_test(value: float, parts: Sequence[Variance]) -> TTest:
-    """The test of ``value`` against 0, its variance the sum of ``parts``, its df after Satterthwaite 1946."""
+    """The test of ``value`` against 0, whose variance is the sum of ``parts``, with their degrees of freedom together after
+    Satterthwaite 1946."""
     from scipy.special import stdtr
 
     squared, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
@@ -204,9 +208,11 @@ def compare(sample: Mapping[Any, float | None], other: Mapping[Any, float | None
 
 
 def hedges_g(one: Sequence[float], two: Sequence[float]) -> float | None:
-    """Standardised difference with the exact small-sample correction J (Hedges 1981). The standardiser is the root of
-    the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so that the effects of different
-    configurations compare. None where a sample has one value or nothing varies."""
+    """Standardised difference with the exact small-sample correction J (Hedges 1981).
+
+    The standardiser is the root of the mean of the two variances (Bonett 2008), for paired and unpaired runs alike, so
+    that the effects of different configurations compare. None where a sample has one value or nothing varies.
+    """
     if min(len(one), len(two)) < 2 or all(is_rounding_error(max(s) - min(s), s) for s in (one, two)):
         return None
     df = len(one) + len(two) - 2

@@ -1,4 +1,5 @@
-"""How long training takes to reach a value of a validation metric; a run that never does is censored, not left out."""
+"""How long training takes to reach a value of a validation metric. A run that never does is not left out: it is censored,
+known to take longer than it ran."""
 
 import math
 from collections.abc import Sequence
@@ -47,8 +48,14 @@ class TimeToTarget(NamedTuple):
 
 def time_to_target(board: Leaderboard, reference: Configuration, target: float) -> TimeToTarget:
     """Of the leaderboard's configurations, and of those that have diverged alone: completed runs count, and diverged ones,
-    which without the target take as long as the longest run. The ``target``, in per cent of a share, is to be exceeded
-    or, of a loss, undercut, or equalled. RequestError where a share cannot have it, or without a validation metric."""
+    which without the target take as long as the longest run.
+
+    Args:
+        target: of a validation metric; to be exceeded or, of a loss, undercut, or equalled; in per cent of a share.
+
+    Raises:
+        RequestError: a share cannot have this value, or there is no validation metric.
+    """
     grid = board.grid
     metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
     diverged = [c for c in grid.configurations if not c.runs and any(run.status == DIVERGED for run in c.incomplete)]

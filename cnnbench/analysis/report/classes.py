@@ -89,8 +89,9 @@ def _label(analysis: Analysis, run: Run) -> str:
 
 
 def imbalance(classes: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Recall by class with its interval, rarest first, and the classes that accuracy hides: of fewer images than the
-    average, and of a recall whose whole interval lies below the accuracy. None where all have about as many images."""
+    """Recall by class with its interval, rarest first, and the rare classes that accuracy hides: they have fewer images
+    than the average class, and the whole interval of their recall lies below the accuracy. None where the ``classes`` of
+    the page have about as many images each."""
     if not (confusion := (classes or {}).get("confusion")):
         return None
     counts = np.array(confusion["counts"])

@@ -1,4 +1,7 @@
-"""report.html: an analysis laid out by ``templates/report.html`` as one file that asks nothing of the network."""
+"""report.html: an analysis laid out by ``templates/report.html`` as one file that asks nothing of the network.
+
+Jinja escapes every text that goes into it; only the SVG of our own figures is marked as safe.
+"""
 
 import re
 import shlex

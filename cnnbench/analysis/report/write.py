@@ -43,8 +43,15 @@ class Report(NamedTuple):
 
 
 def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None, **options: Any) -> Report:
-    """The report on all runs in ``folders``; ``command`` remakes it, and the options are those of ``analyse``. Raises
-    what that and ``collect`` do."""
+    """The report on all runs in and below ``folders``.
+
+    Args:
+        command: remakes the report; by default the one without options.
+        options: of ``analyse``; ``cnnbench report`` has one of the same name for each.
+
+    Raises:
+        RequestError: a folder is not there or has no runs, or a name is of nothing.
+    """
     from cnnbench.analysis.analyse import analyse
 
     one_of("format", fmt, FORMATS)
@@ -85,7 +92,8 @@ def _entries(board: Leaderboard, analysis: Analysis | None = None) -> list[dict[
 
 
 def leaderboard_csv(board: Leaderboard, analysis: Analysis | None = None) -> str:
-    """A line a configuration with what ``_entries`` has of it; shares are in [0, 1], empty is unknown."""
+    """One line a configuration with every number in full, of ``analysis`` its difference from the reference too; shares
+    are in [0, 1], empty is unknown."""
     entries, text = _entries(board, analysis), io.StringIO()  # not by pandas, whose import takes longer than all else
     keys = entries[0] if entries else tables.leaderboard_entry(board, tables.EMPTY_ROW)
     writer = csv.DictWriter(text, list(keys), lineterminator="\n")

@@ -1,8 +1,14 @@
 """A report's conclusions, each judged on our runs: reproduced, contradicted or not shown.
 
-``KINDS`` has the forms of a claim; docs/howto/study_row.md says what each asks, and when it is shown. COLUMN is one of
-the study's columns or an expression (cnnbench.analysis.studies.study). With less than the report's budget a row that
-fails to learn has a verdict only where the study's baseline has learned; costs are of any budget.
+``KINDS`` has the forms of a claim, and docs/howto/study_row.md explains them: A to D are rows, COLUMN is one of the
+study's columns or an expression (cnnbench.analysis.studies.study). Each claim comes to one number a seed and an interval
+for its mean: it is reproduced where the whole 95% interval lies on its side, contradicted where it lies on the other, and
+not shown otherwise, nor with one seed (but for weights and FLOPs, which have no spread). Where a seed diverged or failed,
+a mean of the others would be of a favourable selection, so nothing is shown.
+
+With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and one
+that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*, *by at
+most*) is judged with the report's budget alone. Costs are of any budget.
 """
 
 import re

@@ -171,7 +171,8 @@ def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> li
 
 
 def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
-    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused``: rows that cannot be run."""
+    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
+    Raises RequestError where the folder is not there or has no runs."""
     by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
     for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]

@@ -76,8 +76,9 @@ def compare_rows(case: Case) -> Finding:
 
 
 def compare_size(case: Case) -> Finding:
-    """``A > B by about X``: the gain is shown, and is X within the study's tolerance or has X in its interval.
-    ``A < B by at most X``: the interval ends before X, and the other row is not better. X is in points of a share."""
+    """``A > B by about X`` and ``A < B by at most X``; X is in points where the column is a share. *At most* asks for an
+    interval that ends before X, and is contradicted too where the other row is better. *About* asks for a gain that is
+    shown and is X within the study's tolerance, or has X in its interval."""
     low, high, evidence = _gap(case)
     if low is None or high is None:
         return "not shown", evidence

@@ -96,7 +96,8 @@ def reliability(of: Calibration, name: str) -> Figure:
 
 @rc_context(STYLE)
 def ranks(across: AcrossDataSets) -> Figure | None:
-    """Critical-difference diagram (Demšar 2006): bars join what is not told apart. None of two settings or too many."""
+    """Critical-difference diagram (Demšar 2006): mean ranks on a line, the best on the left, and a bar over those that are
+    not told apart; None of two settings or too many."""
     if not 2 < (count := len(across.settings)) <= MOST_SETTINGS:
         return None
     width, left = critical_difference(count, len(across.data_sets)), (count + 1) // 2  # of these the names on the left

@@ -1,4 +1,8 @@
-"""What all figures share: colours (dashes and markers say the same again), sizes, and SVG for light and dark pages."""
+"""What all figures share: colours, sizes, and the way from a matplotlib figure to SVG that fits into a page.
+
+Text, axes and grid take the page's own colour, so one figure serves a light and a dark page; dashes and markers say the
+same as colours again.
+"""
 
 import io
 import re
