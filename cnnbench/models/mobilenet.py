@@ -17,16 +17,9 @@ class MobileNetV2(TorchvisionMobileNetV2):
     small stem the first two strides of 2 become 1; any weights fit either stem."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        width: float = 1.0,
-        stem: str = "auto",
-        dropout: float = 0.2,
-        weights: str | None = None,
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        width: float = 1.0, stem: str = "auto", dropout: float = 0.2, weights: str | None = None,
+    ) -> None:  # fmt: skip
         if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 4:
             raise RequestError(f"model.width must be a number above 0, at most 4, got {width!r}")
         small = small_stem(stem, image_size, weights)

@@ -55,15 +55,9 @@ class ShuffleNetV1(nn.Module):
     max-pooling."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        width: float = 1.0,
-        groups: int = 3,
-        stem: str = "auto",
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        width: float = 1.0, groups: int = 3, stem: str = "auto",
+    ) -> None:  # fmt: skip
         super().__init__()
         if groups not in V1_FILTERS:
             raise RequestError(f"model.groups must be one of {', '.join(map(str, V1_FILTERS))}, got {groups!r}")
@@ -101,15 +95,9 @@ class ShuffleNetV2(TorchvisionShuffleNetV2):
     stem is without the first stride of 2 and the max-pooling; any weights fit either stem."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        width: float = 1.0,
-        stem: str = "auto",
-        weights: str | None = None,
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        width: float = 1.0, stem: str = "auto", weights: str | None = None,
+    ) -> None:  # fmt: skip
         if width not in WIDTHS:
             raise RequestError(f"model.width must be one of {', '.join(map(str, WIDTHS))}, got {width!r}")
         filters, published = WIDTHS[width]

@@ -75,33 +75,25 @@ class XnorNet(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        filters: Sequence[int],
-        kernels: int | Sequence[int] = 3,
-        paddings: int | Sequence[int] = 1,
-        pools: int | Sequence[int] = 2,
-        dropout: float = 0.0,
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        filters: Sequence[int], kernels: int | Sequence[int] = 3, paddings: int | Sequence[int] = 1,
+        pools: int | Sequence[int] = 2, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         filters = widths("filters", filters)
         depth = len(filters)
         if depth < 2:
             raise RequestError(f"model.filters needs two convolutions, for the first is not binary; got {depth}")
-        given = (("kernels", kernels, 1), ("paddings", paddings, 0), ("pools", pools, 0))
-        windows = [whole_per_layer(name, value, depth, least) for name, value, least in given]
+        windows = whole_per_layer(depth, kernels=(kernels, 1), paddings=(paddings, 0), pools=(pools, 0))
         channels, size, layers = in_channels, image_size, list[nn.Module]()
         for index, (width, kernel, padding, pool) in enumerate(zip(filters, *windows, strict=True), 1):
-            size = output_size(size, f"convolution {index}", kernel, 1, padding, image_size)
+            size = output_size(size, image_size, f"convolution {index}", kernel, 1, padding)
             if index > 1:
                 layers.append(nn.BatchNorm2d(channels))
             kind = nn.Conv2d if index == 1 else BinaryConv2d
             layers.append(kind(channels, width, kernel, padding=padding, bias=False))
             if pool > 1:
-                size = output_size(size, f"pooling {index}", pool, pool, 0, image_size)
+                size = output_size(size, image_size, f"pooling {index}", pool, pool)
                 layers.append(nn.MaxPool2d(pool))
             channels = width
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
