@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,15 +112,8 @@ def open_torch(path: Path) -> Program:
     return torch.no_grad()(lambda images: network(torch.from_numpy(images)).numpy())
 
 
-class Format(NamedTuple):
-    """How a program is kept: the file's name, and how it is written and opened."""
-
-    file: str
-    write: Callable[[ExportedProgram, Path, Mapping[str, Any]], None]
-    open: Callable[[Path], Program]
-
-
-FORMATS = {"onnx": Format("model.onnx", write_onnx, open_onnx), "torch": Format("model.pt2", write_torch, open_torch)}
+# How a program is kept: the file's name, and how it is written and opened.
+FORMATS = {"onnx": ("model.onnx", write_onnx, open_onnx), "torch": ("model.pt2", write_torch, open_torch)}
 
 
 def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
@@ -146,19 +139,14 @@ def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
     content = (folder / "checkpoints" / f"{weights}.ckpt").read_bytes()
     shape = [BATCH, run.image_size, run.image_size, run.channels]
     return {
-        "classes": run.classes,
-        "image_size": run.image_size,
-        "channels": run.channels,
-        "mean": run.normalize.mean,
-        "std": run.normalize.std,
+        "classes": run.classes, "image_size": run.image_size, "channels": run.channels,
+        "mean": run.normalize.mean, "std": run.normalize.std,
         "grey_range": run.record["data"].get("value_range"),  # what is black and white of more than 8 bits, or null
         "input": {"name": INPUT, "dtype": "uint8", "shape": shape},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(run.classes)]},
-        "model": (run.record.get("model") or {}).get("name"),
-        "fingerprint": run.record.get("fingerprint"),
-        "weights": weights,
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
-    }
+        "model": (run.record.get("model") or {}).get("name"), "fingerprint": run.record.get("fingerprint"),
+        "weights": weights, "weights_sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
 
 
 def export(
@@ -182,9 +170,9 @@ def export(
             text = json.dumps({**description, **int8}, ensure_ascii=False, indent=1)
             Path(temporary, DESCRIPTION).write_text(text + "\n", "utf-8")
             for name in formats:
-                path = Path(temporary, FORMATS[name].file)
-                FORMATS[name].write(program, path, description)
-                differences[name] = compare(run, FORMATS[name].open(path), images, path.name)
+                file, write, open_file = FORMATS[name]
+                write(program, path := Path(temporary, file), description)
+                differences[name] = compare(run, open_file(path), images, file)
             for path in sorted(Path(temporary).iterdir()):
                 path.replace(out / path.name)
         return differences
@@ -214,10 +202,7 @@ def compare(run: TrainedRun, program: Program, images: np.ndarray, name: str) ->
         if found.shape != expected.shape:
             raise ExportDiffers(f"{name} gives an array {found.shape} where the run gives {expected.shape}")
         largest.extend(np.abs(found - expected).max(axis=1))
-    wrong = sum(not difference <= TOLERANCE for difference in largest)
-    if wrong:
-        raise ExportDiffers(
-            f"{name} gives other probabilities than the run for {wrong} of {len(largest)} images "
-            f"(by up to {max(largest):.1e}; {TOLERANCE:.0e} is allowed)"
-        )
+    if wrong := sum(not difference <= TOLERANCE for difference in largest):
+        by = f"(by up to {max(largest):.1e}; {TOLERANCE:.0e} is allowed)"
+        raise ExportDiffers(f"{name} gives other probabilities than the run for {wrong} of {len(largest)} images {by}")
     return float(max(largest))

@@ -4,7 +4,6 @@ Weights of convolutions and linear layers are 8 bits; what goes into them is too
 training images (static). Jacob et al. 2018, arXiv:1712.05877; done by onnxruntime.quantization.
 """
 
-import contextlib
 import json
 import logging
 import tempfile
@@ -38,8 +37,8 @@ def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind
     if data is None:
         gone = f"which is no longer in {cache}: a run on the same data prepares it again"
         raise RequestError(f"--format {kind} is measured on the run's test set, {gone}")
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
         images = np.array(data.arrays["test_images"][:BATCH])
         export(run, description, folder, ["onnx"], images)
         path = folder / INT8[kind]
@@ -90,10 +89,5 @@ def _compare(run: TrainedRun, path: Path, data: PreparedSet) -> dict[str, Any]:
     before = np.concatenate([run.probabilities(part).numpy().argmax(axis=1) for part in parts])
     after = np.concatenate([program(part).argmax(axis=1) for part in parts])
     accuracy, accuracy_int8 = float(np.mean(before == labels)), float(np.mean(after == labels))
-    return {
-        "accuracy": accuracy,
-        "accuracy_int8": accuracy_int8,
-        "points_lost": 100 * (accuracy - accuracy_int8),
-        "changed": int((before != after).sum()),
-        "test_images": len(labels),
-    }
+    lost = {"accuracy": accuracy, "accuracy_int8": accuracy_int8, "points_lost": 100 * (accuracy - accuracy_int8)}
+    return {**lost, "changed": int((before != after).sum()), "test_images": len(labels)}

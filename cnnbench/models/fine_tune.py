@@ -36,10 +36,9 @@ def freeze_backbone(network: nn.Module, frozen: bool) -> None:
     Call it at the start of each epoch: what the network was before plays no part. Frozen parameters have no gradients,
     so that no optimizer moves them, by weight decay or momentum either.
     """
-    head = {id(part) for part in (*classifier_of(network).parameters(), *classifier_of(network).modules())}
-    for parameter in network.parameters():
-        if id(parameter) not in head:
-            parameter.requires_grad_(not frozen)
-    for module in network.modules():
-        if isinstance(module, _NormBase) and id(module) not in head:
+    head = classifier_of(network)
+    for parameter in {*network.parameters()} - {*head.parameters()}:
+        parameter.requires_grad_(not frozen)
+    for module in {*network.modules()} - {*head.modules()}:
+        if isinstance(module, _NormBase):
             module.train(not frozen)

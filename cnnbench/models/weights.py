@@ -53,11 +53,8 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
     left_out = _other_classes(network, own, state)
     problems = [f"it has no {name}" for name in own if name not in state and not name.endswith("num_batches_tracked")]
     problems += [f"the network has no {name}" for name in state if name not in own]
-    problems += [
-        f"{name} is {_shape(value)} there and {_shape(own[name])} here"
-        for name, value in state.items()
-        if name in own and name not in left_out and value.shape != own[name].shape
-    ]
+    both = [(name, state[name], own[name]) for name in state if name in own and name not in left_out]
+    problems += [f"{name} is {_shape(a)} there and {_shape(b)} here" for name, a, b in both if a.shape != b.shape]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise RequestError(f"{key}={source} does not fit {type(network).__name__}: {problems[0]}{more}")
@@ -77,16 +74,15 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
     try:
         loaded = read_torch_file(path)
     except UnsafeFileError as error:
-        wrong = f"{key}={path} is no file of weights alone: it holds other objects, or is damaged"
-        raise RequestError(wrong) from error
+        wrong = "is no file of weights alone: it holds other objects, or is damaged"
+        raise RequestError(f"{key}={path} {wrong}") from error
     except (DamagedFileError, OSError, MemoryError) as error:
         raise RequestError(f"{key}={path} is damaged or no file of weights ({type(error).__name__})") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not state or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):
         raise RequestError(f"{key}={path} holds no state dict: names and tensors, alone or under 'state_dict'")
-    if "state_dict" in loaded:  # a checkpoint of ours, where the network is a part of the classifier
-        return {name.removeprefix("network."): value for name, value in state.items()}
-    return dict(state)
+    prefix = "network." if "state_dict" in loaded else ""  # a checkpoint's network is a part of the classifier
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def _published(weights: Any, key: str) -> dict[str, Tensor]:
@@ -94,17 +90,15 @@ def _published(weights: Any, key: str) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
-        remedy = (
-            f"put {Path(weights.url).name} into {torch.hub.get_dir()}/checkpoints, or give its path: init_from=FILE"
-        )
-        raise RequestError(f"{key}: {weights.url} could not be had ({one_line(error)}); {remedy}") from error
+        wrong, folder = f"{weights.url} could not be had ({one_line(error)})", f"{torch.hub.get_dir()}/checkpoints"
+        remedy = f"put {Path(weights.url).name} into {folder}, or give its path: init_from=FILE"
+        raise RequestError(f"{key}: {wrong}; {remedy}") from error
 
 
 def _other_classes(network: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Names of the classifier's tensors, if they differ from the file's by nothing but the number of classes."""
-    head = classifier_of(network)
-    prefix = next(name for name, module in network.named_modules() if module is head) + "."
-    names = [name for name in own if name.startswith(prefix)]
+    prefix = next(name for name, module in network.named_modules() if module is classifier_of(network))
+    names = [name for name in own if name.startswith(f"{prefix}.")]
     pairs = [(own[name].shape, state[name].shape) for name in names if name in state]
     return names if pairs and all(a[1:] == b[1:] for a, b in pairs) and any(a != b for a, b in pairs) else []
 
