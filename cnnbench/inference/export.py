@@ -1,7 +1,5 @@
 """A finished run as files that need no cnnbench: ONNX and torch.export, each compared with the run before it is kept.
-
-They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax.
-"""
+They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax."""
 
 import contextlib
 import copy

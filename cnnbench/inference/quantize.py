@@ -1,8 +1,6 @@
-"""A finished run as an int8 ONNX file, and the test accuracy that this costs.
-
-Weights of convolutions and linear layers are 8 bits; what goes into them is too, on a scale of each batch (dynamic) or of
-training images (static). Jacob et al. 2018, arXiv:1712.05877; done by onnxruntime.quantization.
-"""
+"""A finished run as an int8 ONNX file (Jacob et al. 2018, arXiv:1712.05877; done by onnxruntime.quantization), and the
+test accuracy that this costs. Weights of convolutions and linear layers are 8 bits; what goes into them is too, on a
+scale of each batch (dynamic) or of training images (static)."""
 
 import json
 import logging

@@ -1,8 +1,5 @@
-"""Any network of timm or torchvision by its name there, and the images that its published weights were trained on.
-
-A name is one that the library lists, so that a saved run reaches neither a file (timm's ``local-dir:``) nor anybody's
-repository (``hf-hub:``).
-"""
+"""Any network of timm or torchvision by its name there, and the images that its published weights were trained on. A
+name is one that the library lists, so that a saved run reaches no file (``local-dir:``) or repository (``hf-hub:``)."""
 
 import logging
 from collections.abc import Callable, Iterator

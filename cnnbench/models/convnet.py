@@ -1,8 +1,5 @@
-"""``ConvNet``: convolution blocks and a fully connected head, given as lists; ``MLP`` is the head alone.
-
-Most networks of the five studies are this with other numbers, so each of them is a YAML and an ablation is an override:
-``model.filters=[64,128,256] model.norm=batch model.activation=leaky_relu``.
-"""
+"""``ConvNet``: convolution blocks and a fully connected head, given as lists, so that each network of the studies is a
+YAML and an ablation an override: ``model.filters=[64,128,256] model.norm=batch``; ``MLP`` is the head alone."""
 
 from collections.abc import Sequence
 
@@ -27,12 +24,10 @@ def convolution(inputs: int, outputs: int, window: tuple[int, int, int], groups:
 
 
 class ConvNet(nn.Module):
-    """Blocks of convolution, norm, activation and max-pooling, then fully connected layers.
-
-    Grouped filters each see one of ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on
-    a channel of its own, and a 1x1 convolution across the channels (Howard et al. 2017). The norm is before the activation
-    (Ioffe & Szegedy 2015) or after it (as section 3.1E of report eq2425 says).
-    """
+    """Blocks of convolution, norm, activation and max-pooling, then fully connected layers. Grouped filters each see one of
+    ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on a channel of its own, and a 1x1
+    convolution across the channels (Howard et al. 2017). The norm is before the activation (Ioffe & Szegedy 2015) or after
+    it (as section 3.1E of report eq2425 says)."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *,

@@ -31,11 +31,8 @@ def layer_factors(network: nn.Module, decay: float) -> dict[str, float]:
 
 
 def freeze_backbone(network: nn.Module, frozen: bool) -> None:
-    """Keep every parameter and batch-norm statistic but the classifier's as it is, or let them all learn.
-
-    Call it at the start of each epoch: what the network was before plays no part. Frozen parameters have no gradients,
-    so that no optimizer moves them, by weight decay or momentum either.
-    """
+    """Keep every parameter and batch-norm statistic but the classifier's as it is, or let them all learn; call it at the
+    start of each epoch. Frozen parameters have no gradients, so that no optimizer moves them, by weight decay either."""
     head = classifier_of(network)
     for parameter in {*network.parameters()} - {*head.parameters()}:
         parameter.requires_grad_(not frozen)

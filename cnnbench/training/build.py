@@ -93,11 +93,7 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if ranks is None else [])],
         callbacks=[*averages, *chosen[1:], *callbacks, *chosen[:1]],
-        logger=build_loggers(config["logger"], folder, resumed),
-        default_root_dir=str(folder),
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+        logger=build_loggers(config["logger"], folder, resumed), default_root_dir=str(folder),
+        num_sanity_val_steps=0, log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip

@@ -1,10 +1,7 @@
-"""One run on several devices: a process (rank) for each, of one machine or more, which trains on its share of a batch.
-
-On one machine ``launch_ranks`` starts the ranks; on several, torchrun or srun starts this program once a rank
-(``external_launch``). Each computes the gradients of its rows of the batch, weighted so that their sum is the gradient
-of the mean loss over the whole batch; they sum them, and all take the same step. The sum is always over the same
-layout, so that a resumed run has the same bits as one that was not stopped.
-"""
+"""One run on several devices: a process (rank) for each, which ``launch_ranks`` starts on one machine, and torchrun or
+srun on several (``external_launch``). Each computes the gradients of its rows of a batch, weighted so that their sum is
+that of the mean loss over the whole batch; they sum them, always over the same layout, so that a resumed run has the
+same bits as one that was not stopped, and all take the same step."""
 
 import io
 import itertools
@@ -145,12 +142,7 @@ def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], log
 
 def _wait(processes: PContext, started: list[multiprocessing.process.BaseProcess]) -> RunProcsResult | None:
     """Look at the ranks, and where one has failed, wait for the others; torch would leave them 30 seconds."""
-
-    def end_all() -> None:
-        for process in started:
-            process.kill()
-
-    timer = threading.Timer(FAILURE_DELAY, end_all)
+    timer = threading.Timer(FAILURE_DELAY, lambda: list(map(multiprocessing.process.BaseProcess.kill, started)))
     if any(process.exitcode for process in started):
         timer.start()
     try:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,13 +41,10 @@ def last_map(network: nn.Module, image: Tensor) -> nn.Module | None:
         if isinstance(output, Tensor) and output.ndim == 4:
             found.append((module, output.shape[2:]))
 
-    hooks = [part.register_forward_hook(keep) for part in network.modules()]
-    try:
-        with eval_mode(network):
-            network.forward(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, eval_mode(network):
+        for part in network.modules():
+            hooks.enter_context(part.register_forward_hook(keep))
+        network.forward(image)
     sizes = [size for module, size in found if isinstance(module, nn.Conv2d) and size.numel() > 1]
     calls = Counter(module for module, _ in found)  # one that is called again has several outputs
     return next((module for module, size in found[::-1] if size in sizes[-1:] and calls[module] == 1), None)

@@ -1,7 +1,5 @@
 """The learning-rate range test (Smith 2017, section 3.3): the loss while the learning rate rises exponentially.
-
-Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group.
-"""
+Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group."""
 
 import itertools
 import math

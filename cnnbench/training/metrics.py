@@ -1,10 +1,6 @@
-"""Classification metrics, computed once an epoch.
-
-Rows of a confusion matrix are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all
-images (micro); recall is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A
-class that never occurs has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced
-accuracy.
-"""
+"""Classification metrics, computed once an epoch. Rows of a confusion matrix are the true class, columns the
+prediction, entries are counts. Accuracy is top-1 over all images (micro); recall is TP / (TP + FN), averaged over the
+classes that occur (macro; report eq2425, section 1.3), which is scikit-learn's balanced accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -79,17 +75,15 @@ def more_metrics(
     names: Sequence[str], confusion: Tensor, predictions: Tensor, targets: Tensor, logits: Tensor | None
 ) -> dict[str, float]:
     """Those of ``CLASS_METRICS`` and, with logits (N, num_classes), of ``LOGIT_METRICS`` among ``names``, on the CPU,
-    from class indices (N,) and their confusion matrix.
-
-    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected
-    calibration error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes
-    (Brier 1950).
-    """
+    from class indices (N,) and their confusion matrix. The area under the ROC curve is averaged over the classes that
+    occur, but not in all images. The expected calibration error has 15 bins of equal width (Guo et al. 2017, equation
+    3), the Brier score sums over the classes (Brier 1950)."""
     classes = len(confusion)
+    options: dict[str, Any] = {"num_classes": classes, "validate_args": False}
     compute: dict[str, Callable[[], Tensor]] = {
         "precision": lambda: precision_per_class(confusion).nanmean(),
         "f1": lambda: f1_per_class(confusion).nanmean(),
-        "kappa": lambda: functional.multiclass_cohen_kappa(predictions, targets, classes, validate_args=False),
+        "kappa": lambda: functional.multiclass_cohen_kappa(predictions, targets, **options),
     }
     if logits is not None:
         shares = logits.double().softmax(dim=1)  # torchmetrics would take logits in [0, 1] for them
@@ -104,9 +98,7 @@ def more_metrics(
         compute |= {
             "top5_accuracy": lambda: (top == targets[:, None]).any(dim=1).double().mean(),
             "auroc": auroc,
-            "calibration_error": lambda: functional.multiclass_calibration_error(
-                shares, targets, classes, validate_args=False
-            ),
+            "calibration_error": lambda: functional.multiclass_calibration_error(shares, targets, **options),
             "brier": lambda: (shares - true).square().sum(dim=1).mean(),
         }
     return {name: of().item() for name, of in compute.items() if name in names}
@@ -126,23 +118,15 @@ def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_s
 
 class EpochMeter:
     """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
-
     Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have
     to take part. ``count`` and ``batch_size`` are images over all ranks; only several need the latter. ``metrics``
     names what is computed beside loss, accuracy and recall, those of logits with ``keep_logits``; with ``recall_batch``
-    there is ``batch_recall`` over batches of this size too.
-    """
+    there is ``batch_recall`` over batches of this size too."""
 
     def __init__(
-        self,
-        count: int,
-        num_classes: int,
-        device: torch.device,
-        recall_batch: int | None = None,
-        batch_size: int = 0,
-        keep_logits: bool = False,
-        metrics: Sequence[str] = (),
-    ) -> None:
+        self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None, batch_size: int = 0,
+        keep_logits: bool = False, metrics: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.metrics = metrics
         self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
         self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

@@ -90,11 +90,10 @@ def parameter_groups(
     groups: Groups = []
     for factor, parameters in by_factor.items():
         options = {"lr_factor": factor} if factor != 1 else {}
-        if decay_norm_and_bias:
-            groups.append({"params": parameters, **options})
-            continue
-        groups.append({"params": [p for p in parameters if p.ndim > 1], **options})
-        groups.append({"params": [p for p in parameters if p.ndim <= 1], **options, "weight_decay": 0.0})
+        decayed = [p for p in parameters if decay_norm_and_bias or p.ndim > 1]
+        groups.append({"params": decayed, **options})
+        if not decay_norm_and_bias:
+            groups.append({"params": [p for p in parameters if p.ndim <= 1], **options, "weight_decay": 0.0})
     return groups
 
 

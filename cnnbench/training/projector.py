@@ -25,21 +25,13 @@ def send_features(
     layer, seen, count = last_linear(classifier.network), list[Tensor](), data.count("test")
     assert layer is not None  # as the preflight has found
     rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
-    hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1).float().cpu()))
-    try:
+    with layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1).float().cpu())):
         for part in np.array_split(rows, -(-len(rows) // data.eval_batch_size)):
             classifier.predict_logits(data.batch("test", part))
-    finally:
-        hook.remove()
     images = torch.from_numpy(data.raw("test", rows)).permute(0, 3, 1, 2).float() / 255
     size = [min(data.prepared.image_size, THUMBNAIL)] * 2
     names = np.array([escape(name) for name in data.classes])
     columns = names[data.labels("test")[rows]], names[classifier.test_predictions.numpy()[rows]]
-    writer.add_embedding(
-        torch.cat(seen),
-        metadata=[list(pair) for pair in zip(*columns, strict=True)],
-        metadata_header=["class", "prediction"],
-        label_img=interpolate(images, size, mode="bilinear", antialias=True).expand(-1, 3, -1, -1),
-        global_step=epoch,
-        tag="test",
-    )
+    metadata = [list(pair) for pair in zip(*columns, strict=True)]
+    thumbnails = interpolate(images, size, mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
+    writer.add_embedding(torch.cat(seen), metadata, thumbnails, epoch, "test", metadata_header=["class", "prediction"])

@@ -43,12 +43,9 @@ def describe_end(error: BaseException) -> Record:
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
     """The record's ``model``; ``bits`` is the size of what a prediction needs."""
-    return {
-        "name": name,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "bits": size_in_bits(network),
-        "flops_per_image": flops_per_image(network, data.prepared.channels, data.prepared.image_size),
-    }
+    sizes = {"parameters": sum(p.numel() for p in network.parameters()), "bits": size_in_bits(network)}
+    flops = flops_per_image(network, data.prepared.channels, data.prepared.image_size)
+    return {"name": name, **sizes, "flops_per_image": flops}
 
 
 def weights_sha256(classifier: ImageClassifier) -> str:
@@ -69,11 +66,8 @@ def agreement_with_cpu(
     images = data.batch("test", np.arange(min(COMPARED, data.count("test"))))
     there = classifier.to(device).predict_logits(images).cpu()
     here = classifier.to("cpu").predict_logits(images)
-    return {
-        "images": len(images),
-        "largest_logit_difference": float((here - there).abs().max()),
-        "different_predictions": int((here.argmax(dim=1) != there.argmax(dim=1)).sum()),
-    }
+    largest, changed = float((here - there).abs().max()), int((here.argmax(dim=1) != there.argmax(dim=1)).sum())
+    return {"images": len(images), "largest_logit_difference": largest, "different_predictions": changed}
 
 
 def save_predictions(folder: Path, logits: Mapping[str, Tensor], data: ImageDataModule) -> None:

@@ -13,14 +13,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 from cnnbench.training.optimizers import inner_optimizers, length_arguments
 from cnnbench.utils.errors import RequestError
 
+LONGER = "use scheduler.interval=step or"  # for a schedule that has too few intervals
+
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
     """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum
     (or first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
     if total_steps < 3:
-        raise RequestError(
-            f"a cycle of {total_steps} intervals does not rise and fall; use scheduler.interval=step or more epochs"
-        )
+        raise RequestError(f"a cycle of {total_steps} intervals does not rise and fall; {LONGER} more epochs")
     momentum = any("betas" in group or group.get("momentum", 0) for group in optimizer.param_groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **{"cycle_momentum": momentum, **options})
@@ -31,10 +31,8 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
     sqrt(x), where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``RunScheduler``'s."""
     length = decay * total_steps
     if length <= 1:
-        raise RequestError(
-            f"scheduler.decay={decay} of {total_steps} intervals is not more than one, so that the rate would not fall; use "
-            "scheduler.interval=step or more epochs"
-        )
+        wrong = f"scheduler.decay={decay} of {total_steps} intervals is not more than one"
+        raise RequestError(f"{wrong}, so that the rate would not fall; {LONGER} more epochs")
 
     def factor(step: int) -> float:
         over = min(max(step - (total_steps - length), 0.0) / length, 1.0)
@@ -51,9 +49,7 @@ def cosine_restarts(
     lengths = [growth**cycle for cycle in range(cycles)]
     ends = [round(total_steps * sum(lengths[: cycle + 1]) / sum(lengths)) for cycle in range(cycles)]
     if ends[0] < 1:
-        raise RequestError(
-            f"{cycles} cycles do not fit into {total_steps} intervals; use scheduler.interval=step or fewer cycles"
-        )
+        raise RequestError(f"{cycles} cycles do not fit into {total_steps} intervals; {LONGER} fewer cycles")
 
     def factor(rate: float, step: int) -> float:
         cycle = min(bisect_right(ends, step), cycles - 1)

@@ -47,11 +47,10 @@ class BestAndLast(pl.callbacks.Checkpoint):
         path = self.folder / BEST
         try:
             checkpoint = read(path)
+            if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
+                raise DamagedFileError(f"{path} is of epoch {epoch}, the best was {best:.0f}")
         except (FileNotFoundError, DamagedFileError) as error:
             raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
-        if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
-            wrong = f"{path} is of epoch {epoch}, the best was {best:.0f}"
-            raise RuntimeError(f"{wrong}: delete {self.folder} to start again")
         return checkpoint["state_dict"]
 
     def _score(self, metrics: dict[str, float]) -> tuple[float, float]:

@@ -33,17 +33,10 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
     ``conf/callbacks/default.yaml`` explains; TensorBoard has a slider that goes through them."""
 
     def __init__(
-        self,
-        folder: Path,
-        data: ImageDataModule,
-        every_n_epochs: int = 0,
-        at_epochs: Sequence[int] | str = (),
-        pictures: bool = False,
-        explain: str = "none",
-        projector: int = 0,
-    ) -> None:
-        self.folder, self.data = Path(folder), data
-        self.explain, self.projector = explain, projector
+        self, folder: Path, data: ImageDataModule, every_n_epochs: int = 0, at_epochs: Sequence[int] | str = (),
+        pictures: bool = False, explain: str = "none", projector: int = 0,
+    ) -> None:  # fmt: skip
+        self.folder, self.data, self.explain, self.projector = folder, data, explain, projector
         self.every_n_epochs, self.at_epochs, self.pictures = every_n_epochs, at_epochs, pictures
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
