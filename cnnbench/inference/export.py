@@ -78,8 +78,7 @@ def trace(run: TrainedRun) -> ExportedProgram:
 
 
 def write_onnx(program: ExportedProgram, path: Path, description: Mapping[str, Any]) -> None:
-    """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
-    a layer of the network has no ONNX."""
+    """One file with the weights, ``description`` as metadata; raises RequestError where a layer has no ONNX."""
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": {INPUT: {0: BATCH}}}
     with refuse_errors("the network cannot be written as ONNX"):
         made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
@@ -123,7 +122,7 @@ def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
 
 
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
-    """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
+    """Images uint8 (N, size, size, channels) and what they are: the test set where it is prepared, else noise."""
     prepared, cache = prepared_set(run)
     if prepared is not None:
         return np.array(prepared.arrays["test_images"][:COMPARED]), "test images"

@@ -22,8 +22,8 @@ SAFE = "model.safetensors"  # how the hub keeps timm's weights
 def timm_network(
     in_channels: int, num_classes: int, image_size: int, name: str, pretrained: bool = False, small_stem: bool = False
 ) -> nn.Module:
-    """``timm.create_model(name)`` for these images and classes; raises RequestError where timm has no such network or no
-    weights for it, they cannot be had, the network has no small stem, or the images are too small for it."""
+    """``timm.create_model(name)`` for these images and classes; raises RequestError where timm has no such network or
+    no weights for it, they cannot be had, the network has no small stem, or the images are too small for it."""
     import timm
 
     config = _timm_config(name, pretrained)
@@ -78,9 +78,8 @@ def torchvision_network(
 
 
 def images_of_weights(builder: str, name: str) -> dict[str, Any]:
-    """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained on.
-    ``builder`` is the name of a function of this module. Raises RequestError where there is no such network, or it has no
-    weights."""
+    """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained
+    on; ``builder`` is a function of this module. Raises RequestError where there are no such weights."""
     if builder == timm_network.__name__:
         from timm.data import resolve_data_config
 

@@ -10,8 +10,8 @@ from cnnbench.utils.errors import RequestError, one_of
 
 
 def convolution(inputs: int, outputs: int, window: tuple[int, int, int], groups: int | str, index: int) -> nn.Module:
-    """Convolution ``index`` of a network, of this kernel, stride and padding and so many channel groups; depthwise and then 1x1 if these are ``separable``;
-    raises RequestError where the groups do not divide the channels before and after."""
+    """Convolution ``index``, of this kernel, stride and padding; depthwise and then 1x1 if its groups are
+    ``separable``. Raises RequestError where they do not divide the channels before and after."""
     if isinstance(groups, str):
         depthwise = nn.Conv2d(inputs, inputs, *window, groups=inputs, bias=False)
         return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
@@ -24,10 +24,10 @@ def convolution(inputs: int, outputs: int, window: tuple[int, int, int], groups:
 
 
 class ConvNet(nn.Module):
-    """Blocks of convolution, norm, activation and max-pooling, then fully connected layers. Grouped filters each see one of
-    ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on a channel of its own, and a 1x1
-    convolution across the channels (Howard et al. 2017). The norm is before the activation (Ioffe & Szegedy 2015) or after
-    it (as section 3.1E of report eq2425 says)."""
+    """Blocks of convolution, norm, activation and max-pooling, then fully connected layers. Grouped filters each see
+    one of ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on a channel of its own,
+    and a 1x1 convolution across the channels (Howard et al. 2017). The norm is before the activation (Ioffe & Szegedy
+    2015) or after it (as section 3.1E of report eq2425 says)."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *,
@@ -74,8 +74,7 @@ class ConvNet(nn.Module):
 
 
 class MLP(ConvNet):
-    """Fully connected layers over the flattened pixels: what a network without convolutions reaches (report cifar100_hw3,
-    section II)."""
+    """Fully connected layers over the pixels: what no convolutions reach (report cifar100_hw3, section II)."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *,

@@ -20,7 +20,7 @@ is_loading_skipped = ContextVar("is_loading_skipped", default=False)  # within `
 
 @contextmanager
 def skip_weight_loading() -> Iterator[None]:
-    """Networks built within are laid out as their ``weights`` say and keep random ones: those of a checkpoint follow."""
+    """Networks built within are laid out as their ``weights`` say, with random ones: a checkpoint's follow."""
     token = is_loading_skipped.set(True)
     try:
         yield
@@ -66,8 +66,7 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
 
 
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
-    """The state dict in a file, with the names that the network has alone; no code in it is executed. Raises RequestError
-    where there is no such file, or no state dict in it."""
+    """A file's state dict, with the network's own names, without executing code; raises RequestError if it has none."""
     if not path.is_file():
         hint = f"a folder; give a file, such as {path / 'checkpoints' / 'best.ckpt'}" if path.is_dir() else "not a file"
         raise RequestError(f"{key}={path} is {hint}")

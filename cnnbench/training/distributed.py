@@ -103,9 +103,8 @@ class RankFailed(RuntimeError):
 
 
 def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Call ``function(*arguments)``, all picklable, in so many new processes of this machine, which Lightning takes for
-    torchrun's, and wait until all have returned; a request to stop is handed on to them. Raises RankFailed where one
-    raised or was killed; the others have been ended."""
+    """Call ``function(*arguments)``, picklable, in so many new processes, which Lightning takes for torchrun's, hand on
+    a request to stop, and wait for all. Raises RankFailed where one failed; the others have been ended."""
     store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     environ = {
         **os.environ,

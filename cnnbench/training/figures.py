@@ -140,7 +140,7 @@ def _draw_upright(picture: Image.Image, text: str, x: float, y: float, size: flo
 
 
 class Predictions(NamedTuple):
-    """Images (N, H, W, C), uint8, square or twice as wide, with true and predicted class indices (N,) and the prediction's probability (N,)."""
+    """Images (N, H, W, C), uint8, square or twice as wide, classes (N,), and the predictions' probabilities (N,)."""
 
     images: np.ndarray
     truth: np.ndarray
@@ -203,8 +203,7 @@ def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> 
 
 
 def kernel_sheet(weights: np.ndarray) -> np.ndarray:
-    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight
-    is zero; in colour where it reads three channels."""
+    """Kernels (filters, channels, height, width), each on its own scale, grey at zero; three channels in colour."""
     weights = weights[:MAX_KERNELS]
     if weights.shape[1] != 3:
         weights = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)

@@ -72,7 +72,7 @@ class ImageClassifier(pl.LightningModule):
         return self.optimizer
 
     def configure_model(self) -> None:
-        """Take the precision's type before a checkpoint's weights are copied into these: 32 bits would round those of 64."""
+        """The precision's type before a checkpoint's weights are copied into these: 32 bits would round 64."""
         self.trainer.precision_plugin.convert_module(self)
 
     def configure_optimizers(self) -> Any:

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 
 def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
-    """Compare the images that each configuration names with those that the run in its folder had, if there is one; for a
-    finished one nothing is downloaded. Raises RequestError, with the number of images and how to continue, where they
-    differ."""
+    """Raise RequestError, with how many and how to continue, where the images that a configuration names are others
+    than the run in its folder had, if there is one; for a finished one nothing is downloaded."""
     sets: dict[str, PreparedSet | None] = {}
     for node, folder in ((config["data"], folder) for config, folder in runs):
         before, has_finished = _fingerprint_of(folder)

@@ -99,8 +99,8 @@ def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
 
 
 def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
-    """What each rank of a run on several devices does; rank 0 writes the record. ``config`` is YAML, for JSON would
-    turn keys that are numbers into text. Raises what the run has failed with."""
+    """What each rank of several does; rank 0 writes the record. Raises what the run has failed with. ``config`` is
+    YAML, for JSON would turn keys that are numbers into text."""
     silence_libraries()
     torch.set_num_threads(threads)
     failure: BaseException | None = None
@@ -119,8 +119,7 @@ def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: in
 
 
 def on_every_rank(command: Callable[[], int]) -> int:
-    """Do a command that torchrun or srun may have started once a rank: rank 0 does it, and the others take part in each
-    run that it trains. Returns the exit status."""
+    """The exit status of a command, which rank 0 does; others (torchrun, srun) take part in each run it trains."""
     launched = distributed.external_launch()
     if launched is None:
         return command()

@@ -42,9 +42,8 @@ def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, l
 
 
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
-    """Saves, with ``checkpoint``, within an epoch when so many ``minutes`` or optimizer ``steps`` are over (None is
-    none), or a stop is requested; and restores what Lightning does not. Each checkpoint keeps the run's
-    ``fingerprint``, and what else its process ran on."""
+    """Saves, with ``checkpoint``, within an epoch after so many ``minutes`` or optimizer ``steps`` (None is none), or
+    when a stop is requested, with what the process ran on; and restores what Lightning does not."""
 
     def __init__(self, checkpoint: BestAndLast, fingerprint: str, minutes: float | None, steps: int | None) -> None:
         self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps
