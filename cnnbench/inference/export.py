@@ -150,13 +150,9 @@ def export(
     run: TrainedRun, description: Mapping[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
     """Write the files in these ``formats`` and model.json, the ``description``, and compare each with the run on these
-    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the largest
-    difference of a probability for each format.
-
-    Raises:
-        ExportDiffers: a file differs from the run; ``out`` is as it was.
-        RequestError: the network cannot be exported, ``out`` cannot be written, or a package is missing.
-    """
+    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the
+    largest difference of a probability for each format. Raises ExportDiffers where one differs, and RequestError where
+    the network cannot be exported, ``out`` cannot be written, or a package is missing; ``out`` is then as it was."""
     if "onnx" in formats and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
         raise RequestError(f"ONNX needs {' and '.join(missing)}: pip install 'cnnbench[export]' (or --format torch)")
     program, new, differences = trace(run), not out.exists(), {}

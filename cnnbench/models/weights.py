@@ -29,17 +29,11 @@ def skip_weight_loading() -> Iterator[None]:
 
 
 def load_weights(network: nn.Module, source: str | None, key: str, published: Any = None) -> None:
-    """Load weights into the network, and log one line that says which.
-
-    The last layer keeps its own where the numbers of classes differ. Filters for three colours are summed for images
-    of one. On the meta device everything is checked and nothing loaded.
-
-    Args:
-        source: a file with a Lightning checkpoint of ours or a state dict; ``imagenet`` or the name of ``published``; None.
-        key: of the configuration that asks for it, for messages.
-        published: torchvision's WeightsEnum that ``imagenet`` stands for.
-
-    Raises RequestError where the file is not there, or holds something else than weights, or those of another network."""
+    """Load weights into the network, and log one line that says which. ``source`` is a file with a checkpoint of ours
+    or a state dict, ``imagenet`` or the name of ``published`` (torchvision's WeightsEnum that it stands for), or None;
+    messages name the ``key``. The last layer keeps its own where the numbers of classes differ; filters for three
+    colours are summed for images of one. On the meta device everything is checked and nothing loaded. Raises
+    RequestError where the file is not there, or holds something else than weights, or those of another network."""
     if source is None or is_loading_skipped.get():
         return
     with torch.device("cpu"):

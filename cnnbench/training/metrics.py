@@ -3,6 +3,7 @@ prediction, entries are counts. Accuracy is top-1 over all images (micro); recal
 classes that occur (macro; report eq2425, section 1.3), which is scikit-learn's balanced accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,14 +91,10 @@ def more_metrics(
         true = torch.nn.functional.one_hot(targets, classes)
         top = logits.topk(min(TOP, classes)).indices
         occurs = (true.sum(dim=0) % len(targets)).nonzero().squeeze(1).tolist()
-
-        def auroc() -> Tensor:
-            areas = [functional.binary_auroc(shares[:, one], true[:, one], validate_args=False) for one in occurs]
-            return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)
-
+        one_vs_rest = partial(functional.binary_auroc, validate_args=False)
         compute |= {
             "top5_accuracy": lambda: (top == targets[:, None]).any(dim=1).double().mean(),
-            "auroc": auroc,
+            "auroc": lambda: torch.tensor([one_vs_rest(shares[:, of], true[:, of]) for of in occurs]).mean(),
             "calibration_error": lambda: functional.multiclass_calibration_error(shares, targets, **options),
             "brier": lambda: (shares - true).square().sum(dim=1).mean(),
         }
