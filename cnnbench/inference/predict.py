@@ -31,11 +31,9 @@ def find_images(names: Sequence[str]) -> list[str]:
 
     files: list[str] = []
     for name in names:
-        if name == STANDARD_INPUT or not Path(name).is_dir():
-            files.append(name)
-            continue
+        is_folder = name != STANDARD_INPUT and Path(name).is_dir()
         try:
-            found = sorted(file.path for file in image_files(name))
+            found = sorted(file.path for file in image_files(name)) if is_folder else [name]
         except OSError as error:
             raise RequestError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
         if not found:

@@ -30,15 +30,11 @@ class ShuffleUnit(nn.Module):
         super().__init__()
         middle, own = outputs // 4, outputs - inputs if stride == 2 else outputs
         self.branch = nn.Sequential(
-            nn.Conv2d(inputs, middle, 1, groups=first_groups, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.ReLU(),
+            nn.Conv2d(inputs, middle, 1, groups=first_groups, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
             nn.ChannelShuffle(groups),
-            nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.Conv2d(middle, own, 1, groups=groups, bias=False),
-            nn.BatchNorm2d(own),
-        )
+            nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False), nn.BatchNorm2d(middle),
+            nn.Conv2d(middle, own, 1, groups=groups, bias=False), nn.BatchNorm2d(own),
+        )  # fmt: skip
         self.shortcut = nn.AvgPool2d(3, 2, 1) if stride == 2 else nn.Identity()
         self.joins = stride == 2
 
@@ -65,12 +61,8 @@ class ShuffleNetV1(nn.Module):
                 f"quarter must leave numbers that model.groups={groups} divides; use 0.5 or 1.0"
             )
         small = small_stem(stem, image_size, None)
-        layers: list[nn.Module] = [
-            stem_convolution(in_channels, FIRST_FILTERS, 3, 1 if small else 2),
-            nn.BatchNorm2d(FIRST_FILTERS),
-            nn.ReLU(),
-            nn.Identity() if small else nn.MaxPool2d(3, 2, 1),
-        ]
+        first, pool = stem_convolution(in_channels, FIRST_FILTERS, 3, 1 if small else 2), nn.MaxPool2d(3, 2, 1)
+        layers: list[nn.Module] = [first, nn.BatchNorm2d(FIRST_FILTERS), nn.ReLU(), nn.Identity() if small else pool]
         channels = FIRST_FILTERS
         for stage, (units, outputs) in enumerate(zip(STAGE_UNITS, filters, strict=True)):
             for unit in range(units):

@@ -27,12 +27,10 @@ def build_data(config: Config) -> ImageDataModule:
     """The data module, prepared and split."""
     steps = config["steps_per_execution"]
     data: ImageDataModule = instantiate(
-        config["data"],
-        augment=instantiate(config["augment"]),
-        steps_per_execution=AUTO_STEPS if steps == "auto" else steps,
-        accumulate=config["trainer"]["accumulate_grad_batches"],
+        config["data"], augment=instantiate(config["augment"]), accumulate=config["trainer"]["accumulate_grad_batches"],
+        steps_per_execution=AUTO_STEPS if steps == AUTO else steps,
         _convert_="all",  # data.value_range becomes part of a JSON
-    )
+    )  # fmt: skip
     data.setup()
     return data
 

@@ -48,8 +48,6 @@ def _letters() -> frozenset[int]:
 def drawable(text: str) -> str:
     """``text`` on one line, with what the font lacks (Chinese, for example) as ``\\u732b`` instead of an empty box."""
     text = escape(" ".join(text.split()))
-    if text.isascii():
-        return text
     return "".join(c if ord(c) in _letters() else c.encode("ascii", "backslashreplace").decode() for c in text)
 
 

@@ -78,18 +78,14 @@ def save_predictions(folder: Path, logits: Mapping[str, Tensor], data: ImageData
     arrays: dict[str, np.ndarray] = {}
     for split, values in logits.items():
         probabilities = values.double().softmax(dim=1).cpu().numpy()
-        true, predicted, rows = data.labels(split), probabilities.argmax(axis=1), np.arange(len(values))
-        arrays |= {
-            f"{split}_row": data.row_numbers(split),
-            f"{split}_true": true.astype(np.int32),
-            f"{split}_predicted": predicted.astype(np.int32),
-            f"{split}_probability_true": probabilities[rows, true].astype(np.float32),
-            f"{split}_probability_predicted": probabilities[rows, predicted].astype(np.float32),
-        }
+        classes, rows = {"true": data.labels(split), "predicted": probabilities.argmax(axis=1)}, np.arange(len(values))
+        columns = {"row": data.row_numbers(split), **{name: of.astype(np.int32) for name, of in classes.items()}}
+        columns |= {f"probability_{name}": probabilities[rows, of].astype(np.float32) for name, of in classes.items()}
         if (files := data.files(split)) is not None:
-            arrays[f"{split}_file"] = files
+            columns["file"] = files
         if values.shape[1] <= MOST_CLASSES:
-            arrays[f"{split}_logits"] = values.cpu().clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
+            columns["logits"] = values.cpu().clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
+        arrays |= {f"{split}_{name}": column for name, column in columns.items()}
     temporary = folder / f".{PREDICTIONS_FILE}"
     with temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -68,17 +68,13 @@ class RunScheduler(LRScheduler):
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], steps: int = 0, waits: int = 0) -> None:
         # not LRScheduler's own, for the schedulers do all
         self.optimizer, self.schedulers, self.steps, self.waits = optimizer, list(schedulers), steps, waits
+        self.cycle_momentum = any(getattr(scheduler, "cycle_momentum", False) for scheduler in schedulers)
         self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
         self.step_number = self.intervals = 0
         self.rates = [[float(group["lr"]) for group in of.param_groups] for of in inner_optimizers(optimizer)]
         for inner in inner_optimizers(optimizer):
             inner._opt_called = True  # type: ignore[attr-defined]  # else torch warns for the one that rests
         self.warm_up()
-
-    @property
-    def cycle_momentum(self) -> bool:
-        """Whether any of the schedules changes the momentum."""
-        return any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
 
     def warm_up(self) -> None:
         """Set the rates of the next optimizer step; call it after each."""
@@ -88,10 +84,8 @@ class RunScheduler(LRScheduler):
         for inner, rates in zip(inner_optimizers(self.optimizer), self.rates, strict=True):
             for group, rate in zip(inner.param_groups, rates, strict=True):
                 value = rate * (self.step_number / self.steps)
-                if isinstance(group["lr"], Tensor):  # that a captured step reads
-                    group["lr"].fill_(value)
-                else:
-                    group["lr"] = value
+                captured = isinstance(group["lr"], Tensor)  # which reads this tensor
+                group["lr"] = group["lr"].fill_(value) if captured else value
 
     def step(self, *args: Any) -> None:
         self.intervals += 1
