@@ -56,8 +56,7 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray | None:
         value_range = run.record["data"].get("value_range")  # of the whole set that it was trained on
         return decode_image(source, run.image_size, run.channels, resize=True, value_range=value_range)[0]
     except RequestError as error:
-        wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else error
-        print_error(wrong)
+        print_error("what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else error)
         return None
 
 

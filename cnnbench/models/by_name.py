@@ -41,11 +41,10 @@ def timm_network(
             with torch.device("cpu"):
                 network = timm.create_model(name, pretrained=True, **options)
         except Exception as error:
-            raise RequestError(
-                f"model.pretrained=true: timm's weights {origin} could not be had ({one_line(error)[:200]}); they are "
-                "downloaded once, into the cache of huggingface_hub (HF_HOME names its folder); or give a file: "
-                "model.pretrained=false init_from=FILE"
-            ) from error
+            wrong = f"timm's weights {origin} could not be had ({one_line(error)[:200]})"
+            kept = "they are downloaded once, into the cache of huggingface_hub (HF_HOME names its folder)"
+            remedy = f"{kept}; or give a file: model.pretrained=false init_from=FILE"
+            raise RequestError(f"model.pretrained=true: {wrong}; {remedy}") from error
         finally:
             hub.setLevel(level)
         log.info("started from timm's %s", origin)

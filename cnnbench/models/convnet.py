@@ -16,10 +16,8 @@ def convolution(inputs: int, outputs: int, window: tuple[int, int, int], groups:
         depthwise = nn.Conv2d(inputs, inputs, *window, groups=inputs, bias=False)
         return nn.Sequential(depthwise, nn.Conv2d(inputs, outputs, 1))
     if inputs % groups or outputs % groups:
-        raise RequestError(
-            f"model.groups={groups} must divide the {inputs} channels before convolution {index} and the {outputs} "
-            "after it; give a list with one for each convolution, such as [1, 2]"
-        )
+        wrong = f"must divide the {inputs} channels before convolution {index} and the {outputs} after it"
+        raise RequestError(f"model.groups={groups} {wrong}; give a list with one for each convolution, such as [1, 2]")
     return nn.Conv2d(inputs, outputs, *window, groups=groups)
 
 

@@ -59,11 +59,9 @@ def output_size(size: int, image_size: int, layer: str, window: int, stride: int
     """Side of a layer's output for a square input of side ``size``; raises RequestError where none is left."""
     padded = size + 2 * padding
     if padded < window:
-        raise RequestError(
-            f"images of {image_size}x{image_size} are too small for this network: {layer} has a window of "
-            f"{window}x{window} and only {padded}x{padded} reach it; "
-            "use a larger data.image_size, or smaller model.kernels, model.strides or model.pools"
-        )
+        wrong = f"{layer} has a window of {window}x{window} and only {padded}x{padded} reach it"
+        remedy = "use a larger data.image_size, or smaller model.kernels, model.strides or model.pools"
+        raise RequestError(f"images of {image_size}x{image_size} are too small for this network: {wrong}; {remedy}")
     return (padded - window) // stride + 1
 
 

@@ -56,10 +56,9 @@ class ShuffleNetV1(nn.Module):
             raise RequestError(f"model.groups must be one of {', '.join(map(str, V1_FILTERS))}, got {groups!r}")
         filters = [round(width * V1_FILTERS[groups] * 2**stage) for stage in range(len(STAGE_UNITS))]
         if filters[0] <= FIRST_FILTERS or (filters[0] - FIRST_FILTERS) % groups or filters[0] // 4 % groups:
-            raise RequestError(
-                f"model.width={width} gives {filters[0]} channels, of which the {FIRST_FILTERS} of the first layer and a "
-                f"quarter must leave numbers that model.groups={groups} divides; use 0.5 or 1.0"
-            )
+            wrong = f"of which the {FIRST_FILTERS} of the first layer and a quarter must leave numbers that"
+            has = f"model.width={width} gives {filters[0]} channels, {wrong} model.groups={groups} divides"
+            raise RequestError(f"{has}; use 0.5 or 1.0")
         small = small_stem(stem, image_size, None)
         first, pool = stem_convolution(in_channels, FIRST_FILTERS, 3, 1 if small else 2), nn.MaxPool2d(3, 2, 1)
         layers: list[nn.Module] = [first, nn.BatchNorm2d(FIRST_FILTERS), nn.ReLU(), nn.Identity() if small else pool]

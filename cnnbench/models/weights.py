@@ -32,8 +32,8 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
     """Load weights into the network, and log one line that says which. ``source`` is a file with a checkpoint of ours
     or a state dict, ``imagenet`` or the name of ``published`` (torchvision's WeightsEnum that it stands for), or None;
     messages name the ``key``. The last layer keeps its own where the numbers of classes differ; filters for three
-    colours are summed for images of one. On the meta device everything is checked and nothing loaded. Raises
-    RequestError where the file is not there, or holds something else than weights, or those of another network."""
+    colours are summed for images of one; on the meta device nothing is loaded. Raises RequestError where it is not
+    there, or does not fit."""
     if source is None or is_loading_skipped.get():
         return
     with torch.device("cpu"):

@@ -24,10 +24,9 @@ def metric_mode(name: str) -> str:
     known = [f"{split}/{metric}" for split in SPLITS for metric in (*NAMES, *CLASS_METRICS)]
     known += [f"{split}/{metric}" for split in SPLITS[1:] for metric in LOGIT_METRICS]  # train logits are not kept
     if name not in known:
-        near = did_you_mean(name, known)
         every, kept = ",".join((*NAMES, *CLASS_METRICS)), ",".join(LOGIT_METRICS)
         choices = f"{{train,val,test}}/{{{every}}} and {{val,test}}/{{{kept}}}"
-        raise RequestError(f"objective={name!r} is not a metric; choose from {choices}{near}")
+        raise RequestError(f"objective={name!r} is not a metric; choose from {choices}{did_you_mean(name, known)}")
     return "min" if name.endswith(LOWER_IS_BETTER) else "max"
 
 

@@ -57,15 +57,13 @@ def weights_sha256(classifier: ImageClassifier) -> str:
     return total.hexdigest()
 
 
-def agreement_with_cpu(
-    classifier: ImageClassifier, data: ImageDataModule, device: torch.device
-) -> dict[str, float | int] | None:
+def agreement_with_cpu(model: ImageClassifier, data: ImageDataModule, device: torch.device) -> dict[str, Any] | None:
     """How far the evaluation on the CPU differs from that on ``device``, on which the run was; None for the CPU."""
     if device.type == "cpu":
         return None
     images = data.batch("test", np.arange(min(COMPARED, data.count("test"))))
-    there = classifier.to(device).predict_logits(images).cpu()
-    here = classifier.to("cpu").predict_logits(images)
+    there = model.to(device).predict_logits(images).cpu()
+    here = model.to("cpu").predict_logits(images)
     largest, changed = float((here - there).abs().max()), int((here.argmax(dim=1) != there.argmax(dim=1)).sum())
     return {"images": len(images), "largest_logit_difference": largest, "different_predictions": changed}
 

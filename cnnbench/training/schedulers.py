@@ -69,7 +69,6 @@ class RunScheduler(LRScheduler):
         # not LRScheduler's own, for the schedulers do all
         self.optimizer, self.schedulers, self.steps, self.waits = optimizer, list(schedulers), steps, waits
         self.cycle_momentum = any(getattr(scheduler, "cycle_momentum", False) for scheduler in schedulers)
-        self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
         self.step_number = self.intervals = 0
         self.rates = [[float(group["lr"]) for group in of.param_groups] for of in inner_optimizers(optimizer)]
         for inner in inner_optimizers(optimizer):

@@ -68,8 +68,7 @@ class Pruned(Stopped):
 
 
 class Pruning(pl.callbacks.Checkpoint):
-    """Reports the objective after each epoch to the run's Optuna trial (see ``load_trial``), and ends the run where the
-    trial should be pruned, but not after the last of its ``epochs``."""
+    """Reports the objective after each epoch to the run's Optuna trial, and ends a run that it prunes early."""
 
     def __init__(self, objective: str, epochs: int, **trial: Any) -> None:
         self.objective, self.epochs, self.is_behind = objective, epochs, False

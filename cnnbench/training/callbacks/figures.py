@@ -52,14 +52,13 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
 
     def finish(self, trainer: pl.Trainer, classifier: ImageClassifier, matrices: dict[str, Tensor]) -> None:
         """Draw the final figures, after the test; rank 0 alone calls it, with the confusion matrices by split."""
-        for split, title in (("val", "Validation set"), ("test", "Test set")):
-            if split in matrices:
-                picture = confusion_picture(matrices[split].numpy(), self.data.classes, title)
-                self._save({f"confusion_{split}": picture})
+        classes, titles = self.data.classes, {"val": "Validation set", "test": "Test set"}
+        for split, matrix in matrices.items():
+            self._save({f"confusion_{split}": confusion_picture(matrix.numpy(), classes, titles[split])})
         pictures = self._of_test(classifier, matrices["test"]) if self.pictures else {}
         self._save(pictures)
         if (writer := summary_writer(trainer)) is not None:  # which shows pictures small: one panel can be read
-            one_panel = confusion_picture(matrices["test"].numpy(), self.data.classes, "Test set", counts=False)
+            one_panel = confusion_picture(matrices["test"].numpy(), classes, titles["test"], counts=False)
             send(trainer, {"confusion": one_panel, **pictures}, "test", trainer.current_epoch)
             if self.projector:
                 send_features(writer, classifier, self.data, self.projector, trainer.current_epoch)

@@ -41,10 +41,9 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         data = trainer.datamodule  # type: ignore[attr-defined]
         weights = sum(p.numel() for p in pl_module.parameters())
         others = f" and {trainer.world_size - 1} more" if trainer.world_size > 1 else ""
-        print_info(
-            f"  {weights:,} weights; {data.count('train'):,} training, {data.count('val'):,} validation and "
-            f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}{others}"
-        )
+        train, val, test = (f"{data.count(split):,}" for split in ("train", "val", "test"))
+        images = f"{train} training, {val} validation and {test} test images of {len(data.classes)} classes"
+        print_info(f"  {weights:,} weights; {images}; on {pl_module.device}{others}")
         self._bar = _Bar(
             disable=is_quiet() or self._interval is None or not trainer.is_global_zero,
             file=sys.stdout if self._terminal else io.StringIO(), bar_format=BAR if self._terminal else LINE,
