@@ -18,7 +18,7 @@ from cnnbench.config.overrides import parse, parse_override, quoted
 from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
 from cnnbench.config.settings import ignored
-from cnnbench.utils.console import duration, print_result
+from cnnbench.utils.console import duration, print_result, silence_libraries
 from cnnbench.utils.errors import RequestError, one_of
 
 INSTEAD = {"experiment": "--rows", "seed": "--seeds", "study.form": "--form", "hydra.sweep.dir": "--folder"}
@@ -97,7 +97,7 @@ def dry_run(study: str, rows: Sequence[str], forms: Sequence[str], seeds: int, o
     import torch
 
     from cnnbench.training.estimate import run_seconds
-    from cnnbench.training.preflight import check, silence_libraries
+    from cnnbench.training.preflight import check
     from cnnbench.utils.environment import idle_cores
     from cnnbench.utils.memory import keep_freed_memory
 

@@ -4,34 +4,23 @@ A ``BatchLoader`` yields one ``BatchGroup`` a Lightning step, and iterating that
 epoch's order and draws come from (seed, epoch) alone.
 """
 
-import os
-import shutil
-import signal
-import time
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import KW_ONLY, dataclass
 from itertools import islice
-from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from threading import Timer
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from cnnbench.data.augment import Augment, Normalize, epoch_generator
 from cnnbench.data.mixing import Mixing
-from cnnbench.utils.errors import RequestError, one_line
+from cnnbench.data.stream import StreamReader
 
 warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
 # Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
 BLOCK_BYTES = 2**20
 CPU = torch.device("cpu")
-SHARED = Path("/dev/shm")  # where the workers of a stream put what they have read
-REMEDY = "use data.workers=0 or data.storage=memory, or give more shared memory (docker run --shm-size=1g)"
 
 
 @dataclass
@@ -47,18 +36,6 @@ class ImageTensors:
         """Arrays moved to ``device``; on a CPU images are not copied, so that processes share the pages of mapped ones."""
         file = str(images.filename) if isinstance(images, np.memmap) and device.type == "cpu" else None
         return cls(torch.from_numpy(images).to(device), torch.from_numpy(np.array(labels)).to(device), file)
-
-
-class _Rows(Dataset):
-    """Raw images by row numbers, for the workers of a DataLoader: each opens a mapped file itself, and is sent none."""
-
-    def __init__(self, data: ImageTensors) -> None:
-        self.file, self.images = data.file, None if data.file else data.images
-
-    def __getitem__(self, rows: np.ndarray) -> Tensor:
-        if self.images is None:
-            self.images = torch.from_numpy(np.load(self.file, mmap_mode="r", allow_pickle=False))  # type: ignore[arg-type]
-        return self.images.index_select(0, torch.from_numpy(rows))
 
 
 class BatchGroup:
@@ -121,10 +98,7 @@ class BatchLoader:
         self.size = len(range(rank, batch_size, world))  # images of a whole batch that this process is given
         self.block = max(1, BLOCK_BYTES // (4 * data.images[0].numel() * self.size)) * self.size
         self.epoch = self.first = self.given = 0
-        self._parts: list[np.ndarray] = []  # what the workers are to read in this epoch
-        self._reader: DataLoader | None = None  # of a stream, once it has begun
-        self._reading: Iterator[Tensor] = iter(())
-        self._processes: set[BaseProcess] = set()  # the workers
+        self._reader: StreamReader | None = None  # of a stream, once it has begun
         self._epoch_batches: Generator[tuple[Tensor, Tensor], None, None] | None = None  # of the epoch begun last
 
     def __len__(self) -> int:
@@ -197,64 +171,21 @@ class BatchLoader:
             for rows in order.to(self.device).split(sizes):
                 yield self.data.images.index_select(0, rows), self.data.labels.index_select(0, rows)
             return
-        self._parts[:] = [part.numpy() for part in parts]
+        self._reader = self._reader or StreamReader(self.data.images, self.data.file, self.block, self.workers,
+                                                    self.worker_seconds, self.device.type == "cuda")  # fmt: skip
         labels = self.data.labels.index_select(0, order).to(self.device).split(sizes)
-        self._reader = self._reader or DataLoader(
-            _Rows(self.data),
-            batch_size=None,
-            sampler=self._parts,
-            num_workers=self.workers,
-            generator=torch.Generator(),  # for the workers' seeds, which would else move the global one
-            persistent_workers=self.workers > 0,
-            timeout=self.worker_seconds if self.workers else 0,
-            pin_memory=self.device.type == "cuda",
-        )
-        self._check_shared_memory(self._reader)
-        others = {*active_children()} - self._processes
-        try:
-            self._reading = iter(self._reader)  # its processes stay for the next epoch
-            self._processes = {*active_children()} - others
-            for of_images in labels:
-                yield self._read_block().to(self.device, non_blocking=True), of_images
-        except RuntimeError as error:  # a worker that has died, or gives nothing
-            remedy = f"{REMEDY}, or a longer data.worker_seconds"
-            raise RequestError(f"no images from a stream's workers ({one_line(error)}): {remedy}") from error
-
-    def _read_block(self) -> Tensor:
-        """The next images. torch's limit does not hold while a worker hands them over, so one that stops then is ended."""
-        limit = Timer(1.1 * self.worker_seconds, self._kill_workers)
-        limit.daemon = True
-        limit.start()
-        try:
-            return next(self._reading)
-        except (EOFError, OSError) as error:  # that worker was ended
-            time.sleep(1)  # within which torch, on the signal of its end, raises RuntimeError
-            raise RuntimeError("a worker has ended") from error
-        finally:
-            limit.cancel()
-
-    def _kill_workers(self) -> None:
-        for process in self._processes:
-            process.kill()
+        for images, of_images in zip(self._reader.read([part.numpy() for part in parts]), labels, strict=True):
+            yield images.to(self.device, non_blocking=True), of_images
 
     def close(self) -> None:
         """End the workers of a stream, which the next epoch starts anew. They end when nothing refers to their iterator;
         where garbage collection finds it in a cycle, as that of a failed epoch, it closes their queues before they are
-        told, and each goes on for five seconds. One that was stopped could not end, and this process would wait for it."""
-        for process in self._processes:
-            if process.is_alive() and process.pid is not None:
-                os.kill(process.pid, signal.SIGCONT)
-        self._processes = set()
+        told, and each goes on for five seconds."""
+        if self._reader is not None:
+            self._reader.wake()
         if self._epoch_batches is not None:
             self._epoch_batches.close()
-        self._reader, self._reading, self._epoch_batches = None, iter(()), None
-
-    def _check_shared_memory(self, reader: DataLoader) -> None:
-        """Raise RequestError where the workers would wait for ever for shared memory to put images into."""
-        ahead = (1 + reader.num_workers * (reader.prefetch_factor or 0)) * self.block * self.data.images[0].nbytes
-        if reader.num_workers and SHARED.is_dir() and ahead > (free := shutil.disk_usage(SHARED).free):
-            left = f"in {SHARED}, which has {free / 1e6:.1f} MB left"
-            raise RequestError(f"the workers of a stream need {ahead / 1e6:.1f} MB {left}: {REMEDY}")
+        self._reader = self._epoch_batches = None
 
 
 def local_rows(images: int, batch_size: int, rank: int, world: int) -> Tensor:

@@ -1,5 +1,8 @@
 """From nodes of the configuration to the things they name: data, network, optimizer, trainer."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from cnnbench.training.checkpoint_io import AtomicCheckpointIO
 from cnnbench.training.distributed import FixedOrderDDP, external_launch
 from cnnbench.training.loggers import build_loggers
 from cnnbench.utils.environment import GPU_ACCELERATORS
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, one_line
 
 AUTO_STEPS = 16  # optimizer steps in a Lightning step: more gains nothing measurable (benchmarks/README.md)
 AUTO = "auto"  # of optimizer.lr: what a range test suggests; of devices: all
@@ -95,3 +98,18 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         num_sanity_val_steps=0, log_every_n_steps=1,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
+
+
+@contextmanager
+def building(group: str) -> Iterator[None]:
+    """Whatever is raised within this becomes a RequestError that names the config group."""
+    try:
+        yield
+    except Exception as error:
+        cause = cause_of(error)
+        if isinstance(cause, RequestError):
+            raise cause from None
+        text = one_line(cause)
+        if match := re.search(r"module (?:named )?'(timm|schedulefree|pytorch_optimizer)\b", text):
+            text = f"{match[1]} is not installed: pip install 'cnnbench[{match[1]}]'"
+        raise RequestError(f"{group}: {text}") from error

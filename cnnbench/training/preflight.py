@@ -1,11 +1,7 @@
 """Before anything runs: build everything that a configuration names, at no cost, and say what is wrong in one line."""
 
 import inspect
-import logging
-import re
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -19,7 +15,7 @@ from cnnbench.config.groups import groups, read_yaml
 from cnnbench.data import ImageDataModule
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training import build, grad_cam
-from cnnbench.training.build import Config
+from cnnbench.training.build import Config, building
 from cnnbench.training.callbacks.checkpoint import BestAndLast
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.loggers import check_packages
@@ -28,9 +24,9 @@ from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside
 from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
 from cnnbench.training.projector import last_linear
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
-from cnnbench.utils.console import print_info
+from cnnbench.utils.console import print_info, silence_libraries
 from cnnbench.utils.environment import GPU_ACCELERATORS
-from cnnbench.utils.errors import RequestError, did_you_mean, one_line
+from cnnbench.utils.errors import RequestError, did_you_mean
 
 # Arguments of the Trainer beside those that conf/trainer has; they count neither steps nor batches.
 TRAINER_OPTIONS = {"gradient_clip_algorithm", "detect_anomaly", "benchmark", "inference_mode", "profiler"}
@@ -48,26 +44,53 @@ def check(config: Config) -> None:
     check_keys(config)
     for objective in objectives(config).values():
         metric_mode(objective)
+    data = check_data(config)
+    check_objectives(config, data)
+    check_network(config, data)
+    with building("loss"):
+        build_loss(config, data.class_counts())
+    optimizer = check_optimization(config, data)
+    check_trainer(config["trainer"])
+    check_steps(config, optimizer)
+    check_devices(config, build.count_devices(config["trainer"]))
+    check_packages(config["logger"])
+    with building("trainer"):
+        checkpoint = BestAndLast(Path(), config["objective"])
+        build.build_trainer({**config, "logger": {}}, Path(), [checkpoint])
+    _checked.add(key)
+
+
+def check_data(config: Config) -> ImageDataModule:
+    """The data, prepared; prints what its keys do otherwise than they say, once in this process."""
     with building("data"):
         data = build.build_data(config)
         data.statistics()
-    check_classes(metrics_beside(config), len(data.classes))
     for note in [note for note in [*data.prepared.notes, *notes_on(config, data)] if note not in _checked]:
         print_info(f"  {note}")
         _checked.add(note)
-    if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
-        print_info("  data.sampling=balanced with loss=weighted: rare classes are counted more twice")
+    return data
+
+
+def check_objectives(config: Config, data: ImageDataModule) -> None:
+    """Raises RequestError where what chooses or is reported is not measured, or on the test set in silence."""
+    check_classes(metrics_beside(config), len(data.classes))
     for key, objective in objectives(config).items():
         if objective.startswith("val/") and not data.count("val"):
-            remedy = f"with data.validation=none use {key}=train/loss"
-            raise RequestError(f"{key}=val/... needs a validation split; {remedy}")
+            raise RequestError(
+                f"{key}=val/... needs a validation split; with data.validation=none use {key}=train/loss"
+            )
         if objective.startswith("test/"):
-            remedy = "to do as published, say data.validation=test"
-            raise RequestError(f"{key}=test/... would select on the test set; {remedy}")
+            raise RequestError(
+                f"{key}=test/... would select on the test set; to do as published, say data.validation=test"
+            )
     if config["quirks"]["train_in_eval_mode"] and not data.count("val"):
         raise RequestError(
             "quirks.train_in_eval_mode=true is measured after validation, so not with data.validation=none"
         )
+
+
+def check_network(config: Config, data: ImageDataModule) -> None:
+    """Raises RequestError where the network cannot be built for these images, trained, or looked into as asked."""
     with building("model"), torch.device("meta"):
         network = build.build_network(config, data)
         check_last_batch(network, data, config["trainer"])
@@ -76,8 +99,13 @@ def check(config: Config) -> None:
         raise RequestError(f"callbacks.figures.projector: {type(network).__name__} has no linear layer, so no features")
     if figures.get("explain", "none") != "none":
         grad_cam.check("callbacks.figures.explain=gradcam", network, data.prepared.channels, data.prepared.image_size)
-    with building("loss"):
-        build_loss(config, data.class_counts())
+    if config["fine_tune"]["frozen_epochs"]:
+        classifier_of(network)
+    parameter_groups(network, **{key: value for key, value in config["fine_tune"].items() if key != "frozen_epochs"})
+
+
+def check_optimization(config: Config, data: ImageDataModule) -> Optimizer:
+    """The optimizer, of a weight that stands for the network's; raises RequestError where it or the schedule cannot be."""
     with building("optimizer"):
         parts = build.build_optimization(config)
         epochs = config["trainer"]["max_epochs"]
@@ -91,21 +119,7 @@ def check(config: Config) -> None:
             "scheduler.interval=step: this schedule follows the objective, which is measured once an epoch; "
             "use scheduler.interval=epoch"
         )
-    check_trainer(config["trainer"])
-    check_steps(config, optimizer)
-    if config.get("average", {}).get("_target_") and str(config["trainer"]["precision"]).endswith("16-true"):
-        raise RequestError(
-            "average: 16 bits do not hold what a step adds to an average; use trainer.precision=bf16-mixed"
-        )
-    check_devices(config, build.count_devices(config["trainer"]))
-    check_packages(config["logger"])
-    with building("trainer"):
-        checkpoint = BestAndLast(Path(), config["objective"])
-        build.build_trainer({**config, "logger": {}}, Path(), [checkpoint])
-    if config["fine_tune"]["frozen_epochs"]:
-        classifier_of(network)
-    parameter_groups(network, **{key: value for key, value in config["fine_tune"].items() if key != "frozen_epochs"})
-    _checked.add(key)
+    return optimizer
 
 
 def check_keys(config: Config) -> None:
@@ -133,6 +147,8 @@ def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
         yield "augment.saturation changes nothing: these images are grey"
     if chosen.get("mixup") or chosen.get("cutmix"):
         yield "train accuracy and recall are of mixed images, which count as the label with the greater share"
+    if data.sampling == "balanced" and str(config.get("loss")).count("WeightedCrossEntropy"):
+        yield "data.sampling=balanced with loss=weighted: rare classes are counted more twice"
 
 
 def check_last_batch(network: nn.Module, data: ImageDataModule, trainer: Config) -> None:
@@ -189,6 +205,10 @@ def check_steps(config: Config, optimizer: Optimizer) -> None:
         raise RequestError("optimizer=switch: SAM and schedule-free optimizers cannot be one of its two")
     if config.get("average", {}).get("_target_") and any(hasattr(part, "train") for part in parts):
         raise RequestError("average: a schedule-free optimizer averages by itself; use average=none")
+    if config.get("average", {}).get("_target_") and str(trainer["precision"]).endswith("16-true"):
+        raise RequestError(
+            "average: 16 bits do not hold what a step adds to an average; use trainer.precision=bf16-mixed"
+        )
 
 
 def check_devices(config: Config, devices: int) -> None:
@@ -215,37 +235,3 @@ def check_devices(config: Config, devices: int) -> None:
             raise RequestError(f"data.{key}={size} is shared by {ranks} devices, so it must be at least {ranks}")
     if trainer.get("sync_batchnorm") and not there:
         raise RequestError("trainer.sync_batchnorm=true needs GPUs: torch has it for no other device")
-
-
-@contextmanager
-def building(group: str) -> Iterator[None]:
-    """Whatever is raised within this becomes a RequestError that names the config group."""
-    try:
-        yield
-    except Exception as error:
-        cause = build.cause_of(error)
-        if isinstance(cause, RequestError):
-            raise cause from None
-        text = one_line(cause)
-        if match := re.search(r"module (?:named )?'(timm|schedulefree|pytorch_optimizer)\b", text):
-            text = f"{match[1]} is not installed: pip install 'cnnbench[{match[1]}]'"
-        raise RequestError(f"{group}: {text}") from error
-
-
-def silence_libraries() -> None:
-    """Keep back greetings and warnings that say nothing to the person who runs this."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for name in ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # why a rank has failed is in the record
-    for text in (
-        ".*does not have many workers.*",
-        ".*Starting from v1.9.*tensorboardX.*",
-        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*GPU available but not used.*",
-        ".*`srun` command is available.*",
-        ".*logging on epoch level in distributed setting.*",  # what is logged is of all processes already
-        ".*Total length of `list` across ranks is zero.*",  # a run without validation
-    ):
-        warnings.filterwarnings("ignore", message=text)

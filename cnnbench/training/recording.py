@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnbench.data import ImageDataModule
-from cnnbench.data.loader import REMEDY
+from cnnbench.data.stream import REMEDY
 from cnnbench.models.profile import flops_per_image, size_in_bits
 from cnnbench.training.build import cause_of
 from cnnbench.training.callbacks.early_stopping import Diverged

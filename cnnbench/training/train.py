@@ -23,10 +23,9 @@ from cnnbench.training.estimate import suggest_batch_size, useful_threads
 from cnnbench.training.lr_finder import settle_lr
 from cnnbench.training.metrics import PER_CLASS
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.preflight import silence_libraries
 from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils import run_dir
-from cnnbench.utils.console import print_result
+from cnnbench.utils.console import print_result, silence_libraries
 from cnnbench.utils.environment import environment, idle_cores
 from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record

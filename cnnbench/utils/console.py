@@ -1,8 +1,10 @@
 """What a command prints: how much of it, when, and in which style."""
 
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -83,3 +85,22 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def silence_libraries() -> None:
+    """Keep back greetings and warnings that say nothing to the person who runs this."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # why a rank has failed is in the record
+    for text in (
+        ".*does not have many workers.*",
+        ".*Starting from v1.9.*tensorboardX.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*GPU available but not used.*",
+        ".*`srun` command is available.*",
+        ".*logging on epoch level in distributed setting.*",  # what is logged is of all processes already
+        ".*Total length of `list` across ranks is zero.*",  # a run without validation
+    ):
+        warnings.filterwarnings("ignore", message=text)

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnbench.data import ImageDataModule
-from cnnbench.data import loader as loaders
+from cnnbench.data import ImageDataModule, stream
 from cnnbench.data.augment import Augment, Normalize
 from cnnbench.data.loader import BatchLoader, ImageTensors
 from cnnbench.data.sources import Digits
@@ -133,10 +132,10 @@ def test_the_workers_of_a_stream_are_sent_no_images_and_stay(cache: Path) -> Non
     module.setup()
     made = module.train_dataloader()
     first, reader = epoch(made, 0), made._reader
-    assert reader is not None and len(pickle.dumps(reader.dataset)) < 1000
-    workers = [process.pid for process in reader._iterator._workers]
+    assert reader is not None and len(pickle.dumps(reader.loader.dataset)) < 1000
+    workers = [process.pid for process in reader.loader._iterator._workers]
     assert not torch.equal(first[0][1], epoch(made, 1)[0][1])  # a new order reaches the same workers
-    assert made._reader is reader and [process.pid for process in reader._iterator._workers] == workers
+    assert made._reader is reader and [process.pid for process in reader.loader._iterator._workers] == workers
     del reader
     module.teardown()
     assert not {process.pid for process in multiprocessing.active_children()} & {*workers}
@@ -197,7 +196,7 @@ def end(how: str):
 def test_a_worker_that_gives_nothing_ends_the_run_with_what_to_change(
     monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(loaders._Rows, "__getitem__", end(how))
+    monkeypatch.setattr(stream.Rows, "__getitem__", end(how))
     with pytest.raises(
         RequestError, match=r"no images from a stream's workers \(.*data\.workers=0.*data\.worker_seconds"
     ):
@@ -209,12 +208,12 @@ def test_a_worker_that_is_stopped_ends_the_run_too(monkeypatch: pytest.MonkeyPat
     def stop(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def read(rows: loaders._Rows, numbers: np.ndarray) -> torch.Tensor:
+    def read(rows: stream.Rows, numbers: np.ndarray) -> torch.Tensor:
         threading.Timer(0.2, stop).start() if when == "handing over" else numbers[0] == 8 and stop()
         return torch.zeros(len(numbers), 1, 1, 1, dtype=torch.uint8)
 
-    monkeypatch.setattr(loaders._Rows, "__getitem__", read)
-    monkeypatch.setattr(loaders, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(stream.Rows, "__getitem__", read)
+    monkeypatch.setattr("cnnbench.data.loader.BLOCK_BYTES", 1)
     batches, others = loader(workers=1, worker_seconds=1.0), {*multiprocessing.active_children()}  # of other tests
     with pytest.raises(RequestError, match=r"no images from a stream's workers \(.*data\.workers=0"):
         for chunk in batches:

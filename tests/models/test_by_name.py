@@ -18,9 +18,8 @@ from cnnbench.config.compose import compose, resolved
 from cnnbench.models.by_name import timm_network, torchvision_network
 from cnnbench.models.fine_tune import classifier_of, layer_factors
 from cnnbench.models.weights import skip_weight_loading
-from cnnbench.training.build import build_network
+from cnnbench.training.build import build_network, building
 from cnnbench.training.optimizers import parameter_groups
-from cnnbench.training.preflight import building
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 

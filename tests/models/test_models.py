@@ -16,7 +16,7 @@ from cnnbench.config.schema import check_values
 from cnnbench.models.fine_tune import classifier_of
 from cnnbench.models.layers import ACTIVATIONS
 from cnnbench.models.profile import flops_per_image
-from cnnbench.training.preflight import building
+from cnnbench.training.build import building
 from cnnbench.utils.errors import RequestError
 
 MODELS = groups()["model"]

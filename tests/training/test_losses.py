@@ -12,8 +12,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from cnnbench.config.compose import fingerprint
+from cnnbench.training.build import building
 from cnnbench.training.losses import build_loss, class_weights
-from cnnbench.training.preflight import building
 from cnnbench.utils.errors import RequestError
 
 COUNTS = [50, 5, 20]
