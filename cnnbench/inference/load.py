@@ -20,8 +20,6 @@ from cnnbench.training.checkpoint_io import read
 from cnnbench.utils.errors import RequestError, one_line, one_of
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
 
-WEIGHTS = ("best", "last")
-
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -54,7 +52,7 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         RequestError: there is no finished run, its network is of another package, or its weights do not fit.
     """
     folder = Path(folder)
-    one_of("weights", weights, WEIGHTS)
+    one_of("weights", weights, ("best", "last"))
     record = _record(folder)
     check_config(record.get("config"), f"the run in {folder}", trusted)
     try:

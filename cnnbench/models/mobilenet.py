@@ -26,8 +26,7 @@ class MobileNetV2(TorchvisionMobileNetV2):
         stages = [list(stage) for stage in STAGES]
         stages[1][3] = 1 if small else 2
         super().__init__(num_classes, width, stages, dropout=dropout)
-        first = self.features[0][0]
-        self.features[0][0] = stem_convolution(in_channels, first.out_channels, 3, 1 if small else 2)
+        self.features[0][0] = stem_convolution(in_channels, self.features[0][0].out_channels, 3, 1 if small else 2)
         load_weights(self, weights, "model.weights", MobileNet_V2_Weights.IMAGENET1K_V2)
 
     def get_classifier(self) -> nn.Module:

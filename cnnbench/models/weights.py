@@ -66,11 +66,10 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
         raise RequestError(f"{key}={path} is {hint}")
     try:
         loaded = read_torch_file(path)
-    except UnsafeFileError as error:
-        wrong = "is no file of weights alone: it holds other objects, or is damaged"
-        raise RequestError(f"{key}={path} {wrong}") from error
-    except (DamagedFileError, OSError, MemoryError) as error:
-        raise RequestError(f"{key}={path} is damaged or no file of weights ({type(error).__name__})") from error
+    except (UnsafeFileError, DamagedFileError, OSError, MemoryError) as error:
+        wrong = f"is damaged or no file of weights ({type(error).__name__})"
+        unsafe = "is no file of weights alone: it holds other objects, or is damaged"
+        raise RequestError(f"{key}={path} {unsafe if isinstance(error, UnsafeFileError) else wrong}") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not state or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):
         raise RequestError(f"{key}={path} holds no state dict: names and tensors, alone or under 'state_dict'")

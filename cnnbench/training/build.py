@@ -46,8 +46,7 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
     images = data.prepared
     sizes = {"in_channels": images.channels, "num_classes": len(images.classes), "image_size": images.image_size}
     network: nn.Module = instantiate(config["model"], **sizes)
-    if config["init_from"] is not None:
-        load_weights(network, config["init_from"], "init_from")
+    load_weights(network, config["init_from"], "init_from")
     return network.to(memory_format=torch.channels_last)
 
 

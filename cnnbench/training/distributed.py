@@ -38,7 +38,6 @@ POLL = 0.1  # seconds between two looks at the ranks
 LAST_READ = 10.0  # seconds for the other ranks to read the last value
 LOST_RANK_DELAY = 3.0  # seconds for which a rank that has lost another one leaves its launcher to see that one first
 FAILURE_DELAY = 4.0  # seconds for the others to end where a rank has failed: those inside torch hear no signal
-PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked from imports
 
 
 def external_launch() -> ClusterEnvironment | None:
@@ -133,7 +132,7 @@ def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any
 def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], logs: str) -> PContext:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     if method == "forkserver":
-        multiprocessing.get_context(method).set_forkserver_preload(PRELOAD)
+        multiprocessing.get_context(method).set_forkserver_preload(["cnnbench.training.train"])
         resource_tracker.ensure_running()  # else the server's start does that, and lets signals through
         signals.block_signals()  # of this thread, and so of the server and of the ranks until they handle them
     return start_processes("rank", _rank_main, arguments, environs, DefaultLogsSpecs(logs), start_method=method)

@@ -60,8 +60,7 @@ def fit_text(text: str, width: float, face: ImageFont.FreeTypeFont) -> str:
 
 
 def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, counts: bool = True) -> np.ndarray:
-    """A confusion matrix (rows are the true class) as percentages of each true class and, with ``counts``, as counts to
-    the left of them; above are the title, the accuracy and the most frequent confusions."""
+    """A confusion matrix (rows: true class) in percent of each class and, with ``counts``, in counts, and a summary."""
     count = len(classes)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, where=totals > 0, out=np.zeros(matrix.shape))

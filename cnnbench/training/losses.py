@@ -50,8 +50,7 @@ class WeightedCrossEntropy(nn.Module):
 class FocalLoss(nn.Module):
     """Each class against the rest, by the logits' sigmoids, with less weight on what is easy: -alpha_t (1 - p_t)^gamma
     log(p_t), summed over the classes (Lin et al. 2017, equation 5). Without ``alpha`` both sides count alike, and
-    without ``gamma`` too it is the binary cross-entropy. Smoothed labels are those of the cross-entropy: s / classes,
-    and 1 - s more for the true class; with ``gamma``, which is of labels 0 or 1, they raise RequestError."""
+    without ``gamma`` too it is the binary cross-entropy. Smoothed labels are those of the cross-entropy."""
 
     def __init__(
         self, counts: Sequence[int], label_smoothing: float, gamma: float = 0.0, alpha: float | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 import yaml
+from torch import Tensor
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
@@ -169,7 +170,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         data.teardown()
     record["model"]["sha256"] = recording.weights_sha256(classifier)
 
-    matrices = test(trainer, classifier, data, checkpoint, config["test_with"])
+    matrices = test(trainer, classifier, checkpoint, config["test_with"] == "best")
     if trainer.is_global_zero:
         record["metrics"] = dict(classifier.metrics)
         record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
@@ -198,13 +199,11 @@ def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule,
         raise MemoryError(f"no room in memory: {suggestion}") from error
 
 
-def test(
-    trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: BestAndLast, weights: str
-) -> dict[str, torch.Tensor]:
+def test(trainer: pl.Trainer, classifier: ImageClassifier, checkpoint: BestAndLast, best: bool) -> dict[str, Tensor]:
     """Evaluate the test set once, with the best or the last weights; confusion matrices of val and test with those."""
-    if weights == "best" and trainer.is_global_zero:  # which has written them; the others get them from it
+    if best and trainer.is_global_zero:  # which has written them; the others get them from it
         classifier.load_state_dict(checkpoint.best_weights())
-    trainer.test(classifier, datamodule=data, verbose=False)
-    confusion = checkpoint.best_confusion if weights == "best" else classifier.confusion
+    trainer.test(classifier, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+    confusion = checkpoint.best_confusion if best else classifier.confusion
     matrices = {**confusion, "test": classifier.confusion["test"]}
     return {split: matrices[split] for split in ("val", "test") if split in matrices}

@@ -29,9 +29,9 @@ class Diverged(RuntimeError):
 
 
 class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's metrics are complete
-    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
-    epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
-    that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""
+    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, or an
+    epoch's validation loss, and after ``epochs`` in a row with a training loss ``above`` so many times that of
+    guessing, ln(classes), or, with ``at_chance``, at that."""
 
     def __init__(self, above: float | None = None, epochs: int = 5, at_chance: bool = False) -> None:
         self.above, self.epochs, self.at_chance = above, epochs, at_chance

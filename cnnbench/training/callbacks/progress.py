@@ -102,8 +102,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         self._bar.clear()
         print_info(" | ".join(parts))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         self._bar.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.on_train_end(trainer, pl_module)
+    on_exception = on_train_end
