@@ -2,8 +2,8 @@
 name is one that the library lists, so that a saved run reaches no file (``local-dir:``) or repository (``hf-hub:``)."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from cnnbench.models.layers import stem_convolution
 from cnnbench.models.weights import is_loading_skipped, load_weights
-from cnnbench.utils.errors import RequestError, did_you_mean, one_line
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line, refuse
 
 log = logging.getLogger(__name__)
 CONVOLUTION = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
@@ -119,14 +119,9 @@ def _cached(config: Any) -> dict[str, str]:
     return {"file": path} if isinstance(path, str) else {}
 
 
-@contextmanager
-def _taking(name: str, image_size: int) -> Iterator[None]:
-    """What a network says of images that it cannot take, in a line."""
-    try:
-        yield
-    except (RuntimeError, AssertionError, ValueError) as error:
-        wrong = f"model.name={name} takes no images of {image_size}x{image_size} ({one_line(error)[:200]})"
-        raise RequestError(wrong) from error
+def _taking(name: str, image_size: int) -> AbstractContextManager[None]:
+    wrong = f"model.name={name} takes no images of {image_size}x{image_size}"
+    return refuse(wrong, RuntimeError, AssertionError, ValueError, most=200)
 
 
 def _build(make: Callable[..., nn.Module], name: str, options: dict[str, Any], image_size: int) -> Any:

@@ -54,8 +54,7 @@ class BinaryConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W'); padding adds zeros, neither 1 nor -1."""
         if self.training:
-            signs, weight = _Sign.apply(input), _ScaledSign.apply(self.weight)
-            return F.conv2d(signs, weight, None, self.stride, self.padding)
+            return F.conv2d(_Sign.apply(input), _ScaledSign.apply(self.weight), None, self.stride, self.padding)
         # Sums of ones are exact in any order, so that a tie is one wherever an exported network runs.
         sums = F.conv2d(_Sign.apply(input), _Sign.apply(self.weight), None, self.stride, self.padding)
         return sums * self.weight.abs().mean((1, 2, 3))[:, None, None]

@@ -34,7 +34,6 @@ def font_file() -> str:
 
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """That font."""
     return ImageFont.truetype(font_file(), size)
 
 

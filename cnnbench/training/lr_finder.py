@@ -17,7 +17,7 @@ from cnnbench.training.build import AUTO, Config
 from cnnbench.training.estimate import build_classifier
 from cnnbench.training.optimizers import inner_optimizers
 from cnnbench.utils.console import print_info
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, refuse
 
 SMOOTHING = 0.9  # of the exponential moving average of the loss
 EXPLODED = 4.0  # the test ends where the smoothed loss is so many times its lowest
@@ -119,11 +119,9 @@ def plot(found: RangeTest, path: Path) -> None:
     axes.set_ylim(0.9 * min(found.smoothed), 1.5 * max(found.smoothed[:3]))
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    try:
+    with refuse(f"--plot {path} cannot be written", OSError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"--plot {path} cannot be written ({error})") from error
 
 
 def _endless_batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from cnnbench.config.schema import LOGIT_METRICS
 from cnnbench.data.loader import BatchGroup
@@ -133,8 +134,11 @@ class ImageClassifier(pl.LightningModule):
             if scheduler is not None:
                 scheduler.step()
         averages = self.trainer.is_last_batch and optimizers.set_training(self.optimizer, False)
-        if averages and self.current_epoch >= self.frozen_epochs:
-            optimizers.recompute_statistics(self.network, self.trainer.datamodule.train_evaluation_loader())  # type: ignore[attr-defined]
+        if (
+            averages and self.current_epoch >= self.frozen_epochs
+        ):  # batch norm's statistics, for the weights as they are
+            loader, weight = self.trainer.datamodule.train_evaluation_loader(), next(self.network.parameters())  # type: ignore[attr-defined]
+            update_bn((images.to(weight) for batches in loader for images, _ in batches), self.network)
 
     def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch, one of ``summed`` whose mean counts, and, with ``update``, move the weights by

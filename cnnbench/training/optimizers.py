@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
-from torch.optim.swa_utils import update_bn
 
 from cnnbench.models.fine_tune import classifier_of, layer_factors
 
@@ -125,9 +124,3 @@ def keep_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in momenta.items():
             layer.momentum = momentum
-
-
-def recompute_statistics(network: nn.Module, chunks: Iterable[Iterable[tuple[Tensor, Tensor]]]) -> None:
-    """Batch norm's running statistics anew, for the weights as they are: plain means over these (images, labels)."""
-    weight = next(network.parameters())
-    update_bn((images.to(weight) for batches in chunks for images, _ in batches), network)

@@ -32,8 +32,6 @@ from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
 from cnnbench.utils.signals import handle_stop_signals
 
-Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how many whole epochs it has behind it
-
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
     """Train, evaluate once on the test set, and leave a record, whatever happens, also as ``folder/result.json``: how
@@ -90,7 +88,7 @@ def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
         raise SystemExit(1) from error
 
 
-def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
+def train_rank(folder: str, record: Record, resumed: tuple[str, int] | None, threads: int, config: str) -> None:
     """What each rank of several does; rank 0 writes the record. Raises what the run has failed with. ``config`` is
     YAML, for JSON would turn keys that are numbers into text."""
     silence_libraries()
@@ -129,8 +127,8 @@ def on_every_rank(command: Callable[[], int]) -> int:
     return run
 
 
-def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed | None) -> None:
-    """Train and test, in each rank; ``record`` is filled in."""
+def fit_and_test(config: Config, folder: Path, record: Record, resumed: tuple[str, int] | None) -> None:
+    """Train and test, in each rank, and fill in ``record``; ``resumed`` is a checkpoint and its whole epochs."""
     keep_freed_memory()
     pl.seed_everything(config["seed"], verbose=False)
 

@@ -38,10 +38,8 @@ class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, 
         self.lost = 0  # epochs in a row so far
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        # reading a number makes a GPU wait, so there it is done once an epoch
-        if pl_module.device.type != "cpu" and not trainer.is_last_batch:
-            return
-        if not math.isfinite(cast(ImageClassifier, pl_module).meters["train"].loss()):
+        is_read = pl_module.device.type == "cpu" or trainer.is_last_batch  # reading a number makes a GPU wait
+        if is_read and not math.isfinite(cast(ImageClassifier, pl_module).meters["train"].loss()):
             raise Diverged("the training loss is not finite", trainer.current_epoch, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -53,8 +53,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start, self._epoch_began, self._cores = time.perf_counter(), False, CoreUse()
-        last = trainer.max_epochs
-        self._epoch = f"  epoch {trainer.current_epoch + 1:>{len(str(last))}}/{last}"
+        self._epoch = f"  epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
         self._bar.set_description_str(self._epoch, refresh=False)
         self._bar.set_postfix_str("", refresh=False)
         self._bar.reset(trainer.train_dataloader.images)  # type: ignore[union-attr]
