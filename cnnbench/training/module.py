@@ -134,10 +134,9 @@ class ImageClassifier(pl.LightningModule):
             if scheduler is not None:
                 scheduler.step()
         averages = self.trainer.is_last_batch and optimizers.set_training(self.optimizer, False)
-        if (
-            averages and self.current_epoch >= self.frozen_epochs
-        ):  # batch norm's statistics, for the weights as they are
-            loader, weight = self.trainer.datamodule.train_evaluation_loader(), next(self.network.parameters())  # type: ignore[attr-defined]
+        if averages and self.current_epoch >= self.frozen_epochs:  # batch norm's statistics, for these weights
+            loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
+            weight = next(self.network.parameters())
             update_bn((images.to(weight) for batches in loader for images, _ in batches), self.network)
 
     def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
