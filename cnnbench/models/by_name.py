@@ -33,7 +33,10 @@ def timm_network(
     if not pretrained or is_loading_skipped.get():
         network = _build(timm.create_model, name, options, image_size)
     else:
-        options["pretrained_cfg_overlay"] = _cached(config)
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(config.hf_hub_id, SAFE) if config.hf_hub_id and not config.custom_load else None
+        options["pretrained_cfg_overlay"] = {"file": path} if isinstance(path, str) else {}  # so that nobody is asked
         origin, hub = config.hf_hub_id or config.url, logging.getLogger("huggingface_hub")
         level = hub.level
         hub.setLevel(logging.ERROR)  # it warns of each of its tries
@@ -109,14 +112,6 @@ def _torchvision_weights(name: str) -> Any:
 def _check_name(library: str, name: str, names: list[str]) -> None:
     if name not in names:
         raise RequestError(f"model.name={name!r} is no network of {library}{did_you_mean(name, names)}")
-
-
-def _cached(config: Any) -> dict[str, str]:
-    """Where the weights are that the hub's cache has already, so that nobody is asked for them."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(config.hf_hub_id, SAFE) if config.hf_hub_id and not config.custom_load else None
-    return {"file": path} if isinstance(path, str) else {}
 
 
 def _taking(name: str, image_size: int) -> AbstractContextManager[None]:

@@ -21,8 +21,7 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         self.path = Path(folder) / "metrics.csv"
         self.rows: list[dict[str, float]] = []
         self.epoch_seconds: list[float] = []
-        self._started = self._trained = 0.0
-        self._before = 0.0  # seconds of the running epoch before this process went on with it
+        self._started = self._trained = self._before = 0.0  # the last: seconds of the epoch in an earlier process
 
     def columns(self) -> dict[str, list[float]]:
         """The rows as one list a name, as the record has them."""
