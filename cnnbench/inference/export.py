@@ -1,7 +1,5 @@
 """A finished run as files that need no cnnbench: ONNX and torch.export, each compared with the run before it is kept.
-
-They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax.
-"""
+They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax."""
 
 import contextlib
 import copy
@@ -12,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,8 +78,7 @@ def trace(run: TrainedRun) -> ExportedProgram:
 
 
 def write_onnx(program: ExportedProgram, path: Path, description: Mapping[str, Any]) -> None:
-    """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
-    a layer of the network has no ONNX."""
+    """One file with the weights, ``description`` as metadata; raises RequestError where a layer has no ONNX."""
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": {INPUT: {0: BATCH}}}
     with refuse_errors("the network cannot be written as ONNX"):
         made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
@@ -112,15 +109,8 @@ def open_torch(path: Path) -> Program:
     return torch.no_grad()(lambda images: network(torch.from_numpy(images)).numpy())
 
 
-class Format(NamedTuple):
-    """How a program is kept: the file's name, and how it is written and opened."""
-
-    file: str
-    write: Callable[[ExportedProgram, Path, Mapping[str, Any]], None]
-    open: Callable[[Path], Program]
-
-
-FORMATS = {"onnx": Format("model.onnx", write_onnx, open_onnx), "torch": Format("model.pt2", write_torch, open_torch)}
+# How a program is kept: the file's name, and how it is written and opened.
+FORMATS = {"onnx": ("model.onnx", write_onnx, open_onnx), "torch": ("model.pt2", write_torch, open_torch)}
 
 
 def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
@@ -132,7 +122,7 @@ def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
 
 
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
-    """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
+    """Images uint8 (N, size, size, channels) and what they are: the test set where it is prepared, else noise."""
     prepared, cache = prepared_set(run)
     if prepared is not None:
         return np.array(prepared.arrays["test_images"][:COMPARED]), "test images"
@@ -146,32 +136,23 @@ def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
     content = (folder / "checkpoints" / f"{weights}.ckpt").read_bytes()
     shape = [BATCH, run.image_size, run.image_size, run.channels]
     return {
-        "classes": run.classes,
-        "image_size": run.image_size,
-        "channels": run.channels,
-        "mean": run.normalize.mean,
-        "std": run.normalize.std,
+        "classes": run.classes, "image_size": run.image_size, "channels": run.channels,
+        "mean": run.normalize.mean, "std": run.normalize.std,
         "grey_range": run.record["data"].get("value_range"),  # what is black and white of more than 8 bits, or null
         "input": {"name": INPUT, "dtype": "uint8", "shape": shape},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(run.classes)]},
-        "model": (run.record.get("model") or {}).get("name"),
-        "fingerprint": run.record.get("fingerprint"),
-        "weights": weights,
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
-    }
+        "model": (run.record.get("model") or {}).get("name"), "fingerprint": run.record.get("fingerprint"),
+        "weights": weights, "weights_sha256": hashlib.sha256(content).hexdigest(),
+    }  # fmt: skip
 
 
 def export(
     run: TrainedRun, description: Mapping[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
     """Write the files in these ``formats`` and model.json, the ``description``, and compare each with the run on these
-    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the largest
-    difference of a probability for each format.
-
-    Raises:
-        ExportDiffers: a file differs from the run; ``out`` is as it was.
-        RequestError: the network cannot be exported, ``out`` cannot be written, or a package is missing.
-    """
+    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the
+    largest difference of a probability for each format. Raises ExportDiffers where one differs, and RequestError where
+    the network cannot be exported, ``out`` cannot be written, or a package is missing; ``out`` is then as it was."""
     if "onnx" in formats and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
         raise RequestError(f"ONNX needs {' and '.join(missing)}: pip install 'cnnbench[export]' (or --format torch)")
     program, new, differences = trace(run), not out.exists(), {}
@@ -182,9 +163,9 @@ def export(
             text = json.dumps({**description, **int8}, ensure_ascii=False, indent=1)
             Path(temporary, DESCRIPTION).write_text(text + "\n", "utf-8")
             for name in formats:
-                path = Path(temporary, FORMATS[name].file)
-                FORMATS[name].write(program, path, description)
-                differences[name] = compare(run, FORMATS[name].open(path), images, path.name)
+                file, write, open_file = FORMATS[name]
+                write(program, path := Path(temporary, file), description)
+                differences[name] = compare(run, open_file(path), images, file)
             for path in sorted(Path(temporary).iterdir()):
                 path.replace(out / path.name)
         return differences
@@ -214,10 +195,7 @@ def compare(run: TrainedRun, program: Program, images: np.ndarray, name: str) ->
         if found.shape != expected.shape:
             raise ExportDiffers(f"{name} gives an array {found.shape} where the run gives {expected.shape}")
         largest.extend(np.abs(found - expected).max(axis=1))
-    wrong = sum(not difference <= TOLERANCE for difference in largest)
-    if wrong:
-        raise ExportDiffers(
-            f"{name} gives other probabilities than the run for {wrong} of {len(largest)} images "
-            f"(by up to {max(largest):.1e}; {TOLERANCE:.0e} is allowed)"
-        )
+    if wrong := sum(not difference <= TOLERANCE for difference in largest):
+        by = f"(by up to {max(largest):.1e}; {TOLERANCE:.0e} is allowed)"
+        raise ExportDiffers(f"{name} gives other probabilities than the run for {wrong} of {len(largest)} images {by}")
     return float(max(largest))

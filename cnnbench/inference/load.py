@@ -1,8 +1,5 @@
-"""A finished run as something to use: its network with its weights, its classes, and the pre-processing of its training.
-
-Nothing that is loaded executes code: weights are read with ``weights_only=True``, and only networks that this installation
-has are built, or that the user trusts.
-"""
+"""A finished run as something to use: its network with its weights, its classes, and its pre-processing. Nothing that
+is loaded executes code: only networks that this installation has are built, or that the user trusts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +17,8 @@ from cnnbench.data.augment import Normalize
 from cnnbench.data.views import VIEWS, over_views
 from cnnbench.models.weights import skip_weight_loading
 from cnnbench.training.checkpoint_io import read
-from cnnbench.utils.errors import RequestError, one_line, one_of
+from cnnbench.utils.errors import RequestError, one_line, one_of, refuse
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
-
-WEIGHTS = ("best", "last")
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         RequestError: there is no finished run, its network is of another package, or its weights do not fit.
     """
     folder = Path(folder)
-    one_of("weights", weights, WEIGHTS)
+    one_of("weights", weights, ("best", "last"))
     record = _record(folder)
     check_config(record.get("config"), f"the run in {folder}", trusted)
     try:
@@ -66,11 +61,9 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         sizes = {"in_channels": data["channels"], "num_classes": len(classes), "image_size": data["image_size"]}
         with skip_weight_loading():  # the weights that it began with; the run's own follow
             network: nn.Module = instantiate(config["model"], **sizes).to(memory_format=torch.channels_last)
-        mean, std = (np.broadcast_to(config["data"][key], data["channels"]).tolist() for key in ("mean", "std"))
-        normalize = Normalize(mean, std)
+        normalize = Normalize(*(np.broadcast_to(config["data"][k], data["channels"]).tolist() for k in ("mean", "std")))
     except Exception as error:  # what a stranger's record makes the libraries raise has no common kind
-        cause = error.__cause__ or error
-        raise RequestError(f"the network of the run in {folder}: {one_line(cause)}") from error
+        raise RequestError(f"the network of the run in {folder}: {one_line(error.__cause__ or error)}") from error
     _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
     views = one_of("test_time_augmentation", config.get("test_time_augmentation", "none"), VIEWS)
     return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize, views)
@@ -91,10 +84,8 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
-    try:
+    with refuse(f"{path} cannot be read as a checkpoint", Exception, most=200):
         state = dict(read(path)["state_dict"])
-    except Exception as error:
-        raise RequestError(f"{path} cannot be read as a checkpoint ({one_line(error)[:200]})") from error
     own = {str(key).removeprefix("network."): value for key, value in state.items() if str(key).startswith("network.")}
     try:
         network.load_state_dict(own)

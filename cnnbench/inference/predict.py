@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnbench.data.imageset import printable
 from cnnbench.utils.console import cell, escape, print_error
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, refuse
 
 if TYPE_CHECKING:
     from cnnbench.inference.load import TrainedRun
@@ -31,11 +31,9 @@ def find_images(names: Sequence[str]) -> list[str]:
 
     files: list[str] = []
     for name in names:
-        if name == STANDARD_INPUT or not Path(name).is_dir():
-            files.append(name)
-            continue
+        is_folder = name != STANDARD_INPUT and Path(name).is_dir()
         try:
-            found = sorted(file.path for file in image_files(name))
+            found = sorted(file.path for file in image_files(name)) if is_folder else [name]
         except OSError as error:
             raise RequestError(f"the folder {error.filename} cannot be read ({error.strerror})") from error
         if not found:
@@ -48,7 +46,7 @@ def find_images(names: Sequence[str]) -> list[str]:
 
 
 def read_image(file: str, run: TrainedRun) -> np.ndarray | None:
-    """One image as the run's training had it, uint8 (size, size, channels); what cannot be read is reported on stderr."""
+    """One image as the training had it, uint8 (size, size, channels); what cannot be read is reported on stderr."""
     from cnnbench.data.decode import decode_image
 
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
@@ -58,8 +56,7 @@ def read_image(file: str, run: TrainedRun) -> np.ndarray | None:
         value_range = run.record["data"].get("value_range")  # of the whole set that it was trained on
         return decode_image(source, run.image_size, run.channels, resize=True, value_range=value_range)[0]
     except RequestError as error:
-        wrong = "what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else error
-        print_error(wrong)
+        print_error("what came on standard input cannot be decoded as an image" if file == STANDARD_INPUT else error)
         return None
 
 
@@ -70,11 +67,10 @@ def predict_files(
     predictions: list[Prediction] = []
     kept: list[np.ndarray] = []
     for start in range(0, len(files), batch_size):
-        read = [(file, read_image(file, run)) for file in files[start : start + batch_size]]
-        names = [file for file, image in read if image is not None]
-        images = [image for _, image in read if image is not None]
-        if not images:
+        batch = ((file, read_image(file, run)) for file in files[start : start + batch_size])
+        if not (read := [(file, image) for file, image in batch if image is not None]):
             continue
+        names, images = zip(*read, strict=True)
         kept += images if keep_images else []
         probabilities = run.probabilities(np.stack(images))
         best, classes = (part.tolist() for part in probabilities.topk(min(top, len(run.classes))))
@@ -88,13 +84,12 @@ def predict_files(
 
 def as_table(predictions: Sequence[Prediction]) -> str:
     """A line an image: file, class, confidence, and the next likeliest."""
-    rows = [("file", "class", "confidence", "next")]
+    rows = [["file", "class", "confidence", "next"]]
     for one in predictions:
         others = ", ".join(f"{other['class']} {other['confidence']:.1%}" for other in one["top"][1:])
-        rows.append((one["file"], one["class"], f"{one['confidence']:.1%}", others))
-    shown = [[escape(text) for text in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
+        rows.append([*map(escape, (one["file"], one["class"], f"{one['confidence']:.1%}", others))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
@@ -103,8 +98,7 @@ def as_json(predictions: Sequence[Prediction]) -> str:
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:
-    """The columns of ``predictions.npz``, with names of classes, then the next likeliest and their probabilities. The true
-    class is empty where no folder above the file has the name of one."""
+    """The columns of ``predictions.npz``, classes by name, then the next likeliest; ``true`` is empty where unknown."""
     import pandas as pd
 
     ranks = range(2, len(predictions[0]["top"]) + 1)
@@ -121,8 +115,7 @@ FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
 def draw_sheet(
     path: Path, predictions: Sequence[Prediction], images: Sequence[np.ndarray], explained: TrainedRun | None = None
 ) -> None:
-    """A contact sheet: each image with its class and confidence, and beside it the heat map of its class where a run is to be
-    ``explained``; raises RequestError if it cannot be written."""
+    """A contact sheet: each image with its class and confidence, and, of a run to be ``explained``, its heat map."""
     from PIL import Image
 
     from cnnbench.training.figures import Predictions, prediction_sheet
@@ -137,8 +130,6 @@ def draw_sheet(
         pixels = side_by_side(explained.network, explained.normalize, pixels, classes)
         title, columns = f"{title}, {TITLE}", 5
     sheet = prediction_sheet(Predictions(pixels, guess, guess, confidence), names.tolist(), title, columns)
-    try:
+    with refuse(f"--sheet {path} cannot be written", OSError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(path)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"--sheet {path} cannot be written ({error})") from error

@@ -1,15 +1,13 @@
-"""A finished run as an int8 ONNX file, and the test accuracy that this costs.
+"""A finished run as an int8 ONNX file (Jacob et al. 2018, arXiv:1712.05877; done by onnxruntime.quantization), and the
+test accuracy that this costs. Weights of convolutions and linear layers are 8 bits; what goes into them is too, on a
+scale of each batch (dynamic) or of training images (static)."""
 
-Weights of convolutions and linear layers are 8 bits; what goes into them is too, on a scale of each batch (dynamic) or of
-training images (static). Jacob et al. 2018, arXiv:1712.05877; done by onnxruntime.quantization.
-"""
-
-import contextlib
 import json
 import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,18 +26,14 @@ CALIBRATION, BATCH = 256, 64  # training images for static scales, evenly spaced
 def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind: str) -> dict[str, Any]:
     """Write the file of this ``kind`` (of ``INT8``), and what it loses into ``model.json``, both into ``out``. Returns
     ``accuracy`` and ``accuracy_int8`` on the whole test set, as shares; ``points_lost``, their difference in percentage
-    points; ``changed``, how many of its ``test_images`` are given another class.
-
-    Raises:
-        ExportDiffers: the float32 file that it is made of differs from the run.
-        RequestError: the prepared set or a package is missing, ``out`` cannot be written, or a layer has no int8.
-    """
+    points; ``changed``, how many of its ``test_images`` are given another class. Raises what ``export`` does, and
+    RequestError where the prepared set is gone, or a layer has no int8."""
     data, cache = prepared_set(run)
     if data is None:
         gone = f"which is no longer in {cache}: a run on the same data prepares it again"
         raise RequestError(f"--format {kind} is measured on the run's test set, {gone}")
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
         images = np.array(data.arrays["test_images"][:BATCH])
         export(run, description, folder, ["onnx"], images)
         path = folder / INT8[kind]
@@ -60,17 +54,8 @@ def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind
 
 def _quantize(source: Path, target: Path, kind: str, data: PreparedSet) -> None:
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Images(CalibrationDataReader):
-        def __init__(self) -> None:
-            images = data.arrays["train_images"]
-            rows = np.linspace(0, len(images) - 1, min(CALIBRATION, len(images))).astype(int)
-            self.batches = iter(np.array_split(images[rows], -(-len(rows) // BATCH)))
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return None if (batch := next(self.batches, None)) is None else {INPUT: batch}
 
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it advises through the root logger
     prepared = source.with_name("prepared.onnx")
@@ -80,7 +65,11 @@ def _quantize(source: Path, target: Path, kind: str, data: PreparedSet) -> None:
     if kind == "int8-dynamic":  # onnxruntime has dynamic convolutions for unsigned weights alone
         quantize_dynamic(model, target, LAYERS, weight_type=QuantType.QUInt8)
     else:
-        quantize_static(model, target, Images(), op_types_to_quantize=LAYERS, per_channel=True)
+        images = data.arrays["train_images"]
+        rows = np.linspace(0, len(images) - 1, min(CALIBRATION, len(images))).astype(int)
+        batches = iter([{INPUT: part} for part in np.array_split(images[rows], -(-len(rows) // BATCH))])
+        reader = SimpleNamespace(get_next=lambda: next(batches, None))
+        quantize_static(model, target, reader, op_types_to_quantize=LAYERS, per_channel=True)
 
 
 def _compare(run: TrainedRun, path: Path, data: PreparedSet) -> dict[str, Any]:
@@ -90,10 +79,5 @@ def _compare(run: TrainedRun, path: Path, data: PreparedSet) -> dict[str, Any]:
     before = np.concatenate([run.probabilities(part).numpy().argmax(axis=1) for part in parts])
     after = np.concatenate([program(part).argmax(axis=1) for part in parts])
     accuracy, accuracy_int8 = float(np.mean(before == labels)), float(np.mean(after == labels))
-    return {
-        "accuracy": accuracy,
-        "accuracy_int8": accuracy_int8,
-        "points_lost": 100 * (accuracy - accuracy_int8),
-        "changed": int((before != after).sum()),
-        "test_images": len(labels),
-    }
+    lost = {"accuracy": accuracy, "accuracy_int8": accuracy_int8, "points_lost": 100 * (accuracy - accuracy_int8)}
+    return {**lost, "changed": int((before != after).sum()), "test_images": len(labels)}

@@ -1,12 +1,9 @@
-"""Any network of timm or torchvision by its name there, and the images that its published weights were trained on.
-
-A name is one that the library lists, so that a saved run reaches neither a file (timm's ``local-dir:``) nor anybody's
-repository (``hf-hub:``).
-"""
+"""Any network of timm or torchvision by its name there, and the images that its published weights were trained on. A
+name is one that the library lists, so that a saved run reaches no file (``local-dir:``) or repository (``hf-hub:``)."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,7 +12,7 @@ from torch import nn
 
 from cnnbench.models.layers import stem_convolution
 from cnnbench.models.weights import is_loading_skipped, load_weights
-from cnnbench.utils.errors import RequestError, did_you_mean, one_line
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line, refuse
 
 log = logging.getLogger(__name__)
 CONVOLUTION = ("out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
@@ -25,8 +22,8 @@ SAFE = "model.safetensors"  # how the hub keeps timm's weights
 def timm_network(
     in_channels: int, num_classes: int, image_size: int, name: str, pretrained: bool = False, small_stem: bool = False
 ) -> nn.Module:
-    """``timm.create_model(name)`` for these images and classes; raises RequestError where timm has no such network or no
-    weights for it, they cannot be had, the network has no small stem, or the images are too small for it."""
+    """``timm.create_model(name)`` for these images and classes; raises RequestError where timm has no such network or
+    no weights for it, they cannot be had, the network has no small stem, or the images are too small for it."""
     import timm
 
     config = _timm_config(name, pretrained)
@@ -36,7 +33,10 @@ def timm_network(
     if not pretrained or is_loading_skipped.get():
         network = _build(timm.create_model, name, options, image_size)
     else:
-        options["pretrained_cfg_overlay"] = _cached(config)
+        from huggingface_hub import try_to_load_from_cache
+
+        path = try_to_load_from_cache(config.hf_hub_id, SAFE) if config.hf_hub_id and not config.custom_load else None
+        options["pretrained_cfg_overlay"] = {"file": path} if isinstance(path, str) else {}  # so that nobody is asked
         origin, hub = config.hf_hub_id or config.url, logging.getLogger("huggingface_hub")
         level = hub.level
         hub.setLevel(logging.ERROR)  # it warns of each of its tries
@@ -44,11 +44,10 @@ def timm_network(
             with torch.device("cpu"):
                 network = timm.create_model(name, pretrained=True, **options)
         except Exception as error:
-            raise RequestError(
-                f"model.pretrained=true: timm's weights {origin} could not be had ({one_line(error)[:200]}); they are "
-                "downloaded once, into the cache of huggingface_hub (HF_HOME names its folder); or give a file: "
-                "model.pretrained=false init_from=FILE"
-            ) from error
+            wrong = f"timm's weights {origin} could not be had ({one_line(error)[:200]})"
+            kept = "they are downloaded once, into the cache of huggingface_hub (HF_HOME names its folder)"
+            remedy = f"{kept}; or give a file: model.pretrained=false init_from=FILE"
+            raise RequestError(f"model.pretrained=true: {wrong}; {remedy}") from error
         finally:
             hub.setLevel(level)
         log.info("started from timm's %s", origin)
@@ -81,9 +80,8 @@ def torchvision_network(
 
 
 def images_of_weights(builder: str, name: str) -> dict[str, Any]:
-    """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained on.
-    ``builder`` is the name of a function of this module. Raises RequestError where there is no such network, or it has no
-    weights."""
+    """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained
+    on; ``builder`` is a function of this module. Raises RequestError where there are no such weights."""
     if builder == timm_network.__name__:
         from timm.data import resolve_data_config
 
@@ -116,22 +114,9 @@ def _check_name(library: str, name: str, names: list[str]) -> None:
         raise RequestError(f"model.name={name!r} is no network of {library}{did_you_mean(name, names)}")
 
 
-def _cached(config: Any) -> dict[str, str]:
-    """Where the weights are that the hub's cache has already, so that nobody is asked for them."""
-    from huggingface_hub import try_to_load_from_cache
-
-    path = try_to_load_from_cache(config.hf_hub_id, SAFE) if config.hf_hub_id and not config.custom_load else None
-    return {"file": path} if isinstance(path, str) else {}
-
-
-@contextmanager
-def _taking(name: str, image_size: int) -> Iterator[None]:
-    """What a network says of images that it cannot take, in a line."""
-    try:
-        yield
-    except (RuntimeError, AssertionError, ValueError) as error:
-        wrong = f"model.name={name} takes no images of {image_size}x{image_size} ({one_line(error)[:200]})"
-        raise RequestError(wrong) from error
+def _taking(name: str, image_size: int) -> AbstractContextManager[None]:
+    wrong = f"model.name={name} takes no images of {image_size}x{image_size}"
+    return refuse(wrong, RuntimeError, AssertionError, ValueError, most=200)
 
 
 def _build(make: Callable[..., nn.Module], name: str, options: dict[str, Any], image_size: int) -> Any:

@@ -1,6 +1,7 @@
 """What the architectures share: layers by name, and checks of their arguments whose errors state the fix."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -8,15 +9,9 @@ from torch import nn
 from cnnbench.utils.errors import RequestError, one_of
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "none": nn.Identity,
-}
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "none": nn.Identity,
+}  # fmt: skip
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: nn.Identity(),
     "batch": nn.BatchNorm2d,
@@ -42,16 +37,13 @@ def fully_connected(
     """(Linear, activation[, Dropout]) for each of ``hidden``, then the linear layer that gives the logits."""
     layers: list[nn.Module] = []
     for width in widths("hidden", hidden):
-        layers += [nn.Linear(features, width), activation_layer(activation)]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
+        layers += [nn.Linear(features, width), activation_layer(activation), *[nn.Dropout(dropout)] * bool(dropout)]
         features = width
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
 
 
 def small_stem(stem: str, image_size: int, weights: str | None) -> bool:
-    """Whether the first layers keep the image's size; ``auto`` does so for small images, but not under given weights.
-    Raises RequestError where ``stem`` is no stem."""
+    """Whether the first layers keep the side; ``auto`` does so for small images, but not under given weights."""
     one_of("model.stem", stem, ("auto", "small", "imagenet"))
     return stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE and weights is None)
 
@@ -63,15 +55,13 @@ def stem_convolution(in_channels: int, filters: int, kernel: int, stride: int) -
     return convolution
 
 
-def output_size(size: int, layer: str, window: int, stride: int, padding: int, image_size: int) -> int:
+def output_size(size: int, image_size: int, layer: str, window: int, stride: int, padding: int = 0) -> int:
     """Side of a layer's output for a square input of side ``size``; raises RequestError where none is left."""
     padded = size + 2 * padding
     if padded < window:
-        raise RequestError(
-            f"images of {image_size}x{image_size} are too small for this network: {layer} has a window of "
-            f"{window}x{window} and only {padded}x{padded} reach it; "
-            "use a larger data.image_size, or smaller model.kernels, model.strides or model.pools"
-        )
+        wrong = f"{layer} has a window of {window}x{window} and only {padded}x{padded} reach it"
+        remedy = "use a larger data.image_size, or smaller model.kernels, model.strides or model.pools"
+        raise RequestError(f"images of {image_size}x{image_size} are too small for this network: {wrong}; {remedy}")
     return (padded - window) // stride + 1
 
 
@@ -87,9 +77,10 @@ def per_layer(name: str, value: Any, layers: int, valid: Callable[[Any], bool], 
     return values
 
 
-def whole_per_layer(name: str, value: int | Sequence[int], layers: int, least: int) -> list[int]:
-    """``per_layer`` of whole numbers of at least ``least``."""
-    return per_layer(name, value, layers, lambda one: is_whole(one, least), f"whole numbers of at least {least}")
+def whole_per_layer(layers: int, **given: tuple[int | Sequence[int], int]) -> list[list[int]]:
+    """``per_layer`` of several, by their names: whole numbers, and the least that they may be."""
+    kinds = {least: (partial(is_whole, least=least), f"whole numbers of at least {least}") for least in (0, 1)}
+    return [per_layer(name, value, layers, *kinds[least]) for name, (value, least) in given.items()]
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -101,4 +92,4 @@ def widths(name: str, value: Sequence[int]) -> list[int]:
     """``value`` as a list of a width a layer; raises RequestError if it is none."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise RequestError(f"model.{name} must be a list of whole numbers, such as [32, 64], got {value!r}")
-    return whole_per_layer(name, value, len(value), 1)
+    return whole_per_layer(len(value), **{name: (value, 1)})[0]

@@ -17,24 +17,16 @@ class MobileNetV2(TorchvisionMobileNetV2):
     small stem the first two strides of 2 become 1; any weights fit either stem."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        width: float = 1.0,
-        stem: str = "auto",
-        dropout: float = 0.2,
-        weights: str | None = None,
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        width: float = 1.0, stem: str = "auto", dropout: float = 0.2, weights: str | None = None,
+    ) -> None:  # fmt: skip
         if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 4:
             raise RequestError(f"model.width must be a number above 0, at most 4, got {width!r}")
         small = small_stem(stem, image_size, weights)
         stages = [list(stage) for stage in STAGES]
         stages[1][3] = 1 if small else 2
         super().__init__(num_classes, width, stages, dropout=dropout)
-        first = self.features[0][0]
-        self.features[0][0] = stem_convolution(in_channels, first.out_channels, 3, 1 if small else 2)
+        self.features[0][0] = stem_convolution(in_channels, self.features[0][0].out_channels, 3, 1 if small else 2)
         load_weights(self, weights, "model.weights", MobileNet_V2_Weights.IMAGENET1K_V2)
 
     def get_classifier(self) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,8 +22,8 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 def flops_per_image(network: nn.Module, channels: int, image_size: int) -> int:
-    """FLOPs of one image's forward pass in convolutions and matrix products, a multiplication and an addition counted as
-    two, as torch's FlopCounterMode counts them (a binarised convolution as any other)."""
+    """FLOPs of one image's forward pass in convolutions and matrix products, a multiplication and an addition counted
+    as two, as torch's FlopCounterMode counts them (a binarised convolution as any other)."""
     from torch.utils.flop_counter import FlopCounterMode
 
     image = torch.zeros(1, channels, image_size, image_size)
@@ -32,11 +33,7 @@ def flops_per_image(network: nn.Module, channels: int, image_size: int) -> int:
 
 
 def size_in_bits(network: nn.Module) -> int:
-    """Bits of all parameters, as they are stored for predictions: a module that stores its parameters in fewer bits than
-    they are trained with says so in a method ``bits``."""
-    bits, counted = 0, set()
-    for module in network.modules():
-        if hasattr(module, "bits"):
-            bits += module.bits()  # type: ignore[operator]
-            counted |= {id(p) for p in module.parameters()}
-    return bits + sum(p.numel() * p.element_size() * 8 for p in network.parameters() if id(p) not in counted)
+    """Bits of all parameters for predictions; a module that needs fewer than for training has a method ``bits``."""
+    binary: list[Any] = [module for module in network.modules() if hasattr(module, "bits")]
+    others = {*network.parameters()}.difference(*(module.parameters() for module in binary))
+    return sum(module.bits() for module in binary) + sum(p.numel() * p.element_size() * 8 for p in others)

@@ -22,25 +22,19 @@ V1_FILTERS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # by groups, of the first
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1x1 convolution, channel shuffle, depthwise 3x3, grouped 1x1, around a shortcut (the paper's figure 2).
-
-    A unit of stride 2 halves the side and puts its output beside the average-pooled input; others add the two. The first
-    1x1 of a network is not grouped, for its input has few channels (``first_groups``).
-    """
+    """Grouped 1x1 convolution, channel shuffle, depthwise 3x3, grouped 1x1, around a shortcut (the paper's figure 2). A
+    unit of stride 2 halves the side and puts its output beside the average-pooled input; others add the two. The first
+    1x1 of a network is not grouped, for its input has few channels (``first_groups``)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int, first_groups: int) -> None:
         super().__init__()
         middle, own = outputs // 4, outputs - inputs if stride == 2 else outputs
         self.branch = nn.Sequential(
-            nn.Conv2d(inputs, middle, 1, groups=first_groups, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.ReLU(),
+            nn.Conv2d(inputs, middle, 1, groups=first_groups, bias=False), nn.BatchNorm2d(middle), nn.ReLU(),
             nn.ChannelShuffle(groups),
-            nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.Conv2d(middle, own, 1, groups=groups, bias=False),
-            nn.BatchNorm2d(own),
-        )
+            nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False), nn.BatchNorm2d(middle),
+            nn.Conv2d(middle, own, 1, groups=groups, bias=False), nn.BatchNorm2d(own),
+        )  # fmt: skip
         self.shortcut = nn.AvgPool2d(3, 2, 1) if stride == 2 else nn.Identity()
         self.joins = stride == 2
 
@@ -51,35 +45,23 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """ShuffleNet V1 for images of any size and channels; the small stem is without the first stride of 2 and the
-    max-pooling."""
+    """ShuffleNet V1 for images of any size; the small stem is without the first stride of 2 and the pooling."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        width: float = 1.0,
-        groups: int = 3,
-        stem: str = "auto",
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        width: float = 1.0, groups: int = 3, stem: str = "auto",
+    ) -> None:  # fmt: skip
         super().__init__()
         if groups not in V1_FILTERS:
             raise RequestError(f"model.groups must be one of {', '.join(map(str, V1_FILTERS))}, got {groups!r}")
         filters = [round(width * V1_FILTERS[groups] * 2**stage) for stage in range(len(STAGE_UNITS))]
         if filters[0] <= FIRST_FILTERS or (filters[0] - FIRST_FILTERS) % groups or filters[0] // 4 % groups:
-            raise RequestError(
-                f"model.width={width} gives {filters[0]} channels, of which the {FIRST_FILTERS} of the first layer and a "
-                f"quarter must leave numbers that model.groups={groups} divides; use 0.5 or 1.0"
-            )
+            wrong = f"of which the {FIRST_FILTERS} of the first layer and a quarter must leave numbers that"
+            has = f"model.width={width} gives {filters[0]} channels, {wrong} model.groups={groups} divides"
+            raise RequestError(f"{has}; use 0.5 or 1.0")
         small = small_stem(stem, image_size, None)
-        layers: list[nn.Module] = [
-            stem_convolution(in_channels, FIRST_FILTERS, 3, 1 if small else 2),
-            nn.BatchNorm2d(FIRST_FILTERS),
-            nn.ReLU(),
-            nn.Identity() if small else nn.MaxPool2d(3, 2, 1),
-        ]
+        first, pool = stem_convolution(in_channels, FIRST_FILTERS, 3, 1 if small else 2), nn.MaxPool2d(3, 2, 1)
+        layers: list[nn.Module] = [first, nn.BatchNorm2d(FIRST_FILTERS), nn.ReLU(), nn.Identity() if small else pool]
         channels = FIRST_FILTERS
         for stage, (units, outputs) in enumerate(zip(STAGE_UNITS, filters, strict=True)):
             for unit in range(units):
@@ -97,19 +79,13 @@ class ShuffleNetV1(nn.Module):
 
 
 class ShuffleNetV2(TorchvisionShuffleNetV2):
-    """torchvision's ShuffleNetV2, its parameters under torchvision's names, for images of any size and channels. The small
-    stem is without the first stride of 2 and the max-pooling; any weights fit either stem."""
+    """torchvision's ShuffleNetV2, its parameters under torchvision's names, for images of any size and channels. The
+    small stem is without the first stride of 2 and the max-pooling; any weights fit either stem."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        width: float = 1.0,
-        stem: str = "auto",
-        weights: str | None = None,
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        width: float = 1.0, stem: str = "auto", weights: str | None = None,
+    ) -> None:  # fmt: skip
         if width not in WIDTHS:
             raise RequestError(f"model.width must be one of {', '.join(map(str, WIDTHS))}, got {width!r}")
         filters, published = WIDTHS[width]

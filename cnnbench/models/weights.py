@@ -20,7 +20,7 @@ is_loading_skipped = ContextVar("is_loading_skipped", default=False)  # within `
 
 @contextmanager
 def skip_weight_loading() -> Iterator[None]:
-    """Networks built within are laid out as their ``weights`` say and keep random ones: those of a checkpoint follow."""
+    """Networks built within are laid out as their ``weights`` say, with random ones: a checkpoint's follow."""
     token = is_loading_skipped.set(True)
     try:
         yield
@@ -29,17 +29,11 @@ def skip_weight_loading() -> Iterator[None]:
 
 
 def load_weights(network: nn.Module, source: str | None, key: str, published: Any = None) -> None:
-    """Load weights into the network, and log one line that says which.
-
-    The last layer keeps its own where the numbers of classes differ. Filters for three colours are summed for images
-    of one. On the meta device everything is checked and nothing loaded.
-
-    Args:
-        source: a file with a Lightning checkpoint of ours or a state dict; ``imagenet`` or the name of ``published``; None.
-        key: of the configuration that asks for it, for messages.
-        published: torchvision's WeightsEnum that ``imagenet`` stands for.
-
-    Raises RequestError where the file is not there, or holds something else than weights, or those of another network."""
+    """Load weights into the network, and log one line that says which. ``source`` is a file with a checkpoint of ours
+    or a state dict, ``imagenet`` or the name of ``published`` (torchvision's WeightsEnum that it stands for), or None;
+    messages name the ``key``. The last layer keeps its own where the numbers of classes differ; filters for three
+    colours are summed for images of one; on the meta device nothing is loaded. Raises RequestError where it is not
+    there, or does not fit."""
     if source is None or is_loading_skipped.get():
         return
     with torch.device("cpu"):
@@ -53,11 +47,8 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
     left_out = _other_classes(network, own, state)
     problems = [f"it has no {name}" for name in own if name not in state and not name.endswith("num_batches_tracked")]
     problems += [f"the network has no {name}" for name in state if name not in own]
-    problems += [
-        f"{name} is {_shape(value)} there and {_shape(own[name])} here"
-        for name, value in state.items()
-        if name in own and name not in left_out and value.shape != own[name].shape
-    ]
+    both = [(name, state[name], own[name]) for name in state if name in own and name not in left_out]
+    problems += [f"{name} is {_shape(a)} there and {_shape(b)} here" for name, a, b in both if a.shape != b.shape]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise RequestError(f"{key}={source} does not fit {type(network).__name__}: {problems[0]}{more}")
@@ -69,24 +60,21 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
 
 
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
-    """The state dict in a file, with the names that the network has alone; no code in it is executed. Raises RequestError
-    where there is no such file, or no state dict in it."""
+    """A file's state dict, with the network's own names, without executing code; raises RequestError if it has none."""
     if not path.is_file():
         hint = f"a folder; give a file, such as {path / 'checkpoints' / 'best.ckpt'}" if path.is_dir() else "not a file"
         raise RequestError(f"{key}={path} is {hint}")
     try:
         loaded = read_torch_file(path)
-    except UnsafeFileError as error:
-        wrong = f"{key}={path} is no file of weights alone: it holds other objects, or is damaged"
-        raise RequestError(wrong) from error
-    except (DamagedFileError, OSError, MemoryError) as error:
-        raise RequestError(f"{key}={path} is damaged or no file of weights ({type(error).__name__})") from error
+    except (UnsafeFileError, DamagedFileError, OSError, MemoryError) as error:
+        wrong = f"is damaged or no file of weights ({type(error).__name__})"
+        unsafe = "is no file of weights alone: it holds other objects, or is damaged"
+        raise RequestError(f"{key}={path} {unsafe if isinstance(error, UnsafeFileError) else wrong}") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
     if not state or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):
         raise RequestError(f"{key}={path} holds no state dict: names and tensors, alone or under 'state_dict'")
-    if "state_dict" in loaded:  # a checkpoint of ours, where the network is a part of the classifier
-        return {name.removeprefix("network."): value for name, value in state.items()}
-    return dict(state)
+    prefix = "network." if "state_dict" in loaded else ""  # a checkpoint's network is a part of the classifier
+    return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def _published(weights: Any, key: str) -> dict[str, Tensor]:
@@ -94,17 +82,15 @@ def _published(weights: Any, key: str) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
-        remedy = (
-            f"put {Path(weights.url).name} into {torch.hub.get_dir()}/checkpoints, or give its path: init_from=FILE"
-        )
-        raise RequestError(f"{key}: {weights.url} could not be had ({one_line(error)}); {remedy}") from error
+        wrong, folder = f"{weights.url} could not be had ({one_line(error)})", f"{torch.hub.get_dir()}/checkpoints"
+        remedy = f"put {Path(weights.url).name} into {folder}, or give its path: init_from=FILE"
+        raise RequestError(f"{key}: {wrong}; {remedy}") from error
 
 
 def _other_classes(network: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Names of the classifier's tensors, if they differ from the file's by nothing but the number of classes."""
-    head = classifier_of(network)
-    prefix = next(name for name, module in network.named_modules() if module is head) + "."
-    names = [name for name in own if name.startswith(prefix)]
+    prefix = next(name for name, module in network.named_modules() if module is classifier_of(network))
+    names = [name for name in own if name.startswith(f"{prefix}.")]
     pairs = [(own[name].shape, state[name].shape) for name in names if name in state]
     return names if pairs and all(a[1:] == b[1:] for a, b in pairs) and any(a != b for a, b in pairs) else []
 

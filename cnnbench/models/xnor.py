@@ -47,17 +47,14 @@ class _ScaledSign(torch.autograd.Function):
 
 
 class BinaryConv2d(nn.Conv2d):
-    """A convolution of the signs of its input with the signs of its weights, each filter scaled by its mean |weight|.
-
-    The float weights are there for training; a prediction needs their signs and one scale a filter. The paper's second
-    scale, K, of each input window, is left out, as its section 4.3 finds little loss in doing.
-    """
+    """A convolution of the signs of its input with the signs of its weights, each filter scaled by its mean |weight|;
+    the float weights are there for training. The paper's second scale, K, of each input window, is left out, as its
+    section 4.3 finds little loss in doing."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W'); padding adds zeros, neither 1 nor -1."""
         if self.training:
-            signs, weight = _Sign.apply(input), _ScaledSign.apply(self.weight)
-            return F.conv2d(signs, weight, None, self.stride, self.padding)
+            return F.conv2d(_Sign.apply(input), _ScaledSign.apply(self.weight), None, self.stride, self.padding)
         # Sums of ones are exact in any order, so that a tie is one wherever an exported network runs.
         sums = F.conv2d(_Sign.apply(input), _Sign.apply(self.weight), None, self.stride, self.padding)
         return sums * self.weight.abs().mean((1, 2, 3))[:, None, None]
@@ -68,40 +65,30 @@ class BinaryConv2d(nn.Conv2d):
 
 
 class XnorNet(nn.Module):
-    """A convolution, binary convolutions, the mean over the image, and a linear layer.
-
-    The first and the last layer keep float weights, and each binary block is batch norm, sign, convolution, pooling
-    (section 3.2, figure 3): the norm puts the threshold of the sign at the channel's mean.
-    """
+    """A convolution, binary convolutions, the mean over the image, and a linear layer; the first and the last keep
+    float weights. Each binary block is batch norm, sign, convolution, pooling (section 3.2, figure 3): the norm puts
+    the threshold of the sign at the channel's mean."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        filters: Sequence[int],
-        kernels: int | Sequence[int] = 3,
-        paddings: int | Sequence[int] = 1,
-        pools: int | Sequence[int] = 2,
-        dropout: float = 0.0,
-    ) -> None:
+        self, in_channels: int, num_classes: int, image_size: int, *,
+        filters: Sequence[int], kernels: int | Sequence[int] = 3, paddings: int | Sequence[int] = 1,
+        pools: int | Sequence[int] = 2, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
         super().__init__()
         filters = widths("filters", filters)
         depth = len(filters)
         if depth < 2:
             raise RequestError(f"model.filters needs two convolutions, for the first is not binary; got {depth}")
-        given = (("kernels", kernels, 1), ("paddings", paddings, 0), ("pools", pools, 0))
-        windows = [whole_per_layer(name, value, depth, least) for name, value, least in given]
+        windows = whole_per_layer(depth, kernels=(kernels, 1), paddings=(paddings, 0), pools=(pools, 0))
         channels, size, layers = in_channels, image_size, list[nn.Module]()
         for index, (width, kernel, padding, pool) in enumerate(zip(filters, *windows, strict=True), 1):
-            size = output_size(size, f"convolution {index}", kernel, 1, padding, image_size)
+            size = output_size(size, image_size, f"convolution {index}", kernel, 1, padding)
             if index > 1:
                 layers.append(nn.BatchNorm2d(channels))
             kind = nn.Conv2d if index == 1 else BinaryConv2d
             layers.append(kind(channels, width, kernel, padding=padding, bias=False))
             if pool > 1:
-                size = output_size(size, f"pooling {index}", pool, pool, 0, image_size)
+                size = output_size(size, image_size, f"pooling {index}", pool, pool)
                 layers.append(nn.MaxPool2d(pool))
             channels = width
         self.features = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1))

@@ -30,12 +30,10 @@ def build_data(config: Config) -> ImageDataModule:
     """The data module, prepared and split."""
     steps = config["steps_per_execution"]
     data: ImageDataModule = instantiate(
-        config["data"],
-        augment=instantiate(config["augment"]),
-        steps_per_execution=AUTO_STEPS if steps == "auto" else steps,
-        accumulate=config["trainer"]["accumulate_grad_batches"],
+        config["data"], augment=instantiate(config["augment"]), accumulate=config["trainer"]["accumulate_grad_batches"],
+        steps_per_execution=AUTO_STEPS if steps == AUTO else steps,
         _convert_="all",  # data.value_range becomes part of a JSON
-    )
+    )  # fmt: skip
     data.setup()
     return data
 
@@ -48,8 +46,7 @@ def build_network(config: Config, data: ImageDataModule) -> nn.Module:
     images = data.prepared
     sizes = {"in_channels": images.channels, "num_classes": len(images.classes), "image_size": images.image_size}
     network: nn.Module = instantiate(config["model"], **sizes)
-    if config["init_from"] is not None:
-        load_weights(network, config["init_from"], "init_from")
+    load_weights(network, config["init_from"], "init_from")
     return network.to(memory_format=torch.channels_last)
 
 
@@ -96,14 +93,10 @@ def build_trainer(config: Config, folder: Path, callbacks: list[pl.Callback], re
         strategy=AUTO if ranks is None else FixedOrderDDP(ranks, config["seed"]),
         plugins=[AtomicCheckpointIO(), *([LightningEnvironment()] if ranks is None else [])],
         callbacks=[*averages, *chosen[1:], *callbacks, *chosen[:1]],
-        logger=build_loggers(config["logger"], folder, resumed),
-        default_root_dir=str(folder),
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+        logger=build_loggers(config["logger"], folder, resumed), default_root_dir=str(folder),
+        num_sanity_val_steps=0, log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
 
 
 @contextmanager

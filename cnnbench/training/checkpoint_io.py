@@ -70,14 +70,13 @@ def newest(folder: Path, notify: Callable[[str], None]) -> tuple[Path, dict[str,
     for path in (folder / LAST, folder / PREVIOUS):
         try:
             checkpoint = read(path)
+            if path.name == PREVIOUS:
+                notify(f"going on from {path}, the checkpoint before")
+            return path, checkpoint
         except FileNotFoundError:
             continue
         except DamagedFileError as error:
             notify(f"{error}; kept as {set_aside(path).name}")
-            continue
-        if path.name == PREVIOUS:
-            notify(f"going on from {path}, the checkpoint before")
-        return path, checkpoint
     for path in folder.glob("*"):
         if path.suffix in (".new", ".link"):
             path.unlink()

@@ -1,10 +1,7 @@
-"""One run on several devices: a process (rank) for each, of one machine or more, which trains on its share of a batch.
-
-On one machine ``launch_ranks`` starts the ranks; on several, torchrun or srun starts this program once a rank
-(``external_launch``). Each computes the gradients of its rows of the batch, weighted so that their sum is the gradient
-of the mean loss over the whole batch; they sum them, and all take the same step. The sum is always over the same
-layout, so that a resumed run has the same bits as one that was not stopped.
-"""
+"""One run on several devices: a process (rank) for each, which ``launch_ranks`` starts on one machine, and torchrun or
+srun on several (``external_launch``). Each computes the gradients of its rows of a batch, weighted so that their sum is
+that of the mean loss over the whole batch; they sum them, always over the same layout, so that a resumed run has the
+same bits as one that was not stopped, and all take the same step."""
 
 import io
 import itertools
@@ -41,7 +38,6 @@ POLL = 0.1  # seconds between two looks at the ranks
 LAST_READ = 10.0  # seconds for the other ranks to read the last value
 LOST_RANK_DELAY = 3.0  # seconds for which a rank that has lost another one leaves its launcher to see that one first
 FAILURE_DELAY = 4.0  # seconds for the others to end where a rank has failed: those inside torch hear no signal
-PRELOAD = ["cnnbench.training.train"]  # what the server that ranks are forked from imports
 
 
 def external_launch() -> ClusterEnvironment | None:
@@ -106,9 +102,8 @@ class RankFailed(RuntimeError):
 
 
 def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Call ``function(*arguments)``, all picklable, in so many new processes of this machine, which Lightning takes for
-    torchrun's, and wait until all have returned; a request to stop is handed on to them. Raises RankFailed where one
-    raised or was killed; the others have been ended."""
+    """Call ``function(*arguments)``, picklable, in so many new processes, which Lightning takes for torchrun's, hand on
+    a request to stop, and wait for all. Raises RankFailed where one failed; the others have been ended."""
     store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     environ = {
         **os.environ,
@@ -137,7 +132,7 @@ def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any
 def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], logs: str) -> PContext:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     if method == "forkserver":
-        multiprocessing.get_context(method).set_forkserver_preload(PRELOAD)
+        multiprocessing.get_context(method).set_forkserver_preload(["cnnbench.training.train"])
         resource_tracker.ensure_running()  # else the server's start does that, and lets signals through
         signals.block_signals()  # of this thread, and so of the server and of the ranks until they handle them
     return start_processes("rank", _rank_main, arguments, environs, DefaultLogsSpecs(logs), start_method=method)
@@ -145,12 +140,7 @@ def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], log
 
 def _wait(processes: PContext, started: list[multiprocessing.process.BaseProcess]) -> RunProcsResult | None:
     """Look at the ranks, and where one has failed, wait for the others; torch would leave them 30 seconds."""
-
-    def end_all() -> None:
-        for process in started:
-            process.kill()
-
-    timer = threading.Timer(FAILURE_DELAY, end_all)
+    timer = threading.Timer(FAILURE_DELAY, lambda: list(map(multiprocessing.process.BaseProcess.kill, started)))
     if any(process.exitcode for process in started):
         timer.start()
     try:

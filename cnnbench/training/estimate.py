@@ -17,8 +17,7 @@ FLOPS_PER_THREAD = 50_000_000
 
 
 def build_classifier(config: Config) -> tuple[ImageClassifier, ImageDataModule]:
-    """The classifier of a run, on the device and with the threads, of those there are, that it would take, and its data;
-    without a trainer."""
+    """The classifier of a run, on the device and with the threads that it would take, and its data; no trainer."""
     data = build_data(config)
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
     classifier = ImageClassifier(config, build_network(config, data), data.class_counts())
@@ -54,23 +53,21 @@ def _mean_seconds(call: Callable[[], object]) -> float:
     return timer.blocked_autorange(min_run_time=0.2).mean
 
 
-def suggest_batch_size(
-    error: BaseException, classifier: ImageClassifier, data: ImageDataModule, device: torch.device
-) -> str:
+def suggest_batch_size(error: Exception, model: ImageClassifier, data: ImageDataModule, device: torch.device) -> str:
     """Which batch size fits, in words: tried with a run's network on ``device`` after freeing ``error``'s frames."""
     traceback.clear_frames(error.__traceback__)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    network, store = classifier.to(device).network, data.prepared  # Lightning has moved it to the CPU at the end
+    network, store = model.to(device).network, data.prepared  # Lightning has moved it to the CPU at the end
 
     def fits(size: int, training: bool) -> bool:
         shape = size, store.channels, store.image_size, store.image_size
         try:
-            images = torch.zeros(shape, device=device, dtype=classifier.dtype)  # type: ignore[arg-type]
+            images = torch.zeros(shape, device=device, dtype=model.dtype)  # type: ignore[arg-type]
             images = images.contiguous(memory_format=torch.channels_last)
             if training:
                 labels = torch.zeros(size, dtype=torch.int64, device=device)
-                classifier.train_loss(network.train()(images), labels).backward()
+                model.train_loss(network.train()(images), labels).backward()
                 network.zero_grad()
             else:
                 with eval_mode(network):

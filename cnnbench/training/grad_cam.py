@@ -1,7 +1,8 @@
-"""Grad-CAM: which parts of an image speak for a class (Selvaraju et al. 2017, equations 1 and 2), computed by captum."""
+"""Grad-CAM: which parts of an image speak for a class (Selvaraju et al. 2017, equations 1 and 2), by captum."""
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,8 +23,7 @@ BATCH = 256  # images at a time
 
 
 def check(key: str, network: nn.Module, channels: int, image_size: int) -> None:
-    """Raise RequestError, which names the ``key`` that asks for heat maps, where captum is not installed or the network has
-    no convolution that gives a map."""
+    """Raise RequestError, for this ``key``, where captum is not installed or no convolution gives a map."""
     if find_spec("captum") is None:
         raise RequestError(f"{key} needs captum, which is not installed: pip install 'cnnbench[captum]'")
     if last_map(network, next(network.parameters()).new_zeros(1, channels, image_size, image_size)) is None:
@@ -31,30 +31,26 @@ def check(key: str, network: nn.Module, channels: int, image_size: int) -> None:
 
 
 def last_map(network: nn.Module, image: Tensor) -> nn.Module | None:
-    """The module whose output Grad-CAM weighs for this ``image`` (1, C, H, W): of those that give a map as large as that of
-    the last convolution the one that ends last, so that its norm, its activation and a shortcut are in it. None where no
-    convolution gives more than one position."""
+    """The module whose output Grad-CAM weighs for this ``image`` (1, C, H, W): the last of those with maps as large as
+    the last convolution's, so with norm, activation and shortcut. None where none has more than one position."""
     found: list[tuple[nn.Module, torch.Size]] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             found.append((module, output.shape[2:]))
 
-    hooks = [part.register_forward_hook(keep) for part in network.modules()]
-    try:
-        with eval_mode(network):
-            network.forward(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, eval_mode(network):
+        for part in network.modules():
+            hooks.enter_context(part.register_forward_hook(keep))
+        network.forward(image)
     sizes = [size for module, size in found if isinstance(module, nn.Conv2d) and size.numel() > 1]
     calls = Counter(module for module, _ in found)  # one that is called again has several outputs
     return next((module for module, size in found[::-1] if size in sizes[-1:] and calls[module] == 1), None)
 
 
 def heat_maps(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray:
-    """How much each position of normalised ``images`` (N, C, H, W) speaks for their ``classes`` (N,): float32 (N, h, w), the
-    size of ``last_map``, from 0 to 1, the greatest of each image; zeros where nothing does."""
+    """How much each position of normalised ``images`` (N, C, H, W) speaks for their ``classes`` (N,): float32 (N, h,
+    w), the size of ``last_map``, from 0 to 1, the greatest of each image; zeros where nothing does."""
     from captum.attr import LayerGradCam
 
     layer = last_map(network, images[:1])
@@ -69,8 +65,7 @@ def heat_maps(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray
 
 
 def side_by_side(network: nn.Module, normalize: Normalize, images: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Each of the ``images``, uint8 (N, S, S, C), enlarged, and right of it the same in grey below the heat map of its class: uint8
-    (N, s, 2 s + 4, 3)."""
+    """Each image, uint8 (N, S, S, C), enlarged, and right of it its heat map over it in grey: (N, s, 2 s + 4, 3)."""
     weight = next(network.parameters())
     maps = heat_maps(network, normalize(torch.from_numpy(images)).to(weight), torch.tensor(classes))
     size = max(IMAGE_SIDE // images.shape[1], 1) * images.shape[1]

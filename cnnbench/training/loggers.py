@@ -34,8 +34,7 @@ def check_packages(node: Mapping[str, Any]) -> None:
 
 
 def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) -> list[Logger]:
-    """The loggers of the run in ``folder``, which goes on from ``resumed`` whole epochs: TensorBoard then hides what it
-    had sent of later ones, and a service shows the same run."""
+    """The loggers of the run in ``folder``, gone on with after ``resumed`` epochs: TensorBoard hides later ones."""
     ids, sweep, local = {}, sweep_of(folder), {"save_dir": str(folder)}
     if resumed is not None:
         with suppress(OSError, ValueError):
@@ -58,20 +57,18 @@ def keep_ids(loggers: Iterable[Logger], folder: Path) -> None:
 
 def send_files(loggers: Iterable[Logger], folder: Path) -> None:
     """The run's figures and ``metrics.csv``, to the services."""
-    figures = sorted((folder / "figures").glob("*.png"))
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            for path in figures:
+            for path in sorted((folder / "figures").glob("*.png")):
                 logger.log_image(f"figures/{path.stem}", [str(path)])
             logger.experiment.save(str(folder / "metrics.csv"), base_path=str(folder))
         elif isinstance(logger, MLFlowLogger):
-            for path, within in [*((path, "figures") for path in figures), (folder / "metrics.csv", None)]:
-                logger.experiment.log_artifact(logger.run_id, str(path), within)
+            logger.experiment.log_artifacts(logger.run_id, str(folder / "figures"), "figures")
+            logger.experiment.log_artifact(logger.run_id, str(folder / "metrics.csv"))
 
 
 def send_report(node: Mapping[str, Any], folder: Path, files: Iterable[Path]) -> None:
-    """Send the report of the sweep in ``folder`` to the services of its runs' loggers, as files of a run that has the sweep's
-    name and group; a sweep that goes on replaces them."""
+    """Send a sweep's report to its runs' services, as files of a run that has the sweep's name and group."""
     services = [one for one in build_loggers(node, folder, 0) if isinstance(one, (WandbLogger, MLFlowLogger))]
     keep_ids(services, folder)
     for logger, path in product(services, files):

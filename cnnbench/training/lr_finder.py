@@ -1,7 +1,5 @@
 """The learning-rate range test (Smith 2017, section 3.3): the loss while the learning rate rises exponentially.
-
-Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group.
-"""
+Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group."""
 
 import itertools
 import math
@@ -19,7 +17,7 @@ from cnnbench.training.build import AUTO, Config
 from cnnbench.training.estimate import build_classifier
 from cnnbench.training.optimizers import inner_optimizers
 from cnnbench.utils.console import print_info
-from cnnbench.utils.errors import RequestError
+from cnnbench.utils.errors import RequestError, refuse
 
 SMOOTHING = 0.9  # of the exponential moving average of the loss
 EXPLODED = 4.0  # the test ends where the smoothed loss is so many times its lowest
@@ -52,10 +50,9 @@ class RangeTest:
         """A tenth of the rate with the lowest loss, or the steepest point where that is lower: two digits. Raises
         RequestError where that is below the rates tried, for the loss never fell."""
         if self.lowest / 10 < self.lrs[0]:
-            raise RequestError(
-                f"nothing to suggest: the loss was lowest at {self.lowest:.1e}, among the first rates tried, so it never "
-                f"fell; more steps ({len(self.lrs)} were taken) or a lower first rate ({self.lrs[0]:.1e}) may tell more"
-            )
+            wrong = f"the loss was lowest at {self.lowest:.1e}, among the first rates tried, so it never fell"
+            remedy = f"more steps ({len(self.lrs)} were taken) or a lower first rate ({self.lrs[0]:.1e}) may tell more"
+            raise RequestError(f"nothing to suggest: {wrong}; {remedy}")
         return float(f"{min(self.lowest / 10, self.steepest):.1e}")
 
     @property
@@ -76,9 +73,8 @@ def settle_lr(config: Config) -> tuple[Config, dict[str, Any] | None]:
 
 
 def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
-    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with learning rates from ``low``
-    to ``high``, or until the loss explodes. Groups with another rate than the optimizer's own keep their proportion to
-    it. Raises RequestError where the range is empty, or the loss exploded before it said anything."""
+    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with rates from ``low`` to
+    ``high`` in the groups' proportions, or until the loss explodes. Raises RequestError where that says nothing."""
     if not 0 < low < high:
         raise RequestError(f"the learning rates must rise from above 0, got {low:g} to {high:g}")
     if steps < MIN_POINTS:
@@ -123,18 +119,14 @@ def plot(found: RangeTest, path: Path) -> None:
     axes.set_ylim(0.9 * min(found.smoothed), 1.5 * max(found.smoothed[:3]))
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    try:
+    with refuse(f"--plot {path} cannot be written", OSError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"--plot {path} cannot be written ({error})") from error
 
 
 def _endless_batches(data: ImageDataModule) -> Iterator[tuple[Tensor, Tensor]]:
     """Training batches, epoch after epoch, without incomplete ones."""
-    loader = data.train_dataloader()
+    loader, size = data.train_dataloader(), min(data.batch_size, data.count("train"))
     for epoch in itertools.count():
         loader.set_epoch(epoch)
-        for images, labels in itertools.chain.from_iterable(loader):
-            if len(images) == data.batch_size or data.count("train") < data.batch_size:
-                yield images, labels
+        yield from (batch for batch in itertools.chain.from_iterable(loader) if len(batch[0]) == size)

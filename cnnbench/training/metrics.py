@@ -1,12 +1,9 @@
-"""Classification metrics, computed once an epoch.
-
-Rows of a confusion matrix are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all
-images (micro); recall is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A
-class that never occurs has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced
-accuracy.
-"""
+"""Classification metrics, computed once an epoch. Rows of a confusion matrix are the true class, columns the
+prediction, entries are counts. Accuracy is top-1 over all images (micro); recall is TP / (TP + FN), averaged over the
+classes that occur (macro; report eq2425, section 1.3), which is scikit-learn's balanced accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +24,9 @@ def metric_mode(name: str) -> str:
     known = [f"{split}/{metric}" for split in SPLITS for metric in (*NAMES, *CLASS_METRICS)]
     known += [f"{split}/{metric}" for split in SPLITS[1:] for metric in LOGIT_METRICS]  # train logits are not kept
     if name not in known:
-        near = did_you_mean(name, known)
         every, kept = ",".join((*NAMES, *CLASS_METRICS)), ",".join(LOGIT_METRICS)
         choices = f"{{train,val,test}}/{{{every}}} and {{val,test}}/{{{kept}}}"
-        raise RequestError(f"objective={name!r} is not a metric; choose from {choices}{near}")
+        raise RequestError(f"objective={name!r} is not a metric; choose from {choices}{did_you_mean(name, known)}")
     return "min" if name.endswith(LOWER_IS_BETTER) else "max"
 
 
@@ -79,34 +75,26 @@ def more_metrics(
     names: Sequence[str], confusion: Tensor, predictions: Tensor, targets: Tensor, logits: Tensor | None
 ) -> dict[str, float]:
     """Those of ``CLASS_METRICS`` and, with logits (N, num_classes), of ``LOGIT_METRICS`` among ``names``, on the CPU,
-    from class indices (N,) and their confusion matrix.
-
-    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected
-    calibration error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes
-    (Brier 1950).
-    """
+    from class indices (N,) and their confusion matrix. The area under the ROC curve is averaged over the classes that
+    occur, but not in all images. The expected calibration error has 15 bins of equal width (Guo et al. 2017, equation
+    3), the Brier score sums over the classes (Brier 1950)."""
     classes = len(confusion)
+    options: dict[str, Any] = {"num_classes": classes, "validate_args": False}
     compute: dict[str, Callable[[], Tensor]] = {
         "precision": lambda: precision_per_class(confusion).nanmean(),
         "f1": lambda: f1_per_class(confusion).nanmean(),
-        "kappa": lambda: functional.multiclass_cohen_kappa(predictions, targets, classes, validate_args=False),
+        "kappa": lambda: functional.multiclass_cohen_kappa(predictions, targets, **options),
     }
     if logits is not None:
         shares = logits.double().softmax(dim=1)  # torchmetrics would take logits in [0, 1] for them
         true = torch.nn.functional.one_hot(targets, classes)
         top = logits.topk(min(TOP, classes)).indices
         occurs = (true.sum(dim=0) % len(targets)).nonzero().squeeze(1).tolist()
-
-        def auroc() -> Tensor:
-            areas = [functional.binary_auroc(shares[:, one], true[:, one], validate_args=False) for one in occurs]
-            return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)
-
+        one_vs_rest = partial(functional.binary_auroc, validate_args=False)
         compute |= {
             "top5_accuracy": lambda: (top == targets[:, None]).any(dim=1).double().mean(),
-            "auroc": auroc,
-            "calibration_error": lambda: functional.multiclass_calibration_error(
-                shares, targets, classes, validate_args=False
-            ),
+            "auroc": lambda: torch.tensor([one_vs_rest(shares[:, of], true[:, of]) for of in occurs]).mean(),
+            "calibration_error": lambda: functional.multiclass_calibration_error(shares, targets, **options),
             "brier": lambda: (shares - true).square().sum(dim=1).mean(),
         }
     return {name: of().item() for name, of in compute.items() if name in names}
@@ -126,23 +114,15 @@ def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_s
 
 class EpochMeter:
     """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
-
     Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have
     to take part. ``count`` and ``batch_size`` are images over all ranks; only several need the latter. ``metrics``
     names what is computed beside loss, accuracy and recall, those of logits with ``keep_logits``; with ``recall_batch``
-    there is ``batch_recall`` over batches of this size too.
-    """
+    there is ``batch_recall`` over batches of this size too."""
 
     def __init__(
-        self,
-        count: int,
-        num_classes: int,
-        device: torch.device,
-        recall_batch: int | None = None,
-        batch_size: int = 0,
-        keep_logits: bool = False,
-        metrics: Sequence[str] = (),
-    ) -> None:
+        self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None, batch_size: int = 0,
+        keep_logits: bool = False, metrics: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.metrics = metrics
         self.num_classes, self.recall_batch, self.batch_size = num_classes, recall_batch, batch_size
         self.rank, self.world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

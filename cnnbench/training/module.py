@@ -1,9 +1,7 @@
-"""``ImageClassifier``: the LightningModule that trains and evaluates any of the networks.
-
-One Lightning step here is ``steps_per_execution`` optimizer steps, so that Lightning's own time per step is paid once
-in many. Everything that depends on a step (schedule, clipping, accumulation, the step count) is therefore done here for
-each optimizer step (Lightning's manual optimization): results do not depend on how many share a Lightning step.
-"""
+"""``ImageClassifier``: the LightningModule that trains and evaluates any of the networks. One Lightning step is
+``steps_per_execution`` optimizer steps, so that Lightning's own time per step is paid once in many. Everything that
+depends on a step (schedule, clipping, accumulation, the step count) is therefore done here for each optimizer step
+(Lightning's manual optimization): results do not depend on how many share a Lightning step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from cnnbench.config.schema import LOGIT_METRICS
 from cnnbench.data.loader import BatchGroup
@@ -74,7 +73,7 @@ class ImageClassifier(pl.LightningModule):
         return self.optimizer
 
     def configure_model(self) -> None:
-        """Take the precision's type before a checkpoint's weights are copied into these: 32 bits would round those of 64."""
+        """The precision's type before a checkpoint's weights are copied into these: 32 bits would round 64."""
         self.trainer.precision_plugin.convert_module(self)
 
     def configure_optimizers(self) -> Any:
@@ -135,8 +134,10 @@ class ImageClassifier(pl.LightningModule):
             if scheduler is not None:
                 scheduler.step()
         averages = self.trainer.is_last_batch and optimizers.set_training(self.optimizer, False)
-        if averages and self.current_epoch >= self.frozen_epochs:
-            optimizers.recompute_statistics(self.network, self.trainer.datamodule.train_evaluation_loader())  # type: ignore[attr-defined]
+        if averages and self.current_epoch >= self.frozen_epochs:  # batch norm's statistics, for these weights
+            loader = self.trainer.datamodule.train_evaluation_loader()  # type: ignore[attr-defined]
+            weight = next(self.network.parameters())
+            update_bn((images.to(weight) for batches in loader for images, _ in batches), self.network)
 
     def train_step(self, images: Tensor, labels: Tensor, summed: int = 1, update: bool = True) -> tuple[Tensor, Tensor]:
         """Add the gradients of a batch, one of ``summed`` whose mean counts, and, with ``update``, move the weights by
@@ -219,20 +220,17 @@ class ImageClassifier(pl.LightningModule):
 
     on_test_model_eval = on_validation_model_eval
 
-    def validation_step(self, batches: BatchGroup, batch_idx: int) -> None:
-        """Evaluate every batch of a chunk."""
+    def validation_step(self, batches: BatchGroup, batch_idx: int, views: str = "none", black: Any = None) -> None:
+        """Evaluate every batch of a chunk, over these views of its images."""
         for images, labels in batches:
-            logits = self.network(images.to(self.dtype))
+            logits = over_views(self.network, images.to(self.dtype), views, black)
             logits = logits.float() if logits.itemsize < 4 else logits  # a loss of 16 bits has three digits
             self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
 
     def test_step(self, batches: BatchGroup, batch_idx: int) -> None:
         """Likewise, with ``test_time_augmentation``."""
         black = self.trainer.test_dataloaders.normalize.shift  # type: ignore[union-attr]
-        for images, labels in batches:
-            logits = over_views(self.network, images.to(self.dtype), self.test_views, black)
-            logits = logits.float() if logits.itemsize < 4 else logits
-            self.meters["eval"].update(logits, labels, self.eval_loss(logits, labels))
+        self.validation_step(batches, batch_idx, self.test_views, black)
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val", self.meters["eval"])

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
-from torch.optim.swa_utils import update_bn
 
 from cnnbench.models.fine_tune import classifier_of, layer_factors
 
@@ -67,8 +66,7 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
 
 
 def set_training(optimizer: Optimizer, training: bool) -> bool:
-    """Let optimizers that evaluate other weights than they take gradients at, as schedule-free ones do, put either into
-    the network. Returns whether there is one: all others have no such methods."""
+    """Let schedule-free optimizers put the weights of training or evaluation into the network; whether there is one."""
     averaging: list[Any] = [inner for inner in inner_optimizers(optimizer) if hasattr(inner, "train")]
     for inner in averaging:
         inner.train() if training else inner.eval()
@@ -78,9 +76,8 @@ def set_training(optimizer: Optimizer, training: bool) -> bool:
 def parameter_groups(
     network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0, layer_decay: float = 1.0
 ) -> Groups:
-    """The parameters of a network, in a group for each learning rate (the classifier's first, the others with
-    ``lr_factor``), or twice as many, where biases and norm parameters are in groups without weight decay. Raises what
-    ``classifier_of`` and ``layer_factors`` do."""
+    """The parameters, in a group for each learning rate (the classifier's first, the others with ``lr_factor``), or
+    two, the second of biases and norms without decay. Raises what ``classifier_of`` and ``layer_factors`` do."""
     factors = layer_factors(network, layer_decay) if layer_decay != 1 else {}
     by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
     head = {id(p) for p in classifier_of(network).parameters()} if backbone_lr_factor != 1 else set()
@@ -90,11 +87,10 @@ def parameter_groups(
     groups: Groups = []
     for factor, parameters in by_factor.items():
         options = {"lr_factor": factor} if factor != 1 else {}
-        if decay_norm_and_bias:
-            groups.append({"params": parameters, **options})
-            continue
-        groups.append({"params": [p for p in parameters if p.ndim > 1], **options})
-        groups.append({"params": [p for p in parameters if p.ndim <= 1], **options, "weight_decay": 0.0})
+        decayed = [p for p in parameters if decay_norm_and_bias or p.ndim > 1]
+        groups.append({"params": decayed, **options})
+        if not decay_norm_and_bias:
+            groups.append({"params": [p for p in parameters if p.ndim <= 1], **options, "weight_decay": 0.0})
     return groups
 
 
@@ -109,8 +105,7 @@ def build_optimizer(make: Maker, groups: Iterable[nn.Parameter] | Groups, total_
 
 
 def length_arguments(make: Callable[..., Any], length: int) -> dict[str, int]:
-    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps``
-    where it takes that and has no value for it yet."""
+    """The run's length as those arguments of ``make`` that are ``auto``, and as ``total_steps`` where it has none."""
     given: dict[str, Any] = getattr(make, "keywords", {})
     names = [name for name, value in given.items() if value == "auto"]
     if "total_steps" in inspect.signature(make).parameters and given.get("total_steps") is None:
@@ -129,10 +124,3 @@ def keep_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in momenta.items():
             layer.momentum = momentum
-
-
-def recompute_statistics(network: nn.Module, chunks: Iterable[Iterable[tuple[Tensor, Tensor]]]) -> None:
-    """Take batch norm's running statistics anew, as plain means over these batches of (images, labels), for the weights
-    as they are (torch's ``update_bn``); without a pass where there is no batch norm."""
-    weight = next(network.parameters())
-    update_bn((images.to(weight) for batches in chunks for images, _ in batches), network)

@@ -17,12 +17,12 @@ from cnnbench.models.fine_tune import classifier_of
 from cnnbench.training import build, grad_cam
 from cnnbench.training.build import Config, building
 from cnnbench.training.callbacks.checkpoint import BestAndLast
+from cnnbench.training.callbacks.figures import last_linear
 from cnnbench.training.distributed import external_launch
 from cnnbench.training.loggers import check_packages
 from cnnbench.training.losses import build_loss
 from cnnbench.training.metrics import check_classes, metric_mode, metrics_beside, objectives
 from cnnbench.training.optimizers import build_optimizer, inner_optimizers, parameter_groups
-from cnnbench.training.projector import last_linear
 from cnnbench.training.schedulers import build_scheduler, watches_a_metric
 from cnnbench.utils.console import print_info, silence_libraries
 from cnnbench.utils.environment import GPU_ACCELERATORS

@@ -43,12 +43,9 @@ def describe_end(error: BaseException) -> Record:
 
 def describe_network(network: nn.Module, data: ImageDataModule, name: str) -> dict[str, Any]:
     """The record's ``model``; ``bits`` is the size of what a prediction needs."""
-    return {
-        "name": name,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "bits": size_in_bits(network),
-        "flops_per_image": flops_per_image(network, data.prepared.channels, data.prepared.image_size),
-    }
+    sizes = {"parameters": sum(p.numel() for p in network.parameters()), "bits": size_in_bits(network)}
+    flops = flops_per_image(network, data.prepared.channels, data.prepared.image_size)
+    return {"name": name, **sizes, "flops_per_image": flops}
 
 
 def weights_sha256(classifier: ImageClassifier) -> str:
@@ -60,20 +57,15 @@ def weights_sha256(classifier: ImageClassifier) -> str:
     return total.hexdigest()
 
 
-def agreement_with_cpu(
-    classifier: ImageClassifier, data: ImageDataModule, device: torch.device
-) -> dict[str, float | int] | None:
+def agreement_with_cpu(model: ImageClassifier, data: ImageDataModule, device: torch.device) -> dict[str, Any] | None:
     """How far the evaluation on the CPU differs from that on ``device``, on which the run was; None for the CPU."""
     if device.type == "cpu":
         return None
     images = data.batch("test", np.arange(min(COMPARED, data.count("test"))))
-    there = classifier.to(device).predict_logits(images).cpu()
-    here = classifier.to("cpu").predict_logits(images)
-    return {
-        "images": len(images),
-        "largest_logit_difference": float((here - there).abs().max()),
-        "different_predictions": int((here.argmax(dim=1) != there.argmax(dim=1)).sum()),
-    }
+    there = model.to(device).predict_logits(images).cpu()
+    here = model.to("cpu").predict_logits(images)
+    largest, changed = float((here - there).abs().max()), int((here.argmax(dim=1) != there.argmax(dim=1)).sum())
+    return {"images": len(images), "largest_logit_difference": largest, "different_predictions": changed}
 
 
 def save_predictions(folder: Path, logits: Mapping[str, Tensor], data: ImageDataModule) -> None:
@@ -84,18 +76,14 @@ def save_predictions(folder: Path, logits: Mapping[str, Tensor], data: ImageData
     arrays: dict[str, np.ndarray] = {}
     for split, values in logits.items():
         probabilities = values.double().softmax(dim=1).cpu().numpy()
-        true, predicted, rows = data.labels(split), probabilities.argmax(axis=1), np.arange(len(values))
-        arrays |= {
-            f"{split}_row": data.row_numbers(split),
-            f"{split}_true": true.astype(np.int32),
-            f"{split}_predicted": predicted.astype(np.int32),
-            f"{split}_probability_true": probabilities[rows, true].astype(np.float32),
-            f"{split}_probability_predicted": probabilities[rows, predicted].astype(np.float32),
-        }
+        classes, rows = {"true": data.labels(split), "predicted": probabilities.argmax(axis=1)}, np.arange(len(values))
+        columns = {"row": data.row_numbers(split), **{name: of.astype(np.int32) for name, of in classes.items()}}
+        columns |= {f"probability_{name}": probabilities[rows, of].astype(np.float32) for name, of in classes.items()}
         if (files := data.files(split)) is not None:
-            arrays[f"{split}_file"] = files
+            columns["file"] = files
         if values.shape[1] <= MOST_CLASSES:
-            arrays[f"{split}_logits"] = values.cpu().clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
+            columns["logits"] = values.cpu().clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
+        arrays |= {f"{split}_{name}": column for name, column in columns.items()}
     temporary = folder / f".{PREDICTIONS_FILE}"
     with temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

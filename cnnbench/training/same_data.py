@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 
 def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
-    """Compare the images that each configuration names with those that the run in its folder had, if there is one; for a
-    finished one nothing is downloaded. Raises RequestError, with the number of images and how to continue, where they
-    differ."""
+    """Raise RequestError, with how many and how to continue, where the images that a configuration names are others
+    than the run in its folder had, if there is one; for a finished one nothing is downloaded."""
     sets: dict[str, PreparedSet | None] = {}
     for node, folder in ((config["data"], folder) for config, folder in runs):
         before, has_finished = _fingerprint_of(folder)
@@ -38,16 +37,14 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
                     sets[key] = prepare(source, where, node["image_size"], cache, **options)
         now = sets[key]
         if now is not None and now.fingerprint != before:
-            raise RequestError(
-                f"the run in {folder} had other images than {location or node['source']['_target_']} has now "
-                f"({_describe_change(find_prepared(cache, before), now)}); to go on with it, make them as they were; for a "
-                "run with these, give another folder (hydra.run.dir, hydra.sweep.dir)"
-            )
+            change = _describe_change(find_prepared(cache, before), now)
+            wrong = f"had other images than {location or node['source']['_target_']} has now ({change})"
+            remedy = "to go on with it, make them as they were; for a run with these, give another folder"
+            raise RequestError(f"the run in {folder} {wrong}; {remedy} (hydra.run.dir, hydra.sweep.dir)")
 
 
 def _fingerprint_of(folder: Path) -> tuple[str | None, bool]:
-    """The fingerprint of the images that the run in ``folder`` has finished with, or would go on with from its newest
-    checkpoint, None where it would start anew; and whether it has finished."""
+    """The fingerprint of the images that the run has finished with, or goes on with, if it does; has it finished?"""
     known = None
     with suppress(FileNotFoundError, RecordError):
         record = read_record(folder)

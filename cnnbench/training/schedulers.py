@@ -13,14 +13,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 from cnnbench.training.optimizers import inner_optimizers, length_arguments
 from cnnbench.utils.errors import RequestError
 
+LONGER = "use scheduler.interval=step or"  # for a schedule that has too few intervals
+
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
     """torch's OneCycleLR with the optimizer's own learning rates, group by group, as the peaks, and with its momentum
     (or first beta) cycled where it has one (Smith & Topin 2017, "Super-convergence", section 3)."""
     if total_steps < 3:
-        raise RequestError(
-            f"a cycle of {total_steps} intervals does not rise and fall; use scheduler.interval=step or more epochs"
-        )
+        raise RequestError(f"a cycle of {total_steps} intervals does not rise and fall; {LONGER} more epochs")
     momentum = any("betas" in group or group.get("momentum", 0) for group in optimizer.param_groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **{"cycle_momentum": momentum, **options})
@@ -31,10 +31,8 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
     sqrt(x), where x is how far that share is over (both in Hägele et al. 2024). The warm-up is ``RunScheduler``'s."""
     length = decay * total_steps
     if length <= 1:
-        raise RequestError(
-            f"scheduler.decay={decay} of {total_steps} intervals is not more than one, so that the rate would not fall; use "
-            "scheduler.interval=step or more epochs"
-        )
+        wrong = f"scheduler.decay={decay} of {total_steps} intervals is not more than one"
+        raise RequestError(f"{wrong}, so that the rate would not fall; {LONGER} more epochs")
 
     def factor(step: int) -> float:
         over = min(max(step - (total_steps - length), 0.0) / length, 1.0)
@@ -46,14 +44,12 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
 def cosine_restarts(
     optimizer: Optimizer, total_steps: int, cycles: int = 3, growth: int = 2, eta_min: float = 0.0
 ) -> LambdaLR:
-    """Half cosines from the optimizer's rates to ``eta_min``, each ``growth`` times as long as the one before, of which
-    the last ends with the run (Loshchilov & Hutter 2017, equation 5); torch's own has cycles of whole multiples alone."""
+    """Half cosines from the optimizer's rates to ``eta_min``, each ``growth`` times as long as the one before, the last
+    ending with the run (Loshchilov & Hutter 2017, equation 5); torch's own has cycles of whole multiples alone."""
     lengths = [growth**cycle for cycle in range(cycles)]
     ends = [round(total_steps * sum(lengths[: cycle + 1]) / sum(lengths)) for cycle in range(cycles)]
     if ends[0] < 1:
-        raise RequestError(
-            f"{cycles} cycles do not fit into {total_steps} intervals; use scheduler.interval=step or fewer cycles"
-        )
+        raise RequestError(f"{cycles} cycles do not fit into {total_steps} intervals; {LONGER} fewer cycles")
 
     def factor(rate: float, step: int) -> float:
         cycle = min(bisect_right(ends, step), cycles - 1)
@@ -72,17 +68,12 @@ class RunScheduler(LRScheduler):
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], steps: int = 0, waits: int = 0) -> None:
         # not LRScheduler's own, for the schedulers do all
         self.optimizer, self.schedulers, self.steps, self.waits = optimizer, list(schedulers), steps, waits
-        self.base_lrs = [rate for scheduler in schedulers for rate in getattr(scheduler, "base_lrs", [])]
+        self.cycle_momentum = any(getattr(scheduler, "cycle_momentum", False) for scheduler in schedulers)
         self.step_number = self.intervals = 0
         self.rates = [[float(group["lr"]) for group in of.param_groups] for of in inner_optimizers(optimizer)]
         for inner in inner_optimizers(optimizer):
             inner._opt_called = True  # type: ignore[attr-defined]  # else torch warns for the one that rests
         self.warm_up()
-
-    @property
-    def cycle_momentum(self) -> bool:
-        """Whether any of the schedules changes the momentum."""
-        return any(getattr(scheduler, "cycle_momentum", False) for scheduler in self.schedulers)
 
     def warm_up(self) -> None:
         """Set the rates of the next optimizer step; call it after each."""
@@ -92,10 +83,8 @@ class RunScheduler(LRScheduler):
         for inner, rates in zip(inner_optimizers(self.optimizer), self.rates, strict=True):
             for group, rate in zip(inner.param_groups, rates, strict=True):
                 value = rate * (self.step_number / self.steps)
-                if isinstance(group["lr"], Tensor):  # that a captured step reads
-                    group["lr"].fill_(value)
-                else:
-                    group["lr"] = value
+                captured = isinstance(group["lr"], Tensor)  # which reads this tensor
+                group["lr"] = group["lr"].fill_(value) if captured else value
 
     def step(self, *args: Any) -> None:
         self.intervals += 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 import yaml
+from torch import Tensor
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.data import ImageDataModule
@@ -31,24 +32,14 @@ from cnnbench.utils.memory import is_out_of_memory, keep_freed_memory
 from cnnbench.utils.record import Record, RecordError, read_record, write_record
 from cnnbench.utils.signals import handle_stop_signals
 
-Resumed = tuple[str, int]  # the checkpoint that a run goes on from, and how many whole epochs it has behind it
-
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
-    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from
-    its newest checkpoint, and one that has completed is not repeated.
-
-    Args:
-        config: resolved, as ``conf/config.yaml`` composes it.
-        overrides, choices: how the configuration was composed; for the record.
-
-    Returns:
-        The record, which is also ``folder/result.json``; how the run ended is its ``status``, a failure its ``error``.
-
-    Raises:
-        RequestError: the folder holds the run of another configuration, of other images, or of a running process.
-        SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
-    """
+    """Train, evaluate once on the test set, and leave a record, whatever happens, also as ``folder/result.json``: how
+    the run ended is its ``status``, a failure its ``error``. A run that ended early goes on from its newest checkpoint,
+    and one that has completed is not repeated. ``config`` is resolved; ``overrides`` and ``choices`` say how it was
+    composed. Raises RequestError where the folder holds the run of another configuration, of other images, or of a
+    running process, and SystemExit where it has failed on ranks that torchrun or srun has started, which ends all of
+    them."""
     folder, digest = Path(folder), fingerprint(config)
     with run_dir.locked(folder), handle_stop_signals():
         completed = run_dir.completed_record(folder, digest)
@@ -97,9 +88,9 @@ def _train_on_devices(config: Config, folder: Path, record: Record) -> None:
         raise SystemExit(1) from error
 
 
-def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: int, config: str) -> None:
-    """What each rank of a run on several devices does; rank 0 writes the record. ``config`` is YAML, for JSON would
-    turn keys that are numbers into text. Raises what the run has failed with."""
+def train_rank(folder: str, record: Record, resumed: tuple[str, int] | None, threads: int, config: str) -> None:
+    """What each rank of several does; rank 0 writes the record. Raises what the run has failed with. ``config`` is
+    YAML, for JSON would turn keys that are numbers into text."""
     silence_libraries()
     torch.set_num_threads(threads)
     failure: BaseException | None = None
@@ -118,8 +109,7 @@ def train_rank(folder: str, record: Record, resumed: Resumed | None, threads: in
 
 
 def on_every_rank(command: Callable[[], int]) -> int:
-    """Do a command that torchrun or srun may have started once a rank: rank 0 does it, and the others take part in each
-    run that it trains. Returns the exit status."""
+    """The exit status of a command, which rank 0 does; others (torchrun, srun) take part in each run it trains."""
     launched = distributed.external_launch()
     if launched is None:
         return command()
@@ -137,8 +127,8 @@ def on_every_rank(command: Callable[[], int]) -> int:
     return run
 
 
-def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed | None) -> None:
-    """Train and test, in each rank; ``record`` is filled in."""
+def fit_and_test(config: Config, folder: Path, record: Record, resumed: tuple[str, int] | None) -> None:
+    """Train and test, in each rank, and fill in ``record``; ``resumed`` is a checkpoint and its whole epochs."""
     keep_freed_memory()
     pl.seed_everything(config["seed"], verbose=False)
 
@@ -178,7 +168,7 @@ def fit_and_test(config: Config, folder: Path, record: Record, resumed: Resumed 
         data.teardown()
     record["model"]["sha256"] = recording.weights_sha256(classifier)
 
-    matrices = test(trainer, classifier, data, checkpoint, config["test_with"])
+    matrices = test(trainer, classifier, checkpoint, config["test_with"] == "best")
     if trainer.is_global_zero:
         record["metrics"] = dict(classifier.metrics)
         record["confusion_matrix"] = {split: matrix.tolist() for split, matrix in matrices.items()}
@@ -207,13 +197,11 @@ def fit(trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule,
         raise MemoryError(f"no room in memory: {suggestion}") from error
 
 
-def test(
-    trainer: pl.Trainer, classifier: ImageClassifier, data: ImageDataModule, checkpoint: BestAndLast, weights: str
-) -> dict[str, torch.Tensor]:
+def test(trainer: pl.Trainer, classifier: ImageClassifier, checkpoint: BestAndLast, best: bool) -> dict[str, Tensor]:
     """Evaluate the test set once, with the best or the last weights; confusion matrices of val and test with those."""
-    if weights == "best" and trainer.is_global_zero:  # which has written them; the others get them from it
+    if best and trainer.is_global_zero:  # which has written them; the others get them from it
         classifier.load_state_dict(checkpoint.best_weights())
-    trainer.test(classifier, datamodule=data, verbose=False)
-    confusion = checkpoint.best_confusion if weights == "best" else classifier.confusion
+    trainer.test(classifier, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+    confusion = checkpoint.best_confusion if best else classifier.confusion
     matrices = {**confusion, "test": classifier.confusion["test"]}
     return {split: matrices[split] for split in ("val", "test") if split in matrices}

@@ -1,7 +1,8 @@
 """The exception for a wrong request, and its words."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class RequestError(ValueError):
@@ -20,6 +21,15 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
 def one_line(error: BaseException) -> str:
     """What an error says, on one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def refuse(problem: str, *kinds: type[Exception], most: int | None = None) -> Iterator[None]:
+    """What of these ``kinds`` is raised within becomes a RequestError: ``problem``, and at ``most`` so much of why."""
+    try:
+        yield
+    except kinds as error:
+        raise RequestError(f"{problem} ({one_line(error)[:most]})") from error
 
 
 def one_of(name: str, value: str, choices: Iterable[str]) -> str:

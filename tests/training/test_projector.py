@@ -15,7 +15,7 @@ from torch import nn
 from cnnbench.analysis.runs import read_run
 from cnnbench.inference.load import load_run
 from cnnbench.training import build, preflight
-from cnnbench.training.projector import last_linear
+from cnnbench.training.callbacks.figures import last_linear
 from cnnbench.training.train import train
 from cnnbench.utils.errors import RequestError
 

@@ -1,8 +1,5 @@
-"""Averaged weights: EMA and SWA, by the update rules of ``torch.optim.swa_utils``.
-
-torch's ``AveragedModel`` asks at each update, on the device, whether it is the first; this counts in Python, so that an
-update is one kernel. Running statistics of batch norm are averaged as the weights are (``use_buffers=True`` there).
-"""
+"""Averaged weights: EMA and SWA, by the update rules of ``torch.optim.swa_utils``. Its ``AveragedModel`` asks at each
+update, on the device, whether it is the first; this counts in Python, so that an update is one kernel."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -16,11 +13,9 @@ from cnnbench.training.module import ImageClassifier
 
 class WeightAveraging(Callback):
     """Keeps an average of all floating-point weights and buffers, and puts it into the network from the end of each
-    training epoch to the next one's start: what evaluates, draws or saves the network finds the average there.
-
-    ``state_dict`` in a checkpoint always has the average, which is the weights until the share ``start``, in [0, 1), of
-    the run is over; the weights that training goes on with are in this callback's own state.
-    """
+    training epoch to the next one's start: what evaluates, draws or saves the network finds the average there, which is
+    the weights until the share ``start``, in [0, 1), of the run is over. So does a checkpoint's ``state_dict``; the
+    weights that training goes on with are in this callback's own state."""
 
     def __init__(self, start: float = 0.0) -> None:
         self.start = start
@@ -38,8 +33,7 @@ class WeightAveraging(Callback):
         own = {f"network.{name}": value for name, value in network.state_dict().items() if value.is_floating_point()}
         self._network, self._first = own, round(self.start * total_steps)
         loaded, self._other = self._other, {name: value.clone() for name, value in own.items()}
-        for name in loaded:
-            self._other[name].copy_(loaded[name])
+        _copy(loaded, self._other)
         self._training = False
 
     def update(self) -> None:
@@ -49,12 +43,12 @@ class WeightAveraging(Callback):
         if averaged > 0:
             self.average(list(self._other.values()), list(self._network.values()), averaged)
         elif averaged == 0:
-            self._copy_weights()
+            _copy(self._network, self._other)
 
     def averages(self) -> dict[str, Tensor]:
         """The averages, by the names of the classifier's ``state_dict``."""
         if self._training and self.steps <= self._first:
-            self._copy_weights()
+            _copy(self._network, self._other)
         return self._other if self._training else self._network
 
     def exchange(self, training: bool) -> None:
@@ -63,13 +57,8 @@ class WeightAveraging(Callback):
             return
         values = self._other if training else self.averages()
         kept = {name: value.clone() for name, value in self._network.items()}
-        for name, value in self._network.items():
-            value.copy_(values[name])
+        _copy(values, self._network)
         self._other, self._training = kept, training
-
-    def _copy_weights(self) -> None:
-        for name, value in self._network.items():
-            self._other[name].copy_(value)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         classifier = cast(ImageClassifier, pl_module)
@@ -95,6 +84,11 @@ class WeightAveraging(Callback):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.steps, self._other = state_dict["steps"], dict(state_dict["training"])
+
+
+def _copy(values: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        target[name].copy_(value)
 
 
 class EMA(WeightAveraging):

@@ -15,8 +15,7 @@ from cnnbench.utils.torch_files import DamagedFileError
 
 
 class BestAndLast(pl.callbacks.Checkpoint):
-    """Keeps the newest checkpoint, the one before it, and the one with the best objective; of equal ones, which a small
-    validation set gives often, the one with the lowest loss."""
+    """Keeps the newest checkpoint, the one before, and the best by the objective, of equal ones by the loss."""
 
     def __init__(self, folder: Path, objective: str) -> None:
         self.folder, self.objective = Path(folder), objective
@@ -42,16 +41,14 @@ class BestAndLast(pl.callbacks.Checkpoint):
         trainer.save_checkpoint(self.folder / name)
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The state of the classifier where the objective was best; raises RuntimeError where ``best.ckpt`` is damaged,
-        missing, or of another epoch than ``best`` says."""
+        """The classifier's state where the objective was best; raises RuntimeError where ``best.ckpt`` is not that."""
         path = self.folder / BEST
         try:
             checkpoint = read(path)
+            if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
+                raise DamagedFileError(f"{path} is of epoch {epoch}, the best was {best:.0f}")
         except (FileNotFoundError, DamagedFileError) as error:
             raise RuntimeError(f"{error}: delete {self.folder} to start again") from error
-        if (epoch := checkpoint["epoch"]) != (best := self.best["epoch"]):
-            wrong = f"{path} is of epoch {epoch}, the best was {best:.0f}"
-            raise RuntimeError(f"{wrong}: delete {self.folder} to start again")
         return checkpoint["state_dict"]
 
     def _score(self, metrics: dict[str, float]) -> tuple[float, float]:

@@ -29,19 +29,17 @@ class Diverged(RuntimeError):
 
 
 class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's metrics are complete
-    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
-    epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
-    that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""
+    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, or an
+    epoch's validation loss, and after ``epochs`` in a row with a training loss ``above`` so many times that of
+    guessing, ln(classes), or, with ``at_chance``, at that."""
 
     def __init__(self, above: float | None = None, epochs: int = 5, at_chance: bool = False) -> None:
         self.above, self.epochs, self.at_chance = above, epochs, at_chance
         self.lost = 0  # epochs in a row so far
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        # reading a number makes a GPU wait, so there it is done once an epoch
-        if pl_module.device.type != "cpu" and not trainer.is_last_batch:
-            return
-        if not math.isfinite(cast(ImageClassifier, pl_module).meters["train"].loss()):
+        is_read = pl_module.device.type == "cpu" or trainer.is_last_batch  # reading a number makes a GPU wait
+        if is_read and not math.isfinite(cast(ImageClassifier, pl_module).meters["train"].loss()):
             raise Diverged("the training loss is not finite", trainer.current_epoch, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -68,8 +66,7 @@ class Pruned(Stopped):
 
 
 class Pruning(pl.callbacks.Checkpoint):
-    """Reports the objective after each epoch to the run's Optuna trial (see ``load_trial``), and ends the run where the
-    trial should be pruned, but not after the last of its ``epochs``."""
+    """Reports the objective after each epoch to the run's Optuna trial, and ends a run that it prunes early."""
 
     def __init__(self, objective: str, epochs: int, **trial: Any) -> None:
         self.objective, self.epochs, self.is_behind = objective, epochs, False

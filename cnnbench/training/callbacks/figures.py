@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.utils.tensorboard import SummaryWriter
 
 from cnnbench.data import ImageDataModule
 from cnnbench.data.augment import Normalize
@@ -18,12 +20,13 @@ from cnnbench.training.callbacks.tensorboard import summary_writer
 from cnnbench.training.figures import Predictions, confusion_picture, kernel_sheet, prediction_sheet, recall_bars
 from cnnbench.training.metrics import recall_per_class
 from cnnbench.training.module import ImageClassifier
-from cnnbench.training.projector import send_features
+from cnnbench.utils.console import escape
 
 AUTO = "auto"
 TAGS = {"kernels": "first-layer kernels", "per_class": "recall by class"}  # in TensorBoard, below the split
 SHOWN, SHOWN_IN_EPOCH = 40, 10  # first test images with their predictions; validation images after an epoch
 MISTAKES = 20  # test images that are predicted wrong: those that the network is surest of
+THUMBNAIL = 32  # pixels of a side, at most, in TensorBoard's PROJECTOR
 COLUMNS = 5  # of these: TensorBoard shows a picture small
 Pictures = dict[str, np.ndarray]  # by name: uint8 (H, W, 3)
 
@@ -33,17 +36,10 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
     ``conf/callbacks/default.yaml`` explains; TensorBoard has a slider that goes through them."""
 
     def __init__(
-        self,
-        folder: Path,
-        data: ImageDataModule,
-        every_n_epochs: int = 0,
-        at_epochs: Sequence[int] | str = (),
-        pictures: bool = False,
-        explain: str = "none",
-        projector: int = 0,
-    ) -> None:
-        self.folder, self.data = Path(folder), data
-        self.explain, self.projector = explain, projector
+        self, folder: Path, data: ImageDataModule, every_n_epochs: int = 0, at_epochs: Sequence[int] | str = (),
+        pictures: bool = False, explain: str = "none", projector: int = 0,
+    ) -> None:  # fmt: skip
+        self.folder, self.data, self.explain, self.projector = folder, data, explain, projector
         self.every_n_epochs, self.at_epochs, self.pictures = every_n_epochs, at_epochs, pictures
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -59,14 +55,13 @@ class Figures(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
 
     def finish(self, trainer: pl.Trainer, classifier: ImageClassifier, matrices: dict[str, Tensor]) -> None:
         """Draw the final figures, after the test; rank 0 alone calls it, with the confusion matrices by split."""
-        for split, title in (("val", "Validation set"), ("test", "Test set")):
-            if split in matrices:
-                picture = confusion_picture(matrices[split].numpy(), self.data.classes, title)
-                self._save({f"confusion_{split}": picture})
+        classes, titles = self.data.classes, {"val": "Validation set", "test": "Test set"}
+        for split, matrix in matrices.items():
+            self._save({f"confusion_{split}": confusion_picture(matrix.numpy(), classes, titles[split])})
         pictures = self._of_test(classifier, matrices["test"]) if self.pictures else {}
         self._save(pictures)
         if (writer := summary_writer(trainer)) is not None:  # which shows pictures small: one panel can be read
-            one_panel = confusion_picture(matrices["test"].numpy(), self.data.classes, "Test set", counts=False)
+            one_panel = confusion_picture(matrices["test"].numpy(), classes, titles["test"], counts=False)
             send(trainer, {"confusion": one_panel, **pictures}, "test", trainer.current_epoch)
             if self.projector:
                 send_features(writer, classifier, self.data, self.projector, trainer.current_epoch)
@@ -130,3 +125,25 @@ def predict(classifier: ImageClassifier, data: ImageDataModule, split: str, rows
 def _kernels(classifier: ImageClassifier) -> Pictures:
     first = next((module for module in classifier.network.modules() if isinstance(module, nn.Conv2d)), None)
     return {} if first is None else {"kernels": kernel_sheet(first.weight.detach().float().cpu().numpy())}
+
+
+def last_linear(network: nn.Module) -> nn.Linear | None:
+    """The linear layer that is registered last, whose input are the features; None where there is none."""
+    return next((part for part in reversed([*network.modules()]) if isinstance(part, nn.Linear)), None)
+
+
+def send_features(writer: SummaryWriter, model: ImageClassifier, data: ImageDataModule, most: int, epoch: int) -> None:
+    """Send the features of at most so many test images, evenly spaced, with classes, predictions and thumbnails."""
+    layer, seen, count = last_linear(model.network), list[Tensor](), data.count("test")
+    assert layer is not None  # as the preflight has found
+    rows = np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
+    with layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(1).float().cpu())):
+        for part in np.array_split(rows, -(-len(rows) // data.eval_batch_size)):
+            model.predict_logits(data.batch("test", part))
+    images = torch.from_numpy(data.raw("test", rows)).permute(0, 3, 1, 2).float() / 255
+    size = [min(data.prepared.image_size, THUMBNAIL)] * 2
+    names = np.array([escape(name) for name in data.classes])
+    columns = names[data.labels("test")[rows]], names[model.test_predictions.numpy()[rows]]
+    metadata = [list(pair) for pair in zip(*columns, strict=True)]
+    thumbnails = interpolate(images, size, mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
+    writer.add_embedding(torch.cat(seen), metadata, thumbnails, epoch, "test", metadata_header=["class", "prediction"])

@@ -15,15 +15,13 @@ from cnnbench.utils.record import write_atomically
 
 
 class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
-    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and
-    writes ``metrics.csv`` into the run's folder after each epoch."""
+    """Collects ``rows`` (epoch, lr, metrics) and ``epoch_seconds`` (training), and writes ``metrics.csv``."""
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / "metrics.csv"
         self.rows: list[dict[str, float]] = []
         self.epoch_seconds: list[float] = []
-        self._started = self._trained = 0.0
-        self._before = 0.0  # seconds of the running epoch before this process went on with it
+        self._started = self._trained = self._before = 0.0  # the last: seconds of the epoch in an earlier process
 
     def columns(self) -> dict[str, list[float]]:
         """The rows as one list a name, as the record has them."""

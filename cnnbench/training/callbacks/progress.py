@@ -41,10 +41,9 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         data = trainer.datamodule  # type: ignore[attr-defined]
         weights = sum(p.numel() for p in pl_module.parameters())
         others = f" and {trainer.world_size - 1} more" if trainer.world_size > 1 else ""
-        print_info(
-            f"  {weights:,} weights; {data.count('train'):,} training, {data.count('val'):,} validation and "
-            f"{data.count('test'):,} test images of {len(data.classes)} classes; on {pl_module.device}{others}"
-        )
+        train, val, test = (f"{data.count(split):,}" for split in ("train", "val", "test"))
+        images = f"{train} training, {val} validation and {test} test images of {len(data.classes)} classes"
+        print_info(f"  {weights:,} weights; {images}; on {pl_module.device}{others}")
         self._bar = _Bar(
             disable=is_quiet() or self._interval is None or not trainer.is_global_zero,
             file=sys.stdout if self._terminal else io.StringIO(), bar_format=BAR if self._terminal else LINE,
@@ -54,8 +53,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start, self._epoch_began, self._cores = time.perf_counter(), False, CoreUse()
-        last = trainer.max_epochs
-        self._epoch = f"  epoch {trainer.current_epoch + 1:>{len(str(last))}}/{last}"
+        self._epoch = f"  epoch {trainer.current_epoch + 1:>{len(str(trainer.max_epochs))}}/{trainer.max_epochs}"
         self._bar.set_description_str(self._epoch, refresh=False)
         self._bar.set_postfix_str("", refresh=False)
         self._bar.reset(trainer.train_dataloader.images)  # type: ignore[union-attr]
@@ -103,8 +101,7 @@ class Progress(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, wh
         self._bar.clear()
         print_info(" | ".join(parts))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         self._bar.close()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.on_train_end(trainer, pl_module)
+    on_exception = on_train_end
