@@ -1,5 +1,7 @@
 """A finished run as files that need no cnnbench: ONNX and torch.export, each compared with the run before it is kept.
-They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax."""
+
+They take uint8 images and give probabilities, so that nobody can forget normalisation or softmax.
+"""
 
 import contextlib
 import copy
@@ -78,7 +80,8 @@ def trace(run: TrainedRun) -> ExportedProgram:
 
 
 def write_onnx(program: ExportedProgram, path: Path, description: Mapping[str, Any]) -> None:
-    """One file with the weights, ``description`` as metadata; raises RequestError where a layer has no ONNX."""
+    """One file, the weights in it; ``description`` is its metadata, what is not text as JSON. Raises RequestError where
+    a layer of the network has no ONNX."""
     names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": {INPUT: {0: BATCH}}}
     with refuse_errors("the network cannot be written as ONNX"):
         made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
@@ -122,7 +125,7 @@ def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
 
 
 def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
-    """Images uint8 (N, size, size, channels) and what they are: the test set where it is prepared, else noise."""
+    """Images uint8 (N, size, size, channels), and what they are: the run's test set where it lies prepared, else noise."""
     prepared, cache = prepared_set(run)
     if prepared is not None:
         return np.array(prepared.arrays["test_images"][:COMPARED]), "test images"
@@ -150,9 +153,13 @@ def export(
     run: TrainedRun, description: Mapping[str, Any], out: Path, formats: Sequence[str], images: np.ndarray
 ) -> dict[str, float]:
     """Write the files in these ``formats`` and model.json, the ``description``, and compare each with the run on these
-    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the
-    largest difference of a probability for each format. Raises ExportDiffers where one differs, and RequestError where
-    the network cannot be exported, ``out`` cannot be written, or a package is missing; ``out`` is then as it was."""
+    ``images``, uint8 (N, image_size, image_size, channels); then put all of them into ``out`` at once. Returns the largest
+    difference of a probability for each format.
+
+    Raises:
+        ExportDiffers: a file differs from the run; ``out`` is as it was.
+        RequestError: the network cannot be exported, ``out`` cannot be written, or a package is missing.
+    """
     if "onnx" in formats and (missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]):
         raise RequestError(f"ONNX needs {' and '.join(missing)}: pip install 'cnnbench[export]' (or --format torch)")
     program, new, differences = trace(run), not out.exists(), {}

@@ -1,5 +1,8 @@
-"""A finished run as something to use: its network with its weights, its classes, and its pre-processing. Nothing that
-is loaded executes code: only networks that this installation has are built, or that the user trusts."""
+"""A finished run as something to use: its network with its weights, its classes, and the pre-processing of its training.
+
+Nothing that is loaded executes code: weights are read with ``weights_only=True``, and only networks that this installation
+has are built, or that the user trusts.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

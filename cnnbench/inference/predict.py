@@ -46,7 +46,7 @@ def find_images(names: Sequence[str]) -> list[str]:
 
 
 def read_image(file: str, run: TrainedRun) -> np.ndarray | None:
-    """One image as the training had it, uint8 (size, size, channels); what cannot be read is reported on stderr."""
+    """One image as the run's training had it, uint8 (size, size, channels); what cannot be read is reported on stderr."""
     from cnnbench.data.decode import decode_image
 
     source: Any = io.BytesIO(sys.stdin.buffer.read()) if file == STANDARD_INPUT else Path(file)
@@ -98,7 +98,8 @@ def as_json(predictions: Sequence[Prediction]) -> str:
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:
-    """The columns of ``predictions.npz``, classes by name, then the next likeliest; ``true`` is empty where unknown."""
+    """The columns of ``predictions.npz``, with names of classes, then the next likeliest and their probabilities. The true
+    class is empty where no folder above the file has the name of one."""
     import pandas as pd
 
     ranks = range(2, len(predictions[0]["top"]) + 1)
@@ -115,7 +116,8 @@ FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
 def draw_sheet(
     path: Path, predictions: Sequence[Prediction], images: Sequence[np.ndarray], explained: TrainedRun | None = None
 ) -> None:
-    """A contact sheet: each image with its class and confidence, and, of a run to be ``explained``, its heat map."""
+    """A contact sheet: each image with its class and confidence, and beside it the heat map of its class where a run is to be
+    ``explained``; raises RequestError if it cannot be written."""
     from PIL import Image
 
     from cnnbench.training.figures import Predictions, prediction_sheet

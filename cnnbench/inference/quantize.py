@@ -26,8 +26,12 @@ CALIBRATION, BATCH = 256, 64  # training images for static scales, evenly spaced
 def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind: str) -> dict[str, Any]:
     """Write the file of this ``kind`` (of ``INT8``), and what it loses into ``model.json``, both into ``out``. Returns
     ``accuracy`` and ``accuracy_int8`` on the whole test set, as shares; ``points_lost``, their difference in percentage
-    points; ``changed``, how many of its ``test_images`` are given another class. Raises what ``export`` does, and
-    RequestError where the prepared set is gone, or a layer has no int8."""
+    points; ``changed``, how many of its ``test_images`` are given another class.
+
+    Raises:
+        ExportDiffers: the float32 file that it is made of differs from the run.
+        RequestError: the prepared set or a package is missing, ``out`` cannot be written, or a layer has no int8.
+    """
     data, cache = prepared_set(run)
     if data is None:
         gone = f"which is no longer in {cache}: a run on the same data prepares it again"

@@ -1,5 +1,8 @@
-"""Any network of timm or torchvision by its name there, and the images that its published weights were trained on. A
-name is one that the library lists, so that a saved run reaches no file (``local-dir:``) or repository (``hf-hub:``)."""
+"""Any network of timm or torchvision by its name there, and the images that its published weights were trained on.
+
+A name is one that the library lists, so that a saved run reaches neither a file (timm's ``local-dir:``) nor anybody's
+repository (``hf-hub:``).
+"""
 
 import logging
 from collections.abc import Callable
@@ -80,8 +83,9 @@ def torchvision_network(
 
 
 def images_of_weights(builder: str, name: str) -> dict[str, Any]:
-    """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained
-    on; ``builder`` is a function of this module. Raises RequestError where there are no such weights."""
+    """``image_size`` in pixels, ``mean`` and ``std`` per channel, of the images that the published weights were trained on.
+    ``builder`` is the name of a function of this module. Raises RequestError where there is no such network, or it has no
+    weights."""
     if builder == timm_network.__name__:
         from timm.data import resolve_data_config
 
@@ -115,6 +119,7 @@ def _check_name(library: str, name: str, names: list[str]) -> None:
 
 
 def _taking(name: str, image_size: int) -> AbstractContextManager[None]:
+    """What a network says of images that it cannot take, in a line."""
     wrong = f"model.name={name} takes no images of {image_size}x{image_size}"
     return refuse(wrong, RuntimeError, AssertionError, ValueError, most=200)
 

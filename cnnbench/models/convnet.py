@@ -1,5 +1,8 @@
-"""``ConvNet``: convolution blocks and a fully connected head, given as lists, so that each network of the studies is a
-YAML and an ablation an override: ``model.filters=[64,128,256] model.norm=batch``; ``MLP`` is the head alone."""
+"""``ConvNet``: convolution blocks and a fully connected head, given as lists; ``MLP`` is the head alone.
+
+Most networks of the five studies are this with other numbers, so each of them is a YAML and an ablation is an override:
+``model.filters=[64,128,256] model.norm=batch model.activation=leaky_relu``.
+"""
 
 from collections.abc import Sequence
 
@@ -22,10 +25,12 @@ def convolution(inputs: int, outputs: int, window: tuple[int, int, int], groups:
 
 
 class ConvNet(nn.Module):
-    """Blocks of convolution, norm, activation and max-pooling, then fully connected layers. Grouped filters each see
-    one of ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on a channel of its own,
-    and a 1x1 convolution across the channels (Howard et al. 2017). The norm is before the activation (Ioffe & Szegedy
-    2015) or after it (as section 3.1E of report eq2425 says)."""
+    """Blocks of convolution, norm, activation and max-pooling, then fully connected layers.
+
+    Grouped filters each see one of ``groups`` groups of channels; ``separable`` is a depthwise convolution, each filter on
+    a channel of its own, and a 1x1 convolution across the channels (Howard et al. 2017). The norm is before the activation
+    (Ioffe & Szegedy 2015) or after it (as section 3.1E of report eq2425 says).
+    """
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *,
@@ -72,7 +77,8 @@ class ConvNet(nn.Module):
 
 
 class MLP(ConvNet):
-    """Fully connected layers over the pixels: what no convolutions reach (report cifar100_hw3, section II)."""
+    """Fully connected layers over the flattened pixels: what a network without convolutions reaches (report cifar100_hw3,
+    section II)."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *,

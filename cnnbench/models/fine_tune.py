@@ -19,7 +19,7 @@ def classifier_of(network: nn.Module) -> nn.Module:
 
 
 def layer_factors(network: nn.Module, decay: float) -> dict[str, float]:
-    """``decay`` to the power of how many layers each parameter is before the last (Clark et al. 2020, "ELECTRA",
+    """``decay`` to the power of how many layers each parameter, by name, is before the last (Clark et al. 2020, "ELECTRA",
     section 3.1), layers being those of timm's ``group_matcher``; raises RequestError where the network has none."""
     if not hasattr(network, "group_matcher"):
         wrong = f"{type(network).__name__} has no group_matcher() that gives it"
@@ -31,8 +31,11 @@ def layer_factors(network: nn.Module, decay: float) -> dict[str, float]:
 
 
 def freeze_backbone(network: nn.Module, frozen: bool) -> None:
-    """Keep every parameter and batch-norm statistic but the classifier's as it is, or let them all learn; call it at
-    the start of each epoch. Frozen parameters have no gradients, so no optimizer moves them, by weight decay either."""
+    """Keep every parameter and batch-norm statistic but the classifier's as it is, or let them all learn.
+
+    Call it at the start of each epoch: what the network was before plays no part. Frozen parameters have no gradients,
+    so that no optimizer moves them, by weight decay or momentum either.
+    """
     head = classifier_of(network)
     for parameter in {*network.parameters()} - {*head.parameters()}:
         parameter.requires_grad_(not frozen)

@@ -43,7 +43,8 @@ def fully_connected(
 
 
 def small_stem(stem: str, image_size: int, weights: str | None) -> bool:
-    """Whether the first layers keep the side; ``auto`` does so for small images, but not under given weights."""
+    """Whether the first layers keep the image's size; ``auto`` does so for small images, but not under given weights.
+    Raises RequestError where ``stem`` is no stem."""
     one_of("model.stem", stem, ("auto", "small", "imagenet"))
     return stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE and weights is None)
 

@@ -33,7 +33,8 @@ def flops_per_image(network: nn.Module, channels: int, image_size: int) -> int:
 
 
 def size_in_bits(network: nn.Module) -> int:
-    """Bits of all parameters for predictions; a module that needs fewer than for training has a method ``bits``."""
+    """Bits of all parameters, as they are stored for predictions: a module that stores its parameters in fewer bits than
+    they are trained with says so in a method ``bits``."""
     binary: list[Any] = [module for module in network.modules() if hasattr(module, "bits")]
     others = {*network.parameters()}.difference(*(module.parameters() for module in binary))
     return sum(module.bits() for module in binary) + sum(p.numel() * p.element_size() * 8 for p in others)

@@ -22,9 +22,11 @@ V1_FILTERS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # by groups, of the first
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1x1 convolution, channel shuffle, depthwise 3x3, grouped 1x1, around a shortcut (the paper's figure 2). A
-    unit of stride 2 halves the side and puts its output beside the average-pooled input; others add the two. The first
-    1x1 of a network is not grouped, for its input has few channels (``first_groups``)."""
+    """Grouped 1x1 convolution, channel shuffle, depthwise 3x3, grouped 1x1, around a shortcut (the paper's figure 2).
+
+    A unit of stride 2 halves the side and puts its output beside the average-pooled input; others add the two. The first
+    1x1 of a network is not grouped, for its input has few channels (``first_groups``).
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int, first_groups: int) -> None:
         super().__init__()
@@ -45,7 +47,8 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """ShuffleNet V1 for images of any size; the small stem is without the first stride of 2 and the pooling."""
+    """ShuffleNet V1 for images of any size and channels; the small stem is without the first stride of 2 and the
+    max-pooling."""
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *,

@@ -20,7 +20,7 @@ is_loading_skipped = ContextVar("is_loading_skipped", default=False)  # within `
 
 @contextmanager
 def skip_weight_loading() -> Iterator[None]:
-    """Networks built within are laid out as their ``weights`` say, with random ones: a checkpoint's follow."""
+    """Networks built within are laid out as their ``weights`` say and keep random ones: those of a checkpoint follow."""
     token = is_loading_skipped.set(True)
     try:
         yield
@@ -29,11 +29,17 @@ def skip_weight_loading() -> Iterator[None]:
 
 
 def load_weights(network: nn.Module, source: str | None, key: str, published: Any = None) -> None:
-    """Load weights into the network, and log one line that says which. ``source`` is a file with a checkpoint of ours
-    or a state dict, ``imagenet`` or the name of ``published`` (torchvision's WeightsEnum that it stands for), or None;
-    messages name the ``key``. The last layer keeps its own where the numbers of classes differ; filters for three
-    colours are summed for images of one; on the meta device nothing is loaded. Raises RequestError where it is not
-    there, or does not fit."""
+    """Load weights into the network, and log one line that says which.
+
+    The last layer keeps its own where the numbers of classes differ. Filters for three colours are summed for images
+    of one. On the meta device everything is checked and nothing loaded.
+
+    Args:
+        source: a file with a Lightning checkpoint of ours or a state dict; ``imagenet`` or the name of ``published``; None.
+        key: of the configuration that asks for it, for messages.
+        published: torchvision's WeightsEnum that ``imagenet`` stands for.
+
+    Raises RequestError where the file is not there, or holds something else than weights, or those of another network."""
     if source is None or is_loading_skipped.get():
         return
     with torch.device("cpu"):
@@ -60,7 +66,8 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
 
 
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
-    """A file's state dict, with the network's own names, without executing code; raises RequestError if it has none."""
+    """The state dict in a file, with the names that the network has alone; no code in it is executed. Raises RequestError
+    where there is no such file, or no state dict in it."""
     if not path.is_file():
         hint = f"a folder; give a file, such as {path / 'checkpoints' / 'best.ckpt'}" if path.is_dir() else "not a file"
         raise RequestError(f"{key}={path} is {hint}")

@@ -47,9 +47,11 @@ class _ScaledSign(torch.autograd.Function):
 
 
 class BinaryConv2d(nn.Conv2d):
-    """A convolution of the signs of its input with the signs of its weights, each filter scaled by its mean |weight|;
-    the float weights are there for training. The paper's second scale, K, of each input window, is left out, as its
-    section 4.3 finds little loss in doing."""
+    """A convolution of the signs of its input with the signs of its weights, each filter scaled by its mean |weight|.
+
+    The float weights are there for training; a prediction needs their signs and one scale a filter. The paper's second
+    scale, K, of each input window, is left out, as its section 4.3 finds little loss in doing.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H', W'); padding adds zeros, neither 1 nor -1."""
@@ -65,9 +67,11 @@ class BinaryConv2d(nn.Conv2d):
 
 
 class XnorNet(nn.Module):
-    """A convolution, binary convolutions, the mean over the image, and a linear layer; the first and the last keep
-    float weights. Each binary block is batch norm, sign, convolution, pooling (section 3.2, figure 3): the norm puts
-    the threshold of the sign at the channel's mean."""
+    """A convolution, binary convolutions, the mean over the image, and a linear layer.
+
+    The first and the last layer keep float weights, and each binary block is batch norm, sign, convolution, pooling
+    (section 3.2, figure 3): the norm puts the threshold of the sign at the channel's mean.
+    """
 
     def __init__(
         self, in_channels: int, num_classes: int, image_size: int, *,

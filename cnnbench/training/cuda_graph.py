@@ -29,7 +29,8 @@ def capture(step: Step, optimizer: Optimizer, scheduler: Any, plain: bool, accum
 
 
 def reason_not_capturable(optimizer: Optimizer, scheduler: Any, plain: bool, accumulate: int) -> str | None:
-    """Why steps cannot be captured, in words, or None; ``plain`` is one without gradient scaler and other ranks."""
+    """Why a run's steps cannot be captured, in words; None where they can. ``plain`` is whether neither a gradient
+    scaler nor other ranks take part in a step, ``accumulate`` the batches to an optimizer step."""
     if not plain:
         return "a gradient scaler or several devices take part in each step"
     if accumulate > 1:

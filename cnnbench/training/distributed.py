@@ -1,7 +1,10 @@
-"""One run on several devices: a process (rank) for each, which ``launch_ranks`` starts on one machine, and torchrun or
-srun on several (``external_launch``). Each computes the gradients of its rows of a batch, weighted so that their sum is
-that of the mean loss over the whole batch; they sum them, always over the same layout, so that a resumed run has the
-same bits as one that was not stopped, and all take the same step."""
+"""One run on several devices: a process (rank) for each, of one machine or more, which trains on its share of a batch.
+
+On one machine ``launch_ranks`` starts the ranks; on several, torchrun or srun starts this program once a rank
+(``external_launch``). Each computes the gradients of its rows of the batch, weighted so that their sum is the gradient
+of the mean loss over the whole batch; they sum them, and all take the same step. The sum is always over the same
+layout, so that a resumed run has the same bits as one that was not stopped.
+"""
 
 import io
 import itertools
@@ -102,8 +105,9 @@ class RankFailed(RuntimeError):
 
 
 def launch_ranks(world_size: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Call ``function(*arguments)``, picklable, in so many new processes, which Lightning takes for torchrun's, hand on
-    a request to stop, and wait for all. Raises RankFailed where one failed; the others have been ended."""
+    """Call ``function(*arguments)``, all picklable, in so many new processes of this machine, which Lightning takes for
+    torchrun's, and wait until all have returned; a request to stop is handed on to them. Raises RankFailed where one
+    raised or was killed; the others have been ended."""
     store = dist.TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     environ = {
         **os.environ,

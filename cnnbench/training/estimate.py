@@ -17,7 +17,8 @@ FLOPS_PER_THREAD = 50_000_000
 
 
 def build_classifier(config: Config) -> tuple[ImageClassifier, ImageDataModule]:
-    """The classifier of a run, on the device and with the threads that it would take, and its data; no trainer."""
+    """The classifier of a run, on the device and with the threads, of those there are, that it would take, and its data;
+    without a trainer."""
     data = build_data(config)
     gpu = torch.cuda.is_available() and config["trainer"]["accelerator"] in GPU_ACCELERATORS
     classifier = ImageClassifier(config, build_network(config, data), data.class_counts())

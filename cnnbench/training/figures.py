@@ -34,6 +34,7 @@ def font_file() -> str:
 
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont:
+    """That font."""
     return ImageFont.truetype(font_file(), size)
 
 
@@ -59,7 +60,8 @@ def fit_text(text: str, width: float, face: ImageFont.FreeTypeFont) -> str:
 
 
 def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, counts: bool = True) -> np.ndarray:
-    """A confusion matrix (rows: true class) in percent of each class and, with ``counts``, in counts, and a summary."""
+    """A confusion matrix (rows are the true class) as percentages of each true class and, with ``counts``, as counts to
+    the left of them; above are the title, the accuracy and the most frequent confusions."""
     count = len(classes)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, where=totals > 0, out=np.zeros(matrix.shape))
@@ -136,7 +138,7 @@ def _draw_upright(picture: Image.Image, text: str, x: float, y: float, size: flo
 
 
 class Predictions(NamedTuple):
-    """Images (N, H, W, C), uint8, square or twice as wide, classes (N,), and the predictions' probabilities (N,)."""
+    """Images (N, H, W, C), uint8, square or twice as wide, with true and predicted class indices (N,) and the prediction's probability (N,)."""
 
     images: np.ndarray
     truth: np.ndarray
@@ -199,7 +201,8 @@ def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> 
 
 
 def kernel_sheet(weights: np.ndarray) -> np.ndarray:
-    """Kernels (filters, channels, height, width), each on its own scale, grey at zero; three channels in colour."""
+    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight
+    is zero; in colour where it reads three channels."""
     weights = weights[:MAX_KERNELS]
     if weights.shape[1] != 3:
         weights = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)

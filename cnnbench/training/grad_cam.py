@@ -1,4 +1,4 @@
-"""Grad-CAM: which parts of an image speak for a class (Selvaraju et al. 2017, equations 1 and 2), by captum."""
+"""Grad-CAM: which parts of an image speak for a class (Selvaraju et al. 2017, equations 1 and 2), computed by captum."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ BATCH = 256  # images at a time
 
 
 def check(key: str, network: nn.Module, channels: int, image_size: int) -> None:
-    """Raise RequestError, for this ``key``, where captum is not installed or no convolution gives a map."""
+    """Raise RequestError, which names the ``key`` that asks for heat maps, where captum is not installed or the network has
+    no convolution that gives a map."""
     if find_spec("captum") is None:
         raise RequestError(f"{key} needs captum, which is not installed: pip install 'cnnbench[captum]'")
     if last_map(network, next(network.parameters()).new_zeros(1, channels, image_size, image_size)) is None:
@@ -31,8 +32,9 @@ def check(key: str, network: nn.Module, channels: int, image_size: int) -> None:
 
 
 def last_map(network: nn.Module, image: Tensor) -> nn.Module | None:
-    """The module whose output Grad-CAM weighs for this ``image`` (1, C, H, W): the last of those with maps as large as
-    the last convolution's, so with norm, activation and shortcut. None where none has more than one position."""
+    """The module whose output Grad-CAM weighs for this ``image`` (1, C, H, W): of those that give a map as large as that of
+    the last convolution the one that ends last, so that its norm, its activation and a shortcut are in it. None where no
+    convolution gives more than one position."""
     found: list[tuple[nn.Module, torch.Size]] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -65,7 +67,8 @@ def heat_maps(network: nn.Module, images: Tensor, classes: Tensor) -> np.ndarray
 
 
 def side_by_side(network: nn.Module, normalize: Normalize, images: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Each image, uint8 (N, S, S, C), enlarged, and right of it its heat map over it in grey: (N, s, 2 s + 4, 3)."""
+    """Each of the ``images``, uint8 (N, S, S, C), enlarged, and right of it the same in grey below the heat map of its class: uint8
+    (N, s, 2 s + 4, 3)."""
     weight = next(network.parameters())
     maps = heat_maps(network, normalize(torch.from_numpy(images)).to(weight), torch.tensor(classes))
     size = max(IMAGE_SIDE // images.shape[1], 1) * images.shape[1]

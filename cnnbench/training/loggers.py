@@ -34,7 +34,8 @@ def check_packages(node: Mapping[str, Any]) -> None:
 
 
 def build_loggers(node: Mapping[str, Any], folder: Path, resumed: int | None) -> list[Logger]:
-    """The loggers of the run in ``folder``, gone on with after ``resumed`` epochs: TensorBoard hides later ones."""
+    """The loggers of the run in ``folder``, which goes on from ``resumed`` whole epochs: TensorBoard then hides what it
+    had sent of later ones, and a service shows the same run."""
     ids, sweep, local = {}, sweep_of(folder), {"save_dir": str(folder)}
     if resumed is not None:
         with suppress(OSError, ValueError):
@@ -68,7 +69,8 @@ def send_files(loggers: Iterable[Logger], folder: Path) -> None:
 
 
 def send_report(node: Mapping[str, Any], folder: Path, files: Iterable[Path]) -> None:
-    """Send a sweep's report to its runs' services, as files of a run that has the sweep's name and group."""
+    """Send the report of the sweep in ``folder`` to the services of its runs' loggers, as files of a run that has the sweep's
+    name and group; a sweep that goes on replaces them."""
     services = [one for one in build_loggers(node, folder, 0) if isinstance(one, (WandbLogger, MLFlowLogger))]
     keep_ids(services, folder)
     for logger, path in product(services, files):

@@ -1,6 +1,9 @@
 """Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,), or of
-mixed images probabilities (N, classes), float32, to their mean over the images, so that accumulated batches and several
-devices come to what one batch does. Validation and test measure the cross-entropy whatever the loss."""
+mixed images probabilities (N, classes), float32, to a scalar.
+
+Each is a mean over the images of a batch, so that accumulated batches and several devices come to what one batch does.
+What is measured on validation and test is the cross-entropy whatever the loss, so that losses can be compared.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +22,9 @@ DEFAULT = NEW_KEYS["loss._target_"]  # what records had before there were others
 
 def class_weights(counts: Sequence[int], beta: float) -> Tensor:
     """A weight a class, float32, by the effective number of its images, (1 - beta^n) / (1 - beta) (Cui et al. 2019,
-    CVPR, equation 2): 1 over that, scaled to a mean of 1 over the images (the paper: over the classes), so that a good
-    learning rate stays where it is without weights. 0 for a class without images.
+    CVPR, equation 2): 1 over that, scaled to a mean of 1 over the images, where the paper has a mean of 1 over the
+    classes, so that the loss and with it a good learning rate stay where they are without weights. 0 for a class
+    without images.
 
     >>> class_weights([90, 10], beta=0.0).tolist()
     [1.0, 1.0]
@@ -50,7 +54,8 @@ class WeightedCrossEntropy(nn.Module):
 class FocalLoss(nn.Module):
     """Each class against the rest, by the logits' sigmoids, with less weight on what is easy: -alpha_t (1 - p_t)^gamma
     log(p_t), summed over the classes (Lin et al. 2017, equation 5). Without ``alpha`` both sides count alike, and
-    without ``gamma`` too it is the binary cross-entropy. Smoothed labels are those of the cross-entropy."""
+    without ``gamma`` too it is the binary cross-entropy. Smoothed labels are those of the cross-entropy: s / classes,
+    and 1 - s more for the true class; with ``gamma``, which is of labels 0 or 1, they raise RequestError."""
 
     def __init__(
         self, counts: Sequence[int], label_smoothing: float, gamma: float = 0.0, alpha: float | None = None

@@ -1,5 +1,7 @@
 """The learning-rate range test (Smith 2017, section 3.3): the loss while the learning rate rises exponentially.
-Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group."""
+
+Lightning's own finder takes the slope in lr, not in log(lr), and writes one rate into every parameter group.
+"""
 
 import itertools
 import math
@@ -73,8 +75,9 @@ def settle_lr(config: Config) -> tuple[Config, dict[str, Any] | None]:
 
 
 def range_test(config: Config, low: float = 1e-6, high: float = 10.0, steps: int = 120) -> RangeTest:
-    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with rates from ``low`` to
-    ``high`` in the groups' proportions, or until the loss explodes. Raises RequestError where that says nothing."""
+    """Train the configured network for ``steps`` steps in 32 bits, of one batch each, with learning rates from ``low``
+    to ``high``, or until the loss explodes. Groups with another rate than the optimizer's own keep their proportion to
+    it. Raises RequestError where the range is empty, or the loss exploded before it said anything."""
     if not 0 < low < high:
         raise RequestError(f"the learning rates must rise from above 0, got {low:g} to {high:g}")
     if steps < MIN_POINTS:

@@ -1,6 +1,10 @@
-"""Classification metrics, computed once an epoch. Rows of a confusion matrix are the true class, columns the
-prediction, entries are counts. Accuracy is top-1 over all images (micro); recall is TP / (TP + FN), averaged over the
-classes that occur (macro; report eq2425, section 1.3), which is scikit-learn's balanced accuracy."""
+"""Classification metrics, computed once an epoch.
+
+Rows of a confusion matrix are the true class, columns the prediction, entries are counts. Accuracy is top-1 over all
+images (micro); recall is TP / (TP + FN), averaged over the classes that occur (macro; report eq2425, section 1.3). A
+class that never occurs has no recall: NaN per class, and left out of the average, which is then scikit-learn's balanced
+accuracy.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -75,9 +79,12 @@ def more_metrics(
     names: Sequence[str], confusion: Tensor, predictions: Tensor, targets: Tensor, logits: Tensor | None
 ) -> dict[str, float]:
     """Those of ``CLASS_METRICS`` and, with logits (N, num_classes), of ``LOGIT_METRICS`` among ``names``, on the CPU,
-    from class indices (N,) and their confusion matrix. The area under the ROC curve is averaged over the classes that
-    occur, but not in all images. The expected calibration error has 15 bins of equal width (Guo et al. 2017, equation
-    3), the Brier score sums over the classes (Brier 1950)."""
+    from class indices (N,) and their confusion matrix.
+
+    The area under the ROC curve is averaged over the classes that occur, but not in all images. The expected
+    calibration error has 15 bins of equal width (Guo et al. 2017, equation 3), the Brier score sums over the classes
+    (Brier 1950).
+    """
     classes = len(confusion)
     options: dict[str, Any] = {"num_classes": classes, "validate_args": False}
     compute: dict[str, Callable[[], Tensor]] = {
@@ -114,10 +121,12 @@ def batch_recall(predictions: Tensor, targets: Tensor, num_classes: int, batch_s
 
 class EpochMeter:
     """Keeps an epoch's class predictions and losses on the device, without waiting for it, and turns them into metrics.
+
     Of several ranks each keeps what it has seen, at its places in the epoch; what they compute is of all, and all have
     to take part. ``count`` and ``batch_size`` are images over all ranks; only several need the latter. ``metrics``
     names what is computed beside loss, accuracy and recall, those of logits with ``keep_logits``; with ``recall_batch``
-    there is ``batch_recall`` over batches of this size too."""
+    there is ``batch_recall`` over batches of this size too.
+    """
 
     def __init__(
         self, count: int, num_classes: int, device: torch.device, recall_batch: int | None = None, batch_size: int = 0,

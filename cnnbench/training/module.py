@@ -1,7 +1,9 @@
-"""``ImageClassifier``: the LightningModule that trains and evaluates any of the networks. One Lightning step is
-``steps_per_execution`` optimizer steps, so that Lightning's own time per step is paid once in many. Everything that
-depends on a step (schedule, clipping, accumulation, the step count) is therefore done here for each optimizer step
-(Lightning's manual optimization): results do not depend on how many share a Lightning step."""
+"""``ImageClassifier``: the LightningModule that trains and evaluates any of the networks.
+
+One Lightning step here is ``steps_per_execution`` optimizer steps, so that Lightning's own time per step is paid once
+in many. Everything that depends on a step (schedule, clipping, accumulation, the step count) is therefore done here for
+each optimizer step (Lightning's manual optimization): results do not depend on how many share a Lightning step.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -73,7 +75,7 @@ class ImageClassifier(pl.LightningModule):
         return self.optimizer
 
     def configure_model(self) -> None:
-        """The precision's type before a checkpoint's weights are copied into these: 32 bits would round 64."""
+        """Take the precision's type before a checkpoint's weights are copied into these: 32 bits would round those of 64."""
         self.trainer.precision_plugin.convert_module(self)
 
     def configure_optimizers(self) -> Any:

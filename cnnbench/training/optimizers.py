@@ -66,7 +66,8 @@ def inner_optimizers(optimizer: Optimizer) -> tuple[Optimizer, ...]:
 
 
 def set_training(optimizer: Optimizer, training: bool) -> bool:
-    """Let schedule-free optimizers put the weights of training or evaluation into the network; whether there is one."""
+    """Let optimizers that evaluate other weights than they take gradients at, as schedule-free ones do, put either into
+    the network. Returns whether there is one: all others have no such methods."""
     averaging: list[Any] = [inner for inner in inner_optimizers(optimizer) if hasattr(inner, "train")]
     for inner in averaging:
         inner.train() if training else inner.eval()
@@ -76,8 +77,9 @@ def set_training(optimizer: Optimizer, training: bool) -> bool:
 def parameter_groups(
     network: nn.Module, decay_norm_and_bias: bool = True, backbone_lr_factor: float = 1.0, layer_decay: float = 1.0
 ) -> Groups:
-    """The parameters, in a group for each learning rate (the classifier's first, the others with ``lr_factor``), or
-    two, the second of biases and norms without decay. Raises what ``classifier_of`` and ``layer_factors`` do."""
+    """The parameters of a network, in a group for each learning rate (the classifier's first, the others with
+    ``lr_factor``), or twice as many, where biases and norm parameters are in groups without weight decay. Raises what
+    ``classifier_of`` and ``layer_factors`` do."""
     factors = layer_factors(network, layer_decay) if layer_decay != 1 else {}
     by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
     head = {id(p) for p in classifier_of(network).parameters()} if backbone_lr_factor != 1 else set()
@@ -105,7 +107,8 @@ def build_optimizer(make: Maker, groups: Iterable[nn.Parameter] | Groups, total_
 
 
 def length_arguments(make: Callable[..., Any], length: int) -> dict[str, int]:
-    """The run's length as those arguments of ``make`` that are ``auto``, and as ``total_steps`` where it has none."""
+    """The arguments of ``make`` that are the length of the run: those that it has as ``auto``, and ``total_steps``
+    where it takes that and has no value for it yet."""
     given: dict[str, Any] = getattr(make, "keywords", {})
     names = [name for name, value in given.items() if value == "auto"]
     if "total_steps" in inspect.signature(make).parameters and given.get("total_steps") is None:

@@ -1,5 +1,7 @@
-"""The loss of published reports (``quirks`` in ``conf/config.yaml``), found in the public notebook behind eq2425, which
-itself mentions a softmax at the end of the network, but not that its loss has another."""
+"""What published reports did otherwise than one should, as ``quirks`` in ``conf/config.yaml`` names it; here, the loss.
+All were found in the public notebook behind the report eq2425, which itself mentions a softmax at the end of the
+network, but not that its loss has another, and an average recall, but not of what.
+"""
 
 import torch
 from torch import Tensor, nn

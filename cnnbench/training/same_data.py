@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
-    """Raise RequestError, with how many and how to continue, where the images that a configuration names are others
-    than the run in its folder had, if there is one; for a finished one nothing is downloaded."""
+    """Compare the images that each configuration names with those that the run in its folder had, if there is one; for a
+    finished one nothing is downloaded. Raises RequestError, with the number of images and how to continue, where they
+    differ."""
     sets: dict[str, PreparedSet | None] = {}
     for node, folder in ((config["data"], folder) for config, folder in runs):
         before, has_finished = _fingerprint_of(folder)
@@ -44,7 +45,8 @@ def refuse_changed_data(runs: Iterable[tuple[dict[str, Any], Path]]) -> None:
 
 
 def _fingerprint_of(folder: Path) -> tuple[str | None, bool]:
-    """The fingerprint of the images that the run has finished with, or goes on with, if it does; has it finished?"""
+    """The fingerprint of the images that the run in ``folder`` has finished with, or would go on with from its newest
+    checkpoint, None where it would start anew; and whether it has finished."""
     known = None
     with suppress(FileNotFoundError, RecordError):
         record = read_record(folder)

@@ -44,8 +44,8 @@ def warmup_stable_decay(optimizer: Optimizer, total_steps: int, decay: float = 0
 def cosine_restarts(
     optimizer: Optimizer, total_steps: int, cycles: int = 3, growth: int = 2, eta_min: float = 0.0
 ) -> LambdaLR:
-    """Half cosines from the optimizer's rates to ``eta_min``, each ``growth`` times as long as the one before, the last
-    ending with the run (Loshchilov & Hutter 2017, equation 5); torch's own has cycles of whole multiples alone."""
+    """Half cosines from the optimizer's rates to ``eta_min``, each ``growth`` times as long as the one before, of which
+    the last ends with the run (Loshchilov & Hutter 2017, equation 5); torch's own has cycles of whole multiples alone."""
     lengths = [growth**cycle for cycle in range(cycles)]
     ends = [round(total_steps * sum(lengths[: cycle + 1]) / sum(lengths)) for cycle in range(cycles)]
     if ends[0] < 1:

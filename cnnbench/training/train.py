@@ -34,12 +34,20 @@ from cnnbench.utils.signals import handle_stop_signals
 
 
 def train(config: Config, folder: Path, overrides: Sequence[str] = (), choices: dict[str, str] | None = None) -> Record:
-    """Train, evaluate once on the test set, and leave a record, whatever happens, also as ``folder/result.json``: how
-    the run ended is its ``status``, a failure its ``error``. A run that ended early goes on from its newest checkpoint,
-    and one that has completed is not repeated. ``config`` is resolved; ``overrides`` and ``choices`` say how it was
-    composed. Raises RequestError where the folder holds the run of another configuration, of other images, or of a
-    running process, and SystemExit where it has failed on ranks that torchrun or srun has started, which ends all of
-    them."""
+    """Train, evaluate once on the test set, and leave a record, whatever happens. A run that ended early goes on from
+    its newest checkpoint, and one that has completed is not repeated.
+
+    Args:
+        config: resolved, as ``conf/config.yaml`` composes it.
+        overrides, choices: how the configuration was composed; for the record.
+
+    Returns:
+        The record, which is also ``folder/result.json``; how the run ended is its ``status``, a failure its ``error``.
+
+    Raises:
+        RequestError: the folder holds the run of another configuration, of other images, or of a running process.
+        SystemExit: the run has failed on ranks that torchrun or srun has started, which ends all of them.
+    """
     folder, digest = Path(folder), fingerprint(config)
     with run_dir.locked(folder), handle_stop_signals():
         completed = run_dir.completed_record(folder, digest)
@@ -109,7 +117,8 @@ def train_rank(folder: str, record: Record, resumed: tuple[str, int] | None, thr
 
 
 def on_every_rank(command: Callable[[], int]) -> int:
-    """The exit status of a command, which rank 0 does; others (torchrun, srun) take part in each run it trains."""
+    """Do a command that torchrun or srun may have started once a rank: rank 0 does it, and the others take part in each
+    run that it trains. Returns the exit status."""
     launched = distributed.external_launch()
     if launched is None:
         return command()

@@ -1,5 +1,8 @@
-"""Averaged weights: EMA and SWA, by the update rules of ``torch.optim.swa_utils``. Its ``AveragedModel`` asks at each
-update, on the device, whether it is the first; this counts in Python, so that an update is one kernel."""
+"""Averaged weights: EMA and SWA, by the update rules of ``torch.optim.swa_utils``.
+
+torch's ``AveragedModel`` asks at each update, on the device, whether it is the first; this counts in Python, so that an
+update is one kernel. Running statistics of batch norm are averaged as the weights are (``use_buffers=True`` there).
+"""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -13,9 +16,11 @@ from cnnbench.training.module import ImageClassifier
 
 class WeightAveraging(Callback):
     """Keeps an average of all floating-point weights and buffers, and puts it into the network from the end of each
-    training epoch to the next one's start: what evaluates, draws or saves the network finds the average there, which is
-    the weights until the share ``start``, in [0, 1), of the run is over. So does a checkpoint's ``state_dict``; the
-    weights that training goes on with are in this callback's own state."""
+    training epoch to the next one's start: what evaluates, draws or saves the network finds the average there.
+
+    ``state_dict`` in a checkpoint always has the average, which is the weights until the share ``start``, in [0, 1), of
+    the run is over; the weights that training goes on with are in this callback's own state.
+    """
 
     def __init__(self, start: float = 0.0) -> None:
         self.start = start

@@ -15,7 +15,8 @@ from cnnbench.utils.torch_files import DamagedFileError
 
 
 class BestAndLast(pl.callbacks.Checkpoint):
-    """Keeps the newest checkpoint, the one before, and the best by the objective, of equal ones by the loss."""
+    """Keeps the newest checkpoint, the one before it, and the one with the best objective; of equal ones, which a small
+    validation set gives often, the one with the lowest loss."""
 
     def __init__(self, folder: Path, objective: str) -> None:
         self.folder, self.objective = Path(folder), objective
@@ -41,7 +42,8 @@ class BestAndLast(pl.callbacks.Checkpoint):
         trainer.save_checkpoint(self.folder / name)
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The classifier's state where the objective was best; raises RuntimeError where ``best.ckpt`` is not that."""
+        """The state of the classifier where the objective was best; raises RuntimeError where ``best.ckpt`` is damaged,
+        missing, or of another epoch than ``best`` says."""
         path = self.folder / BEST
         try:
             checkpoint = read(path)

@@ -29,9 +29,9 @@ class Diverged(RuntimeError):
 
 
 class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's metrics are complete
-    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, or an
-    epoch's validation loss, and after ``epochs`` in a row with a training loss ``above`` so many times that of
-    guessing, ln(classes), or, with ``at_chance``, at that."""
+    """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
+    epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
+    that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""
 
     def __init__(self, above: float | None = None, epochs: int = 5, at_chance: bool = False) -> None:
         self.above, self.epochs, self.at_chance = above, epochs, at_chance
@@ -66,7 +66,8 @@ class Pruned(Stopped):
 
 
 class Pruning(pl.callbacks.Checkpoint):
-    """Reports the objective after each epoch to the run's Optuna trial, and ends a run that it prunes early."""
+    """Reports the objective after each epoch to the run's Optuna trial (see ``load_trial``), and ends the run where the
+    trial should be pruned, but not after the last of its ``epochs``."""
 
     def __init__(self, objective: str, epochs: int, **trial: Any) -> None:
         self.objective, self.epochs, self.is_behind = objective, epochs, False

@@ -15,7 +15,8 @@ from cnnbench.utils.record import write_atomically
 
 
 class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, when the epoch's metrics are complete
-    """Collects ``rows`` (epoch, lr, metrics) and ``epoch_seconds`` (training), and writes ``metrics.csv``."""
+    """Collects ``rows`` (epoch, lr, metrics by name) and ``epoch_seconds`` (the training part of each epoch), and
+    writes ``metrics.csv`` into the run's folder after each epoch."""
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / "metrics.csv"

@@ -1,6 +1,8 @@
-"""What makes a killed run go on as if nothing had happened: checkpoints before batch b of epoch e (b is 0 after an
-epoch's end). Order and augmentation follow from (seed, epoch), so besides Lightning's state only the random state,
-which dropout uses, has to be kept."""
+"""What makes a killed run go on as if nothing had happened: checkpoints within an epoch, and all that they need.
+
+A checkpoint stands before batch b of epoch e (b is 0 after an epoch's end). Order and augmentation follow from
+(seed, epoch), so besides Lightning's state only the random state, which dropout uses, has to be kept.
+"""
 
 import random
 import time
@@ -42,8 +44,9 @@ def resumable(folder: Path, fingerprint: str, devices: int = 1) -> tuple[Path, l
 
 
 class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
-    """Saves, with ``checkpoint``, within an epoch after so many ``minutes`` or optimizer ``steps`` (None is none), or
-    when a stop is requested, with what the process ran on; and restores what Lightning does not."""
+    """Saves, with ``checkpoint``, within an epoch when so many ``minutes`` or optimizer ``steps`` are over (None is
+    none), or a stop is requested; and restores what Lightning does not. Each checkpoint keeps the run's
+    ``fingerprint``, and what else its process ran on."""
 
     def __init__(self, checkpoint: BestAndLast, fingerprint: str, minutes: float | None, steps: int | None) -> None:
         self.checkpoint, self.minutes, self.steps = checkpoint, minutes, steps
