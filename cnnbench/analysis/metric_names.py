@@ -138,7 +138,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def check_metric(key: str, metric: str, known: Collection[str]) -> str:
-    """Raise a RequestError that lists the known metrics, and the nearest, where ``metric``, given as ``key``, is none."""
+    """``metric``, given as ``key``; raises RequestError, which lists the known metrics and the nearest, where it is none."""
     if metric not in known:
         names = ", ".join(sorted(known)) or "no metrics"
         near = did_you_mean(metric, known)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -112,8 +112,15 @@ def open_torch(path: Path) -> Program:
     return torch.no_grad()(lambda images: network(torch.from_numpy(images)).numpy())
 
 
-# How a program is kept: the file's name, and how it is written and opened.
-FORMATS = {"onnx": ("model.onnx", write_onnx, open_onnx), "torch": ("model.pt2", write_torch, open_torch)}
+class Format(NamedTuple):
+    """How a program is kept: the file's name, and how it is written and opened."""
+
+    file: str
+    write: Callable[[ExportedProgram, Path, Mapping[str, Any]], None]
+    open: Callable[[Path], Program]
+
+
+FORMATS = {"onnx": Format("model.onnx", write_onnx, open_onnx), "torch": Format("model.pt2", write_torch, open_torch)}
 
 
 def prepared_set(run: TrainedRun) -> tuple[PreparedSet | None, Path]:
@@ -170,9 +177,9 @@ def export(
             text = json.dumps({**description, **int8}, ensure_ascii=False, indent=1)
             Path(temporary, DESCRIPTION).write_text(text + "\n", "utf-8")
             for name in formats:
-                file, write, open_file = FORMATS[name]
-                write(program, path := Path(temporary, file), description)
-                differences[name] = compare(run, open_file(path), images, file)
+                path = Path(temporary, FORMATS[name].file)
+                FORMATS[name].write(program, path, description)
+                differences[name] = compare(run, FORMATS[name].open(path), images, path.name)
             for path in sorted(Path(temporary).iterdir()):
                 path.replace(out / path.name)
         return differences

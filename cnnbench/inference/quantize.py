@@ -1,13 +1,14 @@
-"""A finished run as an int8 ONNX file (Jacob et al. 2018, arXiv:1712.05877; done by onnxruntime.quantization), and the
-test accuracy that this costs. Weights of convolutions and linear layers are 8 bits; what goes into them is too, on a
-scale of each batch (dynamic) or of training images (static)."""
+"""A finished run as an int8 ONNX file, and the test accuracy that this costs.
+
+Weights of convolutions and linear layers are 8 bits; what goes into them is too, on a scale of each batch (dynamic) or of
+training images (static). Jacob et al. 2018, arXiv:1712.05877; done by onnxruntime.quantization.
+"""
 
 import json
 import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,17 @@ def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind
 
 def _quantize(source: Path, target: Path, kind: str, data: PreparedSet) -> None:
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            images = data.arrays["train_images"]
+            rows = np.linspace(0, len(images) - 1, min(CALIBRATION, len(images))).astype(int)
+            self.batches = iter(np.array_split(images[rows], -(-len(rows) // BATCH)))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return None if (batch := next(self.batches, None)) is None else {INPUT: batch}
 
     logging.getLogger().setLevel(max(logging.getLogger().level, logging.ERROR))  # it advises through the root logger
     prepared = source.with_name("prepared.onnx")
@@ -69,11 +79,7 @@ def _quantize(source: Path, target: Path, kind: str, data: PreparedSet) -> None:
     if kind == "int8-dynamic":  # onnxruntime has dynamic convolutions for unsigned weights alone
         quantize_dynamic(model, target, LAYERS, weight_type=QuantType.QUInt8)
     else:
-        images = data.arrays["train_images"]
-        rows = np.linspace(0, len(images) - 1, min(CALIBRATION, len(images))).astype(int)
-        batches = iter([{INPUT: part} for part in np.array_split(images[rows], -(-len(rows) // BATCH))])
-        reader = SimpleNamespace(get_next=lambda: next(batches, None))
-        quantize_static(model, target, reader, op_types_to_quantize=LAYERS, per_channel=True)
+        quantize_static(model, target, Images(), op_types_to_quantize=LAYERS, per_channel=True)
 
 
 def _compare(run: TrainedRun, path: Path, data: PreparedSet) -> dict[str, Any]:
@@ -83,5 +89,10 @@ def _compare(run: TrainedRun, path: Path, data: PreparedSet) -> dict[str, Any]:
     before = np.concatenate([run.probabilities(part).numpy().argmax(axis=1) for part in parts])
     after = np.concatenate([program(part).argmax(axis=1) for part in parts])
     accuracy, accuracy_int8 = float(np.mean(before == labels)), float(np.mean(after == labels))
-    lost = {"accuracy": accuracy, "accuracy_int8": accuracy_int8, "points_lost": 100 * (accuracy - accuracy_int8)}
-    return {**lost, "changed": int((before != after).sum()), "test_images": len(labels)}
+    return {
+        "accuracy": accuracy,
+        "accuracy_int8": accuracy_int8,
+        "points_lost": 100 * (accuracy - accuracy_int8),
+        "changed": int((before != after).sum()),
+        "test_images": len(labels),
+    }

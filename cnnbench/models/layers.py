@@ -37,7 +37,9 @@ def fully_connected(
     """(Linear, activation[, Dropout]) for each of ``hidden``, then the linear layer that gives the logits."""
     layers: list[nn.Module] = []
     for width in widths("hidden", hidden):
-        layers += [nn.Linear(features, width), activation_layer(activation), *[nn.Dropout(dropout)] * bool(dropout)]
+        layers += [nn.Linear(features, width), activation_layer(activation)]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
         features = width
     return nn.Sequential(*layers, nn.Linear(features, num_classes))
 

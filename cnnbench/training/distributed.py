@@ -144,7 +144,12 @@ def _start(arguments: dict[int, tuple], environs: dict[int, dict[str, str]], log
 
 def _wait(processes: PContext, started: list[multiprocessing.process.BaseProcess]) -> RunProcsResult | None:
     """Look at the ranks, and where one has failed, wait for the others; torch would leave them 30 seconds."""
-    timer = threading.Timer(FAILURE_DELAY, lambda: list(map(multiprocessing.process.BaseProcess.kill, started)))
+
+    def end_all() -> None:
+        for process in started:
+            process.kill()
+
+    timer = threading.Timer(FAILURE_DELAY, end_all)
     if any(process.exitcode for process in started):
         timer.start()
     try:

@@ -167,17 +167,18 @@ def corrupted(write):
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])
 def test_a_file_that_says_something_else_is_not_kept(run, tmp_path, monkeypatch, capsys, name):
-    file, write, open_file = export.FORMATS[name]
-    monkeypatch.setitem(export.FORMATS, name, (file, corrupted(write), open_file))
+    good = export.FORMATS[name]
+    bad = export.Format(good.file, corrupted(good.write), good.open)
+    monkeypatch.setitem(export.FORMATS, name, bad)
     new, old = tmp_path / "new", tmp_path / "old"
     old.mkdir()
-    (old / file).write_text("as it was")
+    (old / good.file).write_text("as it was")
     for out in (new, old):
         assert main(["export", str(run.folder), "--out", str(out)]) == 1
         told = capsys.readouterr()
-        assert told.out == "" and len(told.err.splitlines()) == 1 and file in told.err and "1e-04" in told.err
+        assert told.out == "" and len(told.err.splitlines()) == 1 and good.file in told.err and "1e-04" in told.err
     assert not new.exists()
-    assert [path.name for path in old.iterdir()] == [file] and (old / file).read_text() == "as it was"
+    assert [path.name for path in old.iterdir()] == [good.file] and (old / good.file).read_text() == "as it was"
 
 
 def test_a_program_that_gives_no_number_is_found_out(run):
