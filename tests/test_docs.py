@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import runpy
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,15 @@ def test_every_exception_is_shown_on_a_page() -> None:
     shown = {shlex.join(shlex.split(line, comments=True)).replace("'", "") for page in PAGES for block in blocks(page)
              for line in block.commands() if block.language == "sh"}  # fmt: skip
     assert set(NOT_RUN) <= shown
+
+
+WITH_EXAMPLES = [path.relative_to(ROOT) for path in (ROOT / "cnnbench").rglob("*.py") if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=str)
+def test_an_example_in_a_docstring_gives_what_it_says(path: Path) -> None:
+    result = doctest.testmod(import_module(".".join(path.with_suffix("").parts)))
+    assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

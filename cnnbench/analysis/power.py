@@ -39,7 +39,7 @@ def smallest_difference(sd: float, n: int, alpha: float = ALPHA) -> float:
     shows with a power of 0.8.
 
     >>> round(smallest_difference(0.01, 5), 4)
-    0.0203
+    0.0202
     """
     from scipy.optimize import brentq
 

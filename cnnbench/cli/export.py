@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     print_result(str(out))
     for name, difference in differences.items():
-        file = FORMATS[name][0]
+        file = FORMATS[name].file
         size = (out / file).stat().st_size / 1e6
         print_result(f"  {file:<12} {size:6.2f} MB, at most {difference:.1e} from the run on {len(images)} {kind}")
     print_result(f"  {DESCRIPTION:<12} the {len(run.classes)} classes, the input, where it comes from")

@@ -34,7 +34,9 @@ def views(images: Tensor, kind: str, black: Tensor) -> list[Tensor]:
 def over_views(network: Callable[[Tensor], Tensor], images: Tensor, kind: str, black: Tensor) -> Tensor:
     """Logits (N, classes) whose softmax is the mean of the probabilities of all views; of ``none`` the network's own.
 
-    >>> over_views(network, images, "flip", black).softmax(dim=1)
+    >>> images = torch.tensor([[[[0.0, 0.0], [3.0, 0.0]]]])
+    >>> over_views(lambda images: images[:, 0, 1], images, "flip", torch.zeros(1)).softmax(dim=1)
+    tensor([[0.5000, 0.5000]])
     """
     if kind == "none":
         return network(images)

@@ -64,8 +64,7 @@ def suggest_batch_size(error: Exception, model: ImageClassifier, data: ImageData
     def fits(size: int, training: bool) -> bool:
         shape = size, store.channels, store.image_size, store.image_size
         try:
-            images = torch.zeros(shape, device=device, dtype=model.dtype)  # type: ignore[arg-type]
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = torch.empty(shape, device=device, dtype=model.dtype, memory_format=torch.channels_last).zero_()  # type: ignore[arg-type]
             if training:
                 labels = torch.zeros(size, dtype=torch.int64, device=device)
                 model.train_loss(network.train()(images), labels).backward()
