@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def reports_without_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
         if "analysis" not in request.path.parts:
             patch.setattr("cnnbench.analysis.report.html.svg", lambda *of: f"<svg><title>{of[-1]}</title></svg>")
         yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_checked_before() -> None:
+    """A process checks a configuration once; a test that breaks something has to see it checked, whatever ran before."""
+    if (preflight := sys.modules.get("cnnbench.training.preflight")) is not None:
+        preflight._checked.clear()
 
 
 @pytest.fixture(autouse=True)
