@@ -105,7 +105,8 @@ def find_effects(
     by_level = pd.Series(y, index=pd.MultiIndex.from_frame(observations))
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
     short, splits = short_names(list(levels)), count_splits([run for c, _ in measured for run in c.runs])
-    notes = sentences("effects_notes", table, short, too_many, len(y), splits)
+    crossed = len(levels.keys() - {*CONTEXT})  # factors that could interact
+    notes = sentences("effects_notes", table, short, crossed, too_many, len(y), splits)
     cautions = _cautions(configurations, short, [f for f in varying if f not in factors], tuned)
     return Effects(metric, table, mains, interactions, short, levels, cautions, notes)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import make_record
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
@@ -179,6 +181,15 @@ def test_hostile_names_are_only_names(runs):
 def test_too_few_runs_are_told(runs):
     runs.grid(lambda **_: 0.9, seeds=1, model__norm=["none", "batch"], model__dropout=[0.0, 0.5])
     assert any("Too few runs to tell interactions" in note for note in effects_of(runs).notes)
+
+
+def test_interactions_that_are_not_looked_for_lack_no_runs(runs):
+    """What runs of several versions of the code differ in is no factor that others are crossed with."""
+    for seed, norm, version in product(range(3), ("none", "batch"), ("0123456789abcdef", "fedcba9876543210")):
+        runs.add(make_record([f"seed={seed}", f"model.norm={norm}"], 0.8 + seed / 100, environment={"git": version}))
+    found = effects_of(runs)
+    assert set(found.levels) == {"code", "model.norm"} and not found.interactions
+    assert not any("Too few runs" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("value", [1.0, 0.1, 97.3])
