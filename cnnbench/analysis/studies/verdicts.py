@@ -16,7 +16,7 @@ NO_VERDICT: Final = "no verdict at this budget"
 Verdict = Literal["reproduced", "contradicted", "not shown", "no verdict at this budget"]
 Finding = tuple[Verdict, str]  # a verdict and its evidence in words
 RELATIVE = 0.1  # the tolerance of what is not a share, relative to the number
-LATE_GAIN = 0.05  # share of the whole gain that may come after a curve has levelled off
+LATE_GAIN = 0.05  # share of the whole gain that may come, or go again, after a curve has levelled off
 LAST = 10  # the last tenth of the epochs gives the pace at which a curve still rises
 
 
@@ -153,10 +153,16 @@ def finds_hardest(case: Case) -> Finding:
 
 
 def levels_off(case: Case) -> Finding:
-    """``A levels off by epoch N``: less than ``LATE_GAIN`` of all that is gained comes after it."""
+    """``A levels off by epoch N``: less than ``LATE_GAIN`` of all that is gained comes after it, or is lost again: from the
+    mean of as many epochs as a tenth of N before it to that of the last ones."""
     epoch = int(case.match["epoch"])
-    evidence = f"of all that was gained, after epoch {epoch}"
-    return _gain_share(case, lambda curve: max(curve) - max(curve[:epoch]), evidence, epoch + 1, above=False)
+    part = max(epoch // LAST, 1)
+
+    def moved(curve: Sequence[float]) -> float:
+        lost = mean(curve[epoch - part : epoch]) - mean(curve[-part:])
+        return max(max(curve) - max(curve[:epoch]), lost)
+
+    return _gain_share(case, moved, f"of all that was gained, won or lost after epoch {epoch}", epoch + 1, above=False)
 
 
 def still_rises(case: Case) -> Finding:

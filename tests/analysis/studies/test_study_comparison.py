@@ -134,9 +134,19 @@ def test_still_rising_is_the_opposite_of_levelling_off():
 
 
 def test_a_loss_levels_off_downwards():
-    falling = [run(seed, **{"val/loss": [2.0, 1.0, 0.5, 0.49 + seed / 1e3, 0.6]}) for seed in range(3)]
+    falling = [run(seed, **{"val/loss": [2.0, 1.0, 0.5, 0.49 + seed / 1e3, 0.51]}) for seed in range(3)]
     assert verdict("default levels off by epoch 3 on val/loss", first=falling)[0] == "reproduced"
     assert verdict("default levels off by epoch 1 on val/loss", first=falling)[0] == "contradicted"
+
+
+def test_what_gets_worse_again_has_not_levelled_off():
+    """As a validation loss that is lowest early and then rises to five times that."""
+    rising = [run(seed, **{"val/loss": [2.0, 1.0, 1.0, 3.0, 5.0 + seed / 10]}) for seed in range(3)]
+    # of a gain of 1, 4 to 4.2 are lost again
+    assert verdict("default levels off by epoch 3 on val/loss", first=rising) == (
+        "contradicted",
+        "of all that was gained, won or lost after epoch 3: 410.0%, 95% interval 385.2% to 434.8%, n = 3",
+    )
 
 
 LOSS = [0.50, 0.51, 0.52], [0.495, 0.506, 0.516]  # a loss of half a point or less
