@@ -135,9 +135,12 @@ def _merge_nested(observations: pd.DataFrame, factors: Sequence[str]) -> list[st
     lead from any choice to any other, a linear model separates them, and both stay factors.
     """
     left = list(factors)
-    for key, group in [(key, key.split(".")[0]) for key in factors if "." in key]:
-        both = observations[[group, key]] if group in left else None
-        if both is not None and np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:
+    for key in factors:
+        group = key.split(".")[0]
+        if key == group or group not in left:
+            continue
+        both = observations[[group, key]]
+        if np.linalg.matrix_rank(pd.get_dummies(both).to_numpy(float)) < both.nunique().sum() - 1:
             alone = observations.groupby(group)[key].transform("nunique") == 1
             name = f" {key.rsplit('.', 1)[-1]}="
             observations[group] = both[group].where(alone, both[group] + name + both[key])

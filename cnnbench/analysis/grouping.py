@@ -123,8 +123,9 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
         varying = tuple(name for name in varying if name != DATA)
     if all(run.split is not None for run in runs if run.part("config")):
         varying = tuple(name for name in varying if name not in SPLIT)
-    for name in [name for name in ignore if name not in varying]:
-        raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
+    for name in ignore:
+        if name not in varying:
+            raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
     factors = tuple(name for name in varying if name not in ignore)
     notes = [*_notes(factors, runs), *(f"{name} varies and is averaged over, as asked." for name in ignore)]
     cells: dict[tuple[str | None, ...], list[Run]] = {}
@@ -166,17 +167,23 @@ def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], 
     for run in (run for run in cell if run.completed):
         first = counted.setdefault(_identity(run), run)
         if first is not run:
-            differing = sorted(name for name in first.part("metrics") if first.final(name) != run.final(name))
-            name = "test/accuracy" if "test/accuracy" in differing else "".join(differing[:1])
-            both = f"({name} {show(first.final(name))} and {show(run.final(name))})"
             notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
-                         f"{f'; their results differ {both}' if differing else ''}.")  # fmt: skip
+                         f"{_disagreement(first, run)}.")  # fmt: skip
     failed = [run for run in cell if not run.completed]
     incomplete = [run for run in failed if _identity(run) not in counted]
     if repeated := len(failed) - len(incomplete):
         notes.append(f"{label}: {plural(repeated, 'unsuccessful run')} repeated with success, not listed.")
     order = sorted(counted.values(), key=lambda r: (r.seed is None, r.seed or 0, str(r.path)))
     return Configuration(values, tuple(order), tuple(incomplete), names)
+
+
+def _disagreement(first: Run, second: Run) -> str:
+    """Says so where two runs of the same settings and seed measured different things."""
+    names = sorted(name for name in first.part("metrics") if first.final(name) != second.final(name))
+    if not names:
+        return ""
+    shown = "test/accuracy" if "test/accuracy" in names else names[0]
+    return f"; their results differ ({shown} {show(first.final(shown))} and {show(second.final(shown))})"
 
 
 def _identity(run: Run) -> Any:

@@ -162,9 +162,10 @@ def choose_best(grid: Grid, names: Iterable[str], metric: str) -> Grid:
     tuned is compared with tuned. Raises RequestError where one of ``names``, of the factors, in full or short (``lr``),
     also several with commas, is of nothing that varies, or nothing else varies."""
     keys = tuple(dict.fromkeys(grid.full_names.get(name, name) for text in names for name in text.split(",")))
-    for key in [key for key in keys if key not in grid.factors]:
-        near = did_you_mean(key, [*grid.factors, *grid.full_names])
-        raise RequestError(f"--best-over {key}: it does not vary between runs that are alike in the rest{near}")
+    for key in keys:
+        if key not in grid.factors:
+            near = did_you_mean(key, [*grid.factors, *grid.full_names])
+            raise RequestError(f"--best-over {key}: it does not vary between runs that are alike in the rest{near}")
     if not (others := [factor for factor in grid.factors if factor not in keys]):
         raise RequestError(f"--best-over {','.join(keys)}: nothing else varies, so that nothing is left to compare; "
                            "without it the leaderboard names the best")  # fmt: skip

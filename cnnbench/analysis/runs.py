@@ -164,9 +164,11 @@ def _mapping(node: Any, *keys: str) -> dict[str, Any]:
 def collect(folders: Sequence[Path]) -> list[Run]:
     """Every run in ``folders`` and below, each once, in the order of the paths; raises RequestError where a folder does not
     exist, or there is no run in any."""
-    for folder in [folder for folder in map(Path, folders) if not folder.is_dir()]:
-        raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
-    paths = dict.fromkeys(path.resolve() for folder in folders for path in find_runs(Path(folder)))
+    paths: dict[Path, None] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise RequestError(f"{folder} is {'not a folder' if folder.exists() else 'not there'}: no runs to report")
+        paths.update(dict.fromkeys(path.resolve() for path in find_runs(folder)))
     if not paths:
         raise RequestError(f"{', '.join(map(str, folders))}: no runs below (a run's folder has {RECORD_FILE}, or "
                            ".hydra/ while it is unfinished)")  # fmt: skip

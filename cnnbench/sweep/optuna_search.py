@@ -6,8 +6,9 @@ of several seeds the value of each. A search that was killed first resumes the t
 
 import json
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -68,10 +69,13 @@ class Search:
             direction="maximize" if higher_is_better(objective) else "minimize",
             pruner=make_pruner(pruner, startup_trials, epochs),
         )  # fmt: skip
-        kind = {"tpe": "TPESampler", "random": "RandomSampler", "qmc": "QMCSampler"}[sampler]
-        options = {"n_startup_trials": startup_trials, "constant_liar": at_a_time > 1} if sampler == "tpe" else {}
-        seed += len(self.study.get_trials(deepcopy=False))  # a search that goes on does not draw the same again
-        self.study.sampler = getattr(optuna.samplers, kind)(seed=seed, **options)
+        samplers: dict[str, Callable[..., optuna.samplers.BaseSampler]] = {
+            "tpe": partial(optuna.samplers.TPESampler, n_startup_trials=startup_trials, constant_liar=at_a_time > 1),
+            "random": optuna.samplers.RandomSampler,
+            "qmc": optuna.samplers.QMCSampler,
+        }
+        # a search that goes on does not draw the same again
+        self.study.sampler = samplers[sampler](seed=seed + len(self.study.get_trials(deepcopy=False)))
         axes = {key: optuna.distributions.distribution_to_json(of) for key, of in self.axes.items()}
         space = {"objective": objective, "axes": axes, "seeds": [*self.seeds] if seeds > 1 else []}
         if self.study.user_attrs.get("asked", space) != space:
@@ -96,7 +100,7 @@ class Search:
 
     def run_name(self, trial: Trial | FrozenTrial, seed: int | None = None) -> str:
         """The folder of the trial's run with this seed; of a single run without."""
-        own = [f"seed={seed}"] * (len(self.seeds) > 1)
+        own = [f"seed={seed}"] if len(self.seeds) > 1 else []
         return run_folder(",".join([f"trial={trial.number}", *self.varied(trial), *own]))
 
     def overrides(self, trial: Trial, seed: int | None = None) -> list[str]:

@@ -58,14 +58,15 @@ def keep_ids(loggers: Iterable[Logger], folder: Path) -> None:
 
 def send_files(loggers: Iterable[Logger], folder: Path) -> None:
     """The run's figures and ``metrics.csv``, to the services."""
+    figures = sorted((folder / "figures").glob("*.png"))
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            for path in sorted((folder / "figures").glob("*.png")):
+            for path in figures:
                 logger.log_image(f"figures/{path.stem}", [str(path)])
             logger.experiment.save(str(folder / "metrics.csv"), base_path=str(folder))
         elif isinstance(logger, MLFlowLogger):
-            logger.experiment.log_artifacts(logger.run_id, str(folder / "figures"), "figures")
-            logger.experiment.log_artifact(logger.run_id, str(folder / "metrics.csv"))
+            for path, within in [*((path, "figures") for path in figures), (folder / "metrics.csv", None)]:
+                logger.experiment.log_artifact(logger.run_id, str(path), within)
 
 
 def send_report(node: Mapping[str, Any], folder: Path, files: Iterable[Path]) -> None:
