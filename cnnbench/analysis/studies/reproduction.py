@@ -18,6 +18,8 @@ from cnnbench.analysis.studies.claims import Judgement, judge, read
 from cnnbench.analysis.studies.study import Reported, Row, Runs, Study, load_row, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
+from cnnbench.config.settings import Settings, find_factors, show
+from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_atomically
 
 PAGE = "reproduction.md"
@@ -170,14 +172,29 @@ def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> li
     return drawn
 
 
-def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
-    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
-    Raises RequestError where the folder is not there or has no runs."""
+def load_runs(study: Study, folder: Path, planned: Mapping[str, Settings] | None = None) -> Runs:
+    """The runs in ``folder`` by row, in the order of their seeds. Raises RequestError where the folder is not there or has
+    no runs, and where those of a row, or the ``planned`` ones with these settings, differ in more than their seed."""
     by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
     for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
         by_row.get(row, []).append(run)
-    runs = {row: of_row for row, of_row in by_row.items() if of_row}
+    for row, of_row in by_row.items():
+        settings = [run.settings for run in of_row] + [
+            own for name, own in (planned or {}).items() if name == row and of_row
+        ]
+        for key in find_factors(settings, (), ()):
+            values = " and ".join(dict.fromkeys(show(own[key]) for own in settings if key in own))
+            raise RequestError(
+                f"{folder}: runs of row {row} with {key} {values} would be pooled; use a --folder for each"
+            )
+    return {row: of_row for row, of_row in by_row.items() if of_row}
+
+
+def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
+    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
+    Raises RequestError as ``load_runs`` does."""
+    runs = load_runs(study, folder)
     rows = [load_row(study.name, name, study.form) for name in names]
     short = [row for row in runs if is_short(load_row(study.name, row, study.form), runs[row])]
     table = build_table(study, rows, runs, short)
