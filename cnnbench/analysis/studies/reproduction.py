@@ -9,7 +9,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.metric_names import COSTS, compact, is_share, number, plus_minus, unit
+from cnnbench.analysis.metric_names import COSTS, TIMES, compact, is_share, number, plus_minus, unit
 from cnnbench.analysis.report.text import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.statistics import Summary, summarise, t_quantile
@@ -24,7 +24,6 @@ from cnnbench.utils.record import write_atomically
 
 PAGE = "reproduction.md"
 ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
-TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
 
 
 OF_A_RUN = {
@@ -60,8 +59,8 @@ class TableCell(NamedTuple):
 
     @property
     def gap_text(self) -> str:
-        """``+0.55 (match)``, in points where it is a share, or a dash."""
-        return number(self.gap, self.metric, sign=True) + (f" ({self.fit})" if self.fit else "")
+        """``+0.55 (match)``, in points where it is a share, or a dash; without a verdict the number alone."""
+        return number(self.gap, self.metric, sign=True) + (f" ({self.fit})" if self.fit not in ("", NO_VERDICT) else "")
 
 
 class TableRow(NamedTuple):
@@ -97,7 +96,7 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
     """A reported number, of one run, beside ours. It is a match where it lies within ``tolerance`` of our mean (of a share;
     a tenth of any other number), or within the interval in which one more run of ours would lie with a probability of 95%
     (mean ± t s sqrt(1 + 1/n); Hahn & Meeker 1991), for which it takes three runs."""
-    if reported is None or ours.mean is None or metric in TIMES:
+    if reported is None or ours.mean is None or metric in TIMES:  # other machines make other times
         return TableCell(metric, reported, ours, None, "")
     low, high = reported if isinstance(reported, tuple) else (reported, reported)
     gap = ours.mean - min(max(ours.mean, low), high)
