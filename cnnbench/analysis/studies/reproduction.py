@@ -19,13 +19,12 @@ from cnnbench.analysis.studies.study import Reported, Row, Runs, Study, load_row
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
 from cnnbench.config.settings import Settings, find_factors, show
+from cnnbench.utils.console import duration
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_atomically
 
 PAGE = "reproduction.md"
 ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
-
-
 OF_A_RUN = {
     "predictions": "the first test images with prediction and confidence; wrong ones are framed",
     "mistakes": "its wrong predictions of the highest confidence",
@@ -226,7 +225,7 @@ def render(parts: Sequence[Part], command: str, folder: Path, note: str | None =
     text = environment().get_template("reproduction.md").render(
         study=parts[0].study, parts=parts, command=command, folder=folder, note=note, overrides=overrides, runs=runs,
         environment={name: environments[0][name] for name in ENVIRONMENT if environments[0].get(name) is not None},
-        hours=sum(run.cost("fit_seconds") or 0.0 for run in runs) / 3600, NO_VERDICT=NO_VERDICT, tenth=f"{RELATIVE:.0%}",
+        training=duration(sum(run.cost("fit_seconds") or 0.0 for run in runs)), NO_VERDICT=NO_VERDICT, tenth=f"{RELATIVE:.0%}",
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
