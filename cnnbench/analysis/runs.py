@@ -89,7 +89,7 @@ class Run:
     def reason(self) -> str:
         """One line: why the run is not completed."""
         if error := self.part("error"):
-            kind = "" if self.status == "interrupted" else f"{error.get('type') or 'Error'}: "
+            kind = f"{error.get('type') or 'Error'}: " if self.status == "failed" else ""
             return " ".join(f"{kind}{error.get('message') or ''}".split()).rstrip(": ")
         return "no result.json: still running, or killed" if self.status == "unfinished" else "no reason recorded"
 

@@ -35,7 +35,7 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     where = f"  {'record':<12} {folder / RECORD_FILE}"
     if record["status"] != "completed":
         error = record["error"] or {}
-        kind = "" if record["status"] == "interrupted" else f"{error.get('type')}: "
+        kind = f"{error.get('type')}: " if record["status"] == "failed" else ""
         lines = [f"  {record['status']}: {kind}{error.get('message')}"]
         lines += [error.get("traceback") or ""] if is_verbose() else []
         lines += [f"  `cnnbench resume {folder}` goes on"] * (not short and record["status"] == "interrupted")
