@@ -23,8 +23,6 @@ from cnnbench.utils.record import write_atomically
 PAGE = "reproduction.md"
 ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
 TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
-
-
 OF_A_RUN = {
     "predictions": "the first test images with prediction and confidence; wrong ones are framed",
     "mistakes": "its wrong predictions of the highest confidence",
