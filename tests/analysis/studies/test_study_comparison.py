@@ -209,7 +209,8 @@ def test_a_cost_without_spread_is_compared_plainly():
         one.record["time"] = {"fit_seconds": seconds, "epoch_seconds": [seconds / 2] * 2}
     assert verdict("4a1_filters < default on fit_seconds", first=larger, second=smaller)[1].endswith("left out")
     assert (
-        "-44.5 with one seed" in verdict("4a1_filters < default on seconds_per_epoch", first=larger, second=smaller)[1]
+        "-44.5 s with one seed"
+        in verdict("4a1_filters < default on seconds_per_epoch", first=larger, second=smaller)[1]
     )
     larger[0].record["model"]["bits"], smaller[0].record["model"]["bits"] = 6_400, 100  # a bit a weight
     assert verdict("4a1_filters < default on bits", first=larger, second=smaller) == ("reproduced", "100 against 6,400")
@@ -223,6 +224,10 @@ def test_a_comparison_of_networks_of_other_sizes_says_so():
         for one in runs:
             one.record["model"] = {"parameters": weights, "flops_per_image": 10 * weights}
     assert verdict(claim, **rows)[1].endswith("; 20k weights against 100, 200k FLOPs an image against 1,000")
+    for runs, weights in zip(rows.values(), (256_058, 256_394), strict=True):  # eq2425's default and 4e_batch_norm
+        for one in runs:
+            one.record["model"] = {"parameters": weights, "flops_per_image": 7_540_000}
+    assert verdict(claim, **rows)[1].endswith("n = 3; 256,394 weights against 256,058")
 
 
 def test_a_spread_is_compared_by_its_ratio():
@@ -265,6 +270,8 @@ def test_no_number_is_judged_at_a_smaller_budget_however_well_a_row_has_learned(
         runs = {"default": [run(seed, **values, **{"val/recall": last}) for seed in range(2)]}
         line = build_table(STUDY, [row], runs, short=short)[0]
         assert [cell.fit for cell in line.cells[:2]] == [expected, expected]
+        words = "" if expected == NO_VERDICT else " (differs)"
+        assert [cell.gap_text for cell in line.cells[:2]] == [f"-50.00{words}", f"-40.00{words}"]
 
 
 def test_the_hardest_classes_are_those_with_the_lowest_recall():
