@@ -13,7 +13,7 @@ from scipy import stats
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import summarise
 from cnnbench.analysis.studies.claims import judge
-from cnnbench.analysis.studies.reproduction import build_table, compared
+from cnnbench.analysis.studies.reproduction import Part, build_table, compared, terminal_text
 from cnnbench.analysis.studies.study import Claim, Row, load_study, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT
 
@@ -322,6 +322,8 @@ def test_a_row_without_runs_is_in_the_table_and_failed_ones_are_counted():
         run(3, "failed"),
     ]
     table = build_table(STUDY, rows, {"default": found})
+    head = terminal_text(Part(STUDY, rows, {}, table, (), ())).splitlines()[2]
+    assert re.split(r"\s{2,}", head) == ["row", "train recall %", "validation recall (of the test images) %", "n"]
     assert [line.count_text for line in table] == ["2, and 1 diverged, and 1 failed", "not run"]
     cell = table[0].cells[1]
     assert (cell.ours.n, cell.ours.mean) == (2, 0.5)
