@@ -8,7 +8,7 @@ a mean of the others would be of a favourable selection, so nothing is shown.
 
 With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and one
 that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*, *by at
-most*) is judged with the report's budget alone. Costs are of any budget.
+most*) is judged with the report's budget alone. Sizes and seconds an epoch are of any budget.
 """
 
 import re
@@ -65,8 +65,8 @@ def judge(claim: Claim, study: Study, rows: Runs, short: Collection[str] = ()) -
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
     if missing:
         return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")
-    on_cost = "on" in match.groupdict() and Case(match, study, rows).metric in (*COSTS, *SIZES)
-    counted = {COMPLETED}  # what a run cost does not depend on how it ended
+    on_cost = "on" in match.groupdict() and Case(match, study, rows).metric in {*COSTS, *SIZES} - {"fit_seconds"}
+    counted = {COMPLETED}  # these costs do not depend on how a run ended
     counted |= {DIVERGED, FAILED} if on_cost else {DIVERGED} if kind is verdicts.fails_to_learn else set()
     usable = {row: [run for run in rows[row] if run.status in counted] for row in named}
     left_out = [text for row in named if (text := _left_out(row, rows[row], counted))]

@@ -206,7 +206,7 @@ def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[
 
 def terminal_text(part: Part) -> str:
     """The table and the verdicts as text."""
-    heads = ["row", *(name for column in part.study.columns for name in (column.heading, "ours", "")), "n"]
+    heads = ["row", *(head for name, known in part.columns for head in (name, "ours" if known else name, "")), "n"]
     body = []
     for row in part.table:
         texts = [text for cell in row.cells for text in (cell.reported_text, cell.ours_text(row.n), cell.gap_text)]
