@@ -178,9 +178,8 @@ def load_runs(study: Study, folder: Path, planned: Mapping[str, Settings] | None
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
         by_row.get(row, []).append(run)
     for row, of_row in by_row.items():
-        settings = [run.settings for run in of_row] + [
-            own for name, own in (planned or {}).items() if name == row and of_row
-        ]
+        settings = [run.settings for run in of_row]
+        settings += [own for name, own in (planned or {}).items() if name == row and of_row]
         for key in find_factors(settings, (), ()):
             values = " and ".join(dict.fromkeys(show(own[key]) for own in settings if key in own))
             raise RequestError(

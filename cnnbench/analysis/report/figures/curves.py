@@ -129,8 +129,7 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
         values = [value for line in lines.values() for value in line.centre]
         if not is_share(metric) and values and 0 < LOG_RATIO * min(values) < max(values):
             axes.set_yscale("log")  # so that the band of a small loss is seen beside a large one
-            decades = max(values) > 1000 * min(values)  # more ticks would touch
-            axes.yaxis.set_major_locator(LogLocator(subs=(1,) if decades else (1, 2, 5)))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1,) if max(values) > 1000 * min(values) else (1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.minorticks_off()
         whole_epochs(axes)
