@@ -129,6 +129,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     """One line for a key that the configuration with these choices does not have, with the nearest that it has."""
     parent, _, leaf = key.rpartition(".")
+    node = None
     try:
         whole = compose(choices_made, hydra=key.startswith("hydra."))
         node = OmegaConf.select(whole, parent) if parent else whole
@@ -142,7 +143,7 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     having = [choice for choice in plugins().get(group, ()) if leaf in OmegaConf.create(read_yaml(group, choice))]
     if having and not near:
         return f"{key} is a key of what has not been chosen: add {' or '.join(f'{group}={name}' for name in having)}"
-    where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
+    where = f"there is no {parent}" if node is None else f"{parent} has {', '.join(names) or 'no keys'}"
     return f"{key} is not a key of the configuration{near or f'; {where}'} (+{key}=... adds a new one)"
 
 
