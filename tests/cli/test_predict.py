@@ -17,6 +17,7 @@ from PIL import Image
 
 from cnnbench.analysis.runs import read_run
 from cnnbench.cli.main import main
+from cnnbench.inference.export import describe
 from cnnbench.inference.load import load_run
 from cnnbench.training import build
 from cnnbench.training import train as training
@@ -42,6 +43,19 @@ def test_a_loaded_run_repeats_its_own_test_accuracy(run):
     loaded = load_run(run.folder)
     found = loaded.probabilities(run.arrays).argmax(dim=1).numpy()
     assert (found == run.data.labels("test")).mean() == pytest.approx(run.record["metrics"]["test/accuracy"])
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_weights_are_those_of_the_runs_test_metrics(which: str, tmp_path: Path) -> None:
+    asked = ["trainer.max_epochs=3", "optimizer.lr=0.3", "scheduler=none"]
+    record = training.train(config(*asked, f"test_with={which}"), tmp_path)
+    assert record["best"]["epoch"] < 2  # so that the two differ
+    loaded, kept = load_run(tmp_path), np.load(tmp_path / "predictions.npz")
+    images = np.asarray(build.build_data(config(*asked)).prepared.arrays["test_images"])
+    found = loaded.probabilities(images).max(dim=1).values
+    np.testing.assert_allclose(found, kept["test_probability_predicted"], atol=1e-5)
+    assert loaded.weights == describe(loaded, tmp_path)["weights"] == which
+    assert load_run(tmp_path, "best").weights == "best"
 
 
 def predicted(capsys: pytest.CaptureFixture, *arguments: object) -> list[dict]:
