@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.config.compose import fingerprint
-from cnnbench.sweep.job import LOCKED, NO_RECORD, OUTPUT, Job, is_isolated, needs_process, work
+from cnnbench.sweep.job import LOCKED, OUTPUT, Job, is_isolated, needs_process, no_record, work
 from cnnbench.sweep.process import kill, start
 from cnnbench.sweep.run_summary import ending
 from cnnbench.utils import run_dir
@@ -131,7 +131,7 @@ class Pool:
         try:
             record = failed_record(job, why) if code else read_record(job.folder)
         except OSError as error:  # what the run did not survive kept its record from being written too
-            print_result(NO_RECORD.format(error=error, folder=job.folder))
+            print_result(no_record(error, job.folder))
             return None
         if record["status"] == "failed" and task.retries and stop_requested() is None:
             print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({task.retries} left)")
