@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -25,7 +26,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 VERSION_BASE = "1.3"
 # what Hydra raises for wrong overrides; ValueError where a list has no such element
-COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 
 WHOLE = ("hydra", "hydra.searchpath", "hydra.job.env_copy")  # keys that Hydra reads before it is done
 # the presets of launchers have the names of the plugins' own, which they replace
@@ -105,6 +106,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         overrides: that were given; those that choose from groups decide which keys there are.
     """
     choices_made = [text.partition(",")[0] for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
+    if len(choices_made) == len(overrides):  # one of them may be what is wrong
+        choices_made = choices_made[:-1]
     text, link = " ".join(str(error).split()), error.__cause__
     while link is not None:  # Hydra often says what is wrong, and its cause why
         text, link = f"{text} {' '.join(str(link).split())}", link.__cause__

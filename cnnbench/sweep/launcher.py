@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -99,7 +100,7 @@ def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
         with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             app = GlobalHydra.instance().hydra
             return getattr(app, method)(config_name="config", overrides=overrides, **arguments)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeError) as error:
         raise RequestError(explain(error, overrides)) from error
 
 

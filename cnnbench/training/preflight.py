@@ -122,7 +122,14 @@ def check_optimization(config: Config, data: ImageDataModule) -> Optimizer:
 
 
 def check_keys(config: Config) -> None:
-    """Raises RequestError where +KEY=... has added a key to one of our own nodes, which nobody would read."""
+    """Raises RequestError where +KEY=... or a YAML has set a key that nobody would read, or has not said what is made."""
+    if config.get("experiment"):
+        raise RequestError(
+            "the experiment's keys would go below 'experiment': its YAML must begin with # @package _global_"
+        )
+    for group in ("model", "data", "optimizer", "augment", "trainer"):
+        if not isinstance(config[group], dict) or not config[group].get("_target_"):
+            raise RequestError(f"{group} has no _target_, which names the class or function that makes it")
     own = yaml.safe_load(read_yaml("", "config"))
     nodes = {name: (config[name], own[name]) for name in ("quirks", "checkpoint", "divergence")}
     nodes["fine_tune"] = config["fine_tune"], yaml.safe_load(read_yaml("fine_tune", "none"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from cnnbench.analysis.runs import read_run
 from cnnbench.cli.main import main
 from cnnbench.inference.export import describe
 from cnnbench.inference.load import load_run
+from cnnbench.inference.predict import as_json
 from cnnbench.training import build
 from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
@@ -78,6 +80,10 @@ def test_a_folder_is_classified_file_by_file_whatever_the_batch(run, capsys):
 def test_any_mode_and_size_is_taken(run, tmp_path, capsys, mode):
     Image.open(run.images / "000.png").convert("RGB").resize((90, 61)).convert(mode).save(tmp_path / "image.png")
     assert len(predicted(capsys, run.folder, tmp_path / "image.png", "--top", 20)[0]["top"]) == 10
+
+
+def test_a_confidence_that_is_no_number_is_null_for_json_has_no_nan() -> None:
+    assert json.loads(as_json([{"confidence": math.nan}]), parse_constant=pytest.fail) == [{"confidence": None}]
 
 
 def test_standard_input_is_an_image(run, monkeypatch, capsys):
