@@ -13,6 +13,7 @@ LOWER_IS_BETTER = (*schema.LOWER_IS_BETTER, "parameters", "flops_per_image", "se
 SHARES = ("accuracy", "recall", "precision", "f1")  # in [0, 1]
 COSTS = {"parameters": "weights", "flops_per_image": "FLOPs per image", "seconds_per_epoch": "seconds per epoch",
          "images_per_second": "images per second", "fit_seconds": "seconds of training"}  # fmt: skip
+TIMES = ("seconds_per_epoch", "fit_seconds")
 DEFINITIONS = {
     "accuracy": "top-1 over all images",
     "recall": "the mean over classes, also called balanced accuracy",
@@ -86,9 +87,9 @@ def number(value: float | None, metric: str = "", sign: bool = False) -> str:
 
 
 def difference(value: float | None, metric: str) -> str:
-    """A signed difference with its unit: ``+3.10 points`` of a share, ``-0.0412`` of a loss."""
-    text = number(value, metric, sign=True)
-    return f"{text} points" if is_share(metric) and text != MISSING else text
+    """A signed difference with its unit: ``+3.10 points`` of a share, ``+12.5 s``, ``-0.0412`` of a loss."""
+    text, own = number(value, metric, sign=True), " points" if is_share(metric) else " s" if metric in TIMES else ""
+    return text + own * (text != MISSING)
 
 
 def amount(value: float, metric: str) -> str:

@@ -8,16 +8,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from cnnbench.analysis.runs import Run
+from cnnbench.analysis.runs import Run, find_runs
 from cnnbench.analysis.studies.budget import common_overrides
-from cnnbench.analysis.studies.reproduction import Part, evaluate, terminal_text, write
+from cnnbench.analysis.studies.reproduction import Part, evaluate, load_runs, terminal_text, write
 from cnnbench.analysis.studies.study import FORMS, load_study, studies
 from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose, resolved
 from cnnbench.config.overrides import parse, parse_override, quoted
 from cnnbench.config.resolvers import run_folder
 from cnnbench.config.schema import check_values
-from cnnbench.config.settings import ignored
+from cnnbench.config.settings import ignored, settings_of
 from cnnbench.utils.console import duration, print_result, silence_libraries
 from cnnbench.utils.errors import RequestError, one_of
 
@@ -64,7 +64,11 @@ def main(argv: Sequence[str]) -> int:
         return dry_run(study.name, rows, forms, options.seeds, overrides)
     status, parts = 0, []
     refused: dict[str, dict[str, str]] = {}
-    for form in forms if not options.no_train else ():
+    trained = forms if not options.no_train else ()
+    for form in (form for form in trained if any(find_runs(folder / form))):  # of another budget?
+        configs = {row: _row_config(study.name, row, form, overrides) for row in rows}
+        load_runs(study, folder / form, {row: settings_of(config, {}, ()) for row, config in configs.items()})
+    for form in trained:
         ended, refused[form] = run_rows(study.name, rows, form, options.seeds, overrides, folder / form)
         status = max(status, ended)
     for form in forms:

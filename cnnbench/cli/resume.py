@@ -9,7 +9,7 @@ import yaml
 from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.settings import changes_result
-from cnnbench.utils.errors import RequestError, one_line
+from cnnbench.utils.errors import RequestError, refuse
 from cnnbench.utils.record import read_yaml_file
 
 
@@ -40,10 +40,8 @@ def main(arguments: Sequence[str]) -> int:
         return launch([*own, f"hydra.sweep.dir={quoted(folder)}"])
     if not kept.exists():
         raise RequestError(f"{folder} is neither the folder of a run (.hydra/overrides.yaml) nor of a sweep ({FILE})")
-    try:
+    with refuse(f"{kept} cannot be read", ValueError, TypeError, RecursionError, yaml.YAMLError):
         overrides = [str(text) for text in read_yaml_file(kept) or ()]
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise RequestError(f"{kept} cannot be read ({one_line(error)})") from error
     return launch([*repeatable(overrides, str(kept), more), *more, f"hydra.run.dir={quoted(folder)}"])
 
 

@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from cnnbench.config.groups import groups
-from cnnbench.utils.errors import RequestError, did_you_mean, one_line
+from cnnbench.utils.errors import RequestError, did_you_mean, one_line, refuse
 
 GLOBAL = "experiment"  # the group whose choices set keys anywhere in the configuration
 SEVERAL = ("callbacks", "logger")  # groups of which a run may have several
@@ -119,10 +119,9 @@ def swept(override: Override) -> list[str]:
     """The values of a sweep, as they are written; raises RequestError where there is none."""
     from hydra.errors import HydraException
 
-    try:
+    # of range(0,3,0); of a glob where there are no choices
+    with refuse(f"{override.input_line} cannot be written out", ValueError, HydraException):
         values = [str(value) for value in override.sweep_string_iterator()]
-    except (ValueError, HydraException) as error:  # of range(0,3,0); of a glob where there are no choices
-        raise RequestError(f"{override.input_line} cannot be written out ({one_line(error)})") from error
     if not values:
         raise RequestError(f"{override.input_line} has no value")
     return values

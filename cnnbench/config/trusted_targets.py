@@ -24,7 +24,7 @@ from cnnbench.config.compose import compose, resolved
 from cnnbench.config.groups import CONFIG_DIR, config_dirs, groups, plugins
 from cnnbench.config.overrides import expand, override_key, parse
 from cnnbench.config.settings import current_target
-from cnnbench.utils.errors import RequestError, one_line
+from cnnbench.utils.errors import RequestError, refuse
 
 ALLOW = "CNNBENCH_TRUST"  # an environment variable: packages that are trusted, separated by commas
 # OmegaConf computes ${...} and misses ???; a launcher writes names into scripts
@@ -128,10 +128,8 @@ def _is_known(key: str, value: Any, where: str, trusted: Iterable[str]) -> bool:
     may_be = (*own, TORCH) if kind else own
     if not isinstance(target, str) or not key.endswith("_target_") or not target.startswith(may_be):
         return False  # nothing else is even imported
-    try:
+    with refuse(f"{where} names {target}, which is not there", Exception):
         found = resolve_name(target)
-    except Exception as error:
-        raise RequestError(f"{where} names {target}, which is not there ({one_line(error)})") from error
     module = f"{getattr(found, '__module__', None)}."
     is_torchs = bool(kind) and module.startswith(TORCH) and isinstance(found, type)
     return module.startswith(own) or (is_torchs and issubclass(found, resolve_name(kind)))

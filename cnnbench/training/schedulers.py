@@ -48,7 +48,7 @@ def cosine_restarts(
     the last ends with the run (Loshchilov & Hutter 2017, equation 5); torch's own has cycles of whole multiples alone."""
     lengths = [growth**cycle for cycle in range(cycles)]
     ends = [round(total_steps * sum(lengths[: cycle + 1]) / sum(lengths)) for cycle in range(cycles)]
-    if ends[0] < 1:
+    if len({0, *ends}) <= cycles:  # one of them would be empty
         raise RequestError(f"{cycles} cycles do not fit into {total_steps} intervals; {LONGER} fewer cycles")
 
     def factor(rate: float, step: int) -> float:

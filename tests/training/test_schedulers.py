@@ -12,8 +12,9 @@ from helpers import config
 
 from cnnbench.training.build import build_optimization
 from cnnbench.training.optimizers import build_optimizer
-from cnnbench.training.schedulers import build_scheduler, one_cycle
+from cnnbench.training.schedulers import build_scheduler, cosine_restarts, one_cycle
 from cnnbench.training.train import train
+from cnnbench.utils.errors import RequestError
 
 
 def one_cycle_of(length: int, step: int) -> float:
@@ -135,6 +136,13 @@ def test_cycles_that_do_not_divide_the_run_end_with_it() -> None:
     found = rates(("scheduler=cosine_restarts", "scheduler.interval=step", "scheduler.eta_min=0.1"), 10)  # 1, 3 and 6
     parts = [0, 0, 1 / 3, 2 / 3, *(step / 6 for step in range(6))]
     np.testing.assert_allclose(found, [0.1 + 0.2 * (1 + math.cos(math.pi * part)) / 2 for part in parts], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "cycles", "growth"), [(3, 5, 1), (2, 3, 1), (2, 2, 5)])
+def test_more_cycles_than_there_is_room_for_are_refused(steps: int, cycles: int, growth: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    with pytest.raises(RequestError, match=f"{cycles} cycles do not fit into {steps} intervals"):
+        cosine_restarts(optimizer, steps, cycles, growth)
 
 
 def test_a_schedule_by_epochs_waits_for_the_epoch_in_which_the_warm_up_ends() -> None:

@@ -8,7 +8,7 @@ a mean of the others would be of a favourable selection, so nothing is shown.
 
 With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and one
 that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*, *by at
-most*) is judged with the report's budget alone. Costs are of any budget.
+most*) is judged with the report's budget alone. Sizes and seconds an epoch are of any budget.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from cnnbench.analysis.metric_names import COSTS, compact, plural
 from cnnbench.analysis.runs import COMPLETED, Run
+from cnnbench.analysis.statistics import finite_values
 from cnnbench.analysis.studies import verdicts
 from cnnbench.analysis.studies.study import SIZES, Claim, Runs, Study
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, Case, Finding, Verdict
@@ -64,8 +65,8 @@ def judge(claim: Claim, study: Study, rows: Runs, short: Collection[str] = ()) -
     missing = [row for row in named if not any(run.status in (COMPLETED, DIVERGED) for run in rows.get(row, ()))]
     if missing:
         return Judgement(claim, "not shown", f"no finished run of {' and '.join(missing)}")
-    on_cost = "on" in match.groupdict() and Case(match, study, rows).metric in (*COSTS, *SIZES)
-    counted = {COMPLETED}  # what a run cost does not depend on how it ended
+    on_cost = "on" in match.groupdict() and Case(match, study, rows).metric in {*COSTS, *SIZES} - {"fit_seconds"}
+    counted = {COMPLETED}  # these costs do not depend on how a run ended
     counted |= {DIVERGED, FAILED} if on_cost else {DIVERGED} if kind is verdicts.fails_to_learn else set()
     usable = {row: [run for run in rows[row] if run.status in counted] for row in named}
     left_out = [text for row in named if (text := _left_out(row, rows[row], counted))]
@@ -89,12 +90,16 @@ def _too_early(kind: Kind, study: Study, rows: Runs, short: Sequence[str]) -> li
 
 
 def _different_sizes(usable: Runs) -> list[str]:
-    """The weights and FLOPs of networks that are compared and differ in size."""
-    names = {"parameters": "weights", "flops_per_image": "FLOPs an image"}
-    sizes = {text: [runs[0].cost(name) for runs in usable.values()] for name, text in names.items()}
-    texts = (f"{compact(values[0])} {text} against {' against '.join(map(compact, values[1:]))}"
-             for text, values in sizes.items())  # fmt: skip
-    return [", ".join(texts)] if any(len(set(values)) > 1 for values in sizes.values()) else []
+    """The weights and the FLOPs of networks that are compared, where they differ; in full where they nearly do not."""
+    texts = []
+    for name, what in {"parameters": "weights", "flops_per_image": "FLOPs an image"}.items():
+        sizes = finite_values(runs[0].cost(name) for runs in usable.values())
+        shown = [compact(size) for size in sizes]
+        if len(set(shown)) < len(set(sizes)):
+            shown = [f"{size:,.0f}" for size in sizes]
+        if len(set(sizes)) > 1:
+            texts.append(f"{shown[0]} {what} against {' against '.join(shown[1:])}")
+    return [", ".join(texts)] if texts else []
 
 
 def _left_out(row: str, runs: Sequence[Run], counted: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.metric_names import COSTS, compact, is_share, number, plus_minus, unit
+from cnnbench.analysis.metric_names import COSTS, TIMES, compact, is_share, number, plus_minus, unit
 from cnnbench.analysis.report.text import text_table
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.analysis.statistics import Summary, summarise, t_quantile
@@ -18,13 +18,12 @@ from cnnbench.analysis.studies.claims import Judgement, judge, read
 from cnnbench.analysis.studies.study import Reported, Row, Runs, Study, load_row, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
+from cnnbench.config.settings import Settings, find_factors, show
+from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_atomically
 
 PAGE = "reproduction.md"
 ENVIRONMENT = ("device", "threads", "python", "torch", "torchvision", "lightning")
-TIMES = ("seconds_per_epoch", "fit_seconds")  # never a match or not: other machines make other times
-
-
 OF_A_RUN = {
     "predictions": "the first test images with prediction and confidence; wrong ones are framed",
     "mistakes": "its wrong predictions of the highest confidence",
@@ -58,8 +57,8 @@ class TableCell(NamedTuple):
 
     @property
     def gap_text(self) -> str:
-        """``+0.55 (match)``, in points where it is a share, or a dash."""
-        return number(self.gap, self.metric, sign=True) + (f" ({self.fit})" if self.fit else "")
+        """``+0.55 (match)``, in points where it is a share, or a dash; without a verdict the number alone."""
+        return number(self.gap, self.metric, sign=True) + (f" ({self.fit})" if self.fit not in ("", NO_VERDICT) else "")
 
 
 class TableRow(NamedTuple):
@@ -95,7 +94,7 @@ def compared(reported: Reported | None, ours: Summary, metric: str, tolerance: f
     """A reported number, of one run, beside ours. It is a match where it lies within ``tolerance`` of our mean (of a share;
     a tenth of any other number), or within the interval in which one more run of ours would lie with a probability of 95%
     (mean ± t s sqrt(1 + 1/n); Hahn & Meeker 1991), for which it takes three runs."""
-    if reported is None or ours.mean is None or metric in TIMES:
+    if reported is None or ours.mean is None or metric in TIMES:  # other machines make other times
         return TableCell(metric, reported, ours, None, "")
     low, high = reported if isinstance(reported, tuple) else (reported, reported)
     gap = ours.mean - min(max(ours.mean, low), high)
@@ -170,14 +169,29 @@ def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> li
     return drawn
 
 
-def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
-    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
-    Raises RequestError where the folder is not there or has no runs."""
+def load_runs(study: Study, folder: Path, planned: Mapping[str, Settings] | None = None) -> Runs:
+    """The runs in ``folder`` by row, in the order of their seeds. Raises RequestError where the folder is not there or has
+    no runs, and where those of a row, or the ``planned`` ones with these settings, differ in more than their seed."""
     by_row: dict[str, list[Run]] = {row: [] for row in study.rows}
     for run in sorted(collect([folder]), key=lambda run: run.seed or 0):
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
         by_row.get(row, []).append(run)
-    runs = {row: of_row for row, of_row in by_row.items() if of_row}
+    for row, of_row in by_row.items():
+        settings = [run.settings for run in of_row] + [
+            own for name, own in (planned or {}).items() if name == row and of_row
+        ]
+        for key in find_factors(settings, (), ()):
+            values = " and ".join(dict.fromkeys(show(own[key]) for own in settings if key in own))
+            raise RequestError(
+                f"{folder}: runs of row {row} with {key} {values} would be pooled; use a --folder for each"
+            )
+    return {row: of_row for row, of_row in by_row.items() if of_row}
+
+
+def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[str, str]) -> Part:
+    """Compare the runs in ``folder`` with the report, and draw pictures there; ``refused`` says which rows cannot be run.
+    Raises RequestError as ``load_runs`` does."""
+    runs = load_runs(study, folder)
     rows = [load_row(study.name, name, study.form) for name in names]
     short = [row for row in runs if is_short(load_row(study.name, row, study.form), runs[row])]
     table = build_table(study, rows, runs, short)
@@ -191,7 +205,7 @@ def evaluate(study: Study, names: Sequence[str], folder: Path, refused: Mapping[
 
 def terminal_text(part: Part) -> str:
     """The table and the verdicts as text."""
-    heads = ["row", *(name for column in part.study.columns for name in (column.heading, "ours", "")), "n"]
+    heads = ["row", *(head for name, known in part.columns for head in (name, "ours" if known else name, "")), "n"]
     body = []
     for row in part.table:
         texts = [text for cell in row.cells for text in (cell.reported_text, cell.ours_text(row.n), cell.gap_text)]

@@ -4,15 +4,16 @@ What a column or a claim measures is an expression in words, evaluated on the re
 
 val/recall                   of the weights that the run stands for (its last, or its best epoch's)
 val/recall mean over epochs  the mean of the epochs' values
-train/loss at epoch 1        the value after that epoch, counted from 1
+train/loss at epoch 1        the value after that epoch, counted from 1; also "at the last epoch"
 test/recall of cat           of one class
-val/loss minus train/loss    the difference of two of these
+val/loss minus train/loss    the difference of two of these; also "bits divided by parameters"
 parameters                   or another cost: flops_per_image, bits, seconds_per_epoch, ...
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub, truediv
 from typing import Any, NamedTuple
 
 import yaml
@@ -24,7 +25,7 @@ from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.utils.errors import one_of
 
 FORMS = ("published", "corrected")
-MEAN, MINUS = " mean over epochs", " minus "
+MEAN, OPERATIONS = " mean over epochs", {" minus ": sub, " divided by ": truediv}
 SIZES = ("parameters", "flops_per_image", "bits")  # of the network alone, so that seeds do not differ
 Reported = float | tuple[float, float]  # a number, or the lowest and the highest of several
 Runs = Mapping[str, Sequence[Run]]  # by row
@@ -129,14 +130,14 @@ def metric_of(expression: str) -> str:
 
 def measure(run: Run, expression: str) -> float | None:
     """The value of ``expression`` in a run; None where the run does not have it."""
-    if MINUS in expression:
-        first, second = (measure(run, part) for part in expression.split(MINUS, 1))
-        return None if first is None or second is None else first - second
+    if word := next((word for word in OPERATIONS if word in expression), None):
+        first, second = (measure(run, part) for part in expression.split(word, 1))
+        return None if first is None or second is None else OPERATIONS[word](first, second)
     if expression.endswith(MEAN):
         return finite_mean(run.series(expression.removesuffix(MEAN)))
-    if match := re.fullmatch(r"(\S+) at epoch (\d+)", expression):
-        series, epoch = run.series(match[1]), int(match[2])
-        return series[epoch - 1] if 0 < epoch <= len(series) else None
+    if match := re.fullmatch(r"(\S+) at (?:epoch (\d+)|the last epoch)", expression):
+        values = dict(enumerate(run.series(match[1]), 1))
+        return values.get(int(match[2] or len(values)))
     if match := re.fullmatch(r"(\S+) of (.+)", expression):
         return run.per_class(match[1]).get(match[2])
     return run.cost(expression) if expression in SIZES else run.value(expression)

@@ -1,126 +1,20 @@
-"""The rows are the reports': their weights and FLOPs by arithmetic, and every number that a report gives, as data."""
+"""The rows are the reports': every number that a report gives, as data, and what it fixes of the training."""
 
 from __future__ import annotations
 
 import pytest
-import torch
-from hydra.utils import instantiate
 
-from cnnbench.analysis.studies.study import load_row, load_study, studies
-from cnnbench.models.profile import flops_per_image
-
-SHAPES = {"MNIST": (1, 28, 10), "CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100)}  # channels, side, classes
-
-
-def conv(inputs: int, outputs: int, kernel: int, side: int) -> tuple[int, int]:
-    """Weights with biases, and FLOPs where the output has this side."""
-    weights = outputs * inputs * kernel**2
-    return weights + outputs, 2 * weights * side**2
-
-
-def linear(inputs: int, outputs: int) -> tuple[int, int]:
-    return (inputs + 1) * outputs, 2 * inputs * outputs
-
-
-def norm(channels: int) -> tuple[int, int]:
-    return 2 * channels, 0
-
-
-def sums(*layers: tuple[int, int]) -> tuple[int, int]:
-    return sum(weights for weights, _ in layers), sum(flops for _, flops in layers)
-
-
-def eq2425(a: int, b: int, c: int) -> tuple[int, int]:
-    """Three convolutions of 5, 3 and 3 on 32x32, pooled to 14, 6 and 2."""
-    return sums(conv(3, a, 5, 28), conv(a, b, 3, 12), conv(b, c, 3, 4), linear(c * 4, 512))
-
-
-def hw3(a: int, b: int, hidden: int = 4096) -> tuple[int, int]:
-    """Four convolutions on 32x32: 14, 12, 10 and 8, pooled to 4."""
-    rest = conv(a, a, 3, 12), conv(a, a, 3, 10), conv(a, b, 3, 8)
-    return sums(conv(3, a, 5, 14), *rest, linear(b * 16, hidden), linear(hidden, 100))
-
-
-def mnist(a: int, b: int, *more: tuple[int, int]) -> tuple[int, int]:
-    """Two convolutions on 28x28: 26 and 24, pooled to 12."""
-    return sums(conv(1, a, 3, 26), conv(a, b, 3, 24), *more, linear(b * 144, 64), linear(64, 10))
-
-
-HEAD = linear(512, 10)
-DEFAULT, SMALL = sums(eq2425(24, 48, 96), HEAD), mnist(8, 16)
-# all rows whose arithmetic can be written out, each with the weights that an audit of the reports counted, where it did
-SIZES = {
-    "eq2425/default": (256_058, DEFAULT),
-    "eq2425/4a1_filters": (903_818, sums(eq2425(64, 128, 256), HEAD)),
-    "eq2425/4a2_extra_fc": (317_882, sums(eq2425(24, 48, 96), linear(512, 128), linear(128, 10))),
-    "eq2425/4b_kernels": (
-        128_762,
-        sums(conv(3, 24, 7, 26), conv(24, 48, 5, 9), conv(48, 96, 3, 2), linear(96, 512), HEAD),
-    ),
-    "eq2425/4c_leaky_relu": (256_058, DEFAULT),
-    "eq2425/4d_dropout": (256_058, DEFAULT),
-    "eq2425/4e_batch_norm": (256_394, sums(DEFAULT, norm(24), norm(48), norm(96))),
-    "eq2425/5a_batch_256": (256_058, DEFAULT),
-    "eq2425/5b_lr_0.1": (256_058, DEFAULT),
-    "eq2425/5c_shuffle": (256_058, DEFAULT),
-    "eq2425/best": (904_714, sums(eq2425(64, 128, 256), norm(64), norm(128), norm(256), HEAD)),
-    "dl2020_mnist/lr_0.0001": (2_710, sums(conv(1, 16, 3, 28), conv(16, 4, 3, 14), linear(196, 10))),
-    "int305_cifar10/baseline": (
-        62_006,
-        sums(conv(3, 6, 5, 28), conv(6, 16, 5, 10), linear(400, 120), linear(120, 84), linear(84, 10)),
-    ),
-    "int305_cifar10/alexnet_sgd": (
-        27_279_882,
-        sums(
-            *(conv(3, 96, 5, 16), conv(96, 256, 5, 8), conv(256, 384, 3, 4), conv(384, 384, 3, 4)),
-            *(conv(384, 384, 3, 4), linear(384 * 4, 4096), linear(4096, 4096), linear(4096, 10)),
-        ),
-    ),
-    "cifar100_hw3/mlp": (29_778_020, sums(linear(3072, 4096), linear(4096, 4096), linear(4096, 100))),
-    "cifar100_hw3/cnn": (4_647_524, hw3(32, 64)),
-    "cifar100_hw3/filters_128": (17_791_076, hw3(128, 256)),
-    "cifar100_hw3/filters_256": (36_348_004, hw3(256, 512)),
-    "cifar100_hw3/filters_512": (77_000_804, hw3(512, 1024)),
-    "cifar100_hw3/batch_norm": (17_792_356, sums(hw3(128, 256), *[norm(128)] * 3, norm(256))),
-    "cifar100_hw3/batch_norm_fc8192": (34_983_268, sums(hw3(128, 256, 8192), *[norm(128)] * 3, norm(256))),
-    "int305_mnist/baseline": (149_418, SMALL),
-    "int305_mnist/batch_640": (149_418, SMALL),
-    "int305_mnist/wider": (None, mnist(16, 32)),
-    "int305_mnist/wider_4": (None, mnist(32, 64)),
-    "int305_mnist/deeper": (None, mnist(8, 16, conv(16, 16, 3, 24))),
-    # in place of the second convolution: a 3x3 on each of 8 channels without biases, and a 1x1 across them
-    "int305_mnist/separable": (
-        None,
-        sums(conv(1, 8, 3, 26), (8 * 9, 2 * 8 * 9 * 24**2), conv(8, 16, 1, 24), linear(2304, 64), linear(64, 10)),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_a_row_has_the_weights_and_flops_of_its_report(name: str) -> None:
-    audited, (weights, flops) = SIZES[name]
-    config = load_row(*name.split("/"), "published").config
-    channels, side, classes = SHAPES[config["data"]["source"]["dataset"]]
-    with torch.device("meta"):
-        network = instantiate(config["model"], in_channels=channels, num_classes=classes, image_size=side)
-    assert sum(p.numel() for p in network.parameters()) == weights == (audited or weights)
-    if flops < 1e9:  # the largest would take a while
-        network = instantiate(config["model"], in_channels=channels, num_classes=classes, image_size=side)
-        assert flops_per_image(network, channels, side) == flops
-
-
-def test_what_the_report_calls_larger_is_larger() -> None:
-    sizes = {name.partition("/")[2]: size for name, (_, size) in SIZES.items() if name.startswith("int305_mnist")}
-    for larger in ("wider", "deeper"):
-        assert all(more > less for more, less in zip(sizes[larger], sizes["baseline"], strict=True))
-    assert all(less < more for less, more in zip(sizes["separable"], sizes["baseline"], strict=True))
-
+from cnnbench.analysis.metric_names import COSTS
+from cnnbench.analysis.studies.claims import read
+from cnnbench.analysis.studies.study import SIZES, load_row, load_study, metric_of, studies
+from cnnbench.config.settings import flatten, show
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def by_class(overall: float, *counts: int) -> dict[str, float]:
-    """Right answers of 1,000 images a class."""
+    """Right answers of 1,000 images a class, and of all 10,000."""
+    assert sum(counts) == round(10_000 * overall)
     return {"test_accuracy": overall, **{name: count / 1000 for name, count in zip(CLASSES, counts, strict=True)}}
 
 
@@ -143,7 +37,7 @@ REPORTED: dict[str, dict[str, dict[str, float | tuple[float, float]]]] = {
         "cnn": {"accuracy": (0.28, 0.30)},
         "filters_128": {"accuracy": 0.31, "loss": 0.160},
         "filters_256": {"accuracy": 0.34, "loss": 0.077},
-        "filters_512": {"accuracy": 0.36, "loss": 0.045},
+        "filters_512": {"accuracy": 0.36, "loss": 0.045, "run_time": (30 * 60, 40 * 60)},
         "batch_norm": {"accuracy": 0.42},
         "batch_norm_fc8192": {"accuracy": 0.43},
         "batch_norm_dropout": {"accuracy": 0.43},
@@ -168,37 +62,58 @@ REPORTED: dict[str, dict[str, dict[str, float | tuple[float, float]]]] = {
 }
 
 
-@pytest.mark.parametrize("study", studies())
+@pytest.mark.parametrize("study", REPORTED)
 def test_every_number_of_a_report_stands_in_its_row_and_no_other(study: str) -> None:
     found = {row: dict(load_row(study, row, "published").reported) for row in load_study(study).rows}
     assert {row: numbers for row, numbers in found.items() if numbers} == REPORTED[study]
 
 
-# what else a report, its notebook, its script or its course's code fixes: one row of each kind, and the values of its keys
+# what else a report, its notebook, its script or its course's code fixes, beside the network's sizes: the values of keys
 SETTINGS = {
     "eq2425/default": {"data.mean": 0.5, "data.std": 1.0, "data.batch_size": 64, "data.shuffle": False,
                        "optimizer.lr": 0.001, "optimizer.momentum": 0.9, "trainer.max_epochs": 300},
+    "eq2425/4c_leaky_relu": {"model.activation": "leaky_relu"},
+    "eq2425/4d_dropout": {"model.dropout": 0.3},
+    "eq2425/5a_batch_256": {"data.batch_size": 256},
+    "eq2425/5b_lr_0.1": {"optimizer.lr": 0.1},
+    "eq2425/5c_shuffle": {"data.shuffle": True},
     "eq2425/4e_batch_norm": {"model.norm_place": "before_activation"},
     "eq2425/best": {"model.norm_place": "before_activation", "model.activation": "leaky_relu", "model.dropout": 0.3,
                     "data.shuffle": True},
     "cifar100_hw3/cnn": {"optimizer.lr": 1e-4, "data.batch_size": 256, "trainer.max_epochs": 20},
     "cifar100_hw3/dropout": {"model.dropout": 0.5, "model.norm": "none"},
-    "cifar100_hw3/scratch": {"augment.flip": 0.5, "augment.crop_padding": 0},
+    "cifar100_hw3/batch_norm": {"model.norm": "batch", "model.norm_place": "before_activation", "model.dropout": 0.0},
+    "cifar100_hw3/batch_norm_dropout": {"model.norm": "batch", "model.dropout": 0.5},
+    "cifar100_hw3/hflip": {"augment.flip": 0.5, "augment.crop_padding": 0},
+    "cifar100_hw3/crop": {"augment.flip": 0.0, "augment.crop_padding": 4},
+    "cifar100_hw3/mlp": {"model.activation": "sigmoid", "optimizer._target_": "torch.optim.Adam"},
+    "cifar100_hw3/scratch": {"optimizer._target_": "torch.optim.SGD", "model.norm": "batch", "augment.flip": 0.5, "augment.crop_padding": 0},
     "cifar100_hw3/resnet18": {"augment.flip": 0.0, "augment.crop_padding": 0, "fine_tune.frozen_epochs": 0,
-                              "fine_tune.backbone_lr_factor": 1.0, "optimizer.lr": 1e-4, "data.batch_size": 128},
+                              "fine_tune.backbone_lr_factor": 1.0, "optimizer.lr": 1e-4, "data.batch_size": 128,
+                              "data.image_size": 224, "trainer.max_epochs": 10, "model.weights": "imagenet"},
     "cifar100_hw3/resnet18_flip": {"augment.flip": 0.5, "augment.crop_padding": 0},
-    "cifar100_hw3/resnet18_crop": {"augment.flip": 0.0, "augment.crop_padding": 4},
+    "cifar100_hw3/resnet18_crop": {"augment.flip": 0.0, "augment.crop_padding": 4 * 224 // 32},  # as much of the image
     "int305_cifar10/baseline": {"data.mean": 0.5, "data.std": 0.5, "data.batch_size": 10, "optimizer.lr": 1e-4,
-                                "optimizer.momentum": 0.9, "trainer.max_epochs": 300},
+                                "optimizer.momentum": 0.9, "trainer.max_epochs": 300, "data.shuffle": True},
+    "int305_cifar10/alexnet_sgd": {"model.dropout": 0.0, "optimizer._target_": "torch.optim.SGD", "optimizer.lr": 1e-4},
+    "int305_cifar10/alexnet_adam_dropout": {"model.dropout": 0.5, "optimizer._target_": "torch.optim.Adam",
+                                            "optimizer.lr": 1e-4},
     "int305_mnist/baseline": {"optimizer.lr": 1.0, "scheduler.gamma": 0.7, "scheduler.step_size": 1, "model.dropout": 0.5,
                               "data.shuffle": False, "data.batch_size": 64, "trainer.max_epochs": 14},
+    "int305_mnist/epochs_50": {"trainer.max_epochs": 50, "scheduler.gamma": 0.7},
+    "int305_mnist/lr_0.1": {"optimizer.lr": 0.1, "scheduler.gamma": 0.7},
+    "int305_mnist/lr_0.1_exp": {"optimizer.lr": 0.1, "scheduler.gamma": 0.7,
+                                "scheduler._target_": "torch.optim.lr_scheduler.ExponentialLR"},
+    "int305_mnist/sgd": {"optimizer.lr": 1.0, "optimizer.momentum": 0.0, "scheduler.T_max": 20},
     "int305_mnist/lr_0.1_cosine": {"optimizer.lr": 0.1, "scheduler.T_max": 20, "scheduler.eta_min": 0.05},
     "int305_mnist/momentum": {"optimizer.lr": 1.0, "optimizer.momentum": 0.8, "trainer.max_epochs": 50},
     "int305_mnist/rmsprop": {"optimizer.lr": 1.0, "optimizer.alpha": 0.9},
     "int305_mnist/adam": {"optimizer.lr": 1.0, "optimizer.betas": [0.9, 0.99]},
     "int305_mnist/adam_batch_640": {"data.batch_size": 640, "optimizer.betas": [0.9, 0.99], "trainer.max_epochs": 14},
-    "int305_mnist/fine_tune": {"optimizer.lr": 0.1, "fine_tune.frozen_epochs": 0, "fine_tune.backbone_lr_factor": 1.0},
-    "dl2020_mnist/lr_0.01": {"data.batch_size": 16, "trainer.max_epochs": 30, "data.mean": 0.5, "data.std": 0.5},
+    "int305_mnist/fine_tune": {"optimizer.lr": 0.1, "model.weights": "imagenet", "fine_tune.frozen_epochs": 0, "fine_tune.backbone_lr_factor": 1.0},
+    "dl2020_mnist/lr_0.0001": {"optimizer.lr": 1e-4, "optimizer._target_": "torch.optim.Adam"},
+    "dl2020_mnist/lr_0.05": {"optimizer.lr": 0.05},
+    "dl2020_mnist/lr_0.01": {"optimizer.lr": 0.01,"data.batch_size": 16, "trainer.max_epochs": 30, "data.mean": 0.5, "data.std": 0.5},
 }  # fmt: skip
 
 
@@ -215,3 +130,24 @@ def test_a_batch_and_its_partner_differ_in_nothing_else() -> None:
     assert (large["data"].pop("batch_size"), small["data"].pop("batch_size")) == (640, 64)
     large["study"], small["study"] = {}, {}
     assert large == small
+
+
+@pytest.mark.parametrize("study", REPORTED)
+def test_the_notes_name_every_key_that_the_corrected_form_changes(study: str) -> None:
+    loaded, told = load_study(study), " ".join(load_study(study).notes["the corrected form"].split())
+    for row in loaded.rows:
+        published, corrected = (flatten(load_row(study, row, form).config) for form in ("published", "corrected"))
+        changed = {key for key in published | corrected if published.get(key) != corrected.get(key)} - {"study.form"}
+        assert {"data.validation", "test_with"} <= changed
+        for key in changed - {"scheduler.T_max"}:
+            assert f"`{key}={show(corrected[key])}`" in told, (row, key)
+        assert "scheduler.T_max" not in changed or "`scheduler.T_max` is the run's epochs" in told
+
+
+@pytest.mark.parametrize("study", studies())
+def test_rows_that_a_claim_compares_are_drawn_together(study: str) -> None:
+    loaded = load_study(study)
+    for claim in loaded.claims:
+        match, _, rows = read(claim, loaded)
+        cost = "on" in match.groupdict() and metric_of(loaded.expression(match["on"])) in (*COSTS, *SIZES)
+        assert cost or any(set(rows) <= {*drawn} for drawn in loaded.curves.values()), claim.holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 
 import helpers
@@ -33,9 +34,9 @@ def test_a_small_reproduction_says_that_it_is_small(made):
     assert "another budget: 2 of 30 epochs, Digits instead of MNIST (160 training images)" in page
     assert "`data=digits`" in page
     assert "| `lr_0.01` |" in page and "| `lr_0.0001` |" not in page
-    # of the five claims four are of a row that was not asked for, and the other needs a baseline that learns
+    # of the six claims five are of a row that was not asked for, and the other needs a baseline that learns
     assert "lr_0.0001 has not been seen to learn at this budget" in page and "No verdict at this budget: " in page
-    assert "`lr_0.0001 " not in page and "4 claims of rows that were not asked for are left out." in page
+    assert "`lr_0.0001 " not in page and "5 claims of rows that were not asked for are left out." in page
 
 
 def test_its_pictures_are_there(made):
@@ -66,6 +67,20 @@ def test_no_train_says_which_runs_are_missing(made, tmp_path, capsys):
     assert "published, lr_0.0001: seeds 0, 1, 2 not run" in told
     assert "published, lr_0.01: seed 2 not run" in told
     assert "| `lr_0.0001` | learning rate 0.0001 | 97.00 to 98.00 | – |" in (tmp_path / "dl2020_mnist.md").read_text()  # noqa: RUF001
+
+
+def test_runs_of_two_budgets_are_not_pooled(made, tmp_path, monkeypatch):
+    _, folder = made
+    monkeypatch.setattr("cnnbench.sweep.launcher.launch", lambda *_: pytest.fail("it trained"))
+    arguments = ["dl2020_mnist", "--rows", "lr_0.01", "--folder"]
+    says = "row lr_0.01 with trainer.max_epochs 2 and 3 would be pooled"
+    with pytest.raises(RequestError, match=says):  # before it trains
+        reproduce.main([*arguments, str(folder / "runs"), *SMALL, "trainer.max_epochs=3"])
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    record = next(tmp_path.glob("runs/published/*lr_0.01*seed=1*/result.json"))
+    record.write_text(record.read_text().replace('"max_epochs": 2', '"max_epochs": 3'))
+    with pytest.raises(RequestError, match=says):  # and of what is there
+        reproduce.main([*arguments, str(tmp_path / "runs"), "--no-train"])
 
 
 def test_a_row_that_cannot_be_run_does_not_keep_the_others_from_it(tmp_path, monkeypatch, capsys):

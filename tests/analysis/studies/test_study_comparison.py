@@ -13,7 +13,7 @@ from scipy import stats
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.statistics import summarise
 from cnnbench.analysis.studies.claims import judge
-from cnnbench.analysis.studies.reproduction import build_table, compared
+from cnnbench.analysis.studies.reproduction import Part, build_table, compared, terminal_text
 from cnnbench.analysis.studies.study import Claim, Row, load_study, measure
 from cnnbench.analysis.studies.verdicts import NO_VERDICT
 
@@ -53,10 +53,16 @@ def test_measures_read_a_record():
     assert measure(one, "val/recall mean over epochs") == pytest.approx(0.4)
     assert measure(one, "val/recall at epoch 1") == 0.1
     assert measure(one, "val/recall at epoch 9") is None
+    assert measure(one, "val/recall at the last epoch") == 0.6
+    assert measure(run(0), "val/recall at the last epoch") is None
     assert measure(one, "test/recall of dog") == 0.75
     assert measure(one, "test/recall of cow") is None
     assert measure(one, "test/accuracy minus val/recall") == pytest.approx(0.1)
     assert measure(one, "test/accuracy minus val/recall at epoch 9") is None
+    one.record.update({"protocol": {"weights": "best"}, "best": {"val/recall": 0.5}})
+    assert (measure(one, "val/recall"), measure(one, "val/recall at the last epoch")) == (0.5, 0.6)
+    one.record["model"] = {"bits": 160, "parameters": 100}
+    assert measure(one, "bits divided by parameters") == 1.6
 
 
 def test_a_comparison_is_judged_by_the_paired_interval():
@@ -198,6 +204,14 @@ def test_a_cost_without_spread_is_compared_plainly():
     assert verdict(claim, first=larger, second=smaller) == ("reproduced", "100 against 200")
     assert verdict(claim, first=smaller, second=larger)[0] == "contradicted"
     assert verdict(claim, first=smaller, second=smaller)[0] == "not shown"
+    # the seconds in all depend on how a run ended, those of an epoch do not
+    for one, seconds in zip((smaller[0], larger[0]), (10.0, 99.0), strict=True):
+        one.record["time"] = {"fit_seconds": seconds, "epoch_seconds": [seconds / 2] * 2}
+    assert verdict("4a1_filters < default on fit_seconds", first=larger, second=smaller)[1].endswith("left out")
+    assert (
+        "-44.5 s with one seed"
+        in verdict("4a1_filters < default on seconds_per_epoch", first=larger, second=smaller)[1]
+    )
     larger[0].record["model"]["bits"], smaller[0].record["model"]["bits"] = 6_400, 100  # a bit a weight
     assert verdict("4a1_filters < default on bits", first=larger, second=smaller) == ("reproduced", "100 against 6,400")
 
@@ -210,6 +224,10 @@ def test_a_comparison_of_networks_of_other_sizes_says_so():
         for one in runs:
             one.record["model"] = {"parameters": weights, "flops_per_image": 10 * weights}
     assert verdict(claim, **rows)[1].endswith("; 20k weights against 100, 200k FLOPs an image against 1,000")
+    for runs, weights in zip(rows.values(), (256_058, 256_394), strict=True):  # eq2425's default and 4e_batch_norm
+        for one in runs:
+            one.record["model"] = {"parameters": weights, "flops_per_image": 7_540_000}
+    assert verdict(claim, **rows)[1].endswith("n = 3; 256,394 weights against 256,058")
 
 
 def test_a_spread_is_compared_by_its_ratio():
@@ -252,6 +270,8 @@ def test_no_number_is_judged_at_a_smaller_budget_however_well_a_row_has_learned(
         runs = {"default": [run(seed, **values, **{"val/recall": last}) for seed in range(2)]}
         line = build_table(STUDY, [row], runs, short=short)[0]
         assert [cell.fit for cell in line.cells[:2]] == [expected, expected]
+        words = "" if expected == NO_VERDICT else " (differs)"
+        assert [cell.gap_text for cell in line.cells[:2]] == [f"-50.00{words}", f"-40.00{words}"]
 
 
 def test_the_hardest_classes_are_those_with_the_lowest_recall():
@@ -302,6 +322,8 @@ def test_a_row_without_runs_is_in_the_table_and_failed_ones_are_counted():
         run(3, "failed"),
     ]
     table = build_table(STUDY, rows, {"default": found})
+    head = terminal_text(Part(STUDY, rows, {}, table, (), ())).splitlines()[2]
+    assert re.split(r"\s{2,}", head) == ["row", "train recall %", "validation recall (of the test images) %", "n"]
     assert [line.count_text for line in table] == ["2, and 1 diverged, and 1 failed", "not run"]
     cell = table[0].cells[1]
     assert (cell.ours.n, cell.ours.mean) == (2, 0.5)
