@@ -106,8 +106,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         overrides: that were given; those that choose from groups decide which keys there are.
     """
     choices_made = [text.partition(",")[0] for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
-    if len(choices_made) == len(overrides):  # one of them may be what is wrong
-        choices_made = choices_made[:-1]
+    choices_made = choices_made[: len(overrides) - 1]  # where there is nothing else, one of them may be what is wrong
     text, link = " ".join(str(error).split()), error.__cause__
     while link is not None:  # Hydra often says what is wrong, and its cause why
         text, link = f"{text} {' '.join(str(link).split())}", link.__cause__

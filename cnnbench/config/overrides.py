@@ -14,8 +14,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean, one_line, refuse
 
 GLOBAL = "experiment"  # the group whose choices set keys anywhere in the configuration
 SEVERAL = ("callbacks", "logger")  # groups of which a run may have several
-# nodes of arguments, which have defaults
-OPTIONAL = (*SEVERAL, "model", "optimizer", "scheduler", "augment", "loss", "average")
+OPTIONAL = (*SEVERAL, "model", "optimizer", "scheduler", "augment", "loss", "average")  # nodes of arguments
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +22,7 @@ from cnnbench.utils.run_dir import LockedError
 from cnnbench.utils.signals import handle_stop_signals
 
 OUTPUT = "output.log"  # what a parallel run prints
+NO_RECORD = "  failed, and no record could be written: {error}; `cnnbench resume {folder}` goes on when it can be"
 ONE_CPU = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "sync_batchnorm": False, "precision": "32-true"}
 OF_A_SWEEP = ("trial", "until", "practical", "max_seeds", "baseline", "earlier", "stop_on_failure")  # of no run
 LOCKED = 75  # exit status: another process is running this
@@ -56,12 +56,6 @@ def make_job(cfg: DictConfig) -> Job:
     chosen = {group: str(choice) for group, choice in hydra.runtime.choices.items() if not group.startswith("hydra/")}
     logged: Any = OmegaConf.to_container(hydra.job_logging, resolve=True)
     return Job(resolved(cfg), Path(hydra.runtime.output_dir), overrides, chosen, logged, dict(hydra.job.env_set))
-
-
-def no_record(error: OSError, folder: Path) -> str:
-    """What to say of a run whose record cannot be written."""
-    goes_on = f"`cnnbench resume {quote(str(folder))}` goes on when it can be"
-    return f"  failed, and no record could be written: {error}; {goes_on}"
 
 
 def check_options(config: Mapping[str, Any], jobs: int = 1) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from unittest.mock import patch
 
@@ -22,7 +23,7 @@ from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint,
 from cnnbench.config.groups import CONFIG_DIR, plugins
 from cnnbench.config.overrides import parse, quoted, without_shorthand
 from cnnbench.config.schema import check_values
-from cnnbench.sweep.job import OUTPUT, Job, check_options, check_runs, make_job, no_record, share_of_cores
+from cnnbench.sweep.job import NO_RECORD, OUTPUT, Job, check_options, check_runs, make_job, share_of_cores
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
 from cnnbench.sweep.pool import train_job
 from cnnbench.sweep.process import warm_up
@@ -123,7 +124,7 @@ def run_task(cfg: DictConfig) -> float | None:
     except run_dir.LockedError:
         print_result("  another process is running this")
     except OSError as error:  # what the run did not survive kept its record from being written too
-        print_result(no_record(error, job.folder))
+        print_result(NO_RECORD.format(error=error, folder=quote(str(job.folder))))
     return None if record is None else record.get("best", {}).get(record["protocol"]["objective"])
 
 

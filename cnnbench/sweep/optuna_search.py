@@ -122,8 +122,7 @@ class Search:
 
     def _value(self, record: Record) -> float:
         """The objective of a run; NaN, which records cannot have and Optuna counts as failed, where it is no number."""
-        value = record["best"][self.objective]
-        return math.nan if value is None else value
+        return math.nan if (value := record["best"][self.objective]) is None else value
 
     def next_seed(self, trial: Trial) -> int | None:
         """The seed to run next, after the values of those before are reported; None where the trial is over, also because

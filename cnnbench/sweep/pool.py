@@ -11,10 +11,11 @@ from itertools import islice
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from cnnbench.config.compose import fingerprint
-from cnnbench.sweep.job import LOCKED, OUTPUT, Job, is_isolated, needs_process, no_record, work
+from cnnbench.sweep.job import LOCKED, NO_RECORD, OUTPUT, Job, is_isolated, needs_process, work
 from cnnbench.sweep.process import kill, start
 from cnnbench.sweep.run_summary import ending
 from cnnbench.utils import run_dir
@@ -131,7 +132,7 @@ class Pool:
         try:
             record = failed_record(job, why) if code else read_record(job.folder)
         except OSError as error:  # what the run did not survive kept its record from being written too
-            print_result(no_record(error, job.folder))
+            print_result(NO_RECORD.format(error=error, folder=quote(str(job.folder))))
             return None
         if record["status"] == "failed" and task.retries and stop_requested() is None:
             print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({task.retries} left)")
