@@ -89,7 +89,8 @@ class Run:
     def reason(self) -> str:
         """One line: why the run is not completed."""
         if error := self.part("error"):
-            return " ".join(f"{error.get('type') or 'Error'}: {error.get('message') or ''}".split()).rstrip(": ")
+            kind = f"{error.get('type') or 'Error'}: " if self.status == "failed" else ""
+            return " ".join(f"{kind}{error.get('message') or ''}".split()).rstrip(": ")
         return "no result.json: still running, or killed" if self.status == "unfinished" else "no reason recorded"
 
     def part(self, *keys: str) -> dict[str, Any]:

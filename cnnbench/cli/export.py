@@ -49,6 +49,6 @@ def main(arguments: Sequence[str]) -> int:
     for name, difference in differences.items():
         file = FORMATS[name].file
         size = (out / file).stat().st_size / 1e6
-        print_result(f"  {file:<12} {size:6.2f} MB, at most {difference:.1e} from the run on {len(images)} {kind}")
+        print_result(f"  {file:<12} {size:.2f} MB, within {difference:.1e} of the run on {len(images)} {kind}")
     print_result(f"  {DESCRIPTION:<12} the {len(run.classes)} classes, the input, where it comes from")
     return 0

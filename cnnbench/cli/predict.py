@@ -8,8 +8,6 @@ from cnnbench.inference.predict import FORMATS, draw_sheet, find_images, predict
 from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError, one_of
 
-EXPLAINED = Path("explained.png")  # where --sheet names no other file
-
 
 def main(arguments: Sequence[str]) -> int:
     """Print the classes of the images; returns 0, or 1 where a file could not be read."""
@@ -41,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if predictions or options.format == "json":
         print_result(FORMATS[options.format](predictions))
     if draw and predictions:
-        sheet = options.sheet or EXPLAINED
+        sheet = options.sheet or Path("explained.png")
         draw_sheet(sheet, predictions, images, run if options.explain else None)
-        if options.explain and options.format == "table":
-            print_result(f"heat maps: {sheet}")
+        if options.format == "table":
+            print_result(f"{'heat maps' if options.explain else 'images'}: {sheet}")
     return 0 if len(predictions) == len(files) else 1

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.analysis.report.text import leaderboard_text
+from cnnbench.analysis.report.text import answer_text, leaderboard_text
 from cnnbench.analysis.report.write import FORMATS, build
 from cnnbench.cli.parser import Parser
 from cnnbench.utils.console import print_result
@@ -48,6 +48,6 @@ def main(arguments: Sequence[str]) -> int:
         wrong = f"{error.filename} cannot be written ({error.strerror})"
         raise RequestError(f"{wrong}; --out DIR writes elsewhere") from error
     if fmt == "html":
-        print_result(leaderboard_text(report.board))
+        print_result(f"{leaderboard_text(report.board)}\n{answer_text(report.answer)}\n")
     print_result("\n".join(f"  {path}" for path in paths))
     return 0

@@ -13,6 +13,7 @@ from cnnbench.cli.parser import Parser
 from cnnbench.config.compose import compose
 from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.config.overrides import first_run
+from cnnbench.utils.environment import packages
 from cnnbench.utils.errors import RequestError
 
 # What is asked instead of a run, by the names of Hydra's flags.
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.question == "help" and not options.overrides:
         text = OmegaConf.load(CONFIG_DIR / "hydra" / "help" / "cnnbench.yaml")
         print(OmegaConf.create({"hydra": {"help": text}}).hydra.help.template)
+        return 0
+    if options.question == "version" and not options.overrides:
+        print(f"cnnbench {packages()['cnnbench']}")
         return 0
     from cnnbench.sweep.launcher import answer, call_hydra, launch  # imports NumPy
 

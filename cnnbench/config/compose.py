@@ -116,6 +116,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         return f"{group}={choice} is not a choice of {group}: {', '.join(choices)}{did_you_mean(choice, choices)}"
     if match := re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct.*?full_key: ([\w.]+)", text):
         return unknown_key(match[1] or match[2], choices_made)
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
+        return f"{match[1]}={match[2]} is several values: -m sweeps over them ({match[1]}=[{match[2]}] is one list)"
     if match := re.search(r"Missing mandatory value: .*?full_key: ([\w.]+)", text):
         return f"{match[1]} has no default: give {match[1]}=..."
     if match := re.search(r"RequestError raised while resolving interpolation: (.*?) full_key:", text):
@@ -139,7 +141,10 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     except RequestError:
         names = []
     if not parent:
-        return f"{key} is not a key of the configuration{did_you_mean(leaf, names)} (+{key}=... adds a new one)"
+        keys = {str(of): f"{group}.{of}" for group in groups() if group in names for of in whole[group] or ()}
+        keys |= {name: name for name in names}
+        near = re.sub(r"'(\w+)'", lambda found: f"'{keys[found[1]]}'", did_you_mean(leaf, keys))
+        return f"{key} is not a key of the configuration{near} (+{key}=... adds a new one)"
     near = did_you_mean(leaf, names).replace("'", f"'{parent}.", 1)
     group = parent.replace(".", "/", 1)
     having = [choice for choice in plugins().get(group, ()) if leaf in OmegaConf.create(read_yaml(group, choice))]

@@ -50,6 +50,7 @@ class ImageFolder:
         for split, classes in listed.items():
             if extra := set(classes) - set(listed["train"]):
                 raise RequestError(f"{titles[split]} has classes that train/ has not: {', '.join(sorted(extra))}")
+        titles = {split: "all of it" if title == "." else title for split, title in titles.items()}
         parts = [f"{split} is {titles[split]} ({sum(map(len, listed[split].values()))})" for split in listed]
         parts += [] if "test" in listed else [f"test is a share of {self.test_share} of each class in train"]
         if left_out:
@@ -59,7 +60,7 @@ class ImageFolder:
     def _find(self, location: Path | None, left_out: Counter[str]) -> tuple[Listed, dict[str, str]]:
         """The files, and what each split is called. Counts in ``left_out`` what is not read."""
         if location is None or not location.is_dir():
-            wanted = "it should hold train/ and test/ with a folder a class"
+            wanted = "it should hold a folder a class, or train/ and test/ with such folders"
             raise RequestError(f"data.path={location} is not a folder; {wanted}")
         location = location.resolve()
         try:

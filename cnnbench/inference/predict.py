@@ -117,13 +117,15 @@ FORMATS = {"table": as_table, "json": as_json, "csv": as_csv}
 def draw_sheet(
     path: Path, predictions: Sequence[Prediction], images: Sequence[np.ndarray], explained: TrainedRun | None = None
 ) -> None:
-    """A contact sheet: each image with its class and confidence, and beside it the heat map of its class where a run is to be
-    ``explained``; raises RequestError if it cannot be written."""
+    """A contact sheet: each image with its class and confidence, framed where a folder above it names another, and beside it
+    the heat map of its class where a run is to be ``explained``; raises RequestError if it cannot be written."""
     from PIL import Image
 
     from cnnbench.training.figures import Predictions, prediction_sheet
 
-    names, guess = np.unique([one["class"] for one in predictions], return_inverse=True)
+    pairs = [(one["class"], one["true"] or one["class"]) for one in predictions]
+    names = sorted({name for pair in pairs for name in pair})
+    guess, true = np.array([[names.index(name) for name in pair] for pair in pairs]).T
     confidence = np.array([one["confidence"] for one in predictions])
     pixels, title, columns = np.stack(images), f"{len(images)} images", 10
     if explained is not None:
@@ -132,7 +134,7 @@ def draw_sheet(
         classes = [explained.classes.index(one["class"]) for one in predictions]
         pixels = side_by_side(explained.network, explained.normalize, pixels, classes)
         title, columns = f"{title}, {TITLE}", 5
-    sheet = prediction_sheet(Predictions(pixels, guess, guess, confidence), names.tolist(), title, columns)
+    sheet = prediction_sheet(Predictions(pixels, true, guess, confidence), names, title, columns)
     with refuse(f"--sheet {path} cannot be written", OSError, ValueError):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(path)

@@ -36,17 +36,18 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     where = f"  {'record':<12} {folder / RECORD_FILE}"
     if record["status"] != "completed":
         error = record["error"] or {}
-        lines = [f"  {record['status']}: {error.get('type')}: {error.get('message')}"]
+        kind = f"{error.get('type')}: " if record["status"] == "failed" else ""
+        lines = [f"  {record['status']}: {kind}{error.get('message')}"]
         lines += [error.get("traceback") or ""] if is_verbose() else []
-        lines += [f"  `cnnbench resume {quote(str(folder))}` goes on"] * (
-            not short and record["status"] == "interrupted"
-        )
+        goes_on = f"  `cnnbench resume {quote(str(folder))}` goes on"
+        lines += [goes_on] * (not short and record["status"] == "interrupted")
         return "\n".join(lines if short else [*lines, where])
     metrics, best, protocol, time = (record[key] for key in ("metrics", "best", "protocol", "time"))
     objective, weights = protocol["objective"], f"{protocol['weights']} weights{averaged(record)}"
     accuracy, recall, loss = (number(metrics[f"test/{name}"], name) for name in ("accuracy", "recall", "loss"))
     test = f"  test accuracy {accuracy}%, macro recall {recall}%, loss {loss}, with the {weights}"
-    test += f" (epoch {best['epoch'] + 1}: {objective} {number(best[objective])}); {time['fit_seconds']:.1f} s"
+    value = f"{title(objective)} {number(best[objective], objective)}{unit(objective)}"
+    test += f"; best {value} in epoch {best['epoch'] + 1}; {time['fit_seconds']:.1f} s"
     lines = [test] if short else _table(record)
     if record["data"]["validation"] == "test" and protocol["weights"] == "best":
         lines.append("  note: data.validation=test, so the epoch was selected on the test set, as the reports did")
@@ -115,13 +116,13 @@ def finish(folder: Path, runs: Sequence[PlannedRun], interrupted: bool = False, 
     from cnnbench.analysis.leaderboard import build
     from cnnbench.analysis.report import write as report
     from cnnbench.analysis.report.tables import decided_table
-    from cnnbench.analysis.report.text import leaderboard_text, text_table
+    from cnnbench.analysis.report.text import answer_text, leaderboard_text, text_table
     from cnnbench.analysis.runs import collect, read_run
     from cnnbench.analysis.sequential import read_decided
 
     try:
         collected = collect([folder])
-        print_result(f"\n{leaderboard_text(build(collected))}\n")
+        print_result(f"\n{leaderboard_text(build(collected))}")
         for table in map(decided_table, read_decided([folder])):
             text = text_table(table.headers, [[cell.text for cell in row] for row in table.rows], table.numeric)
             print_result(f"{fill(table.caption, 100, break_on_hyphens=False)}\n{text}\n")
@@ -130,7 +131,9 @@ def finish(folder: Path, runs: Sequence[PlannedRun], interrupted: bool = False, 
     if interrupted:
         print_result(f"interrupted; what has been done is kept. `cnnbench resume {quote(str(folder))}` goes on")
         raise KeyboardInterrupt
-    files = report.build([folder]).write(folder) if collected else ()
+    built = report.build([folder]) if collected else None
+    files = built.write(folder) if built else ()
+    print_result(f"{answer_text(built.answer)}\n" if built else "")
     for path in files:
         print_result(f"  {path.suffix[1:]:<12} {path}")
     print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {quote(str(folder))}")

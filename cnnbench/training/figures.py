@@ -88,7 +88,7 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], title: str, co
         picture.paste(_cells(values, cell), (left, top))
         draw.rectangle((left - 1, top - 1, left + side, top + side), outline="#d0d0d0")
         draw.text((left + side / 2, top - 14), label, DARK, font=font(13), anchor="mm")
-        draw.text((left + side / 2, top + side + below + 14), "prediction", GREY, font=font(12), anchor="mm")
+        draw.text((left + side / 2, top + side + below + 14), "prediction", DARK, font=font(12), anchor="mm")
         _draw_upright(picture, "true class", left - name_width - 14, top + side / 2, 12, centred=True)
         if written:
             for (row, column), value in np.ndenumerate(values):

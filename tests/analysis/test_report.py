@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html.parser
 import io
+import itertools
 import json
 import re
 import time
@@ -16,7 +17,7 @@ from cnnbench.analysis.analyse import analyse
 from cnnbench.analysis.grouping import group
 from cnnbench.analysis.report import write as report
 from cnnbench.analysis.report.figures.charts import pareto_front
-from cnnbench.analysis.report.figures.curves import Curve, band, fit_text
+from cnnbench.analysis.report.figures.curves import Curve, band, fit_text, over_epochs
 from cnnbench.analysis.runs import Run, collect
 from cnnbench.cli.report import main as report_command
 from cnnbench.utils.errors import RequestError
@@ -197,6 +198,39 @@ def test_the_curve_of_one_epoch_does_not_fall(runs):
     assert text == ""  # nothing can be said of a course
 
 
+def test_train_accuracy_is_above_or_below_validation_accuracy(runs):
+    for seed, train in enumerate((0.95, 0.85)):
+        record = make_record(["trainer.max_epochs=2", f"seed={seed}"], 0.9)
+        record["history"] |= {"train/accuracy": [0.5, train], "val/accuracy": [0.6, 0.9]}
+        folders = Folders(runs.root / str(seed))
+        folders.add(record)
+        text = fit_text(group(collect([folders.root])).configurations[0])
+        assert f"train accuracy ends 5.0 points {('above', 'below')[seed]} validation accuracy" in text
+
+
+def test_curves_of_a_study_differ_in_more_than_colour_and_their_ticks_do_not_touch(runs):
+    for rate, loss in (("0.1", 1e5), ("0.01", 2.0), ("0.001", 0.02)):
+        record = make_record([f"optimizer.lr={rate}", "seed=0"], 0.9)
+        record["history"]["train/loss"] = [loss, *record["history"]["train/loss"][1:-1], 0.02]
+        runs.add(record)
+    rows = {c.short: c for c in group(collect([runs.root])).configurations}
+    figure = over_epochs(rows, ["train/loss", "val/accuracy"])
+    axes = figure.axes[0]
+    assert [line.is_dashed() for line in axes.lines] == [False, True, True]
+    figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    ticks = sorted(axes.transData.transform([(0, tick) for tick in axes.get_yticks() if low <= tick <= high])[:, 1])
+    font = axes.yaxis.get_ticklabels()[0].get_fontsize() * figure.dpi / 72  # pixels
+    assert len(ticks) > 3 and min(b - a for a, b in itertools.pairwise(ticks)) > font
+
+
+def test_a_run_that_was_interrupted_says_by_what_alone(runs):
+    runs.add(
+        make_record(["seed=0"], 0.9, status="interrupted", error={"type": "Stopped", "message": "stopped by SIGINT"})
+    )
+    assert collect([runs.root])[0].reason == "stopped by SIGINT"
+
+
 def test_the_report_of_one_run(runs):
     runs.add(make_record(["seed=0"], 0.9))
     text = made(runs)
@@ -272,7 +306,7 @@ def test_the_command_line(runs, capsys, tmp_path):
     optimizers(runs)
     assert report_command([str(runs.root), "--baseline", "optimizer=sgd", "--out", str(tmp_path / "o")]) == 0
     shown = capsys.readouterr().out
-    assert "report.html" in shown and "optimizer" in shown
+    assert "report.html" in shown and "optimizer" in shown and "\n- Best of 3: optimizer=" in shown
     text = (tmp_path / "o" / "report.html").read_text()
     assert "--baseline optimizer=sgd" in text
     assert report_command([str(runs.root), "--format", "json"]) == 0

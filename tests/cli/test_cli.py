@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -50,6 +51,9 @@ def test_a_sweep_ends_with_a_leaderboard_over_seeds(tmp_path: Path) -> None:
         "-m", *SMALL, "optimizer=sgd,adam", "seed=range(2)", "hydra.sweep.dir=s", cwd=tmp_path, check=0, fresh=True
     )
     assert "[4/4]" in done.stdout and "leaderboard.md" in done.stdout
+    assert re.search(r"\n- Best of 2: optimizer=(sgd|adam), with validation accuracy", done.stdout)
+    # what is kept as the best of a run is named with its epoch, in per cent
+    assert len(re.findall(r"; best validation accuracy \d+\.\d\d % in epoch [12]; ", done.stdout)) == 4
     assert len(records(tmp_path / "s")) == 4
     with (tmp_path / "s" / "leaderboard.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -81,6 +85,10 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
     [
         (["optimizer=adma"], "did you mean 'adam'?"),
         (["-m", "optimizer=sgd,adma"], "did you mean 'adam'?"),
+        (["optimizer=sgd,adam"], "optimizer=sgd,adam is several values: -m sweeps over them (optimizer=[sgd,adam]"),
+        (["lr=0.1"], "did you mean 'optimizer.lr'?"),
+        (["norm=batch"], "did you mean 'model.norm'?"),
+        (["epochs=3"], "did you mean 'trainer.max_epochs'?"),
         (["-m", "optimizer.lr=0.1,-1"], "optimizer.lr must be"),
         (["-m", "seed=0,1", "model=lenet", "data.image_size=10"], "convolution 2"),
         (["trainer.precision=8-true"], "trainer.precision"),
@@ -88,7 +96,7 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
         (["objective=val/acuracy"], "did you mean 'val/accuracy'?"),
         (["objective=test/accuracy"], "data.validation=test"),
         (["data=mnist", "data.root=nowhere"], "MNIST is not in"),
-        (["data=image_folder", "data.path=nowhere"], "nowhere is not a folder"),
+        (["data=image_folder", "data.path=nowhere"], "nowhere is not a folder; it should hold a folder a class"),
         (["optimizer.momentum=0.5", "optimizer=rmsprop", "optimizer.alpha=-1"], "alpha"),
         (["model.activation=rleu"], "did you mean 'relu'?"),
         (["init_from=nowhere.ckpt"], "init_from=nowhere.ckpt is not a file"),
@@ -158,6 +166,7 @@ def test_list_and_help_need_no_torch(tmp_path: Path) -> None:
         (("list",), "alexnet"),
         (("list", "optimizer=adam"), "lr: 0.001"),
         (("--help",), "Sweep a grid"),
+        (("--version",), "cnnbench "),
         (("resume", "--help"), "usage: cnnbench resume"),
     ):
         assert told in cnnbench(*arguments, cwd=tmp_path, check=0, fresh=True).stdout  # -m finds what lies here first

@@ -29,6 +29,12 @@ def listing(capsys: pytest.CaptureFixture) -> Callable[..., str]:
     return printed
 
 
+def test_each_choice_has_a_line_that_is_a_whole_sentence(listing: Callable[..., str]) -> None:
+    lines = [line for line in listing(*groups()).splitlines() if line.startswith("  ")]
+    assert len(lines) == sum(map(len, groups().values()))
+    assert [line for line in lines if not line.endswith((".", "..."))] == []
+
+
 @pytest.mark.parametrize("choice", [name for name in SHOWN if not name.startswith("model=")])
 def test_a_choice_is_shown_with_every_key_and_its_comment(choice: str, listing: Callable[..., str]) -> None:
     text = listing(choice)

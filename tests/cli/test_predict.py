@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import config
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cnnbench.analysis.runs import read_run
 from cnnbench.cli.main import main
 from cnnbench.inference.export import describe
 from cnnbench.inference.load import load_run
 from cnnbench.inference.predict import as_json
-from cnnbench.training import build
+from cnnbench.training import build, figures
 from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_record, write_record
@@ -136,8 +136,21 @@ def test_a_missing_file_and_a_link_to_nothing_are_told_and_the_rest_is_done(run,
 def test_a_table_and_a_contact_sheet(run, tmp_path, capsys):
     assert main(["predict", str(run.folder), str(run.images), "--sheet", str(tmp_path / "sheet.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 31 and lines[0].split() == ["file", "class", "confidence", "next"]
+    assert len(lines) == 32 and lines[0].split() == ["file", "class", "confidence", "next"]
+    assert lines[-1] == f"images: {tmp_path / 'sheet.png'}"
     assert Image.open(tmp_path / "sheet.png").width > 500
+
+
+def test_the_sheet_frames_what_is_not_the_class_of_its_folder(run, tmp_path, capsys):
+    right = predicted(capsys, run.folder, run.images / "000.png")[0]["class"]
+    framed = []
+    for true in (right, str((int(right) + 1) % 10), "unknown"):
+        (tmp_path / true).mkdir()
+        (tmp_path / true / "a.png").write_bytes((run.images / "000.png").read_bytes())
+        sheet = tmp_path / f"{true}.png"
+        assert main(["predict", str(run.folder), str(tmp_path / true / "a.png"), "--sheet", str(sheet)]) == 0
+        framed.append(ImageColor.getrgb(figures.WRONG) in set(Image.open(sheet).convert("RGB").getdata()))
+    assert framed == [False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_loss_that_is_no_number_has_a_dash(tmp_path: Path) -> None:
     assert (record["status"], record["metrics"]["test/loss"]) == ("completed", None)
     assert "loss –" in ending(record, tmp_path, short=True) and "–" in ending(record, tmp_path)  # noqa: RUF001
     record["best"]["train/loss"] = None
-    assert "train/loss –" in ending(record, tmp_path, short=True)  # noqa: RUF001
+    assert "train loss –" in ending(record, tmp_path, short=True)  # noqa: RUF001
 
 
 def test_folders_in_commands_that_are_printed_can_be_copied(tmp_path: Path) -> None:

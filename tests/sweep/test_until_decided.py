@@ -221,4 +221,4 @@ def test_real_runs_survive_a_kill_and_a_change_of_the_launcher(tmp_path: Path, m
     assert main(["resume", "s", "hydra/launcher=basic"]) == 0
     assert [run.status for run in collect([tmp_path / "s"])] == ["completed"] * 6
     (result,) = read_decided([tmp_path / "s"])
-    assert "6 runs instead of 6" in " ".join(result.notes)
+    assert "6 runs of 6" in " ".join(result.notes)

@@ -25,7 +25,7 @@ def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
     def wrapped(text: str, indent: str = "") -> str:
         return textwrap.fill(text, width, initial_indent=indent, subsequent_indent="      ", break_on_hyphens=False)
 
-    parts = [wrapped(board.caption), *([_fitting_table(board, width)] if board.rows else [])]
+    parts = [textwrap.fill(board.caption, width), _fitting_table(board, width)] if board.rows else []
     if len(board.rows) > MOST_ROWS:
         parts.append(f"... and {plural(len(board.rows) - MOST_ROWS, 'more configuration')} in the files")
     parts += [wrapped(f"note: {note}") for note in board.notes]
@@ -35,6 +35,11 @@ def leaderboard_text(board: Leaderboard, width: int = 100) -> str:
         if len(lines) > MOST_ROWS:
             parts.append(f"  ... and {len(lines) - MOST_ROWS} more")
     return "\n".join(parts) + "\n"
+
+
+def answer_text(sentences: Sequence[str], width: int = 100) -> str:
+    """A report's answer as a list."""
+    return "\n".join(textwrap.fill(f"- {text}", width, subsequent_indent="  ") for text in sentences)
 
 
 def _fitting_table(board: Leaderboard, width: int) -> str:

@@ -34,6 +34,7 @@ class Report(NamedTuple):
     text: str
     board: Leaderboard
     fmt: str
+    answer: Sequence[str]  # in sentences
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``report.*``, of html also ``leaderboard.csv`` and ``.md``; the one to open first is in front."""
@@ -60,10 +61,10 @@ def build(folders: Sequence[Path], fmt: str = "html", command: str | None = None
         from cnnbench.analysis.report.html import render
 
         command = command or shlex.join(["cnnbench", "report", *map(str, folders)])
-        return Report(render(analysis, runs, command, packages()["cnnbench"]), analysis.board, fmt)
+        return Report(render(analysis, runs, command, packages()["cnnbench"]), analysis.board, fmt, analysis.answer)
     writers = {"json": to_json, "md": to_markdown, "latex": to_latex}
     text = writers[fmt](analysis) if fmt in writers else leaderboard_csv(analysis.board, analysis)
-    return Report(text, analysis.board, fmt)
+    return Report(text, analysis.board, fmt, analysis.answer)
 
 
 def write_leaderboard(board: Leaderboard, folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from cnnbench.analysis.studies.study import Reported, Row, Runs, Study, load_row
 from cnnbench.analysis.studies.verdicts import NO_VERDICT, RELATIVE
 from cnnbench.analysis.wording import environment
 from cnnbench.config.settings import Settings, find_factors, show
+from cnnbench.utils.console import duration
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_atomically
 
@@ -177,9 +178,8 @@ def load_runs(study: Study, folder: Path, planned: Mapping[str, Settings] | None
         row = run.part("config", "study").get("row") or str(run.settings.get("experiment", "")).partition("/")[2]
         by_row.get(row, []).append(run)
     for row, of_row in by_row.items():
-        settings = [run.settings for run in of_row] + [
-            own for name, own in (planned or {}).items() if name == row and of_row
-        ]
+        settings = [run.settings for run in of_row]
+        settings += [own for name, own in (planned or {}).items() if name == row and of_row]
         for key in find_factors(settings, (), ()):
             values = " and ".join(dict.fromkeys(show(own[key]) for own in settings if key in own))
             raise RequestError(
@@ -224,7 +224,7 @@ def render(parts: Sequence[Part], command: str, folder: Path, note: str | None =
     text = environment().get_template("reproduction.md").render(
         study=parts[0].study, parts=parts, command=command, folder=folder, note=note, overrides=overrides, runs=runs,
         environment={name: environments[0][name] for name in ENVIRONMENT if environments[0].get(name) is not None},
-        hours=sum(run.cost("fit_seconds") or 0.0 for run in runs) / 3600, NO_VERDICT=NO_VERDICT, tenth=f"{RELATIVE:.0%}",
+        training=duration(sum(run.cost("fit_seconds") or 0.0 for run in runs)), NO_VERDICT=NO_VERDICT, tenth=f"{RELATIVE:.0%}",
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 

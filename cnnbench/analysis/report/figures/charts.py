@@ -12,7 +12,7 @@ from cnnbench.analysis.data_sets import MOST_SETTINGS, AcrossDataSets, cliques, 
 from cnnbench.analysis.effects import Effect, Effects, Interaction
 from cnnbench.analysis.images import Calibration
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow
-from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title, unit
+from cnnbench.analysis.metric_names import COSTS, compact, higher_is_better, is_share, label, scale, title
 from cnnbench.analysis.report.figures.style import BLUE, INK, LINES, ORANGE, STYLE, panel, plain, whole_epochs
 from cnnbench.analysis.search import SearchResult
 from cnnbench.analysis.statistics import ALPHA, to_number
@@ -29,8 +29,7 @@ def leaderboard(board: Leaderboard, metric: str) -> Figure | None:
     if not (rows := [row for row in board.rows[:MOST_ROWS] if row.objective.mean is not None]):
         return None
     metrics = [board.objective, *([metric] if metric != board.objective and metric not in COSTS else [])]
-    name = " and ".join(map(title, metrics)) + unit(board.objective)
-    figure, axes = panel((5.4, 0.4 * len(rows) + 0.8), x=name)
+    figure, axes = panel((5.4, 0.4 * len(rows) + 0.8), x=" and ".join([*map(title, metrics[:-1]), label(metrics[-1])]))
     for at, row in enumerate(rows):
         axes.text(0.0, at - 0.29, plain(f"{row.rank}  {row.configuration.short}", 88), va="center", fontsize=7,
                   transform=axes.get_yaxis_transform())  # fmt: skip

@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
 from cnnbench.analysis.grouping import Configuration
-from cnnbench.analysis.metric_names import higher_is_better, is_share, label, scale, title, unit
-from cnnbench.analysis.report.figures.style import BLUE, COLOURS, DASHES, INK, LINES, ORANGE, STYLE, panel, whole_epochs
+from cnnbench.analysis.metric_names import higher_is_better, is_share, label, scale, title
+from cnnbench.analysis.report.figures.style import BLUE, DASHES, INK, LINES, ORANGE, STYLE, panel, whole_epochs
 from cnnbench.analysis.statistics import finite_values
 from cnnbench.analysis.wording import sentences
 
@@ -90,7 +90,7 @@ def train_and_validation(configuration: Configuration, leaf: str) -> Figure | No
     train, val = curve(configuration, f"train/{leaf}"), curve(configuration, metric)
     if train is None and val is None:
         return None
-    figure, axes = panel((4.3, 2.5), title=f"{leaf}{unit(metric)}", x="epoch")
+    figure, axes = panel((4.3, 2.5), title=label(leaf), x="epoch")
     if train is not None:
         _draw(axes, train, metric, ORANGE, DASHES[1], best=False)
     if val is not None:
@@ -121,15 +121,15 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     panels = figure.subplots(1, len(metrics))
     for metric, lines, axes in zip(metrics, found, panels, strict=True):
-        for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
+        for (colour, dash, _), (name, line) in zip(LINES, lines.items(), strict=False):
             centre = [scale(metric) * value for value in line.centre]
             axes.fill_between(line.epochs, *band(line, metric), color=colour, alpha=0.18, linewidth=0)
-            axes.plot(line.epochs, centre, color=colour, linewidth=1.5, label=name, marker="." * (len(centre) < 4))
+            axes.plot(line.epochs, centre, color=colour, linestyle=dash, label=name, marker="." * (len(centre) < 4))
         axes.set(title=title(metric), xlabel="epoch", ylabel="%" if is_share(metric) else "")
         values = [value for line in lines.values() for value in line.centre]
         if not is_share(metric) and values and 0 < LOG_RATIO * min(values) < max(values):
             axes.set_yscale("log")  # so that the band of a small loss is seen beside a large one
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1,) if max(values) > 1000 * min(values) else (1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.minorticks_off()
         whole_epochs(axes)
@@ -137,5 +137,5 @@ def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Fi
         axes.spines[["top", "right"]].set_visible(False)
     # one legend for both, where no curve can cross it
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False, handlelength=3)
     return figure
