@@ -156,8 +156,9 @@ def t_test(value: float, parts: Sequence[Variance]) -> TTest:
     Satterthwaite 1946."""
     from scipy.special import stdtr
 
-    squared, spread = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
-    error, df = math.sqrt(squared), squared**2 / spread if spread else 1e9
+    squared = sum(part for part, _ in parts)
+    spread = sum((part / squared) ** 2 / df for part, df in parts) if squared else 0.0  # in no unit
+    error, df = math.sqrt(squared), 1 / spread if spread else 1e9
     p = 2 * float(stdtr(df, -abs(value) / error)) if error else float(not value)
     half = t_quantile(df) * error
     return TTest(error, df, p, value - half, value + half)

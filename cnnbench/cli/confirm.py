@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from cnnbench.analysis.leaderboard import Leaderboard, LeaderboardRow, build
 from cnnbench.analysis.metric_names import plural
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str]) -> int:
         raise RequestError(f"{out} is a link, and nothing is written there (--out DIR says where)")
     refuse_links(out)
     if next(find_runs(out), None) is not None:
-        raise RequestError(f"{out} has runs already: `cnnbench resume {out}` goes on, --out DIR keeps new ones apart")
+        raise RequestError(
+            f"{out} has runs already: `cnnbench resume {quote(str(out))}` goes on, --out DIR keeps new ones apart"
+        )
     (out / FILE).unlink(missing_ok=True)  # of a confirmation that was refused
     for command in commands:
         write_plan(out, command)

@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     text = "onnx, torch, both, int8-dynamic or int8-static (both)"
     parser.add_argument("--format", default="both", metavar="F", help=text)
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (RUN/export)")
-    parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
+    parser.add_argument("--weights", metavar="W", help="best or last (those of the run's test metrics)")
     parser.add_trust()
     options = parser.parse_args(arguments)
     from cnnbench.inference.export import DESCRIPTION, FORMATS, ExportDiffers, describe, export, images_to_compare
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.out is None and not out.resolve().is_relative_to(options.run.resolve()):
         raise RequestError(f"{out} is a link out of {options.run}, and nothing is written there (--out DIR says where)")
     images, kind = images_to_compare(run)
-    description = describe(run, options.run, options.weights)
+    description = describe(run, options.run)
     try:
         if options.format in INT8:
             lost = export_int8(run, description, out, options.format)

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, folders, or - for standard input")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes shown of each image (3)")
     parser.add_argument("--format", default="table", metavar="F", help=f"{', '.join(FORMATS)} (table)")
-    parser.add_argument("--weights", default="best", metavar="W", help="best or last (best)")
+    parser.add_argument("--weights", metavar="W", help="best or last (those of the run's test metrics)")
     parser.add_argument("--batch-size", type=int, default=256, metavar="N", help="images at a time (256)")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw the images with their classes (.png)")
     parser.add_argument("--explain", action="store_true", help="also draw what speaks for the classes (explained.png)")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -25,7 +26,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 VERSION_BASE = "1.3"
 # what Hydra raises for wrong overrides; ValueError where a list has no such element
-COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 
 WHOLE = ("hydra", "hydra.searchpath", "hydra.job.env_copy")  # keys that Hydra reads before it is done
 # the presets of launchers have the names of the plugins' own, which they replace
@@ -105,6 +106,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         overrides: that were given; those that choose from groups decide which keys there are.
     """
     choices_made = [text.partition(",")[0] for text in overrides if text.partition("=")[0] in (*groups(), *PLUGINS)]
+    choices_made = choices_made[: len(overrides) - 1]  # where there is nothing else, one of them may be what is wrong
     text, link = " ".join(str(error).split()), error.__cause__
     while link is not None:  # Hydra often says what is wrong, and its cause why
         text, link = f"{text} {' '.join(str(link).split())}", link.__cause__
@@ -131,6 +133,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     """One line for a key that the configuration with these choices does not have, with the nearest that it has."""
     parent, _, leaf = key.rpartition(".")
+    node = None
     try:
         whole = compose(choices_made, hydra=key.startswith("hydra."))
         node = OmegaConf.select(whole, parent) if parent else whole
@@ -147,7 +150,7 @@ def unknown_key(key: str, choices_made: Sequence[str] = ()) -> str:
     having = [choice for choice in plugins().get(group, ()) if leaf in OmegaConf.create(read_yaml(group, choice))]
     if having and not near:
         return f"{key} is a key of what has not been chosen: add {' or '.join(f'{group}={name}' for name in having)}"
-    where = f"{parent} has {', '.join(names)}" if names else f"there is no {parent}"
+    where = f"there is no {parent}" if node is None else f"{parent} has {', '.join(names) or 'no keys'}"
     return f"{key} is not a key of the configuration{near or f'; {where}'} (+{key}=... adds a new one)"
 
 

@@ -13,6 +13,8 @@ from cnnbench.config.groups import groups
 from cnnbench.utils.errors import RequestError, did_you_mean, one_line, refuse
 
 GLOBAL = "experiment"  # the group whose choices set keys anywhere in the configuration
+SEVERAL = ("callbacks", "logger")  # groups of which a run may have several
+OPTIONAL = (*SEVERAL, "model", "optimizer", "scheduler", "augment", "loss", "average")  # nodes of arguments
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -60,14 +62,19 @@ def without_shorthand(overrides: Sequence[str]) -> list[str]:
     written, known = [], groups()
     for text in overrides:
         key, _, value = text.partition("=")
-        parse(text)
-        choices = known.get(key, [])
-        named = parse_value(value)
+        override, choices, named = parse(text), known.get(key, []), parse_value(value)
         is_group = bool(choices) or key.startswith(("hydra/", "+hydra/"))
         no_names = any(isinstance(one, (int, float, dict)) for one in (named if isinstance(named, list) else [named]))
-        is_node = key == "hydra" and not isinstance(named, dict)
+        is_node = key in ("hydra", "study", "sweep") and not isinstance(named, dict)
         if not override_key(text).strip("@") or (is_group and no_names) or is_node:
             raise RequestError(f"{text} names no {'choice' if is_group else 'key'}")
+        node, dot, _ = override.key_or_group.partition(".")
+        if override.is_delete() and not (node in OPTIONAL and dot):
+            kept = f"only keys of {', '.join(OPTIONAL)} can be removed"
+            raise RequestError(f"{text}: {kept}; choose another value: {override.key_or_group}=...")
+        if choices and isinstance(named, list) and len(named) > 1 and key not in (*SEVERAL, GLOBAL):
+            one = f"{key}={named[0]}, or a sweep over them: -m {key}={','.join(map(str, named))}"
+            raise RequestError(f"{text}: a run has one {key}, so that the last would cover the others; choose {one}")
         for name in value.split(",") if key.lstrip("+") == GLOBAL and re.fullmatch(r"[\w/.,-]+", value) else ():
             if name not in ("null", *known[GLOBAL]):  # which Hydra would leave out in silence
                 raise RequestError(f"{name} is not a choice of {GLOBAL}{did_you_mean(name, known[GLOBAL])}")

@@ -122,6 +122,8 @@ KEYS: tuple[tuple[Check, str], ...] = (
       for one, key in ((NUMBER, "data.mean"), (POSITIVE, "data.std"))),
     (_list_of(f"a list of {METRIC.text}", METRIC, least=0), "metrics"),
     (Check("keys, such as study.form=corrected", lambda v: isinstance(v, Mapping)), "study"),
+    *((Check(f"an optimizer's keys, as by optimizer@{key}=sgd", lambda v: isinstance(v, Mapping)), key)
+      for key in ("optimizer.first", "optimizer.then", "optimizer.base_optimizer")),
     *((_one_of(*words.split()), key) for key, words in WORDS.items()),
     (_or(Check("how many", _whole(1).holds), AUTO, _list_of("a list of their numbers", _whole(0))), "trainer.devices"),
     (_or(TRUTH, _one_of("warn")), "trainer.deterministic"),

@@ -141,9 +141,9 @@ def images_to_compare(run: TrainedRun) -> tuple[np.ndarray, str]:
     return noise, f"images of noise (its test set is no longer in {cache})"
 
 
-def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
+def describe(run: TrainedRun, folder: Path) -> dict[str, Any]:
     """What goes along with the files: classes, input and output, and which weights of which run these are."""
-    content = (folder / "checkpoints" / f"{weights}.ckpt").read_bytes()
+    content = (folder / "checkpoints" / f"{run.weights}.ckpt").read_bytes()
     shape = [BATCH, run.image_size, run.image_size, run.channels]
     return {
         "classes": run.classes, "image_size": run.image_size, "channels": run.channels,
@@ -152,7 +152,7 @@ def describe(run: TrainedRun, folder: Path, weights: str) -> dict[str, Any]:
         "input": {"name": INPUT, "dtype": "uint8", "shape": shape},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [BATCH, len(run.classes)]},
         "model": (run.record.get("model") or {}).get("name"), "fingerprint": run.record.get("fingerprint"),
-        "weights": weights, "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "weights": run.weights, "weights_sha256": hashlib.sha256(content).hexdigest(),
     }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ class TrainedRun:
     channels: int
     normalize: Normalize  # uint8 (N, H, W, C) to what the network takes
     views: str = "none"  # of an image, over which the probabilities are averaged (``test_time_augmentation``)
+    weights: str = "best"  # which of the run's these are
 
     def probabilities(self, images: np.ndarray) -> Tensor:
         """uint8 (N, image_size, image_size, channels) to the probability of each class, float32 (N, classes)."""
@@ -43,11 +44,11 @@ class TrainedRun:
             return over_views(self.network, normal, self.views, self.normalize.shift).float().softmax(dim=1)
 
 
-def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] = ()) -> TrainedRun:
+def load_run(folder: str | Path, weights: str | None = None, trusted: Sequence[str] = ()) -> TrainedRun:
     """Load a finished run.
 
     Args:
-        weights: best (by its objective) or last.
+        weights: best (by its objective) or last; None takes those that its test metrics are of (``test_with``).
         trusted: packages whose networks may be built, beside those of this installation's YAMLs
             (``cnnbench.config.trusted_targets``).
 
@@ -55,8 +56,8 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         RequestError: there is no finished run, its network is of another package, or its weights do not fit.
     """
     folder = Path(folder)
-    one_of("weights", weights, ("best", "last"))
     record = _record(folder)
+    weights = one_of("weights", weights or (record.get("protocol") or {}).get("weights", "best"), ("best", "last"))
     check_config(record.get("config"), f"the run in {folder}", trusted)
     try:
         config, data = with_current_targets(record.get("config")), record["data"]
@@ -69,7 +70,7 @@ def load_run(folder: str | Path, weights: str = "best", trusted: Sequence[str] =
         raise RequestError(f"the network of the run in {folder}: {one_line(error.__cause__ or error)}") from error
     _load_weights(network, folder / "checkpoints" / f"{weights}.ckpt")
     views = one_of("test_time_augmentation", config.get("test_time_augmentation", "none"), VIEWS)
-    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize, views)
+    return TrainedRun(record, network.eval(), classes, data["image_size"], data["channels"], normalize, views, weights)
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from cnnbench.data.imageset import printable
 from cnnbench.utils.console import cell, escape, print_error
 from cnnbench.utils.errors import RequestError, refuse
+from cnnbench.utils.record import finite_or_none
 
 if TYPE_CHECKING:
     from cnnbench.inference.load import TrainedRun
@@ -94,7 +95,7 @@ def as_table(predictions: Sequence[Prediction]) -> str:
 
 def as_json(predictions: Sequence[Prediction]) -> str:
     """A list with an object an image: file, class, confidence, true, probability_true, top."""
-    return json.dumps(predictions, ensure_ascii=False, indent=1)
+    return json.dumps(finite_or_none(predictions), ensure_ascii=False, indent=1)
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from unittest.mock import patch
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -99,7 +101,7 @@ def call_hydra(method: str, overrides: list[str], **arguments: Any) -> Any:
         with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(CONFIG_DIR)):
             app = GlobalHydra.instance().hydra
             return getattr(app, method)(config_name="config", overrides=overrides, **arguments)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeError) as error:
         raise RequestError(explain(error, overrides)) from error
 
 
@@ -122,7 +124,7 @@ def run_task(cfg: DictConfig) -> float | None:
     except run_dir.LockedError:
         print_result("  another process is running this")
     except OSError as error:  # what the run did not survive kept its record from being written too
-        print_result(NO_RECORD.format(error=error, folder=job.folder))
+        print_result(NO_RECORD.format(error=error, folder=quote(str(job.folder))))
     return None if record is None else record.get("best", {}).get(record["protocol"]["objective"])
 
 

@@ -5,6 +5,7 @@ of several seeds the value of each. A search that was killed first resumes the t
 """
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -119,6 +120,10 @@ class Search:
                     ended[seed] = record
         return ended
 
+    def _value(self, record: Record) -> float:
+        """The objective of a run; NaN, which records cannot have and Optuna counts as failed, where it is no number."""
+        return math.nan if (value := record["best"][self.objective]) is None else value
+
     def next_seed(self, trial: Trial) -> int | None:
         """The seed to run next, after the values of those before are reported; None where the trial is over, also because
         a run has not completed or the pruner ends it."""
@@ -129,7 +134,7 @@ class Search:
         if len(self.seeds) > 1:
             known = self.study.trials[trial.number].intermediate_values
             for seed in {*ended} - {self.seeds[step] for step in known}:
-                trial.report(ended[seed]["best"][self.objective], self.seeds.index(seed))
+                trial.report(self._value(ended[seed]), self.seeds.index(seed))
         return left[0] if left and not (len(self.seeds) > 1 and trial.should_prune()) else None
 
     def tell(self, trial: Trial) -> bool:
@@ -139,7 +144,7 @@ class Search:
         if not ended or self.next_seed(trial) is not None:
             return False
         if statuses == {"completed"} and len(ended) == len(self.seeds):
-            self.study.tell(trial.number, fmean(record["best"][self.objective] for record in ended.values()))
+            self.study.tell(trial.number, fmean(map(self._value, ended.values())))
         else:
             self.study.tell(trial.number, state=TrialState.FAIL if "failed" in statuses else TrialState.PRUNED)
         return True

@@ -11,6 +11,7 @@ from itertools import islice
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from cnnbench.config.compose import fingerprint
@@ -131,7 +132,7 @@ class Pool:
         try:
             record = failed_record(job, why) if code else read_record(job.folder)
         except OSError as error:  # what the run did not survive kept its record from being written too
-            print_result(NO_RECORD.format(error=error, folder=job.folder))
+            print_result(NO_RECORD.format(error=error, folder=quote(str(job.folder))))
             return None
         if record["status"] == "failed" and task.retries and stop_requested() is None:
             print_result(f"{ending(record, job.folder, short=True)}\n  trying again ({task.retries} left)")

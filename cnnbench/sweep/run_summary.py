@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from textwrap import fill
 from typing import Any
 
@@ -38,12 +39,13 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
         kind = f"{error.get('type')}: " if record["status"] == "failed" else ""
         lines = [f"  {record['status']}: {kind}{error.get('message')}"]
         lines += [error.get("traceback") or ""] if is_verbose() else []
-        lines += [f"  `cnnbench resume {folder}` goes on"] * (not short and record["status"] == "interrupted")
+        goes_on = f"  `cnnbench resume {quote(str(folder))}` goes on"
+        lines += [goes_on] * (not short and record["status"] == "interrupted")
         return "\n".join(lines if short else [*lines, where])
     metrics, best, protocol, time = (record[key] for key in ("metrics", "best", "protocol", "time"))
     objective, weights = protocol["objective"], f"{protocol['weights']} weights{averaged(record)}"
-    accuracy, recall, loss = (metrics[f"test/{name}"] for name in ("accuracy", "recall", "loss"))
-    test = f"  test accuracy {accuracy:.2%}, macro recall {recall:.2%}, loss {loss:.4f}, with the {weights}"
+    accuracy, recall, loss = (number(metrics[f"test/{name}"], name) for name in ("accuracy", "recall", "loss"))
+    test = f"  test accuracy {accuracy}%, macro recall {recall}%, loss {loss}, with the {weights}"
     value = f"{title(objective)} {number(best[objective], objective)}{unit(objective)}"
     test += f"; best {value} in epoch {best['epoch'] + 1}; {time['fit_seconds']:.1f} s"
     lines = [test] if short else _table(record)
@@ -54,7 +56,8 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
         speed = f", {rate:,.0f} images a second in training" if rate else ""
         epochs = plural(len(record["history"]["epoch"]), "epoch")
         lines += [f"\n  {'time':<12} {duration(time['fit_seconds'])} ({epochs}{speed})", where]
-        lines += [f"  {'figures':<12} {folder / 'figures'}", f"  {'tensorboard':<12} cnnbench tensorboard {folder}"]
+        lines.append(f"  {'figures':<12} {folder / 'figures'}")
+        lines.append(f"  {'tensorboard':<12} cnnbench tensorboard {quote(str(folder))}")
     return "\n".join(lines)
 
 
@@ -90,7 +93,7 @@ def given_up(failures: Sequence[str], folder: Path) -> str:
     """Why a sweep has started no more runs, with the error that most of the failures have, and how to go on."""
     (error, count), *others = Counter(failures).most_common()
     failed = f"{plural(len(failures), 'run')} in a row failed{f', {count} of them' if others else ''} with {error}"
-    remedy = f"Once the cause is gone, `cnnbench resume {folder} sweep.repeat_failed=true` does all of them"
+    remedy = f"Once the cause is gone, `cnnbench resume {quote(str(folder))} sweep.repeat_failed=true` does all of them"
     return f"{failed}\nso no more were started (sweep.stop_on_failure). {remedy}"
 
 
@@ -126,14 +129,14 @@ def finish(folder: Path, runs: Sequence[PlannedRun], interrupted: bool = False, 
     except RequestError:  # stopped before the first began
         collected = []
     if interrupted:
-        print_result(f"interrupted; what has been done is kept. `cnnbench resume {folder}` goes on")
+        print_result(f"interrupted; what has been done is kept. `cnnbench resume {quote(str(folder))}` goes on")
         raise KeyboardInterrupt
     built = report.build([folder]) if collected else None
     files = built.write(folder) if built else ()
     print_result(f"{answer_text(built.answer)}\n" if built else "")
     for path in files:
         print_result(f"  {path.suffix[1:]:<12} {path}")
-    print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {folder}")
+    print_result(f"  {'runs':<12} {folder}\n  {'tensorboard':<12} cnnbench tensorboard {quote(str(folder))}")
     if files and runs:
         _send_report(runs[0].config["logger"], folder, files)
     planned = collected if is_search else [read_run(folder / run.folder) for run in runs]  # not those of another sweep
@@ -141,5 +144,5 @@ def finish(folder: Path, runs: Sequence[PlannedRun], interrupted: bool = False, 
         return 0
     more = "with sweep.repeat_failed=true failed ones too"
     more = "and draws more in place of failed ones with a larger hydra.sweeper.n_trials" if is_search else more
-    print_result(f"not all runs completed: `cnnbench resume {folder}` goes on, {more}")
+    print_result(f"not all runs completed: `cnnbench resume {quote(str(folder))}` goes on, {more}")
     return 1

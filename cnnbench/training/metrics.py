@@ -37,6 +37,8 @@ def metric_mode(name: str) -> str:
 def objectives(config: Mapping[str, Any]) -> dict[str, str]:
     """The metrics that the run and its callbacks go by, by their keys."""
     nodes = {f"callbacks.{name}.": node for name, node in config.get("callbacks", {}).items() if node}
+    if wrong := [f"{name[:-1]}={node}" for name, node in nodes.items() if not isinstance(node, Mapping)]:
+        raise RequestError(f"{wrong[0]} is no callback, which has a _target_")
     return {f"{key}objective": node["objective"] for key, node in {"": config, **nodes}.items() if "objective" in node}
 
 

@@ -111,7 +111,7 @@ def length_arguments(make: Callable[..., Any], length: int) -> dict[str, int]:
     where it takes that and has no value for it yet."""
     given: dict[str, Any] = getattr(make, "keywords", {})
     names = [name for name, value in given.items() if value == "auto"]
-    if "total_steps" in inspect.signature(make).parameters and given.get("total_steps") is None:
+    if "total_steps" in inspect.signature(getattr(make, "func", make)).parameters and given.get("total_steps") is None:
         names.append("total_steps")
     return dict.fromkeys(names, length)
 

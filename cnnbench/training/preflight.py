@@ -10,7 +10,6 @@ import yaml
 from torch import nn
 from torch.optim import Optimizer
 
-from cnnbench.config.compose import fingerprint
 from cnnbench.config.groups import groups, read_yaml
 from cnnbench.data import ImageDataModule
 from cnnbench.models.fine_tune import classifier_of
@@ -36,8 +35,8 @@ _checked: set[str] = set()
 
 def check(config: Config) -> None:
     """Build everything that this configuration names; raises RequestError, which says what cannot be built."""
-    # paths in it may be relative
-    key = f"{Path.cwd()} {fingerprint({**config, 'seed': 0, 'data': {**config['data'], 'seed': 0}})}"
+    # all but the seed, as some keys that change no result can be wrong too; paths may be relative
+    key = f"{Path.cwd()} { ({**config, 'seed': 0, 'sweep': 0, 'data': {**config['data'], 'seed': 0}}) }"
     if key in _checked:
         return
     silence_libraries()
@@ -123,7 +122,14 @@ def check_optimization(config: Config, data: ImageDataModule) -> Optimizer:
 
 
 def check_keys(config: Config) -> None:
-    """Raises RequestError where +KEY=... has added a key to one of our own nodes, which nobody would read."""
+    """Raises RequestError where +KEY=... or a YAML has set a key that nobody would read, or has not said what is made."""
+    if config.get("experiment"):
+        raise RequestError(
+            "the experiment's keys would go below 'experiment': its YAML must begin with # @package _global_"
+        )
+    for group in ("model", "data", "optimizer", "augment", "trainer"):
+        if not isinstance(config[group], dict) or not config[group].get("_target_"):
+            raise RequestError(f"{group} has no _target_, which names the class or function that makes it")
     own = yaml.safe_load(read_yaml("", "config"))
     nodes = {name: (config[name], own[name]) for name in ("quirks", "checkpoint", "divergence")}
     nodes["fine_tune"] = config["fine_tune"], yaml.safe_load(read_yaml("fine_tune", "none"))

@@ -81,6 +81,15 @@ def test_without_shared_seeds_it_is_welchs(n, m):
     assert [found.p, found.low, found.high] == pytest.approx([right.pvalue, interval.low, interval.high])
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1e-90, 1e78, 1e99])
+@pytest.mark.parametrize("start", [0, 10], ids=["paired", "Welch"])
+def test_no_unit_is_too_small_or_too_large(scale, start):
+    one, two = seeds([1.0, 2.0, 4.0]), seeds([2.0, 5.0, 3.5], start)
+    scaled = [{seed: scale * value for seed, value in side.items()} for side in (one, two)]
+    right, found = compare(one, two), compare(*scaled)
+    assert [found.p, found.df, found.low / scale] == pytest.approx([right.p, right.df, right.low], rel=1e-6)
+
+
 def test_seeds_that_are_not_shared_are_left_out_of_pairs_and_so_is_nan():
     one = {0: 0.9, 1: 0.91, 2: 0.95, 3: math.nan, 7: None}
     two = {0: 0.88, 1: 0.90, 2: 0.91, 3: 0.5, 8: 0.2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,9 @@ from PIL import Image, ImageColor
 
 from cnnbench.analysis.runs import read_run
 from cnnbench.cli.main import main
+from cnnbench.inference.export import describe
 from cnnbench.inference.load import load_run
+from cnnbench.inference.predict import as_json
 from cnnbench.training import build, figures
 from cnnbench.training import train as training
 from cnnbench.utils.errors import RequestError
@@ -44,6 +47,19 @@ def test_a_loaded_run_repeats_its_own_test_accuracy(run):
     assert (found == run.data.labels("test")).mean() == pytest.approx(run.record["metrics"]["test/accuracy"])
 
 
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_weights_are_those_of_the_runs_test_metrics(which: str, tmp_path: Path) -> None:
+    asked = ["trainer.max_epochs=3", "optimizer.lr=0.3", "scheduler=none"]
+    record = training.train(config(*asked, f"test_with={which}"), tmp_path)
+    assert record["best"]["epoch"] < 2  # so that the two differ
+    loaded, kept = load_run(tmp_path), np.load(tmp_path / "predictions.npz")
+    images = np.asarray(build.build_data(config(*asked)).prepared.arrays["test_images"])
+    found = loaded.probabilities(images).max(dim=1).values
+    np.testing.assert_allclose(found, kept["test_probability_predicted"], atol=1e-5)
+    assert loaded.weights == describe(loaded, tmp_path)["weights"] == which
+    assert load_run(tmp_path, "best").weights == "best"
+
+
 def predicted(capsys: pytest.CaptureFixture, *arguments: object) -> list[dict]:
     assert main(["predict", *map(str, arguments), "--format", "json"]) == 0
     return json.loads(capsys.readouterr().out)
@@ -64,6 +80,10 @@ def test_a_folder_is_classified_file_by_file_whatever_the_batch(run, capsys):
 def test_any_mode_and_size_is_taken(run, tmp_path, capsys, mode):
     Image.open(run.images / "000.png").convert("RGB").resize((90, 61)).convert(mode).save(tmp_path / "image.png")
     assert len(predicted(capsys, run.folder, tmp_path / "image.png", "--top", 20)[0]["top"]) == 10
+
+
+def test_a_confidence_that_is_no_number_is_null_for_json_has_no_nan() -> None:
+    assert json.loads(as_json([{"confidence": math.nan}]), parse_constant=pytest.fail) == [{"confidence": None}]
 
 
 def test_standard_input_is_an_image(run, monkeypatch, capsys):

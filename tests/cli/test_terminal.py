@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import SMALL
+from helpers import SMALL, config
 
 from cnnbench.cli.main import main
+from cnnbench.sweep.run_summary import ending
+from cnnbench.training.train import train
 from cnnbench.utils.console import duration, is_quiet, verbosity
 from cnnbench.utils.record import read_record
 
@@ -28,6 +30,31 @@ def test_a_run_begins_with_what_it_is_and_ends_with_a_table(
         [metrics["test/loss"], 100 * metrics["test/accuracy"], 100 * metrics["test/recall"]], abs=0.005
     )
     assert "r/result.json" in told and "cnnbench tensorboard" in told and "\033" not in told
+
+
+def test_a_loss_that_is_no_number_has_a_dash(tmp_path: Path) -> None:
+    asked = [
+        "data.limit_train=100",
+        "data.batch_size=50",
+        "trainer.max_epochs=1",
+        "data.validation=none",
+        "objective=train/loss",
+    ]
+    asked += ["model.norm=batch", "optimizer=sgd", "optimizer.lr=1e8", "scheduler=none", "divergence.above=null"]
+    train(config(*asked), tmp_path)  # batch norm in evaluation mode: the test's activations are beyond float32
+    record = read_record(tmp_path)  # as a sweep has it, whose other runs must go on
+    assert (record["status"], record["metrics"]["test/loss"]) == ("completed", None)
+    assert "loss –" in ending(record, tmp_path, short=True) and "–" in ending(record, tmp_path)  # noqa: RUF001
+    record["best"]["train/loss"] = None
+    assert "train loss –" in ending(record, tmp_path, short=True)  # noqa: RUF001
+
+
+def test_folders_in_commands_that_are_printed_can_be_copied(tmp_path: Path) -> None:
+    folder = tmp_path / "a b,filters=[4]"
+    record = train(config(), folder)
+    assert f"cnnbench tensorboard '{folder}'" in ending(record, folder)
+    stopped = {"status": "interrupted", "error": None}
+    assert f"`cnnbench resume '{folder}'`" in ending(stopped, folder)
 
 
 def test_a_long_epoch_is_told_within_it(

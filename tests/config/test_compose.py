@@ -63,6 +63,8 @@ def test_the_contract_has_its_choices() -> None:
         ("sed=1", "did you mean 'seed'?"),
         ("optimizer=switch optimizer.first.lrr=1", "did you mean 'optimizer.first.lr'?"),
         ("model=mlp model.hiden=3", "did you mean 'model.hidden'?"),
+        ("loss=bce loss.gamma=1", "loss has no keys"),
+        ("model.nope.x=1", "there is no model.nope"),
         ("data=npz", "data.path has no default"),
         ("seed=${nothing}", "refers to ${nothing}"),
         ("foo", "foo"),

@@ -58,3 +58,35 @@ def test_what_cannot_be_read_is_said_in_one_line() -> None:
     assert f'"{hint}"' in str(error.value) and parse(hint).value() == "my(photos)"
     with pytest.raises(RequestError, match="model=null is not a choice of model: alexnet"):
         without_shorthand(["model=null"])
+
+
+def test_a_key_that_every_run_has_is_not_removed() -> None:
+    for text in (
+        "~scheduler",
+        "~augment=none",
+        "~fine_tune",
+        "~quirks",
+        "~data.batch_size",
+        "~trainer.precision",
+        "~sweep.retries",
+    ):
+        with pytest.raises(RequestError, match=r"only keys of callbacks, .* can be removed") as error:
+            without_shorthand([text])
+        assert f"{text.strip('~').partition('=')[0]}=..." in str(error.value)
+    for text in ("~callbacks.figures", "~optimizer.weight_decay", "~model.dropout=0.0"):
+        assert without_shorthand([text]) == [text]
+
+
+def test_choices_that_would_cover_each_other_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"-m augment=flip,crop"):  # crop has the flip of none
+        without_shorthand(["augment=[flip,crop]"])
+    with pytest.raises(RequestError, match="optimizer"):
+        expand(["optimizer=[sgd,adam],adam"])
+    for text in ("logger=[tensorboard,csv]", "callbacks=[default,early_stopping]", "optimizer=[adam]"):
+        assert without_shorthand([text]) == [text]
+
+
+@pytest.mark.parametrize("text", ["study=null", "sweep=null", "study=foo"])
+def test_a_node_of_keys_takes_keys(text: str) -> None:
+    with pytest.raises(RequestError, match="names no key"):
+        without_shorthand([text])

@@ -70,3 +70,30 @@ def test_a_folder_that_cannot_be_is_refused_in_a_line(own: Path, capsys: pytest.
     (own / "model" / "lenet.yaml").write_text("# Theirs.\n")
     with pytest.raises(RequestError, match=r"lenet\.yaml has the name of a file of cnnbench"), own_config_dir(str(own)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("model/bad", "_target_: a\n\tfilters: [1]\n", "bad.yaml"),  # a tab
+        ("model/twice", "_target_: a\n_target_: b\n", "duplicate key"),
+        ("model/nothing", "", "model has no _target_"),
+        ("model/keys", "filters: [4]\n", "model has no _target_"),
+        ("experiment/under", "optimizer: {lr: 0.5}\n", "must begin with # @package _global_"),
+        (
+            "experiment/nogroup",
+            "# @package _global_\ndefaults: [override /optimiser: sgd]\n",
+            "optimiser is not a key",
+        ),
+    ],
+)
+@pytest.mark.parametrize("sweep", [[], ["-m", "hydra.sweeper.dry_run=true"]], ids=["run", "sweep"])
+def test_a_yaml_that_is_wrong_is_told_in_a_line(
+    own: Path, name: str, text: str, told: str, sweep: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    (own / name).parent.mkdir(exist_ok=True)
+    (own / f"{name}.yaml").write_text(text)
+    asked = [text for text in SMALL if not text.startswith("model")]
+    status = main([*sweep, "--config-dir", str(own), *asked, "sweep.isolate=false", name.replace("/", "=")])
+    err = capsys.readouterr().err
+    assert (status, err.count("\n")) == (2, 1) and re.search(told, err), err

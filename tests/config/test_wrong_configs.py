@@ -150,6 +150,10 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(group: str) -> None:
         ("+callbacks.figures.foo=1", "callbacks.figures.foo is no key"),
         ("+loss.label_smoothing=0.1", "label_smoothing is a key of its own"),
         ("+loss.gamma=2", "loss.gamma is no key"),
+        ("+callbacks.foo=1", "callbacks.foo=1"),
+        ("+optimizer.foo=1", "Adam.*unexpected keyword argument 'foo'"),
+        ("+scheduler.foo=1", "Cosine.*unexpected keyword argument 'foo'"),
+        ("optimizer=switch optimizer.then=sgd", "optimizer@optimizer.then=sgd"),
         ("data=mnist data.root=null", "data.root=null: give the folder"),
         ("data=medmnist data.root=null", "data.root=null: give the folder"),
         ("scheduler=onecycle scheduler.interval=epoch", "a cycle of 2 intervals does not rise and fall"),
@@ -161,6 +165,16 @@ def test_what_would_not_do_what_it_says_is_refused(asked: str, told: str) -> Non
     with pytest.raises(RequestError, match=told):
         check_values(config)
         preflight.check(config)
+
+
+@pytest.mark.parametrize("wrong", ["logger=wandb", "callbacks.figures.foo=1", "metrics=[top5_accuracy]"])
+def test_what_changes_no_result_is_checked_for_each_run(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnbench.training.loggers.find_spec", lambda _: None)
+    monkeypatch.setattr("cnnbench.training.metrics.TOP", 10)  # as of a set with few classes
+    preflight.check(resolved(compose([*SMALL, "logger=none"])))
+    plus = "+" * wrong.startswith("callbacks")
+    with pytest.raises(RequestError, match=wrong.partition("=")[2].strip("[]1") or "foo"):
+        preflight.check(resolved(compose([*SMALL, "logger=none", plus + wrong])))
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -110,9 +111,12 @@ def test_a_search_over_something_else_is_refused(tmp_path: Path) -> None:
         Search(tmp_path, ["optimizer=sgd,adam"], "val/accuracy", 10, n_trials=1)
 
 
-@pytest.mark.parametrize(("status", "state"), [("failed", "fail"), ("diverged", "pruned")])
-def test_a_run_without_a_value_counts_as_one(tmp_path: Path, status: str, state: str) -> None:
-    assert len(run(search(tmp_path, 1), 0.5, status)) == 1
+@pytest.mark.parametrize(
+    ("status", "value", "state"),
+    [("failed", 0.5, "fail"), ("diverged", 0.5, "pruned"), ("completed", math.nan, "fail")],
+)
+def test_a_run_without_a_value_counts_as_one(tmp_path: Path, status: str, value: float, state: str) -> None:
+    assert len(run(search(tmp_path, 1), value, status)) == 1
     assert read_searches([tmp_path])[0].trials[0]["state"] == state
 
 
