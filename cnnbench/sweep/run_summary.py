@@ -46,7 +46,7 @@ def ending(record: Mapping[str, Any], folder: Path, short: bool = False) -> str:
     objective, weights = protocol["objective"], f"{protocol['weights']} weights{averaged(record)}"
     accuracy, recall, loss = (number(metrics[f"test/{name}"], name) for name in ("accuracy", "recall", "loss"))
     test = f"  test accuracy {accuracy}%, macro recall {recall}%, loss {loss}, with the {weights}"
-    value = f"{title(objective)} {number(best[objective], objective)}{unit(objective)}"
+    value = f"{title(objective)} {number(best[objective], objective)}{unit(objective).strip()}"
     test += f"; best {value} in epoch {best['epoch'] + 1}; {time['fit_seconds']:.1f} s"
     lines = [test] if short else _table(record)
     if record["data"]["validation"] == "test" and protocol["weights"] == "best":

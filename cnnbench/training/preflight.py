@@ -35,9 +35,9 @@ _checked: set[str] = set()
 
 def check(config: Config) -> None:
     """Build everything that this configuration names; raises RequestError, which says what cannot be built."""
-    # all but the seed, as some keys that change no result can be wrong too; paths may be relative
-    key = f"{Path.cwd()} { ({**config, 'seed': 0, 'sweep': 0, 'data': {**config['data'], 'seed': 0}}) }"
-    if key in _checked:
+    # once for all seeds, by all keys, as some that change no result can be wrong too; paths may be relative
+    but_seeds = {**config, "seed": 0, "sweep": 0, "data": {**config["data"], "seed": 0}}
+    if (key := f"{Path.cwd()} {but_seeds}") in _checked:
         return
     silence_libraries()
     check_keys(config)
@@ -124,9 +124,8 @@ def check_optimization(config: Config, data: ImageDataModule) -> Optimizer:
 def check_keys(config: Config) -> None:
     """Raises RequestError where +KEY=... or a YAML has set a key that nobody would read, or has not said what is made."""
     if config.get("experiment"):
-        raise RequestError(
-            "the experiment's keys would go below 'experiment': its YAML must begin with # @package _global_"
-        )
+        wrong = "the experiment's keys would go below 'experiment'"
+        raise RequestError(f"{wrong}: its YAML must begin with # @package _global_")
     for group in ("model", "data", "optimizer", "augment", "trainer"):
         if not isinstance(config[group], dict) or not config[group].get("_target_"):
             raise RequestError(f"{group} has no _target_, which names the class or function that makes it")
