@@ -84,7 +84,7 @@ def test_the_functions_for_python_show_signature_arguments_and_errors() -> None:
     page = python_api.page()
     for name in cnnbench.__all__:
         assert f"\n## cnnbench.{name}\n" in page
-    assert "weights: str = 'best'," in page
+    assert "weights: str | None = None," in page
     assert "- `trusted`: packages whose networks may be built, beside " in page
 
 

@@ -53,7 +53,7 @@ def test_a_sweep_ends_with_a_leaderboard_over_seeds(tmp_path: Path) -> None:
     assert "[4/4]" in done.stdout and "leaderboard.md" in done.stdout
     assert re.search(r"\n- Best of 2: optimizer=(sgd|adam), with validation accuracy", done.stdout)
     # what is kept as the best of a run is named with its epoch, in per cent
-    assert len(re.findall(r"; best validation accuracy \d+\.\d\d % in epoch [12]; ", done.stdout)) == 4
+    assert len(re.findall(r"; best validation accuracy \d+\.\d\d% in epoch [12]; ", done.stdout)) == 4
     assert len(records(tmp_path / "s")) == 4
     with (tmp_path / "s" / "leaderboard.csv").open() as file:
         rows = list(csv.DictReader(file))

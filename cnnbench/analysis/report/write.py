@@ -34,7 +34,7 @@ class Report(NamedTuple):
     text: str
     board: Leaderboard
     fmt: str
-    answer: Sequence[str]  # in sentences
+    answer: Sequence[str] = ()  # in sentences
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``report.*``, of html also ``leaderboard.csv`` and ``.md``; the one to open first is in front."""
