@@ -104,7 +104,7 @@ def compare(case: Case, rows: list[str], repeats: int, quick: bool, device: str,
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=(folder / f"{row}.log").open("w"),
             text=True,
             env=environment,
         )
@@ -126,7 +126,8 @@ def compare(case: Case, rows: list[str], repeats: int, quick: bool, device: str,
             with watched(device) as utilisation:
                 line = worker.stdout.readline()
             if not line:
-                raise SystemExit(f"{row} of {case.name} ended with status {worker.wait()}")
+                status, why = worker.wait(), (folder / f"{row}.log").read_text().strip()[-2000:]
+                raise SystemExit(f"{row} of {case.name} ended with status {status}:\n{why}")
             answer, of_row = json.loads(line), figures[row]
             of_row["peak_mib"] = answer["peak_mib"]
             of_row.setdefault("loss", answer["loss"])  # of the first turn, which begins with new weights in every row

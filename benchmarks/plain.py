@@ -108,6 +108,9 @@ def floor(case: Case, data: Path, device: torch.device, *, captured: bool = Fals
 
     def train(epochs: int) -> Result:
         optimizer = make_optimizer(list(network.parameters()))
+        for group in optimizer.param_groups if captured else ():
+            if "capturable" in group:  # Adam refuses to be recorded without
+                group["capturable"] = True
 
         def learn(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             logits = network(images)

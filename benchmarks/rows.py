@@ -128,6 +128,7 @@ ROWS: dict[str, Callable[..., Train]] = {
     "cnnbench-bf16": ours("trainer.precision=bf16-mixed"),
     "cnnbench-compile": ours("compile=true"),
     "cnnbench-deterministic": ours("trainer.deterministic=true"),
+    "cnnbench-tuned-cudnn": ours("+trainer.benchmark=true"),
     "usual": usual,
 }
 GPU_ONLY = ("floor-graph", "cnnbench-no-graph")

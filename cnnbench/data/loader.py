@@ -17,8 +17,9 @@ from cnnbench.data.augment import Augment, Mixing, Normalize, epoch_generator
 from cnnbench.data.stream import StreamReader
 
 warnings.filterwarnings("ignore", message=".*not writable.*")  # maps of a set, to which nothing here writes
-# Small batches are made in blocks of several, up to this many float bytes, so that they stay in a core's cache.
-BLOCK_BYTES = 2**20
+# Small batches are made in blocks of several, up to this many float bytes: on a CPU, so that they stay in a core's cache;
+# on a GPU, so that the launches of these kernels are few.
+BLOCK_BYTES, GPU_BLOCK_BYTES = 2**20, 2**26
 CPU = torch.device("cpu")
 
 
@@ -95,7 +96,9 @@ class BatchLoader:
         self.batches_per_step = self.batches_per_step or self.batches
         self.local = local_rows(self.images, batch_size, rank, world)
         self.size = len(range(rank, batch_size, world))  # images of a whole batch that this process is given
-        self.block = max(1, BLOCK_BYTES // (4 * data.images[0].numel() * self.size)) * self.size
+        on_gpu = self.workers is None and self.device.type != "cpu"
+        block_bytes = GPU_BLOCK_BYTES if on_gpu else BLOCK_BYTES
+        self.block = max(1, block_bytes // (4 * data.images[0].numel() * self.size)) * self.size
         self.epoch = self.first = self.given = 0
         self._reader: StreamReader | None = None  # of a stream, once it has begun
         self._epoch_batches: Generator[tuple[Tensor, Tensor], None, None] | None = None  # of the epoch begun last
