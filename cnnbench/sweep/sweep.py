@@ -179,9 +179,11 @@ def _import_for_the_end() -> None:
 
 
 def shared_keys(commands: Sequence[Sequence[str]]) -> set[str]:
-    """The keys that all runs, of which there are several, set to the same value: they are not in their folders' names."""
+    """The keys that all runs, of which there are several, set to the same value: they are not in their folders' names. An
+    experiment stays, so that its runs are named alike whichever others are swept with it."""
     values = [{override_key(text): text.partition("=")[2] for text in overrides} for overrides in commands]
-    return set(values[0]) & {key for key in values[0] if len({run.get(key) for run in values}) == 1 < len(values)}
+    same = {key for key in values[0] if len({run.get(key) for run in values}) == 1 < len(values)}
+    return same - {"experiment"}
 
 
 def compose_all(sweep: Sweep, commands: Sequence[Sequence[str]], shared: Collection[str]) -> Runs:

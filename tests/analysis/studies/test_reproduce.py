@@ -69,6 +69,13 @@ def test_no_train_says_which_runs_are_missing(made, tmp_path, capsys):
     assert "| `lr_0.0001` | learning rate 0.0001 | 97.00 to 98.00 | – |" in (tmp_path / "dl2020_mnist.md").read_text()  # noqa: RUF001
 
 
+def test_a_run_is_named_after_its_row_however_many_rows_are_asked_for_with_it(tmp_path):
+    arguments = ["--rows", "lr_0.01", "--seeds", "2", "--folder", str(tmp_path), "trainer.max_epochs=1"]
+    assert main(["reproduce", "dl2020_mnist", *arguments, *SMALL]) == 0
+    names = {path.parent.name for path in tmp_path.glob("published/*/result.json")}
+    assert names == {f"experiment=dl2020_mnist-lr_0.01,seed={seed}" for seed in (0, 1)}
+
+
 def test_runs_of_two_budgets_are_not_pooled(made, tmp_path, monkeypatch):
     _, folder = made
     monkeypatch.setattr("cnnbench.sweep.launcher.launch", lambda *_: pytest.fail("it trained"))
