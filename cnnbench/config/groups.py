@@ -19,7 +19,7 @@ BASIC = "# One run after the other, all in this process."  # the launcher that i
 @contextmanager
 def own_config_dir(folder: str | None) -> Iterator[None]:
     """Use a folder of YAMLs beside ours within this, in the processes that it starts too; None changes nothing. Raises
-    RequestError where it is not there, or has a choice that is one of ours."""
+    RequestError where it is not there, has a choice that is one of ours, or a file that is not in UTF-8."""
     before = {key: os.environ.get(key) for key in (OWN, "PYTHONPATH")}
     if folder:
         os.environ[OWN] = str(Path(folder).expanduser().absolute())
@@ -27,6 +27,11 @@ def own_config_dir(folder: str | None) -> Iterator[None]:
         own = own_configs()
         if own is not None:
             os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before["PYTHONPATH"], str(_importable(own))]))
+            for path in own.rglob("*.yaml"):
+                try:
+                    path.read_text(encoding="utf-8")
+                except UnicodeDecodeError as error:
+                    raise RequestError(f"{path} is not in UTF-8: {error}") from error
         yield
     finally:
         os.environ.update({key: value for key, value in before.items() if value is not None})

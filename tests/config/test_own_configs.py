@@ -67,6 +67,9 @@ def test_a_folder_that_cannot_be_is_refused_in_a_line(own: Path, capsys: pytest.
     ):
         assert main(["list", *arguments]) == 2
         assert told in capsys.readouterr().err
+    (own / "model" / "latin.yaml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(RequestError, match=r"model/latin\.yaml is not in UTF-8: .*0xe9"), own_config_dir(str(own)):
+        pass
     (own / "model" / "lenet.yaml").write_text("# Theirs.\n")
     with pytest.raises(RequestError, match=r"lenet\.yaml has the name of a file of cnnbench"), own_config_dir(str(own)):
         pass
