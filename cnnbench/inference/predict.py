@@ -123,9 +123,9 @@ def draw_sheet(
 
     from cnnbench.training.figures import Predictions, prediction_sheet
 
-    pairs = [(one["class"], one["true"] or one["class"]) for one in predictions]
-    names = sorted({name for pair in pairs for name in pair})
-    guess, true = np.array([[names.index(name) for name in pair] for pair in pairs]).T
+    names = list({name: None for one in predictions for name in (one["class"], one["true"]) if name is not None})
+    guess = np.array([names.index(one["class"]) for one in predictions])
+    true = np.array([-1 if one["true"] is None else names.index(one["true"]) for one in predictions])
     confidence = np.array([one["confidence"] for one in predictions])
     pixels, title, columns = np.stack(images), f"{len(images)} images", 10
     if explained is not None:

@@ -138,7 +138,7 @@ def _draw_upright(picture: Image.Image, text: str, x: float, y: float, size: flo
 
 
 class Predictions(NamedTuple):
-    """Images (N, H, W, C), uint8, square or twice as wide, with true and predicted class indices (N,) and the prediction's probability (N,)."""
+    """Images (N, H, W, C), uint8, square or twice as wide, with true (-1 where it is unknown) and predicted class indices (N,) and the prediction's probability (N,)."""
 
     images: np.ndarray
     truth: np.ndarray
@@ -164,8 +164,8 @@ def prediction_sheet(shown: Predictions, classes: Sequence[str], title: str, col
         sheet.paste(image.resize((across, side), Image.Resampling.NEAREST), (left, top))
         percent = f" ({confidence:.0%})"
         label = fit_text(classes[guess], wide - 4 - text.getlength(percent), text) + percent
-        draw.text((left, top + side + 3), label, RIGHT if guess == true else WRONG, font=text)
-        if guess != true:
+        draw.text((left, top + side + 3), label, DARK if true < 0 else RIGHT if guess == true else WRONG, font=text)
+        if 0 <= true != guess:
             draw.rectangle((left - 3, top - 3, left + across + 2, top + side + 2), outline=WRONG, width=3)
             draw.text((left, top + side + 3 + LINE), fit_text(f"is {classes[true]}", wide - 4, text), DARK, font=text)
     return np.asarray(sheet)

@@ -141,16 +141,18 @@ def test_a_table_and_a_contact_sheet(run, tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").width > 500
 
 
-def test_the_sheet_frames_what_is_not_the_class_of_its_folder(run, tmp_path, capsys):
+def test_the_sheet_frames_what_is_not_the_class_of_its_folder_and_judges_no_other(run, tmp_path, capsys):
     right = predicted(capsys, run.folder, run.images / "000.png")[0]["class"]
-    framed = []
+    framed, green = [], []
     for true in (right, str((int(right) + 1) % 10), "unknown"):
         (tmp_path / true).mkdir()
         (tmp_path / true / "a.png").write_bytes((run.images / "000.png").read_bytes())
         sheet = tmp_path / f"{true}.png"
         assert main(["predict", str(run.folder), str(tmp_path / true / "a.png"), "--sheet", str(sheet)]) == 0
-        framed.append(ImageColor.getrgb(figures.WRONG) in set(Image.open(sheet).convert("RGB").getdata()))
-    assert framed == [False, True, False]
+        colours = set(Image.open(sheet).convert("RGB").getdata())
+        framed.append(ImageColor.getrgb(figures.WRONG) in colours)
+        green.append(ImageColor.getrgb(figures.RIGHT) in colours)
+    assert (framed, green) == ([False, True, False], [True, False, False])  # of the unknown nothing is said
 
 
 @pytest.mark.parametrize(
