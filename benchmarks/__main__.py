@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,10 @@ def compare(case: Case, rows: list[str], repeats: int, quick: bool, device: str,
     workers = {}
     for row in rows:
         command = [sys.executable, "-m", "benchmarks.worker", row, case.name, str(data), str(epochs), device]
-        workers[row] = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(folder / f"{row}.log").open("w"),
-            text=True,
-            env=environment,
-        )
+        with (folder / f"{row}.log").open("w") as log:
+            workers[row] = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            )
     figures: dict[str, dict[str, Any]] = {
         row: {
             "seconds": [],
@@ -121,8 +118,9 @@ def compare(case: Case, rows: list[str], repeats: int, quick: bool, device: str,
     for turn in range(repeats + 1):
         for row, worker in workers.items():
             assert worker.stdin is not None and worker.stdout is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
+            with suppress(BrokenPipeError):  # it has died: its answer is empty
+                worker.stdin.write("go\n")
+                worker.stdin.flush()
             with watched(device) as utilisation:
                 line = worker.stdout.readline()
             if not line:

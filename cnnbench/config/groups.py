@@ -40,7 +40,7 @@ def own_config_dir(folder: str | None) -> Iterator[None]:
 
 
 def own_configs() -> Path | None:
-    """The user's folder, what it names made importable; raises as ``own_config_dir``."""
+    """The user's folder, what it names made importable; raises as ``own_config_dir``, but for what files hold."""
     if not os.environ.get(OWN):
         return None
     own = Path(os.environ[OWN])
