@@ -123,7 +123,7 @@ def draw_sheet(
 
     from cnnbench.training.figures import Predictions, prediction_sheet
 
-    names = list({name: None for one in predictions for name in (one["class"], one["true"]) if name is not None})
+    names = sorted({name for one in predictions for name in (one["class"], one["true"]) if name is not None})
     guess = np.array([names.index(one["class"]) for one in predictions])
     true = np.array([-1 if one["true"] is None else names.index(one["true"]) for one in predictions])
     confidence = np.array([one["confidence"] for one in predictions])
