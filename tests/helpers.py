@@ -50,7 +50,7 @@ def cnnbench(
 
     In this process, which has imported torch; with ``fresh`` in one of its own, as a user's is.
     """
-    path = [*env.get("PYTHONPATH", "").split(os.pathsep), str(ROOT), str(ROOT / "tests")]
+    path = [*env.get("PYTHONPATH", os.environ.get("PYTHONPATH", "")).split(os.pathsep), str(ROOT), str(ROOT / "tests")]
     env["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     if fresh:
         command = [sys.executable, "-m", "cnnbench", *arguments]
