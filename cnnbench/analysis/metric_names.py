@@ -82,8 +82,8 @@ def number(value: float | None, metric: str = "", sign: bool = False) -> str:
     if metric in COSTS:
         return plus * (value > 0) + compact(value)
     if is_share(metric):
-        return f"{100 * value:{plus}.2f}"
-    return f"{value:{plus}.4f}" if abs(value) < 1000 else f"{value:{plus}.4g}"
+        return f"{round(100 * value, 2) + 0.0:{plus}.2f}"  # adding 0 takes the sign from a zero
+    return f"{round(value, 4) + 0.0:{plus}.4f}" if abs(value) < 1000 else f"{value:{plus}.4g}"
 
 
 def difference(value: float | None, metric: str) -> str:

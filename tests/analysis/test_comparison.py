@@ -86,6 +86,8 @@ def test_numbers_as_they_are_shown():
     assert metric_names.plus_minus(0.98523, 0.00312, "test/accuracy") == "98.52 ± 0.31"
     assert metric_names.difference(0.031, "val/recall") == "+3.10 points"
     assert metric_names.difference(-0.0412, "val/loss") == "-0.0412"
+    assert metric_names.difference(-0.00001, "val/recall") == "+0.00 points"  # no minus before a nought
+    assert metric_names.difference(-0.00001, "val/loss") == "+0.0000"
     assert [metric_names.compact(v) for v in (2710, 62006, 1199882, 3.2e9, 0.4132)] == [
         "2,710",
         "62k",
