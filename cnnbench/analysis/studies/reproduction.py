@@ -220,10 +220,13 @@ def terminal_text(part: Part) -> str:
 def render(parts: Sequence[Part], command: str, folder: Path, note: str | None = None) -> str:
     """The page; pictures are linked relative to ``folder``, and ``note`` stands under the title."""
     runs = [run for part in parts for of_row in part.runs.values() for run in of_row]
-    environments = [known for run in runs if (known := run.part("environment"))] or [{}]
+    environments = [run.part("environment") for run in runs]
+    used = {
+        name: dict.fromkeys(str(of[name]) for of in environments if of.get(name) is not None) for name in ENVIRONMENT
+    }
     text = environment().get_template("reproduction.md").render(
         study=parts[0].study, parts=parts, command=command, folder=folder, note=note, overrides=overrides, runs=runs,
-        environment={name: environments[0][name] for name in ENVIRONMENT if environments[0].get(name) is not None},
+        environment={name: " or ".join(values) for name, values in used.items() if values},
         training=duration(sum(run.cost("fit_seconds") or 0.0 for run in runs)), NO_VERDICT=NO_VERDICT, tenth=f"{RELATIVE:.0%}",
     )  # fmt: skip
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"

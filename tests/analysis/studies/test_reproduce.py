@@ -59,6 +59,17 @@ def test_no_train_writes_the_same_tables_again(made, tmp_path, monkeypatch):
     assert f"cnnbench reproduce dl2020_mnist {options} trainer.max_epochs=2" in again
 
 
+def test_a_page_names_every_device_that_its_runs_used(made, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(made[1] / "runs", runs)
+    record = next(runs.rglob("result.json"))
+    record.write_text(record.read_text().replace('"device": "cpu"', '"device": "cuda:0"'))
+    arguments = ["--rows", "lr_0.01", "lr_0.05", "--seeds", "2", "--folder", str(runs), "--out", str(tmp_path)]
+    assert reproduce.main(["dl2020_mnist", *arguments, "--no-train"]) == 0
+    page = (tmp_path / "dl2020_mnist.md").read_text()
+    assert "device cpu or cuda:0, " in page or "device cuda:0 or cpu, " in page
+
+
 def test_no_train_says_which_runs_are_missing(made, tmp_path, capsys):
     _, folder = made
     arguments = ["--rows", "lr_0.0001", "lr_0.01", "--folder", str(folder / "runs"), "--out", str(tmp_path)]
