@@ -180,7 +180,7 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
     plan.write_plan(sweep.folder, sweep.command)
     runs: list[plan.PlannedRun] = []
     count = len(search.seeds)
-    with sweep.running(count * search.count_left(), count * search.n_trials, search.objective):
+    with sweep.running(count * search.count_left(), count * search.n_trials, search.objective, is_search=True):
         while stop_requested() is None and (batch := search.next_batch()):
             runs += _run(sweep, search, batch)
             ended = [search.tell(trial) for trial in batch]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import fmean
 
 from tqdm import tqdm
 
@@ -29,7 +30,8 @@ class Progress:
 
     def __init__(self, total: int, objective: str, in_turn: bool = False) -> None:
         self.total, self.objective, self.in_turn, self.began = total, objective, in_turn, time.time()
-        self.running: set[Path] = set()
+        self.running: dict[Path, float] = {}  # and when each began
+        self.at_once, self.took = 0, list[float]()  # the most of them so far, and seconds of those that have ended
         self.statuses: list[str] = []
         self.values: list[tuple[float, str]] = []  # of the objective, with the names of their runs
         shows_bar = sys.stdout.isatty() and not is_quiet() and not in_turn
@@ -43,7 +45,8 @@ class Progress:
         """A run has begun."""
         if self.in_turn:
             print_info(f"\n{title}")
-        self.running.add(folder)
+        self.running[folder] = time.time()
+        self.at_once = max(self.at_once, len(self.running))
         self.show()
 
     def end(self, folder: Path, record: Record) -> None:
@@ -59,8 +62,9 @@ class Progress:
         if self.in_turn:
             print_result(ending(record, folder, short=True))
             return
-        self.running.discard(folder)
         self.statuses.append("ended early" if error.get("type") == PRUNED else status)
+        if (began := self.running.pop(folder, None)) is not None and self.statuses[-1] != "interrupted":
+            self.took.append(time.time() - began)
         if status != "completed":
             self._bar.clear()
             print_result(f"  {status}: {folder.name}: {reason}")
@@ -72,6 +76,16 @@ class Progress:
         """Whether so many runs in a row have failed that the rest is not to be started."""
         return self.stop_on_failure is not None and len(self.failures) >= self.stop_on_failure
 
+    def seconds_left(self) -> float:
+        """Until all have ended, if each takes as long as those that have ended did on average, and as many run at once as
+        so far; 0 where that cannot be said: none has ended, or all that run have taken longer than those."""
+        if not self.took:
+            return 0.0
+        each, now = fmean(self.took), time.time()
+        waiting = self.total - len(self.statuses) - len(self.running)
+        of_running = sum(max(began + each - now, 0.0) for began in self.running.values())
+        return (waiting * each + of_running) / max(min(self.at_once, waiting + len(self.running)), 1)
+
     def line(self) -> str:
         """``4/6 done, 2 running, 1 failed | 12 s left | best validation accuracy 98.33 % (optimizer=adam)``."""
         count = self.statuses.count
@@ -79,8 +93,8 @@ class Progress:
         counts = {"running": len(self.running), "failed": count("failed") + count("diverged")}
         counts |= {kind: count(kind) for kind in ("ended early", "interrupted")}
         parts = [", ".join([f"{done}/{self.total} done", *(f"{n} {name}" for name, n in counts.items() if n)])]
-        if 0 < done < self.total:
-            parts.append(f"{duration((time.time() - self.began) * (self.total - done) / done)} left")
+        if (left := self.seconds_left()) > 0:
+            parts.append(f"{duration(left)} left")
         if self.values:
             choose = max if higher_is_better(self.objective) else min
             value, name = choose(self.values, key=lambda item: item[0])

@@ -89,11 +89,12 @@ def _table(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def given_up(failures: Sequence[str], folder: Path) -> str:
+def given_up(failures: Sequence[str], folder: Path, is_search: bool = False) -> str:
     """Why a sweep has started no more runs, with the error that most of the failures have, and how to go on."""
     (error, count), *others = Counter(failures).most_common()
     failed = f"{plural(len(failures), 'run')} in a row failed{f', {count} of them' if others else ''} with {error}"
-    remedy = f"Once the cause is gone, `cnnbench resume {quote(str(folder))} sweep.repeat_failed=true` does all of them"
+    resume = f"cnnbench resume {quote(str(folder))}{'' if is_search else ' sweep.repeat_failed=true'}"
+    remedy = f"Once the cause is gone, `{resume}` {'draws the rest' if is_search else 'does all of them'}"
     return f"{failed}\nso no more were started (sweep.stop_on_failure). {remedy}"
 
 

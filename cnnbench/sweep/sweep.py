@@ -104,7 +104,7 @@ class Sweep:
         return self.folder
 
     @contextmanager
-    def running(self, left: int, total: int, objective: str) -> Iterator[None]:
+    def running(self, left: int, total: int, objective: str, is_search: bool = False) -> Iterator[None]:
         """Within this, ``left`` of ``total`` runs may be launched, signals ask for a stop, and the progress is shown."""
         self.total, self.progress = total, Progress(left, objective, self.in_turn)
         stop = self.folder.absolute() / STOP_FILE
@@ -119,7 +119,7 @@ class Sweep:
             stop.unlink(missing_ok=True)
             self.progress.close()
             if self.progress.has_given_up():
-                print_result(f"\n{given_up(self.progress.failures, self.folder)}")
+                print_result(f"\n{given_up(self.progress.failures, self.folder, is_search)}")
 
     def launch(self, runs: Sequence[PlannedRun]) -> None:
         """Run these, and return when all have ended or a stop was asked for."""

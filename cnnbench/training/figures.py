@@ -201,9 +201,12 @@ def recall_bars(recall: Sequence[float], classes: Sequence[str], title: str) -> 
 
 
 def kernel_sheet(weights: np.ndarray) -> np.ndarray:
-    """The kernels of a convolution (filters, channels, height, width), each on its own scale, mid-grey where a weight
-    is zero; in colour where it reads three channels."""
+    """The kernels of the first convolution (filters, channels, height, width), each on its own scale, mid-grey where a
+    weight is zero; in colour where it reads three channels. Above them is how many there are, and of what size."""
+    count, _, height, width = weights.shape
     weights = weights[:MAX_KERNELS]
+    shown = f"{count} filters" if count == len(weights) else f"{len(weights)} of {count} filters"
+    title, face = f"First convolution: {shown}, {height}x{width}", font(13)
     if weights.shape[1] != 3:
         weights = weights.mean(axis=1, keepdims=True).repeat(3, axis=1)
     most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
@@ -213,4 +216,9 @@ def kernel_sheet(weights: np.ndarray) -> np.ndarray:
     columns = min(len(cells), 16 if len(cells) > 24 else 8)
     cells = np.pad(cells, ((0, -len(cells) % columns), (0, 0), (0, 0), (0, 0)), constant_values=255)
     rows = [np.concatenate(list(row), axis=1) for row in cells.reshape(-1, columns, *cells.shape[1:])]
-    return np.pad(np.concatenate(rows), ((0, KERNEL_GAP), (0, KERNEL_GAP), (0, 0)), constant_values=255)
+    kernels = Image.fromarray(np.concatenate(rows))
+    across = max(kernels.width, int(face.getlength(title)) + KERNEL_GAP)
+    sheet = Image.new("RGB", (across + KERNEL_GAP, kernels.height + 2 * LINE), "white")
+    ImageDraw.Draw(sheet).text((KERNEL_GAP, LINE - 2), title, DARK, font=face, anchor="lm")
+    sheet.paste(kernels, (0, 2 * LINE - KERNEL_GAP))
+    return np.asarray(sheet)

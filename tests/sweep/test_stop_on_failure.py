@@ -62,3 +62,5 @@ def test_what_ended_otherwise_is_no_failure(tmp_path: Path) -> None:
         progress.end(tmp_path, {"status": status, "error": {"type": kind, "message": "text"}})
         assert progress.has_given_up() == expected
     assert given_up(["A: 1", "B: 2", "B: 2"], tmp_path).startswith("3 runs in a row failed, 2 of them with B: 2\n")
+    again = given_up(["A: 1"], Path("s"), is_search=True)  # whose failed trials are not repeated
+    assert again.endswith("Once the cause is gone, `cnnbench resume s` draws the rest")

@@ -7,6 +7,7 @@ import pytest
 from PIL import ImageColor
 
 from cnnbench.training.figures import (
+    LINE,
     WRONG,
     Predictions,
     confusion_picture,
@@ -68,7 +69,8 @@ def test_kernels_are_grey_where_weights_are_zero_and_scaled_by_themselves():
     weights = np.zeros((2, 1, 3, 3))
     weights[0, 0, 0, 0], weights[1, 0, 0, 0] = 1e-3, -5.0
     sheet = kernel_sheet(weights)
-    shades, _ = np.unique(sheet.reshape(-1, 3), axis=0, return_counts=True)
+    assert (sheet[: 2 * LINE] < 128).any()  # the title
+    shades, _ = np.unique(sheet[2 * LINE :].reshape(-1, 3), axis=0, return_counts=True)
     assert {tuple(int(v) for v in shade) for shade in shades} == {(255,) * 3, (128,) * 3, (0,) * 3}
 
 

@@ -130,8 +130,8 @@ def fails_to_learn(case: Case) -> Finding:
     evidence = f"{shown}; guessing gives {names.number(chance, case.metric)} %{ending}, n = {len(runs)}"
     if len(runs) < 2:
         return "not shown", f"{evidence}: one seed"
-    failing = [d or (v is not None and v < 2 * chance) for d, v in zip(diverged, values, strict=True)]
-    return decide(all(failing), not any(failing)), evidence
+    failing = [d or (None if v is None else v < 2 * chance) for d, v in zip(diverged, values, strict=True)]
+    return decide(all(failing), all(fails is False for fails in failing)), evidence  # neither, where one is unknown
 
 
 def finds_hardest(case: Case) -> Finding:

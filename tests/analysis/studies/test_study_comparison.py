@@ -107,6 +107,7 @@ def test_failing_to_learn_is_guessing_or_diverging():
     assert verdict(claim, first=diverged)[0] == "reproduced"
     assert verdict(claim, first=[*diverged, run(2, "failed")])[0] == "not shown"
     assert verdict(claim, first=runs_of([0.10]))[0] == "not shown"
+    assert verdict(claim, first=[*runs_of([0.50, 0.51]), run(2)])[0] == "not shown"  # which has no value
 
 
 def test_levelling_off_is_about_what_comes_later():
