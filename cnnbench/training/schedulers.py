@@ -71,8 +71,6 @@ class RunScheduler(LRScheduler):
         self.cycle_momentum = any(getattr(scheduler, "cycle_momentum", False) for scheduler in schedulers)
         self.step_number = self.intervals = 0
         self.rates = [[float(group["lr"]) for group in of.param_groups] for of in inner_optimizers(optimizer)]
-        for inner in inner_optimizers(optimizer):
-            inner._opt_called = True  # type: ignore[attr-defined]  # else torch warns for the one that rests
         self.warm_up()
 
     def warm_up(self) -> None:

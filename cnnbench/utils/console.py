@@ -101,6 +101,7 @@ def silence_libraries() -> None:
         ".*GPU available but not used.*",
         ".*`srun` command is available.*",
         ".*logging on epoch level in distributed setting.*",  # what is logged is of all processes already
+        ".*Detected call of `lr_scheduler.step\\(\\)` before.*",  # that of the optimizer of a switch that rests
         ".*Total length of `list` across ranks is zero.*",  # a run without validation
     ):
         warnings.filterwarnings("ignore", message=text)

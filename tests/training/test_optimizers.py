@@ -17,6 +17,7 @@ from cnnbench.training.build import build_optimization
 from cnnbench.training.cuda_graph import WARM_UP, CapturedStep
 from cnnbench.training.optimizers import SwitchOptimizer, build_optimizer, parameter_groups
 from cnnbench.training.schedulers import RunScheduler, build_scheduler
+from cnnbench.utils.console import silence_libraries
 
 STEPS, SWITCH = 20, 12
 ADAM = {"lr": 0.01, "betas": (0.8, 0.99), "weight_decay": 0.1}
@@ -78,6 +79,7 @@ def go_on(net: nn.Module, optimizer: SwitchOptimizer, schedule: RunScheduler | N
 def test_a_switch_is_two_optimizers_one_after_the_other_also_when_resumed(
     schedule: str | None, interrupted: int | None, recwarn: pytest.WarningsRecorder
 ) -> None:
+    silence_libraries()  # as a run does
     net = network()
     made = switch(net, schedule)
     go_on(net, *made, 0, interrupted or STEPS)
