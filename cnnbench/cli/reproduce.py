@@ -37,7 +37,7 @@ def _parser() -> Parser:
     form_help = f"{', '.join(FORMS)} or both: with the report's quirks or without them (published)"
     add("--form", default="published", metavar="F", help=form_help)
     add("--folder", type=Path, metavar="DIR", help="of the runs (outputs/reproduce/STUDY)")
-    add("--out", type=Path, metavar="DIR", help="also write DIR/STUDY.md and its pictures")
+    add("--out", type=Path, metavar="DIR", help="also write DIR/STUDY.md, or this page where it ends in .md")
     add("--note", metavar="TEXT", help="what a reader should know, under the page's title")
     add("--dry-run", action="store_true", help="list the runs and estimate the time; train nothing")
     add("--no-train", action="store_true", help="write the tables from the runs that are there")

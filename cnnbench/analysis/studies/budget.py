@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from cnnbench.analysis.runs import Run
 from cnnbench.analysis.studies.study import Row
@@ -11,6 +11,7 @@ from cnnbench.config.overrides import parse_override
 
 OWN = ("experiment", "seed", "study.form", "name", "threads")  # overrides of every run of a study
 IMAGES = {"MNIST": 60_000, "CIFAR10": 50_000, "CIFAR100": 50_000}  # in the train sets of the studies
+OTHER: Final = "other images"
 SAME = 0.01  # a split is stratified, so that its size is not exact
 
 
@@ -19,20 +20,24 @@ class Change(NamedTuple):
 
     had: int
     text: str  # with {} for what it had
-    kind: Literal["smaller", "larger", "another"]
+    kind: Literal["smaller", "larger", "other images"]
     less: bool  # so that the run may not have come as far as the report's
 
 
 def budget(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]]) -> str:
-    """``""`` for the published budget, else what is different: ``a smaller budget: 3 of 300 epochs``. Read from the records,
-    because a run can end early or see less for many reasons; of one that diverged or failed counts what it was to train."""
+    """``""`` for the published budget, else what is different: ``a smaller budget: 3 of 300 epochs``, and after that
+    ``other images: ...``. Read from the records, because a run can end early or see less for many reasons; of one that
+    diverged or failed counts what it was to train."""
     changes: dict[tuple[str, str], list[int]] = {}
     for change in (change for row in rows for run in runs.get(row.name, []) for change in _changes(row, run)):
         changes.setdefault((change.text, change.kind), []).append(change.had)
-    kinds = {kind for _, kind in changes}
-    article = "another" if kinds not in ({"smaller"}, {"larger"}) else f"a {kinds.pop()}"
-    spans = [(text, " to ".join(f"{n:,}" for n in sorted({min(had), max(had)}))) for (text, _), had in changes.items()]
-    return f"{article} budget: {', '.join(text.format(span) for text, span in spans)}" if spans else ""
+    kinds = {kind for _, kind in changes} - {OTHER}
+    article = f"a {kinds.pop()}" if len(kinds) == 1 else "another"
+    told: dict[str, list[str]] = {f"{article} budget": [], OTHER: []}
+    for (text, kind), had in changes.items():
+        span = " to ".join(f"{n:,}" for n in sorted({min(had), max(had)}))
+        told[OTHER if kind == OTHER else f"{article} budget"].append(text.format(span))
+    return "; ".join(f"{what}: {', '.join(texts)}" for what, texts in told.items() if texts)
 
 
 def is_short(row: Row, runs: Sequence[Run]) -> bool:
@@ -54,7 +59,7 @@ def _changes(row: Row, run: Run) -> Iterator[Change]:
         whole = min(round(whole * (1 - validation)), config["limit_train"] or whole)
     if own is not None and data.get("name", own) != own:
         less = not images or (whole is not None and images < (1 - SAME) * whole)
-        yield Change(images or 0, f"{data['name']} instead of {own} ({{}} training images)", "another", less)
+        yield Change(images or 0, f"{data['name']} instead of {own} ({{}} training images)", OTHER, less)
     elif images is not None and whole is not None:
         yield from _amount(images, whole, "training images", allowed=SAME * whole)
     elif (limit := run.part("config", "data").get("limit_train")) is not None:

@@ -6,9 +6,10 @@ for its mean: it is reproduced where the whole 95% interval lies on its side, co
 not shown otherwise, nor with one seed (but for weights and FLOPs, which have no spread). Where a seed diverged or failed,
 a mean of the others would be of a favourable selection, so nothing is shown.
 
-With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and one
-that fails to learn only has one where the study's baseline has learned; how large a difference is (*by about*, *by at
-most*) is judged with the report's budget alone. Sizes and seconds an epoch are of any budget.
+With less than the report's budget, a row that has not learned (``learned`` in the study's YAML) gets no verdict, and
+that one fails to learn only where the study's baseline has learned. How large a difference is (*by about*, *by at most*,
+``~``, one gain against another) and that a curve stays level are judged with the report's budget alone, and what a run
+has at an epoch needs so many. Sizes and seconds an epoch are of any budget.
 """
 
 import re
@@ -73,20 +74,27 @@ def judge(claim: Claim, study: Study, rows: Runs, short: Collection[str] = ()) -
     if not all(usable.values()):
         return Judgement(claim, "not shown", "; ".join(left_out))
     verdict, evidence = kind(Case(match, study, usable))
-    early = [] if on_cost else _too_early(kind, study, rows, [row for row in named if row in short])
+    fewer = [row for row in named if row in short]
+    early = [] if on_cost else _too_early(match, kind, study, rows, fewer)
+    if fewer and kind is verdicts.levels_off and verdict == "reproduced":
+        early.append("that it stays level is judged at the report's budget")
     verdict = NO_VERDICT if early else "not shown" if left_out else verdict
     sizes = [] if on_cost else _different_sizes(usable)
     return Judgement(claim, verdict, "; ".join([*early, *left_out, evidence, *sizes]))
 
 
-def _too_early(kind: Kind, study: Study, rows: Runs, short: Sequence[str]) -> list[str]:
+def _too_early(match: re.Match[str], kind: Kind, study: Study, rows: Runs, short: Sequence[str]) -> list[str]:
     """Why a smaller budget allows no verdict, of the rows that had one."""
-    if short and kind is verdicts.compare_size:
+    if short and (kind in (verdicts.compare_size, verdicts.compare_gains) or match.groupdict().get("relation") == "~"):
         return ["a size is judged at the report's budget"]
     asked = [study.baseline] if short and kind is verdicts.fails_to_learn else short
-    late = [row for row in asked if not study.is_learned_by(rows.get(row, ()))]
-    have = "has" if len(late) == 1 else "have"
-    return [f"{' and '.join(late)} {have} not been seen to learn at this budget"] if late else []
+    if late := [row for row in asked if not study.is_learned_by(rows.get(row, ()))]:
+        return [f"{' and '.join(late)} {'has' if len(late) == 1 else 'have'} not been seen to learn at this budget"]
+    needed = max(
+        map(int, re.findall(r" at epoch (\d+)", study.expression(match.groupdict().get("on") or ""))), default=0
+    )
+    have = min((len(run.part("history").get("epoch", ())) for row in short for run in rows[row]), default=needed)
+    return [f"the runs have {have} epochs; it takes {needed}"] if have < needed else []
 
 
 def _different_sizes(usable: Runs) -> list[str]:

@@ -146,13 +146,15 @@ def draw(study: Study, completed: Sequence[str], runs: Runs, folder: Path) -> li
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[tuple[Path, str]] = []
+    seen: list[list[str]] = []
     runs = {row: [run for run in of_row if run.status in ("completed", "diverged")] for row, of_row in runs.items()}
     kinds = {column.metric.rpartition("/")[2].removeprefix("batch_") for column in study.columns}
     share = "recall" if "recall" in kinds and "accuracy" not in kinds else "accuracy"
     for what, group in study.curves.items():
         names = [name for name in group if name in completed][: len(COLOURS)]
-        if len(names) < min(len(group), 2):  # no comparison of what was run
+        if len(names) < min(len(group), 2, len(completed)) or names in seen:  # no comparison of what was run
             continue
+        seen.append(names)
         rows = {name: Configuration({}, tuple(runs[name]), ()) for name in names}
         for leaf in (share, "loss"):
             if (figure := over_epochs(rows, [f"train/{leaf}", f"val/{leaf}"])) is not None:
@@ -233,10 +235,12 @@ def render(parts: Sequence[Part], command: str, folder: Path, note: str | None =
 
 
 def write(parts: Sequence[Part], command: str, folder: Path, out: Path | None, note: str | None = None) -> list[Path]:
-    """Write the page beside the runs and, with ``out``, with copies of its pictures there; returns the pages."""
+    """Write the page beside the runs and, with ``out``, which is a page (``.md``) or the folder of one with the study's
+    name, there too with copies of its pictures; returns the pages."""
     pages = {folder / PAGE: render(parts, command, folder, note)}
     if out is not None:
-        name, moved = parts[0].study.name, []
+        out, name = (out.parent, out.stem) if out.suffix == ".md" else (out, parts[0].study.name)
+        moved = []
         for part in parts:
             copies = [(out / name / f"{part.study.form}_{path.name}", text) for path, text in part.pictures]
             for (source, _), (target, _) in zip(part.pictures, copies, strict=True):

@@ -6,12 +6,12 @@ val/recall                   of the weights that the run stands for (its last, o
 val/recall mean over epochs  the mean of the epochs' values
 train/loss at epoch 1        the value after that epoch, counted from 1; also "at the last epoch"
 test/recall of cat           of one class
-val/loss minus train/loss    the difference of two of these; also "bits divided by parameters"
+val/loss minus train/loss    the difference of two of these; also "apart from", without its sign, and "divided by"
 parameters                   or another cost: flops_per_image, bits, seconds_per_epoch, ...
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import sub, truediv
 from typing import Any, NamedTuple
@@ -25,7 +25,9 @@ from cnnbench.config.groups import CONFIG_DIR
 from cnnbench.utils.errors import one_of
 
 FORMS = ("published", "corrected")
-MEAN, OPERATIONS = " mean over epochs", {" minus ": sub, " divided by ": truediv}
+MEAN = " mean over epochs"
+OPERATIONS: Mapping[str, Callable[[float, float], float]]
+OPERATIONS = {" minus ": sub, " apart from ": lambda a, b: abs(a - b), " divided by ": truediv}
 SIZES = ("parameters", "flops_per_image", "bits")  # of the network alone, so that seeds do not differ
 Reported = float | tuple[float, float]  # a number, or the lowest and the highest of several
 Runs = Mapping[str, Sequence[Run]]  # by row

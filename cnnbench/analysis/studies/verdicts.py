@@ -77,15 +77,15 @@ def compare_rows(case: Case) -> Finding:
 
 def compare_size(case: Case) -> Finding:
     """``A > B by about X`` and ``A < B by at most X``; X is in points where the column is a share. *At most* asks for an
-    interval that ends before X, and is contradicted too where the other row is better. *About* asks for a gain that is
-    shown and is X within the study's tolerance, or has X in its interval."""
+    interval that ends before X, also where the other row is better. *About* asks for a gain that is shown and is X within
+    the study's tolerance, or has X in its interval."""
     low, high, evidence = _gap(case)
     if low is None or high is None:
         return "not shown", evidence
     size, margin = float(case.match["size"]) / names.scale(case.metric), case.study.tolerance
     evidence += f"; asked {case.match['bound']} {names.amount(size, case.metric)}"
     if case.match["bound"] == "at most":
-        return decide(0 <= high <= size, high < 0 or low > size), evidence
+        return decide(high <= size, low > size), evidence
     near = low <= size <= high or size - margin <= low <= high <= size + margin
     return decide(low > 0 and near, high < 0 or low > size + margin or high < size - margin), evidence
 
@@ -119,19 +119,21 @@ def _gap(case: Case) -> tuple[float | None, float | None, str]:
 
 
 def fails_to_learn(case: Case) -> Finding:
-    """``A fails to learn``: every seed diverged or stayed below twice the accuracy of guessing."""
+    """``A fails to learn``: every seed diverged or has less than a row that has ``learned``, by the study's YAML."""
     runs = case.runs()
     chance = 1 / class_count(runs)
+    enough = case.study.learned.times_chance * chance
     values = [measure(run, case.expression) for run in runs]
     known = finite_values([value for run, value in zip(runs, values, strict=True) if run.completed])
     diverged = [run.status == "diverged" for run in runs]
     shown = f"{names.number(mean(known), case.metric)} %" if known else "no number"
     ending = f"; {sum(diverged)} of {len(runs)} runs diverged" if any(diverged) else ""
+    failing = [d or (None if v is None else v < enough) for d, v in zip(diverged, values, strict=True)]
+    ending += f"; {failing.count(None)} of {len(runs)} without a value" if None in failing else ""
     evidence = f"{shown}; guessing gives {names.number(chance, case.metric)} %{ending}, n = {len(runs)}"
     if len(runs) < 2:
         return "not shown", f"{evidence}: one seed"
-    failing = [d or (None if v is None else v < 2 * chance) for d, v in zip(diverged, values, strict=True)]
-    return decide(all(failing), all(fails is False for fails in failing)), evidence  # neither, where one is unknown
+    return decide(all(failing), not any(fails in (True, None) for fails in failing)), evidence
 
 
 def finds_hardest(case: Case) -> Finding:

@@ -44,8 +44,9 @@ def run(
         ({"epochs": 50, "images": 160, "steps": 3}, "another budget: 50 of 30 epochs, 160 of 54,000 training images"),
         (
             {"data": "Digits", "images": 1_000, "steps": 3},
-            "another budget: Digits instead of MNIST (1,000 training images), 3 of 16 steps an epoch",
+            "a smaller budget: 3 of 16 steps an epoch; other images: Digits instead of MNIST (1,000 training images)",
         ),
+        ({"data": "ImageFolder"}, "other images: ImageFolder instead of MNIST (54,000 training images)"),
         ({"steps": 10}, "a smaller budget: 10 of 844 steps an epoch"),
         ({"status": "diverged", "epochs": 1}, ""),
         ({"status": "failed", "epochs": 0}, ""),

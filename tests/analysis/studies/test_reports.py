@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from helpers import ROOT
 
 from cnnbench.analysis.metric_names import COSTS
 from cnnbench.analysis.studies.claims import read
@@ -151,3 +154,17 @@ def test_rows_that_a_claim_compares_are_drawn_together(study: str) -> None:
         match, _, rows = read(claim, loaded)
         cost = "on" in match.groupdict() and metric_of(loaded.expression(match["on"])) in (*COSTS, *SIZES)
         assert cost or any(set(rows) <= {*drawn} for drawn in loaded.curves.values()), claim.holds
+
+
+PAGES = {page.name: page for page in sorted((ROOT / "docs" / "reproductions").glob("*.md")) if page.stem != "README"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_committed_page_says_what_its_study_says(page: str) -> None:
+    """A page is made from runs that take hours: a claim or a note that changes after it is to be changed there too."""
+    text = PAGES[page].read_text(encoding="utf-8")
+    loaded = load_study(re.findall(r"^Study `(\w+)`", text, re.MULTILINE)[0])
+    shown = re.findall(r"^\| (.+) \| \*\*[a-z ]+\*\* \| `([^`]+)`: ", text, re.MULTILINE)
+    assert shown and set(shown) <= {(claim.says.replace("|", "\\|"), claim.holds) for claim in loaded.claims}
+    assert text.startswith(f"# {loaded.title}\n") and loaded.report in text
+    assert [note for note in loaded.notes.values() if " ".join(note.split()) not in text] == []

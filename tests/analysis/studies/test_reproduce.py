@@ -31,7 +31,7 @@ def test_a_small_reproduction_says_that_it_is_small(made):
     status, folder = made
     assert status == 0
     page = (folder / "docs" / "dl2020_mnist.md").read_text()
-    assert "another budget: 2 of 30 epochs, Digits instead of MNIST (160 training images)" in page
+    assert "a smaller budget: 2 of 30 epochs; other images: Digits instead of MNIST (160 training images)" in page
     assert "`data=digits`" in page
     assert "| `lr_0.01` |" in page and "| `lr_0.0001` |" not in page
     # of the six claims five are of a row that was not asked for, and the other needs a baseline that learns
@@ -68,6 +68,16 @@ def test_a_page_names_every_device_that_its_runs_used(made, tmp_path):
     assert reproduce.main(["dl2020_mnist", *arguments, "--no-train"]) == 0
     page = (tmp_path / "dl2020_mnist.md").read_text()
     assert "device cpu or cuda:0, " in page or "device cuda:0 or cpu, " in page
+
+
+def test_a_page_of_one_row_has_a_name_of_its_own_and_its_curve(made, tmp_path):
+    arguments = ["--rows", "lr_0.01", "--seeds", "2", "--folder", str(made[1] / "runs"), "--no-train"]
+    assert reproduce.main(["dl2020_mnist", *arguments, "--out", str(tmp_path / "short.md")]) == 0
+    page = (tmp_path / "short.md").read_text()
+    pictures = [line.partition("](")[2].rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert pictures[0] == "short/published_curves_learning_rate_accuracy.png"
+    assert all((tmp_path / name).is_file() for name in pictures)
+    assert not (tmp_path / "dl2020_mnist.md").exists()
 
 
 def test_no_train_says_which_runs_are_missing(made, tmp_path, capsys):
@@ -135,9 +145,11 @@ def test_the_folder_is_named_after_what_changes_a_result():
 
 def test_a_dry_run_lists_and_estimates_and_trains_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 99.0, 99.0))
     assert reproduce.main(["dl2020_mnist", "--dry-run", "--seeds", "2", "--rows", "lr_0.0001", "lr_0.05", *SMALL]) == 0
     told = capsys.readouterr().out
     assert "lr_0.0001" in told and "4 runs, " in told
+    assert told.startswith("this machine is busy (load 99.0 on ")
     assert not list(tmp_path.iterdir())
 
 
