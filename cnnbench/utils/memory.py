@@ -21,6 +21,8 @@ MALLOC_OPTIONS = {  # by their numbers in <malloc.h>, in bytes
     -2: 64 * 2**20,  # M_TOP_PAD: how much the heap grows at a time
 }
 
+MEMBERSHIP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # man 7 cgroups
+
 
 def keep_freed_memory() -> None:
     """Set the thresholds for this process, where the C library is glibc."""
@@ -54,8 +56,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be taken without swapping (Linux's MemAvailable; all there is elsewhere)."""
+    """Bytes of main memory that can be taken without swapping (Linux's MemAvailable; all there is elsewhere), within the
+    limit of a container or a Slurm job."""
     with suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        return min([int(lines["MemAvailable"].split()[0]) * 1024, *_left_in_groups()])
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _left_in_groups() -> Iterator[int]:
+    """What the limits of this process's control groups (version 2) leave: cached files make way, so they count as free."""
+    groups = dict(line.split("::", 1) for line in MEMBERSHIP.read_text().splitlines() if line.startswith("0::"))
+    own = CGROUPS / groups.get("0", "").strip("/")
+    for folder in (own, *own.parents):
+        with suppress(OSError, ValueError):  # there is no such group here, or its limit is "max"
+            limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            yield max(limit - used + int(stat["inactive_file"]) + int(stat["active_file"]), 0)
