@@ -141,8 +141,9 @@ class Run:
 
     def value(self, metric: str) -> float | None:
         """A metric of the weights that the run stands for: of its best epoch, or of its last, as its protocol says."""
-        last = self.part("protocol").get("weights") == "last"
-        return self.final(metric) if last or self.best(metric) is None else self.best(metric)
+        splits = {name.partition("/")[0] for name in self.part("best")}  # those that were measured at that epoch
+        last = self.part("protocol").get("weights") == "last" or metric.partition("/")[0] not in splits
+        return self.final(metric) if last else self.best(metric)
 
     def cost(self, name: str) -> float | None:
         """One of ``COSTS``; seconds per epoch is the median, which the first epoch's warming up does not move."""
@@ -208,7 +209,8 @@ def _read_hydra(folder: Path) -> Record:
     for name in ("config", "overrides", "hydra"):
         with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
             record[name] = read_yaml_file(folder / ".hydra" / f"{name}.yaml")
-    record["choices"] = _mapping(record.pop("hydra", None), "hydra", "runtime", "choices")
+    choices = _mapping(record.pop("hydra", None), "hydra", "runtime", "choices")
+    record["choices"] = {group: str(choice) for group, choice in choices.items()}  # as in records
     return record
 
 

@@ -108,7 +108,10 @@ def decode_image(
         ImageOps.exif_transpose(file, in_place=True)  # a copy of a large image is hundreds of MB, so few are made
         image: Image.Image = file
         if image.mode.startswith(("I", "F")):  # which convert() would clip
-            values = np.nan_to_num(np.array(image, dtype=np.float64), copy=False, posinf=0, neginf=0)
+            values = np.array(image, dtype=np.float64)
+            if not (finite := values[np.isfinite(values)]).size:
+                raise UndecodableImage(f"{path} has no pixel that is a finite number")
+            np.nan_to_num(values, copy=False, posinf=finite.max(), neginf=finite.min())  # what is no number is 0
             extremes = float(values.min(initial=0)), float(values.max(initial=0)), image.mode.startswith("I")
             black, white = value_range or find_range([extremes])
             values -= black  # in place, for these are eight times what the image is shown in

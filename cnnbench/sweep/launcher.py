@@ -82,6 +82,8 @@ def _run_once(overrides: list[str]) -> int:
             return 0
         if not (folder / RECORD_FILE).exists() and hydra_fingerprint(folder) not in (None, own):
             raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
+        if (folder / "multirun.yaml").exists():
+            raise RequestError(f"{folder} holds a sweep; choose another folder for a run")
         if run_dir.is_locked(folder):
             raise run_dir.LockedError(f"{folder}: another process is running this")
     check_runs([config])

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -22,7 +23,7 @@ from cnnbench.analysis.runs import PRUNED
 from cnnbench.analysis.search import SEARCH_FILE
 from cnnbench.config.overrides import quoted
 from cnnbench.config.resolvers import run_folder
-from cnnbench.config.settings import SEED
+from cnnbench.config.settings import SEED, SPLIT
 from cnnbench.sweep import plan
 from cnnbench.sweep.job import count_jobs
 from cnnbench.sweep.run_summary import finish
@@ -75,8 +76,7 @@ class Search:
             "random": optuna.samplers.RandomSampler,
             "qmc": optuna.samplers.QMCSampler,
         }
-        # a search that goes on does not draw the same again
-        self.study.sampler = samplers[sampler](seed=seed + len(self.study.get_trials(deepcopy=False)))
+        self.make_sampler, self.seed = samplers[sampler], seed
         axes = {key: optuna.distributions.distribution_to_json(of) for key, of in self.axes.items()}
         space = {"objective": objective, "axes": axes, "seeds": [*self.seeds] if seeds > 1 else []}
         if self.study.user_attrs.get("asked", space) != space:
@@ -93,7 +93,12 @@ class Search:
         begun = [find_trial(self.study, self.storage, one.number) for one in there if not one.state.is_finished()]
         if begun:
             return begun[: self.at_a_time]
-        return [self.study.ask(self.axes) for _ in range(min(self.at_a_time, self.n_trials - len(there)))]
+        return [self._draw(number) for number in range(len(there), min(len(there) + self.at_a_time, self.n_trials))]
+
+    def _draw(self, number: int) -> Trial:
+        own = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        self.study.sampler = self.make_sampler(seed=own)  # a search that goes on draws as one that was not stopped
+        return self.study.ask(self.axes)
 
     def varied(self, trial: Trial | FrozenTrial) -> list[str]:
         """What the trial has drawn, as overrides."""
@@ -172,7 +177,7 @@ def sweep_by_optuna(sweep: Sweep, arguments: Sequence[str], options: Mapping[str
         raise RequestError("sweep.until=decided adds seeds to a grid; a search has hydra.sweeper.seeds (leave one out)")
     ends = [sweep.compose(overrides) for overrides in corners(arguments)]
     sweep.check(ends, True)
-    check_seeds(options["seeds"], options["pruner"], parse(arguments)[1])
+    check_axes(parse(arguments)[1], options["seeds"], options["pruner"])
     print_info(f"a search; in {sweep.settle_folder()}")
     config, at_a_time = ends[0].config, count_jobs(options["at_a_time"])
     epochs, more = config["trainer"]["max_epochs"], {"at_a_time": at_a_time, "first_seed": config["seed"]}
@@ -208,10 +213,11 @@ def _run(sweep: Sweep, search: Search, batch: Sequence[Trial]) -> list[plan.Plan
     return runs
 
 
-def check_seeds(seeds: int, pruner: str, axes: Collection[str]) -> None:
-    """Raise RequestError where a trial of so many runs makes no sense."""
-    if seeds > 1 and SEED in axes:
-        raise RequestError("hydra.sweeper.seeds gives each trial the same seeds, so seed cannot be searched over")
+def check_axes(axes: Collection[str], seeds: int, pruner: str) -> None:
+    """Raise RequestError where trials could not be compared with one another, or one of so many seeds makes no sense."""
+    if wrong := sorted({"objective", SEED, *SPLIT} & {*axes}):
+        raise RequestError(f"{wrong[0]} cannot be searched over: all trials are compared by one objective, on the same "
+                           "images; hydra.sweeper.seeds=3 runs each with three seeds")  # fmt: skip
     if seeds > 1 and pruner in ("median", "halving"):
         raise RequestError(f"hydra.sweeper.pruner={pruner} compares the epochs of single runs; with hydra.sweeper.seeds={seeds} "
                            "take wilcoxon or none")  # fmt: skip

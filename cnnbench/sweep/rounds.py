@@ -19,7 +19,7 @@ from cnnbench.analysis.sequential import DECIDED_FILE, FEWEST, Decisions, read_d
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.overrides import override_key
 from cnnbench.config.schema import check_values
-from cnnbench.config.settings import SEED
+from cnnbench.config.settings import SEED, SPLIT
 from cnnbench.sweep import plan
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.run_summary import finish
@@ -72,6 +72,9 @@ class Rounds:
             raise RequestError("sweep.until=decided adds the seeds itself: give the first one alone, such as seed=0")
         cells = [[text for text in run if text not in seeds] for run in commands]
         self.shared = shared_keys(cells)
+        if varied := {override_key(text) for cell in cells for text in cell} & {*SPLIT} - {*self.shared}:
+            wrong = f"sweep.until=decided compares configurations on the same images, so {varied.pop()} can have one value alone"
+            raise RequestError(f"{wrong}; data.split_seed='${{seed}}' draws a split for each seed")
         self.cells = {" ".join(text for text in cell if override_key(text) not in self.shared): cell for cell in cells}
         if len(self.cells) < 2:
             raise RequestError("sweep.until=decided compares configurations, such as optimizer=sgd,adam: there is one")

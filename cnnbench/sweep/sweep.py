@@ -30,6 +30,7 @@ from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import idle_cores
 from cnnbench.utils.errors import RequestError
+from cnnbench.utils.record import RECORD_FILE
 from cnnbench.utils.run_dir import is_locked
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
@@ -95,6 +96,8 @@ class Sweep:
         """Make the folder, a new one where the command names none, and return it."""
         if not self.is_named:
             self.folder = plan.own_folder(self.folder)
+        elif (self.folder / RECORD_FILE).exists() or (self.folder / ".hydra").is_dir():
+            raise RequestError(f"{self.folder} holds a run; choose another folder for a sweep")
         where = str(self.folder if self.is_local else self.folder.absolute())  # workers may have another working folder
         with open_dict(self.config):
             self.config.hydra.sweep.dir = where

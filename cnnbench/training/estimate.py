@@ -87,4 +87,4 @@ def suggest_batch_size(error: Exception, model: ImageClassifier, data: ImageData
             return f"not even data.{key}=1 fits; a smaller network or data.image_size may"
         if fitting < size:
             return f"data.{key}={size} is too much; data.{key}={fitting} fits"
-    return "a step fits by itself, so something else takes the memory"
+    return "a step fits by itself, so augmentation, views of the test images or something else takes the memory"

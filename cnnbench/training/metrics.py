@@ -23,14 +23,15 @@ TOP = 5  # of top5_accuracy
 SPLITS = ("train", "val", "test")
 
 
-def metric_mode(name: str) -> str:
-    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError for an unknown name."""
+def metric_mode(name: str, key: str = "objective") -> str:
+    """``"min"`` or ``"max"``: the direction in which a metric is better; raises RequestError for an unknown name of the
+    configuration's ``key``."""
     known = [f"{split}/{metric}" for split in SPLITS for metric in (*NAMES, *CLASS_METRICS)]
     known += [f"{split}/{metric}" for split in SPLITS[1:] for metric in LOGIT_METRICS]  # train logits are not kept
     if name not in known:
         every, kept = ",".join((*NAMES, *CLASS_METRICS)), ",".join(LOGIT_METRICS)
-        choices = f"{{train,val,test}}/{{{every}}} and {{val,test}}/{{{kept}}}"
-        raise RequestError(f"objective={name!r} is not a metric; choose from {choices}{did_you_mean(name, known)}")
+        choices = f"{{train,val}}/{{{every}}} and val/{{{kept}}}"
+        raise RequestError(f"{key}={name!r} is not a metric; choose from {choices}{did_you_mean(name, known)}")
     return "min" if name.endswith(LOWER_IS_BETTER) else "max"
 
 

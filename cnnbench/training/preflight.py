@@ -41,8 +41,8 @@ def check(config: Config) -> None:
         return
     silence_libraries()
     check_keys(config)
-    for objective in objectives(config).values():
-        metric_mode(objective)
+    for name, objective in objectives(config).items():
+        metric_mode(objective, name)
     data = check_data(config)
     check_objectives(config, data)
     check_network(config, data)
@@ -80,7 +80,7 @@ def check_objectives(config: Config, data: ImageDataModule) -> None:
             )
         if objective.startswith("test/"):
             raise RequestError(
-                f"{key}=test/... would select on the test set; to do as published, say data.validation=test"
+                f"{key}=test/... would select on the test set; to do as published, say {key}=val/... with data.validation=test"
             )
     if config["quirks"]["train_in_eval_mode"] and not data.count("val"):
         raise RequestError(
@@ -130,7 +130,7 @@ def check_keys(config: Config) -> None:
         if not isinstance(config[group], dict) or not config[group].get("_target_"):
             raise RequestError(f"{group} has no _target_, which names the class or function that makes it")
     own = yaml.safe_load(read_yaml("", "config"))
-    nodes = {name: (config[name], own[name]) for name in ("quirks", "checkpoint", "divergence")}
+    nodes = {name: (config[name], own[name]) for name in ("quirks", "checkpoint", "divergence", "sweep")}
     nodes["fine_tune"] = config["fine_tune"], yaml.safe_load(read_yaml("fine_tune", "none"))
     figures = yaml.safe_load(read_yaml("callbacks", "default"))["figures"]
     nodes["callbacks.figures"] = config["callbacks"].get("figures") or {}, figures

@@ -150,7 +150,9 @@ class Folders:
         config, choices = compose(overrides)
         (folder / ".hydra" / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
         (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
-        (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"choices": choices}}}))
+        (folder / ".hydra" / "hydra.yaml").write_text(
+            json.dumps({"hydra": {"runtime": {"choices": {"experiment": None, **choices}}}})
+        )
         return folder
 
     def grid(

@@ -41,6 +41,27 @@ def test_every_kind_of_run_is_found_once(runs):
     assert "still running, or killed" in reasons["unfinished"]
 
 
+def test_an_unfinished_run_is_of_the_configuration_of_the_others(runs):
+    for seed in range(2):
+        record = make_record([f"seed={seed}"], 0.9)
+        runs.add({**record, "choices": {"experiment": "None", **record["choices"]}})
+    runs.unfinished(["seed=2"])
+    grid = grid_of(runs)
+    assert grid.factors == () and len(grid.configurations) == 1
+    assert [run.status for _, run in grid.incomplete] == ["unfinished"]
+
+
+def test_a_metric_that_was_not_measured_at_the_best_epoch_has_no_value(runs):
+    record = make_record(["seed=0"], 0.9)
+    record["best"] = {"epoch": 3, "val/accuracy": 0.9, "train/loss": 0.5}
+    record["metrics"] |= {"val/accuracy": 0.8, "val/f1": 0.7, "test/f1": 0.6}
+    run = collect([runs.add(record)])[0]
+    assert [run.value(name) for name in ("val/accuracy", "val/f1", "test/f1")] == [0.9, None, 0.6]
+    record["protocol"] = {**record.get("protocol", {}), "weights": "last"}
+    run = collect([runs.add(record)])[0]
+    assert [run.value(name) for name in ("val/accuracy", "val/f1")] == [0.8, 0.7]
+
+
 def test_a_record_with_little_in_it_is_read(runs):
     runs.add({"status": "failed"}, "a")
     runs.add({"status": "completed"}, "b")

@@ -404,6 +404,12 @@ tensorboard {LONG}
 tensorboard --host
 tensorboard --port
 tensorboard
+hydra.run.dir=/proc/nope
+report run --out /proc/nope
+-m seed=0,1 hydra.sweep.dir=run
+-m seed=0,1 hydra.sweep.dir=/proc/nope
+objective=test/accuracy data.validation=test
+callbacks=early_stopping callbacks.early_stopping.objective=val/accurcy
 list nope
 list optimizer=nope
 list model=alexnet channels=0

@@ -145,6 +145,7 @@ def test_a_wrong_value_is_told_in_a_line_that_names_its_key(group: str) -> None:
         ),
         ("quirks.train_in_eval_mode=true objective=train/loss data.validation=none", "not with data.validation=none"),
         ("+quirks.batch_recal=true", "did you mean 'batch_recall'"),
+        ("+sweep.retires=1", "did you mean 'retries'"),
         ("quirks=null", "it has keys of its own, softmax"),
         ("+checkpoint.hours=1", "checkpoint has minutes, steps"),
         ("+callbacks.figures.foo=1", "callbacks.figures.foo is no key"),

@@ -12,6 +12,7 @@ from helpers import config
 from PIL import Image
 
 from cnnbench.data.cache import PreparedSet, prepare
+from cnnbench.data.decode import UndecodableImage, decode_image
 from cnnbench.data.sources import ImageFolder
 from cnnbench.training.build import build_data
 from cnnbench.training.preflight import notes_on
@@ -220,6 +221,16 @@ def test_negative_values_are_scaled_from_the_lowest_to_the_highest(root: Path) -
                 root / name / f"{number}.tif"
             )
     assert opened(root, size=2, channels=1).value_range == [-1000, 501]
+
+
+def test_infinite_pixels_are_as_bright_or_dark_as_the_others_and_no_number_at_all_is_no_image(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array([[np.inf, 200], [100, -np.inf]], np.float32)).save(root / "a.tif")
+    pixels, _ = decode_image(root / "a.tif", 2, 1, resize=False)
+    assert pixels[..., 0].tolist() == [[200, 200], [100, 100]]
+    Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(root / "b.tif")
+    with pytest.raises(UndecodableImage, match=r"b\.tif has no pixel that is a finite number"):
+        decode_image(root / "b.tif", 2, 1, resize=False)
 
 
 def test_programs_of_pillow_are_never_started_and_large_images_never_decoded(root: Path) -> None:

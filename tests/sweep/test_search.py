@@ -22,7 +22,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from cnnbench.analysis.runs import PRUNED, collect
 from cnnbench.analysis.search import SearchResult, read_searches
 from cnnbench.cli.main import main
-from cnnbench.sweep.optuna_search import Search, check_seeds
+from cnnbench.sweep.optuna_search import Search, check_axes
 from cnnbench.sweep.plan import PlannedRun
 from cnnbench.sweep.run_summary import finish
 from cnnbench.sweep.search_space import corners, override, parse
@@ -103,6 +103,16 @@ def test_what_a_killed_search_had_begun_comes_first(tmp_path: Path) -> None:
     (begun,) = one.next_batch()
     given = run(search(tmp_path, 2), 0.5)
     assert given[0] == one.overrides(begun) and len(given) == 2
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_search_that_goes_on_draws_as_one_that_was_not_stopped(tmp_path: Path, sampler: str) -> None:
+    whole = run(search(tmp_path / "whole", 6, sampler=sampler), 0.5)
+    parts = [run(search(tmp_path / "parts", count, sampler=sampler), 0.5) for count in (1, 4, 6)]
+    assert [overrides[:2] for part in parts for overrides in part] == [overrides[:2] for overrides in whole]
+    assert len({tuple(overrides[:2]) for overrides in whole}) == 6
+    other = run(search(tmp_path / "other", 6, sampler=sampler, seed=1), 0.5)
+    assert sampler == "qmc" or not {tuple(o[:2]) for o in other} & {tuple(o[:2]) for o in whole}
 
 
 def test_a_search_over_something_else_is_refused(tmp_path: Path) -> None:
@@ -191,15 +201,18 @@ def test_a_killed_trial_goes_on_with_the_seeds_that_are_left(tmp_path: Path) -> 
     [
         (3, "median", [], "take wilcoxon or none"),
         (5, "halving", [], "take wilcoxon or none"),
-        (3, "none", ["seed=0,1"], "cannot be searched over"),
+        (3, "none", ["seed=0,1"], "^seed cannot be searched over"),
+        (1, "median", ["seed=0,1"], "^seed cannot be searched over"),
+        (1, "median", ["data.fold=0,1"], "^data.fold cannot be searched over"),
+        (1, "median", ["optimizer=sgd,adam", "objective=val/accuracy,val/loss"], "^objective cannot be searched over"),
     ],
 )
 def test_seeds_and_pruners_that_do_not_go_together_are_refused(
     seeds: int, pruner: str, axes: list[str], told: str
 ) -> None:
     with pytest.raises(RequestError, match=told):
-        check_seeds(seeds, pruner, parse(axes)[1])
-    check_seeds(5, "wilcoxon", [])
+        check_axes(parse(axes)[1], seeds, pruner)
+    check_axes(["optimizer.lr"], 5, "wilcoxon")
 
 
 FAST = [*SMALL, "logger=none", "sweep.isolate=false", "callbacks.figures.pictures=false", "trainer.max_epochs=1"]

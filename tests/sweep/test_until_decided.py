@@ -181,6 +181,8 @@ def test_with_a_baseline_each_is_compared_with_it_alone(folder: Path, monkeypatc
         (["sweep.baseline='optimizer=adma'"], "did you mean"),
         (["objective=val/loss"], "needs sweep.practical"),
         (["hydra/sweeper=optuna"], "hydra.sweeper.seeds"),
+        (["data.split_seed=0,1"], "data.split_seed can have one value alone; data.split_seed='${seed}' draws a split"),
+        (["data.folds=2", "data.fold=0,1"], "data.fold can have one value alone"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(

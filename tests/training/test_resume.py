@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import multiprocessing
@@ -225,6 +226,8 @@ def test_a_run_that_lacks_only_its_test_is_not_trained_again(tmp_path: Path, mon
         "callbacks.early_stopping.patience=1",
         "optimizer.lr=1e-9",
         "trainer.max_epochs=9",
+        "quirks.dropout_in_evaluation=true",  # so that the test draws random numbers too
+        *DROPOUT,
     ]
     whole = go(tmp_path / "whole", *asked)
     assert len(whole["history"]["epoch"]) < 9
@@ -233,6 +236,15 @@ def test_a_run_that_lacks_only_its_test_is_not_trained_again(tmp_path: Path, mon
         assert go(tmp_path / "part", *asked)["status"] == "failed"
     go(tmp_path / "part", *asked)
     assert not differences(tmp_path / "whole", tmp_path / "part")
+
+
+def test_a_metric_that_is_asked_for_later_is_in_the_epochs_after(tmp_path: Path) -> None:
+    assert go(tmp_path, *fault("term", 10, tmp_path))["status"] == "interrupted"
+    go(tmp_path, *fault("term", 10, tmp_path), "metrics=[f1]")
+    values = read_record(tmp_path)["history"]["val/f1"]
+    assert values[0] is None and None not in values[1:] and len(values) == 3
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["val/f1"] == "" for row in rows] == [True, False, False]
 
 
 def test_tensorboard_shows_each_epoch_once(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
 
     def columns(self) -> dict[str, list[float]]:
         """The rows as one list a name, as the record has them."""
-        names = self.rows[0] if self.rows else {}
+        names = dict.fromkeys(name for row in self.rows for name in row)  # a resumed run may measure more
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -52,7 +52,7 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         if not trainer.is_global_zero:
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.rows[0], lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(text, [*self.columns()], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue())

@@ -64,11 +64,16 @@ class Resume(Checkpoint):  # a Checkpoint, for Lightning calls those last
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         restore_stop_signals()  # Lightning's handler of SIGTERM, set just before this, does not say what stopped a run
 
-    on_test_start = on_train_start
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        restore_stop_signals()
+        self._restore_random_state()  # of a run that was killed after its last epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         raise_if_stopped(trainer)  # nothing to save: an epoch has just ended, or not begun
         self._saved, self._saved_step = time.perf_counter(), trainer.global_step
+        self._restore_random_state()
+
+    def _restore_random_state(self) -> None:
         if self._random_state is not None:
             set_random_state(self._random_state)
             self._random_state = None
