@@ -30,8 +30,9 @@ COMMANDS = {
     "list": "List the config groups and their choices.",
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE)
-NAME_ERRORS = (errno.ENOENT, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 ACCESS_ERRORS = (errno.EACCES, errno.EPERM)
+PATH_ERRORS = (errno.ENOENT, errno.EINVAL)  # where they name one
 OPTION = "--config-dir"
 LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verbose"}
 
@@ -61,9 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (*DISK_ERRORS, *NAME_ERRORS, *ACCESS_ERRORS) or os.environ.get(TRACEBACK) == "1":
+        known = error.errno in (*DISK_ERRORS, *NAME_ERRORS, *ACCESS_ERRORS) or (
+            error.errno in PATH_ERRORS and error.filename
+        )
+        if not known or os.environ.get(TRACEBACK) == "1":
             raise
-        problem = "cannot be written" if error.errno in DISK_ERRORS else "cannot be used"
+        problem = "cannot be read or written" if error.errno in DISK_ERRORS else "cannot be used"
         advice = "; give a folder of your own: hydra.run.dir, hydra.sweep.dir or --out"
         advice = advice if error.errno in ACCESS_ERRORS else ""
         print_error(f"{error.filename or 'a file'} {problem} ({error.strerror}){advice}")

@@ -35,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     if before["status"] != "completed":
         raise RequestError(f"{folder} has not completed ({before['status']}), so there is no result to compare with")
     into = options.folder or Path("outputs", "rerun", f"{folder.resolve().name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}")
-    if (into / RECORD_FILE).exists():
-        raise RequestError(f"{into} holds a run already; choose another folder")
+    if any((into / name).exists() for name in (RECORD_FILE, "multirun.yaml")):
+        raise RequestError(f"{into} holds a run or a sweep already; choose another folder")
 
     from cnnbench.config.schema import check_values
     from cnnbench.config.trusted_targets import check_config, without_foreign_folders

@@ -109,9 +109,13 @@ def decode_image(
         image: Image.Image = file
         if image.mode.startswith(("I", "F")):  # which convert() would clip
             values = np.array(image, dtype=np.float64)
-            if not (finite := values[np.isfinite(values)]).size:
-                raise UndecodableImage(f"{path} has no pixel that is a finite number")
-            np.nan_to_num(values, copy=False, posinf=finite.max(), neginf=finite.min())  # what is no number is 0
+            if image.mode == "F":
+                known = np.isfinite(values)
+                if not known.any():
+                    raise ValueError("no pixel is a finite number")
+                low, high = values.min(where=known, initial=np.inf), values.max(where=known, initial=-np.inf)
+                np.nan_to_num(values, copy=False, posinf=high, neginf=low)  # what is no number is 0
+                del known
             extremes = float(values.min(initial=0)), float(values.max(initial=0)), image.mode.startswith("I")
             black, white = value_range or find_range([extremes])
             values -= black  # in place, for these are eight times what the image is shown in

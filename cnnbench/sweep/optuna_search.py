@@ -7,7 +7,7 @@ of several seeds the value of each. A search that was killed first resumes the t
 import json
 import math
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cnnbench.analysis.metric_names import higher_is_better
 from cnnbench.analysis.runs import PRUNED
 from cnnbench.analysis.search import SEARCH_FILE
-from cnnbench.config.overrides import quoted
+from cnnbench.config.overrides import override_key, quoted
 from cnnbench.config.resolvers import run_folder
 from cnnbench.config.settings import SEED, SPLIT
 from cnnbench.sweep import plan
@@ -97,7 +98,7 @@ class Search:
 
     def _draw(self, number: int) -> Trial:
         own = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        self.study.sampler = self.make_sampler(seed=own)  # a search that goes on draws as one that was not stopped
+        self.study.sampler = self.make_sampler(seed=own)  # by number, so that a resumed search draws what it would have
         return self.study.ask(self.axes)
 
     def varied(self, trial: Trial | FrozenTrial) -> list[str]:
@@ -213,11 +214,12 @@ def _run(sweep: Sweep, search: Search, batch: Sequence[Trial]) -> list[plan.Plan
     return runs
 
 
-def check_axes(axes: Collection[str], seeds: int, pruner: str) -> None:
+def check_axes(axes: Mapping[str, BaseDistribution], seeds: int, pruner: str) -> None:
     """Raise RequestError where trials could not be compared with one another, or one of so many seeds makes no sense."""
-    if wrong := sorted({"objective", SEED, *SPLIT} & {*axes}):
-        raise RequestError(f"{wrong[0]} cannot be searched over: all trials are compared by one objective, on the same "
-                           "images; hydra.sweeper.seeds=3 runs each with three seeds")  # fmt: skip
+    varied = {override_key(key) for key, of in axes.items() if not of.single()}
+    if wrong := sorted({"objective", SEED, *SPLIT} & varied):
+        raise RequestError(f"{wrong[0]} cannot be searched over, for trials that differ in it cannot be compared; "
+                           "hydra.sweeper.seeds=3 runs each with three seeds")  # fmt: skip
     if seeds > 1 and pruner in ("median", "halving"):
         raise RequestError(f"hydra.sweeper.pruner={pruner} compares the epochs of single runs; with hydra.sweeper.seeds={seeds} "
                            "take wilcoxon or none")  # fmt: skip

@@ -41,11 +41,11 @@ class Progress:
         self._bar = tqdm(total=total, bar_format="  {desc}", disable=not shows_bar, file=sys.stdout)
         self._shown, self._shown_at = "", self.began
 
-    def start(self, folder: Path, title: str = "") -> None:
-        """A run has begun."""
+    def start(self, folder: Path, title: str = "", at: float | None = None) -> None:
+        """A run has begun, now or ``at`` a time in seconds since 1970."""
         if self.in_turn:
             print_info(f"\n{title}")
-        self.running[folder] = time.time()
+        self.running[folder] = at or time.time()
         self.at_once = max(self.at_once, len(self.running))
         self.show()
 
@@ -78,7 +78,7 @@ class Progress:
 
     def seconds_left(self) -> float:
         """Until all have ended, if each takes as long as those that have ended did on average, and as many run at once as
-        so far; 0 where that cannot be said: none has ended, or all that run have taken longer than those."""
+        so far; 0 where that cannot be said: none that was seen to begin has ended, or all that run have taken longer."""
         if not self.took:
             return 0.0
         each, now = fmean(self.took), time.time()
@@ -145,8 +145,8 @@ def follow_folders(progress: Progress, folders: Sequence[Path]) -> Iterator[None
                 if (record := ended_since(folder, since)) is not None:
                     left.discard(folder)
                     progress.end(folder, record)
-                elif folder not in progress.running and (started_at(folder) or 0) >= since:
-                    progress.start(folder)
+                elif folder not in progress.running and (began_at := started_at(folder) or 0) >= since:
+                    progress.start(folder, at=began_at)
             took = time.monotonic() - began
             progress.show()
 

@@ -72,12 +72,12 @@ class Rounds:
             raise RequestError("sweep.until=decided adds the seeds itself: give the first one alone, such as seed=0")
         cells = [[text for text in run if text not in seeds] for run in commands]
         self.shared = shared_keys(cells)
-        if varied := {override_key(text) for cell in cells for text in cell} & {*SPLIT} - {*self.shared}:
-            wrong = f"sweep.until=decided compares configurations on the same images, so {varied.pop()} can have one value alone"
-            raise RequestError(f"{wrong}; data.split_seed='${{seed}}' draws a split for each seed")
         self.cells = {" ".join(text for text in cell if override_key(text) not in self.shared): cell for cell in cells}
         if len(self.cells) < 2:
             raise RequestError("sweep.until=decided compares configurations, such as optimizer=sgd,adam: there is one")
+        if varied := {override_key(text) for cell in cells for text in cell} & {*SPLIT} - {*self.shared}:
+            wrong = f"sweep.until=decided compares configurations on the same images, so {min(varied)} can have one value alone"
+            raise RequestError(f"{wrong}; data.split_seed='${{seed}}' draws a split for each seed")
         if (baseline := options.baseline) is not None:
             one_of("sweep.baseline", baseline, self.cells)
         self.first = self._compose(self.cells, range(sweep.config.seed, sweep.config.seed + FEWEST))

@@ -40,7 +40,7 @@ Runs = dict[tuple[str, int], PlannedRun]  # by fingerprint and how many before h
 
 class Sweep:
     """Composes and checks runs, and runs them by the chosen launcher; made of what Hydra gives a sweeper. Raises
-    RequestError where a launcher is not installed, or one of its values or the sweeper's is wrong."""
+    RequestError where a launcher is not installed, one of its values or the sweeper's is wrong, or the folder is a run's."""
 
     def __init__(self, config: DictConfig, context: HydraContext, task: TaskFunction) -> None:
         self.config, self.context, self.task = config, context, task
@@ -62,6 +62,9 @@ class Sweep:
         self.folder = Path(str(config.hydra.sweep.dir))
         self.composer = Composer(lambda texts: context.config_loader.load_configuration("config", texts, RunMode.RUN))
         self.is_named = any(text.startswith("hydra.sweep.dir=") for text in self.command)
+        is_run = (self.folder / RECORD_FILE).exists() or (self.folder / ".hydra").is_dir()
+        if self.is_named and is_run and not (self.folder / plan.FILE).exists():
+            raise RequestError(f"{self.folder} holds a run; choose another folder for a sweep")
 
     def compose(self, overrides: Sequence[str], label: str = "", number: int = 0) -> PlannedRun:
         """Compose a run and check its values; raises RequestError."""
@@ -96,8 +99,6 @@ class Sweep:
         """Make the folder, a new one where the command names none, and return it."""
         if not self.is_named:
             self.folder = plan.own_folder(self.folder)
-        elif (self.folder / RECORD_FILE).exists() or (self.folder / ".hydra").is_dir():
-            raise RequestError(f"{self.folder} holds a run; choose another folder for a sweep")
         where = str(self.folder if self.is_local else self.folder.absolute())  # workers may have another working folder
         with open_dict(self.config):
             self.config.hydra.sweep.dir = where

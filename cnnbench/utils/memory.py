@@ -57,7 +57,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def free_memory() -> int:
     """Bytes of main memory that can be taken without swapping (Linux's MemAvailable; all there is elsewhere), within the
-    limit of a container or a Slurm job."""
+    limit of a container or a Slurm job (control groups of version 2)."""
     with suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         return min([int(lines["MemAvailable"].split()[0]) * 1024, *_left_in_groups()])
@@ -66,10 +66,10 @@ def free_memory() -> int:
 
 def _left_in_groups() -> Iterator[int]:
     """What the limits of this process's control groups (version 2) leave: cached files make way, so they count as free."""
-    groups = dict(line.split("::", 1) for line in MEMBERSHIP.read_text().splitlines() if line.startswith("0::"))
-    own = CGROUPS / groups.get("0", "").strip("/")
+    lines = MEMBERSHIP.read_text().splitlines() if MEMBERSHIP.exists() else []
+    own = CGROUPS / next((line[3:] for line in lines if line.startswith("0::")), "").strip("/")
     for folder in (own, *own.parents):
-        with suppress(OSError, ValueError):  # there is no such group here, or its limit is "max"
+        with suppress(OSError, ValueError, KeyError):  # there is no such group here, or its limit is "max"
             limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
             stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
             yield max(limit - used + int(stat["inactive_file"]) + int(stat["active_file"]), 0)

@@ -408,6 +408,9 @@ hydra.run.dir=/proc/nope
 report run --out /proc/nope
 -m seed=0,1 hydra.sweep.dir=run
 -m seed=0,1 hydra.sweep.dir=/proc/nope
+-m seed=0,1 hydra.sweep.dir=run hydra.sweeper.dry_run=true
+hydra.run.dir=sweep
+rerun run sweep
 objective=test/accuracy data.validation=test
 callbacks=early_stopping callbacks.early_stopping.objective=val/accurcy
 list nope
@@ -434,6 +437,8 @@ def prepare(folder: Path) -> None:
     shutil.copytree(folder / "run", folder / "unfinished")
     text = (folder / "run" / "result.json").read_text()
     (folder / "unfinished" / "result.json").write_text(text.replace('"completed"', '"failed"', 1))
+    (folder / "sweep").mkdir()
+    (folder / "sweep" / "multirun.yaml").touch()
     (folder / "damaged").mkdir()
     (folder / "damaged" / "result.json").write_text(text[:500])
 

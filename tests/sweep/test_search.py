@@ -203,7 +203,7 @@ def test_a_killed_trial_goes_on_with_the_seeds_that_are_left(tmp_path: Path) -> 
         (5, "halving", [], "take wilcoxon or none"),
         (3, "none", ["seed=0,1"], "^seed cannot be searched over"),
         (1, "median", ["seed=0,1"], "^seed cannot be searched over"),
-        (1, "median", ["data.fold=0,1"], "^data.fold cannot be searched over"),
+        (1, "median", ["++data.fold=0,1"], "^data.fold cannot be searched over"),
         (1, "median", ["optimizer=sgd,adam", "objective=val/accuracy,val/loss"], "^objective cannot be searched over"),
     ],
 )
@@ -212,7 +212,7 @@ def test_seeds_and_pruners_that_do_not_go_together_are_refused(
 ) -> None:
     with pytest.raises(RequestError, match=told):
         check_axes(parse(axes)[1], seeds, pruner)
-    check_axes(["optimizer.lr"], 5, "wilcoxon")
+    check_axes(parse(["optimizer.lr=0.1,1", "data.fold=choice(0)"])[1], 5, "wilcoxon")
 
 
 FAST = [*SMALL, "logger=none", "sweep.isolate=false", "callbacks.figures.pictures=false", "trainer.max_epochs=1"]

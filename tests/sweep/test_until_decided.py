@@ -182,6 +182,7 @@ def test_with_a_baseline_each_is_compared_with_it_alone(folder: Path, monkeypatc
         (["objective=val/loss"], "needs sweep.practical"),
         (["hydra/sweeper=optuna"], "hydra.sweeper.seeds"),
         (["data.split_seed=0,1"], "data.split_seed can have one value alone; data.split_seed='${seed}' draws a split"),
+        (["optimizer=adam", "data.split_seed=3"], "there is one"),
         (["data.folds=2", "data.fold=0,1"], "data.fold can have one value alone"),
     ],
 )

@@ -38,9 +38,12 @@ def test_a_limit_of_a_container_or_a_job_counts(
     assert memory.free_memory() == expected
 
 
-def test_without_a_limit_it_is_the_machine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["max", "0"])  # the other with a file that lacks what is needed
+def test_without_a_known_limit_it_is_the_machine_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
-    group(tmp_path, "max", 4 * MIB, MIB)
+    monkeypatch.setattr(memory, "MEMBERSHIP", tmp_path / "none")  # of a kernel without groups
+    group(tmp_path, limit, 4 * MIB, MIB)
+    (tmp_path / "memory.stat").write_text("anon 5\n")
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     assert memory.free_memory() == pytest.approx(available, rel=0.2)

@@ -74,26 +74,27 @@ def judge(claim: Claim, study: Study, rows: Runs, short: Collection[str] = ()) -
     if not all(usable.values()):
         return Judgement(claim, "not shown", "; ".join(left_out))
     verdict, evidence = kind(Case(match, study, usable))
-    fewer = [row for row in named if row in short]
-    early = [] if on_cost else _too_early(match, kind, study, rows, fewer)
-    if fewer and kind is verdicts.levels_off and verdict == "reproduced":
-        early.append("that it stays level is judged at the report's budget")
+    early = [] if on_cost else _too_early(match, kind, study, rows, {row: usable[row] for row in named if row in short})
     verdict = NO_VERDICT if early else "not shown" if left_out else verdict
     sizes = [] if on_cost else _different_sizes(usable)
     return Judgement(claim, verdict, "; ".join([*early, *left_out, evidence, *sizes]))
 
 
-def _too_early(match: re.Match[str], kind: Kind, study: Study, rows: Runs, short: Sequence[str]) -> list[str]:
-    """Why a smaller budget allows no verdict, of the rows that had one."""
+def _too_early(match: re.Match[str], kind: Kind, study: Study, rows: Runs, short: Runs) -> list[str]:
+    """Why a smaller budget allows no verdict, of the runs in ``short`` that had one."""
     if short and (kind in (verdicts.compare_size, verdicts.compare_gains) or match.groupdict().get("relation") == "~"):
         return ["a size is judged at the report's budget"]
-    asked = [study.baseline] if short and kind is verdicts.fails_to_learn else short
+    if short and kind is verdicts.levels_off:
+        return ["that a curve stays level is judged at the report's budget"]
+    asked = [study.baseline] if short and kind is verdicts.fails_to_learn else list(short)
     if late := [row for row in asked if not study.is_learned_by(rows.get(row, ()))]:
         return [f"{' and '.join(late)} {'has' if len(late) == 1 else 'have'} not been seen to learn at this budget"]
     needed = max(
         map(int, re.findall(r" at epoch (\d+)", study.expression(match.groupdict().get("on") or ""))), default=0
     )
-    have = min((len(run.part("history").get("epoch", ())) for row in short for run in rows[row]), default=needed)
+    have = min(
+        (len(run.part("history").get("epoch", ())) for of_row in short.values() for run in of_row), default=needed
+    )
     return [f"the runs have {have} epochs; it takes {needed}"] if have < needed else []
 
 

@@ -119,7 +119,7 @@ def _gap(case: Case) -> tuple[float | None, float | None, str]:
 
 
 def fails_to_learn(case: Case) -> Finding:
-    """``A fails to learn``: every seed diverged or has less than a row that has ``learned``, by the study's YAML."""
+    """``A fails to learn``: every seed diverged or is below ``learned``'s multiple of guessing, by the study's YAML."""
     runs = case.runs()
     chance = 1 / class_count(runs)
     enough = case.study.learned.times_chance * chance
@@ -133,7 +133,7 @@ def fails_to_learn(case: Case) -> Finding:
     evidence = f"{shown}; guessing gives {names.number(chance, case.metric)} %{ending}, n = {len(runs)}"
     if len(runs) < 2:
         return "not shown", f"{evidence}: one seed"
-    return decide(all(failing), not any(fails in (True, None) for fails in failing)), evidence
+    return decide(all(failing), all(fails is False for fails in failing)), evidence
 
 
 def finds_hardest(case: Case) -> Finding:

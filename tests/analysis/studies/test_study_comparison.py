@@ -274,11 +274,9 @@ def test_a_smaller_budget_allows_verdicts_only_of_what_has_learned(claim, short,
 
 def test_a_smaller_budget_does_not_show_that_a_curve_stays_level() -> None:
     level = [run(seed, **{"val/recall": [0.1, 0.5, 0.6, 0.601 + seed / 1e4]}) for seed in range(3)]
-    rising = [run(seed, **{"val/recall": [0.1, 0.3, 0.4, 0.5 + seed / 1e4]}) for seed in range(3)]
     claim = "default levels off by epoch 3 on val/recall"
     assert verdict(claim, ("default",), first=level)[0] == NO_VERDICT
     assert verdict(claim, first=level)[0] == "reproduced"
-    assert verdict(claim, ("default",), first=rising)[0] == "contradicted"  # more epochs would not mend it
 
 
 def test_what_a_run_has_at_an_epoch_takes_so_many_epochs() -> None:
@@ -288,6 +286,8 @@ def test_what_a_run_has_at_an_epoch_takes_so_many_epochs() -> None:
         rows[row] = [run(seed, epoch=[0, 1, 2], **{"val/recall": curve}) for seed, curve in enumerate(curves)]
     claim = "4a1_filters > default on val/recall at epoch"
     short = ("default", "4a1_filters")
+    assert verdict(f"{claim} 3", short, **rows)[0] == "reproduced"
+    rows["default"].append(run(3, "interrupted", epoch=[0], **{"val/recall": [0.3]}))  # which is not judged
     assert verdict(f"{claim} 3", short, **rows)[0] == "reproduced"
     assert verdict(f"{claim} 5", short, **rows) == (NO_VERDICT, "the runs have 3 epochs; it takes 5; no numbers")
 
