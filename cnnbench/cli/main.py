@@ -29,7 +29,8 @@ COMMANDS = {
     "tensorboard": "Browse runs in TensorBoard, on this machine only.",
     "list": "List the config groups and their choices.",
 }
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+DEVICE_ERRORS = (errno.EIO, errno.ESTALE)
 NAME_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 ACCESS_ERRORS = (errno.EACCES, errno.EPERM)
 PATH_ERRORS = (errno.ENOENT, errno.EINVAL)  # where they name one
@@ -62,16 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        known = error.errno in (*DISK_ERRORS, *NAME_ERRORS, *ACCESS_ERRORS) or (
-            error.errno in PATH_ERRORS and error.filename
-        )
+        known = error.errno in (*DISK_ERRORS, *DEVICE_ERRORS, *NAME_ERRORS, *ACCESS_ERRORS)
+        known = known or bool(error.errno in PATH_ERRORS and error.filename)
         if not known or os.environ.get(TRACEBACK) == "1":
             raise
-        problem = "cannot be read or written" if error.errno in DISK_ERRORS else "cannot be used"
+        problem = "cannot be written" if error.errno in DISK_ERRORS else "cannot be used"
         advice = "; give a folder of your own: hydra.run.dir, hydra.sweep.dir or --out"
         advice = advice if error.errno in ACCESS_ERRORS else ""
         print_error(f"{error.filename or 'a file'} {problem} ({error.strerror}){advice}")
-        return 1 if error.errno in DISK_ERRORS else 2
+        return 1 if error.errno in (*DISK_ERRORS, *DEVICE_ERRORS) else 2
 
 
 def _config_dir(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
