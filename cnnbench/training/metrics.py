@@ -31,9 +31,8 @@ def metric_mode(name: str, key: str = "objective") -> str:
     if name not in known:
         every, kept = ",".join((*NAMES, *CLASS_METRICS)), ",".join(LOGIT_METRICS)
         choices = f"{{train,val}}/{{{every}}} and val/{{{kept}}}"
-        raise RequestError(
-            f"{key}={name!r} is not a metric; choose from {choices}{did_you_mean(name, [one for one in known if not one.startswith('test/')])}"
-        )
+        offered = [one for one in known if not one.startswith("test/")]  # for those are refused
+        raise RequestError(f"{key}={name!r} is not a metric; choose from {choices}{did_you_mean(name, offered)}")
     return "min" if name.endswith(LOWER_IS_BETTER) else "max"
 
 
