@@ -9,7 +9,7 @@ from cnnbench.cli.parser import Parser, existing_folder
 from cnnbench.config.settings import flatten, with_current_targets
 from cnnbench.utils.console import print_result
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
+from cnnbench.utils.record import RECORD_FILE, SWEEP_CONFIG_FILE, Record, RecordError, read_record
 
 COMPARED = ("metrics", "best", "history", "per_class", "confusion_matrix")  # of two records
 SURROUNDINGS = ("git", "python", "device", "gpu", "cpu", "threads", "system")
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     if before["status"] != "completed":
         raise RequestError(f"{folder} has not completed ({before['status']}), so there is no result to compare with")
     into = options.folder or Path("outputs", "rerun", f"{folder.resolve().name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}")
-    if any((into / name).exists() for name in (RECORD_FILE, "multirun.yaml")):
+    if any((into / name).exists() for name in (RECORD_FILE, SWEEP_CONFIG_FILE)):
         raise RequestError(f"{into} holds a run or a sweep already; choose another folder")
 
     from cnnbench.config.schema import check_values

@@ -117,7 +117,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     if match := re.search(r"Could not override '([^']+)'|Key '[^']+' is not in struct.*?full_key: ([\w.]+)", text):
         return unknown_key(match[1] or match[2], choices_made)
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
-        return f"{match[1]}={match[2]} is several values: -m sweeps over them ({match[1]}=[{match[2]}] is one list)"
+        return f"{match[1]}={match[2]} is several values, which `cnnbench -m` sweeps over ({match[1]}=[{match[2]}] is one list)"
     if match := re.search(r"Missing mandatory value: .*?full_key: ([\w.]+)", text):
         return f"{match[1]} has no default: give {match[1]}=..."
     if match := re.search(r"RequestError raised while resolving interpolation: (.*?) full_key:", text):

@@ -33,7 +33,7 @@ from cnnbench.utils import run_dir
 from cnnbench.utils.console import print_info, print_result
 from cnnbench.utils.environment import is_one_of_several_ranks
 from cnnbench.utils.errors import RequestError, one_of
-from cnnbench.utils.record import RECORD_FILE, Record, RecordError, read_record
+from cnnbench.utils.record import RECORD_FILE, SWEEP_CONFIG_FILE, Record, RecordError, read_record
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
 
@@ -82,7 +82,7 @@ def _run_once(overrides: list[str]) -> int:
             return 0
         if not (folder / RECORD_FILE).exists() and hydra_fingerprint(folder) not in (None, own):
             raise RequestError(f"{folder} holds an unfinished run of another configuration; choose another folder")
-        if (folder / "multirun.yaml").exists():
+        if (folder / SWEEP_CONFIG_FILE).exists():
             raise RequestError(f"{folder} holds a sweep; choose another folder for a run")
         if run_dir.is_locked(folder):
             raise run_dir.LockedError(f"{folder}: another process is running this")

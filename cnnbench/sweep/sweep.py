@@ -30,7 +30,7 @@ from cnnbench.training.same_data import refuse_changed_data
 from cnnbench.utils.console import print_result
 from cnnbench.utils.environment import idle_cores
 from cnnbench.utils.errors import RequestError
-from cnnbench.utils.record import RECORD_FILE
+from cnnbench.utils.record import RECORD_FILE, SWEEP_CONFIG_FILE
 from cnnbench.utils.run_dir import is_locked
 from cnnbench.utils.signals import STOP_FILE, handle_stop_signals, stop_requested
 
@@ -104,7 +104,7 @@ class Sweep:
             self.config.hydra.sweep.dir = where
             self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(where)}")  # for what is composed from it
         self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        OmegaConf.save(self.config, self.folder / SWEEP_CONFIG_FILE)
         return self.folder
 
     @contextmanager

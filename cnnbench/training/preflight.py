@@ -133,6 +133,7 @@ def check_keys(config: Config) -> None:
     nodes = {name: (config[name], own[name]) for name in ("quirks", "checkpoint", "divergence", "sweep")}
     nodes["fine_tune"] = config["fine_tune"], yaml.safe_load(read_yaml("fine_tune", "none"))
     figures = yaml.safe_load(read_yaml("callbacks", "default"))["figures"]
+    nodes["study"] = config["study"], ("name", "row", "form", "change", "reported")
     nodes["callbacks.figures"] = config["callbacks"].get("figures") or {}, figures
     for name, (given, known) in nodes.items():
         if given is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 SCHEMA = 1
 RECORD_FILE = "result.json"
+SWEEP_CONFIG_FILE = "multirun.yaml"  # Hydra's name, in the folder of a sweep
 PREDICTIONS_FILE = "predictions.npz"  # beside it (cnnbench.training.recording)
 MAPPINGS = ("config", "choices", "metrics", "best", "history", "per_class", "model", "data", "environment", "error", "time",
             "protocol", "confusion_matrix")  # fmt: skip

@@ -85,7 +85,10 @@ def test_a_run_that_raises_or_diverges_does_not_stop_the_others(tmp_path: Path) 
     [
         (["optimizer=adma"], "did you mean 'adam'?"),
         (["-m", "optimizer=sgd,adma"], "did you mean 'adam'?"),
-        (["optimizer=sgd,adam"], "optimizer=sgd,adam is several values: -m sweeps over them (optimizer=[sgd,adam]"),
+        (
+            ["optimizer=sgd,adam"],
+            "optimizer=sgd,adam is several values, which `cnnbench -m` sweeps over (optimizer=[sgd,adam]",
+        ),
         (["lr=0.1"], "did you mean 'optimizer.lr'?"),
         (["norm=batch"], "did you mean 'model.norm'?"),
         (["epochs=3"], "did you mean 'trainer.max_epochs'?"),

@@ -253,6 +253,7 @@ experiment=nope
 experiment=eq2425
 experiment=eq2425/nope
 study=eq2425
++study.from=corrected
 logger=nope
 logger.name=../x
 callbacks=nope
