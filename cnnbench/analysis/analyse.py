@@ -1,6 +1,6 @@
 """Everything that a report says about some runs, as numbers and sentences; every format is made from this."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -132,7 +132,7 @@ class Analysis:
 def analyse(
     runs: Sequence[Run], *, baseline: str | None = None, objective: str | None = None, metric: str | None = None,
     size: float | None = None, practical: float | None = None, run: str | None = None, versus: str | None = None,
-    ignore: Iterable[str] = (), best_over: Sequence[str] = (), all_pairs: bool = False, target: float | None = None,
+    ignore: Collection[str] = (), best_over: Sequence[str] = (), all_pairs: bool = False, target: float | None = None,
 ) -> Analysis:  # fmt: skip
     """Analyse ``runs``, of any status.
 

@@ -15,7 +15,16 @@ from scipy.stats import friedmanchisquare, rankdata, trim_mean, wilcoxon
 
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better, is_share
-from cnnbench.analysis.statistics import ALPHA, CONFIDENCE, Verdict, finite_values, holm, tukey_quantile, verdict
+from cnnbench.analysis.runs import by_replicate
+from cnnbench.analysis.statistics import (
+    ALPHA,
+    CONFIDENCE,
+    Verdict,
+    finite_mean,
+    holm,
+    tukey_quantile,
+    verdict,
+)
 
 DRAWS = 9_999
 MOST_SETTINGS = 24  # with pairs and a diagram
@@ -79,19 +88,22 @@ def find_across(configurations: Sequence[Configuration], metric: str, baseline: 
     runs on the same two data sets. With ``baseline`` (a setting) the pairs are the others with that one."""
     values: dict[str, dict[str, list[float]]] = {}
     for c in configurations:
-        if measured := finite_values(run.value(metric) for run in c.runs):
+        of_each_seed = (finite_mean(run.value(metric) for run in of) for of in by_replicate(c.runs).values())
+        if measured := [value for value in of_each_seed if value is not None]:
             values.setdefault(c.setting, {})[c.data_set] = measured
 
-    # The largest table without an empty cell
+    # The largest table without an empty cell, of equal ones that of the most data sets
     known = list(dict.fromkeys(c.data_set for c in configurations))
-    of_each = [frozenset(by_set) for by_set in values.values()]
+    of_each = dict.fromkeys(frozenset(by_set) for by_set in values.values())
+    shared = dict.fromkeys([*of_each, *(one & other for one, other in combinations(of_each, 2))])
     tables = [
         ([name for name in known if name in sets], [s for s in values if sets <= values[s].keys()])
-        for sets in {*of_each, frozenset(known).intersection(*of_each)}
-    ]
-    data_sets, settings = max(tables, key=lambda table: len(table[0]) * len(table[1]))
-    if len(data_sets) < 2 or len(settings) < 2:
+        for sets in [*shared, frozenset(known).intersection(*of_each)] if len(sets) > 1
+    ]  # fmt: skip
+    tables = [(sets, settings) for sets, settings in tables if len(settings) > 1]
+    if not tables:
         return None
+    data_sets, settings = max(tables, key=lambda table: (len(table[0]) * len(table[1]), len(table[0])))
 
     # Ranks, and what they show; costs are lower where better
     sign = -1 if higher_is_better(metric) else 1

@@ -4,16 +4,17 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import Any
+from statistics import fmean
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
-from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
+from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration, cell_of
 from cnnbench.analysis.metric_names import MISSING
-from cnnbench.analysis.runs import count_splits
-from cnnbench.analysis.statistics import finite_values, tukey_quantile
+from cnnbench.analysis.runs import Run, count_splits
+from cnnbench.analysis.statistics import finite_values, to_number, tukey_quantile
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
@@ -76,20 +77,28 @@ def find_effects(
     """Main effects and two-way interactions on ``metric``; the levels of ``reference`` stand first. None where fewer than
     two runs have the metric, or no factor has two levels.
 
-    Factors in ``tuned``, of which each configuration has its best value, are none here. Data sets are blocks: terms of the
-    model, but which of them is easier is no effect.
+    Factors in ``tuned``, of which each configuration has its best value, are none here, nor are those that change the
+    evaluation alone. Data sets are blocks: terms of the model, but which of them is easier is no effect.
     """
-    # One row a run: its level of each factor, and its value
-    measured = [(c, value) for c in configurations for value in finite_values(run.value(metric) for run in c.runs)]
-    if len(measured) < 2:
-        return None
+    # One row a training: its level of each factor, and the mean of its runs' values
+    measured = [(c, run) for c in configurations for run in c.runs if to_number(run.value(metric)) is not None]
     factors = [f for f in factors if f not in tuned]
-    settings = [{f: show(c.values[f]) if f in c.values else MISSING for f in factors} for c, _ in measured]
-    observations, y = pd.DataFrame(settings, columns=factors), [value for _, value in measured]
+    alike = _same_trainings(measured, factors)
+    factors = [f for f in factors if f not in alike]
+    trainings: dict[Any, list[float]] = {}
+    for c, run in measured:
+        key = _levels(c, factors), run.path if run.seed is None else run.seed, run.split
+        trainings.setdefault(key, []).append(cast(float, run.value(metric)))
+    if len(trainings) < 2:
+        return None
+    observations = pd.DataFrame([settings for settings, *_ in trainings], columns=factors)
+    y = [fmean(values) for values in trainings.values()]
 
     # The factors that can be looked at, and their levels
     factors, varying = _merge_nested(observations, factors), factors
-    first = observations[[c is reference for c, _ in measured]]
+    first = observations[
+        [reference is not None and settings == _levels(reference, varying) for settings, *_ in trainings]
+    ]
     levels = {f: _ordered(observations[f].unique(), set(first[f])) for f in factors}
     too_many = [f for f in factors if len(levels[f]) > min(MOST_LEVELS, len(y) / 2)]
     levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in too_many}
@@ -106,9 +115,29 @@ def find_effects(
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
     short, splits = short_names(list(levels)), count_splits([run for c, _ in measured for run in c.runs])
     crossed = len(levels.keys() - {*CONTEXT})  # factors that could interact
-    notes = sentences("effects_notes", table, short, crossed, too_many, len(y), splits)
+    notes = sentences("effects_notes", table, short, crossed, too_many, len(y), splits, alike)
     cautions = _cautions(configurations, short, [f for f in varying if f not in factors], tuned)
     return Effects(metric, table, mains, interactions, short, levels, cautions, notes)
+
+
+def _levels(configuration: Configuration, factors: Sequence[str]) -> tuple[str, ...]:
+    """Its level of each factor, as it is shown."""
+    return tuple(show(configuration.values[f]) if f in configuration.values else MISSING for f in factors)
+
+
+def _same_trainings(measured: Sequence[tuple[Configuration, Run]], factors: Sequence[str]) -> list[str]:
+    """The factors that change no training: runs that differ in one of these alone have the same training losses. As
+    observations of their own they would make a few trainings look like many."""
+    found = []
+    for factor in factors:
+        losses: dict[Any, list[tuple[Any, ...]]] = {}
+        for c, run in measured:
+            rest = cell_of(c.values, [f for f in factors if f != factor])
+            losses.setdefault((rest, run.seed, run.split), []).append(tuple(run.series("train/loss")))
+        shared = [of for of in losses.values() if len(of) > 1]
+        if shared and all(any(of[0]) and len(set(of)) == 1 for of in shared):
+            found.append(factor)
+    return found
 
 
 def _cautions(

@@ -1,7 +1,8 @@
 """Runs that differ only in their seed and split make one configuration, named by the settings that vary."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cnnbench.analysis.metric_names import plural
@@ -110,7 +111,7 @@ class Grid:
         raise RequestError(f"{text!r} names no configuration{near}")
 
 
-def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
+def group(runs: Sequence[Run], ignore: Collection[str] = ()) -> Grid:
     """Group ``runs``, of any status, by what varies, but for the factors in ``ignore``, which are averaged over; raises
     RequestError where one of them does not vary."""
     settings = {run.path: {**run.settings, **_context(run)} for run in runs}
@@ -127,11 +128,15 @@ def group(runs: Sequence[Run], ignore: Iterable[str] = ()) -> Grid:
         if name not in varying:
             raise RequestError(f"--ignore {name}: it does not vary{did_you_mean(name, varying)}")
     factors = tuple(name for name in varying if name not in ignore)
-    notes = [*_notes(factors, runs), *(f"{name} varies and is averaged over, as asked." for name in ignore)]
+    notes = [
+        *_notes(factors, runs),
+        *(f"{name} varies and is averaged over, as asked: runs of one seed count as one." for name in ignore),
+    ]
     cells: dict[tuple[str | None, ...], list[Run]] = {}
     for run in runs:
         cells.setdefault(cell_of(settings[run.path], factors), []).append(run)
-    configurations = [_configuration(cell, settings[cell[0].path], factors, notes) for cell in cells.values()]
+    own = {run.path: cell_of(settings[run.path], ignore) for run in runs}  # code, say, which no fingerprint has
+    configurations = [_configuration(cell, settings[cell[0].path], factors, notes, own) for cell in cells.values()]
     shared: dict[str, Any] = {}
     for key in (*ALWAYS_SHOWN, *overridden):
         values = {canonical(own[key]): own[key] for own in informed if key in own}
@@ -159,18 +164,21 @@ def _explains_data_version(keys: Sequence[str], settings: Iterable[Settings]) ->
     return all(versions.setdefault(tuple(canonical(run.get(k)) for k in keys), run[DATA]) == run[DATA] for run in known)
 
 
-def _configuration(cell: list[Run], settings: Settings, factors: Sequence[str], notes: list[str]) -> Configuration:
-    """The configuration of the runs of a cell; adds to ``notes`` which of them do not count."""
+def _configuration(
+    cell: list[Run], settings: Settings, factors: Sequence[str], notes: list[str], own: Mapping[Path, Any]
+) -> Configuration:
+    """The configuration of the runs of a cell; adds to ``notes`` which of them do not count, for they repeat another, also
+    in what ``own`` has of each."""
     values, names = {key: settings[key] for key in factors if key in settings}, short_names(factors)
     label = Configuration(values, (), (), names).short
     counted: dict[Any, Run] = {}
     for run in (run for run in cell if run.completed):
-        first = counted.setdefault(_identity(run), run)
+        first = counted.setdefault((_identity(run), own[run.path]), run)
         if first is not run:
             notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
                          f"{_disagreement(first, run)}.")  # fmt: skip
     failed = [run for run in cell if not run.completed]
-    incomplete = [run for run in failed if _identity(run) not in counted]
+    incomplete = [run for run in failed if (_identity(run), own[run.path]) not in counted]
     if repeated := len(failed) - len(incomplete):
         notes.append(f"{label}: {plural(repeated, 'unsuccessful run')} repeated with success, not listed.")
     order = sorted(counted.values(), key=lambda r: (r.seed is None, r.seed or 0, str(r.path)))

@@ -7,7 +7,7 @@ from itertools import groupby
 from cnnbench.analysis.grouping import Configuration, Grid, cell_of, group
 from cnnbench.analysis.images import wilson
 from cnnbench.analysis.metric_names import COSTS, check_metric, higher_is_better, leaf, plural, title
-from cnnbench.analysis.runs import Run, count_splits, summarise_runs
+from cnnbench.analysis.runs import Run, by_replicate, count_splits, summarise_runs
 from cnnbench.analysis.sequential import read_decided
 from cnnbench.analysis.statistics import Summary, finite_mean, finite_values, places, summarise
 from cnnbench.analysis.wording import sentences
@@ -26,8 +26,8 @@ class LeaderboardRow:
 
     @property
     def n(self) -> int:
-        """Completed runs."""
-        return len(self.configuration.runs)
+        """Seeds, and splits, with a completed run."""
+        return len(by_replicate(self.configuration.runs))
 
     @property
     def splits(self) -> int:
@@ -114,7 +114,7 @@ class Leaderboard:
 
 
 def build(
-    runs: Sequence[Run], objective: str | None = None, ignore: Iterable[str] = (), best_over: Sequence[str] = ()
+    runs: Sequence[Run], objective: str | None = None, ignore: Collection[str] = (), best_over: Sequence[str] = ()
 ) -> Leaderboard:
     """The leaderboard of ``runs``, of any status; the options are those of ``analyse``. Raises RequestError where no finished
     run has the objective, or no such factor varies."""

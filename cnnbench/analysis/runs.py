@@ -229,22 +229,26 @@ def overlap_of(runs: Sequence[Run]) -> float:
     return finite_mean(shares) or 1.0
 
 
+def by_replicate(runs: Sequence[Run], overlap: float = 1.0) -> dict[tuple[Any, Hashable], list[Run]]:
+    """The runs by (seed, split), or with an ``overlap`` of 0 by (seed, None). Those of one seed and split are one
+    observation, their mean: they differ in what ``--ignore`` names, and share the luck of their seed. Where a seed is
+    unknown nothing can be paired, and every run stands for itself, by its path."""
+    known = all(run.seed is not None for run in runs)
+    found: dict[tuple[Any, Hashable], list[Run]] = {}
+    for run in runs:
+        found.setdefault((run.seed if known else run.path, run.split if overlap else None), []).append(run)
+    return found
+
+
 def summarise_runs(runs: Sequence[Run], value: Callable[[Run], float | None]) -> Summary:
     """Mean, deviation and interval of what ``value`` says of each run."""
-    return summarise(map(value, runs), [run.split for run in runs], overlap_of(runs))
-
-
-def replicates(runs: Sequence[Run], overlap: float) -> list[tuple[Any, Hashable]]:
-    """(seed, split) of each run, or with an ``overlap`` of 0 the seed alone and None; where seeds are unknown or repeated
-    nothing can be paired, and every run has a path in place of its seed."""
-    keys: list[tuple[Any, Hashable]] = [(run.seed, run.split if overlap else None) for run in runs]
-    distinct = all(run.seed is not None for run in runs) and len(set(keys)) == len(keys)
-    return keys if distinct else [(run.path, split) for run, (_, split) in zip(runs, keys, strict=True)]
+    found = by_replicate(runs, overlap := overlap_of(runs))
+    return summarise((finite_mean(map(value, of)) for of in found.values()), [split for _, split in found], overlap)
 
 
 def difference_of(runs: Sequence[Run], others: Sequence[Run], metric: str) -> Difference:
     """The runs of one configuration against those of another, paired by seed and split where these are shared."""
     overlap = overlap_of([*runs, *others])
-    sides = ((of, replicates(of, overlap)) for of in (runs, others))
-    first, second = ({key: run.value(metric) for key, run in zip(keys, of, strict=True)} for of, keys in sides)
+    sides = (by_replicate(of, overlap).items() for of in (runs, others))
+    first, second = ({key: finite_mean(run.value(metric) for run in of) for key, of in side} for side in sides)
     return compare(first, second, overlap)

@@ -21,7 +21,8 @@ Variance = tuple[float, float]  # and its degrees of freedom
 
 
 class Summary(NamedTuple):
-    """A sample in five numbers; ``std`` and the 95% interval are None where n < 2, the mean too where n = 0."""
+    """A sample in five numbers; ``std`` and the 95% interval are None where n < 2, the interval too where all values are
+    equal, of which no t can be told, and the mean where n = 0."""
 
     n: int
     mean: float | None = None
@@ -121,8 +122,8 @@ def summarise(values: Iterable[float | None], splits: Iterable[Hashable] = (), o
     if (n := len(sample)) < 2:
         return Summary(n, *sample)
     if is_rounding_error(max(sample) - min(sample), sample):  # equal values have no spread, not rounding's
-        sample = [sample[0]] * n
-    centre = fmean(sample) if min(sample) < max(sample) else sample[0]
+        return Summary(n, sample[0], 0.0)
+    centre = fmean(sample)
     std = math.dist(sample, [centre] * n) / math.sqrt(n - 1)  # 20 times as fast as stdev, for thousands of runs
     squared, df = std**2 / n, n - 1.0
     if overlap:

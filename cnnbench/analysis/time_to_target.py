@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.leaderboard import Leaderboard, validation_metric
 from cnnbench.analysis.metric_names import higher_is_better, is_share, leaf
-from cnnbench.analysis.runs import DIVERGED, Run
+from cnnbench.analysis.runs import DIVERGED, Run, by_replicate
 from cnnbench.analysis.statistics import ALPHA, finite_values, holm
 from cnnbench.utils.errors import RequestError
 
@@ -54,7 +54,7 @@ def time_to_target(board: Leaderboard, reference: Configuration, target: float) 
         target: of a validation metric; to be exceeded or, of a loss, undercut, or equalled; in per cent of a share.
 
     Raises:
-        RequestError: a share cannot have this value, or there is no validation metric.
+        RequestError: a share cannot have this value, there is no validation metric, or a seed has several runs.
     """
     grid = board.grid
     metric = validation_metric([board.objective, *(run.objective or "" for run in grid.runs)], board.known, "--target")
@@ -65,6 +65,10 @@ def time_to_target(board: Leaderboard, reference: Configuration, target: float) 
             near = f"; did you mean {100 * target:g}?" if 0 < target <= 1 else ""
             raise RequestError(f"--target {target:g}: {leaf(metric)} is in per cent here, above 1 and up to 100{near}")
         target /= 100
+    if any(len(of) > 1 for c in configurations for of in by_replicate(c.runs).values()):
+        raise RequestError(
+            "--target takes a run a seed, and --ignore has left several; report on them without --ignore"
+        )
     runs = [[*c.runs, *(run for run in c.incomplete if run.status == DIVERGED)] for c in configurations]
     beyond = math.inf if higher_is_better(metric) else -math.inf
     whole = [time for of in runs for run in of if (time := _time(run, metric, beyond))]

@@ -1,10 +1,12 @@
 """Losses that a network is trained with, as ``conf/loss`` names them: logits (N, classes) and class indices (N,), or of
 mixed images probabilities (N, classes), float32, to a scalar.
 
-Each is a mean over the images of a batch, so that accumulated batches and several devices come to what one batch does.
+Each is a mean over the images of a batch, so that several devices, and accumulated batches of one size, come to what one
+batch does; of accumulated batches each counts the same, a smaller last one too.
 What is measured on validation and test is the cross-entropy whatever the loss, so that losses can be compared.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +76,17 @@ class FocalLoss(nn.Module):
             true = torch.zeros_like(logits).scatter_(1, target[:, None], 1.0)  # one_hot would wait for the device
         true = true * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
         return sigmoid_focal_loss(logits, true, self.alpha, self.gamma, reduction="sum") / len(target)
+
+
+def guessing_loss(loss: nn.Module, classes: int) -> float:
+    """What ``loss`` is where every class is held for as likely as any other, and is met as often.
+
+    >>> round(guessing_loss(CrossEntropy(0.0, False), 10), 4)
+    2.3026
+    """
+    if not isinstance(loss, FocalLoss):
+        return math.log(classes)
+    return float(loss(torch.full((classes, classes), -math.log(max(classes - 1, 1))), torch.arange(classes)))
 
 
 def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:

@@ -187,6 +187,8 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._finish("train", self.meters.pop("train"))
+        group = self.trainer.optimizers[0].param_groups[0]  # before the schedule changes it for the next epoch
+        self.trained_with = float(group["lr"]), group.get("momentum", group.get("betas", (None,))[0])
         scheduler: Any = self.lr_schedulers()
         if scheduler is not None and self.optimization["interval"] == "epoch":
             scheduler.step(*([self.metrics[self.config["objective"]]] if watches_a_metric(scheduler) else []))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 from made_up import failed, make_record
 from matplotlib import rc_context
+from scipy import stats
 
 from cnnbench.analysis import metric_names
 from cnnbench.analysis.analyse import compare_with_reference
 from cnnbench.analysis.grouping import group
+from cnnbench.analysis.leaderboard import build
 from cnnbench.analysis.power import MOST_SEEDS, seeds_needed
 from cnnbench.analysis.report.figures.style import STYLE, panel, plain, svg
 from cnnbench.analysis.report.tables import comparison_table
@@ -67,11 +70,32 @@ def test_failed_seeds_leave_the_pairs_of_the_others(runs):
     assert one.difference.method == "paired t" and one.difference.n == 3
 
 
-def test_repeated_seeds_cannot_be_paired(runs):
-    runs.grid(lambda **_: 0.9, optimizer=["sgd", "adam"], scheduler=["cosine", "exp"])
-    grid = group(collect([runs.root]), ignore=["scheduler"])
-    (one,) = compare_with_reference({"": grid.configurations[0]}, grid.configurations[1:], "test/accuracy")
-    assert one.difference.method == "Welch t" and one.difference.n == 6
+def test_runs_of_one_seed_are_one_observation_their_mean(runs):
+    """--ignore once made six independent runs of three seeds, and a difference of p 0.2 one of 0.01."""
+    gains = {0: 0.01, 1: 0.03, 2: 0.02}
+
+    def accuracy(optimizer, scheduler, seed):
+        return 0.8 + seed / 50 + (optimizer == "adam") * gains[seed] + (scheduler == "exp") / 100
+
+    runs.grid(accuracy, optimizer=["sgd", "adam"], scheduler=["cosine", "exp"])
+    board = build(collect([runs.root]), ignore=["scheduler"])
+    by_label = {row.configuration.short: row.configuration for row in board.rows}
+    adam, sgd = by_label["optimizer=adam"], by_label["optimizer=sgd"]
+    assert [len(adam.runs), board.rows[0].n, board.rows[0].value("test/accuracy").n] == [6, 3, 3]
+    (one,) = compare_with_reference({"": sgd}, [adam], "test/accuracy")
+    right = stats.ttest_1samp(list(gains.values()), 0)
+    assert one.difference.method == "paired t" and one.difference.n == 3
+    assert one.difference.p == pytest.approx(right.pvalue)
+
+
+def test_versions_of_the_code_that_are_ignored_are_averaged(runs):
+    for seed, (version, gain) in product(range(3), (("0123456789abcdef", 0.0), ("fedcba9876543210", 0.05))):
+        changes = {"environment": {"git": version}}
+        runs.add(
+            make_record([f"seed={seed}", "optimizer=sgd"], 0.8 + seed / 100 + gain, **changes), f"{version}_{seed}"
+        )
+    board = build(collect([runs.root]), ignore=["code"])
+    assert board.rows[0].n == 3 and board.rows[0].value("test/accuracy").mean == pytest.approx(0.81 + 0.025)
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])

@@ -137,6 +137,21 @@ def test_where_runs_are_missing_the_largest_full_table_is_ranked(runs: Folders) 
     assert "Not in the ranks" in report.build([runs.root], "md").text
 
 
+def test_many_settings_on_one_data_set_do_not_hide_those_on_several(runs: Folders) -> None:
+    grid(runs, 3)
+    for smoothing, seed in product((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), range(2)):
+        runs.add(make_record(["optimizer=sgd", "data.path=a.npz", f"label_smoothing={smoothing}", f"seed={seed}"], 0.9))
+    across = analyse(collect([runs.root])).across
+    assert len(across.settings) == 3 and across.short_names == ["a.npz", "b.npz", "c.npz"]
+
+
+def test_what_two_settings_share_is_ranked_where_neither_has_it_alone(runs: Folders) -> None:
+    for optimizer, sets in (("sgd", "abc"), ("adam", "bcd")):
+        for name, seed in product(sets, range(2)):
+            runs.add(make_record([f"optimizer={optimizer}", f"data.path={name}.npz", f"seed={seed}"], LEVELS[name]))
+    assert analyse(collect([runs.root])).across.short_names == ["b.npz", "c.npz"]
+
+
 def test_the_report_has_a_section_and_a_diagram(runs: Folders) -> None:
     grid(runs, 8)
     page = report.build([runs.root], baseline="optimizer=sgd").text

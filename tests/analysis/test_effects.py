@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_up import make_record
+from scipy.stats import f_oneway
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
@@ -183,10 +184,32 @@ def test_too_few_runs_are_told(runs):
     assert any("Too few runs to tell interactions" in note for note in effects_of(runs).notes)
 
 
+def test_runs_of_one_training_are_one_observation(runs):
+    """Six trainings, each evaluated in two ways, once counted as twelve, and a third of equal rates as different."""
+    random, values = np.random.default_rng(0), {}
+    for warmup, seed in product((0.1, 0.2), range(3)):
+        values[warmup, seed] = accuracy = 0.8 + random.normal(0, 0.01)
+        for views, gain in (("none", 0.0), ("flip", 0.003)):
+            overrides = [f"scheduler.warmup={warmup}", f"test_time_augmentation={views}", f"seed={seed}"]
+            losses = [2.0, 1.0 + accuracy, accuracy]
+            runs.add(make_record(overrides, accuracy + gain, history={"train/loss": losses}))
+    found = effects_of(runs)
+    assert list(found.levels) == ["scheduler.warmup"]
+    groups = [[value for (rate, _), value in values.items() if rate == one] for one in (0.1, 0.2)]
+    assert found.mains[0].anova.p_raw == pytest.approx(f_oneway(*groups).pvalue)
+    assert any("test_time_augmentation changes the evaluation and not the training" in note for note in found.notes)
+
+
 def test_interactions_that_are_not_looked_for_lack_no_runs(runs):
     """What runs of several versions of the code differ in is no factor that others are crossed with."""
     for seed, norm, version in product(range(3), ("none", "batch"), ("0123456789abcdef", "fedcba9876543210")):
-        runs.add(make_record([f"seed={seed}", f"model.norm={norm}"], 0.8 + seed / 100, environment={"git": version}))
+        runs.add(
+            make_record(
+                [f"seed={seed}", f"model.norm={norm}"],
+                0.8 + seed / 100 + (version < "1") / 1e3,
+                environment={"git": version},
+            )
+        )
     found = effects_of(runs)
     assert set(found.levels) == {"code", "model.norm"} and not found.interactions
     assert not any("Too few runs" in note for note in found.notes)

@@ -34,23 +34,26 @@ def one_cycle_of(length: int, step: int) -> float:
         (("scheduler=exp", "scheduler.gamma=0.5"), lambda e: 0.5**e),
         (("scheduler=step", "scheduler.step_size=2", "scheduler.gamma=0.1"), lambda e: 0.1 ** (e // 2)),
         (("scheduler=cosine",), lambda e: (1 + math.cos(math.pi * e / 4)) / 2),
-        (("scheduler=cosine", "scheduler.interval=step"), lambda e: (1 + math.cos(math.pi * e / 4)) / 2),
+        # one that advances by steps has advanced at the end of the epoch
+        (("scheduler=cosine", "scheduler.interval=step"), lambda e: (1 + math.cos(math.pi * (e + 1) / 4)) / 2),
         (("scheduler=onecycle", "scheduler.interval=epoch"), lambda e: one_cycle_of(4, e)),
         (("scheduler=poly", "scheduler.power=0.5"), lambda e: (1 - e / 4) ** 0.5),
         (
             ("scheduler=cosine_restarts", "scheduler.interval=epoch", "scheduler.cycles=2", "scheduler.growth=1"),
-            lambda e: (0.5, 1, 0.5, 0)[e - 1],
+            lambda e: (1, 0.5, 1, 0.5)[e],
         ),
-        (("scheduler=wsd", "scheduler.warmup=0", "scheduler.decay=0.5"), lambda e: 1 - math.sqrt(max(e - 2, 0) / 2)),
-        (("scheduler=cosine", "scheduler.warmup=0.5"), lambda e: (6 / 10, 1, 0.5, 0)[e - 1]),
-        (("scheduler=exp", "scheduler.warmup=0.4", "scheduler.gamma=0.5"), lambda e: (6 / 8, 1, 0.5, 0.25)[e - 1]),
+        (
+            ("scheduler=wsd", "scheduler.warmup=0", "scheduler.decay=0.5"),
+            lambda e: 1 - math.sqrt(max(e - 1, 0) / 2),
+        ),
+        (("scheduler=cosine", "scheduler.warmup=0.5"), lambda e: (6 / 10, 1, 1, 0.5)[e]),
+        (("scheduler=exp", "scheduler.warmup=0.4", "scheduler.gamma=0.5"), lambda e: (6 / 8, 1, 1, 0.5)[e]),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_the_rate_of_each_epoch(tmp_path: Path, asked: tuple[str, ...], formula) -> None:
     record = train(config(*asked, "trainer.max_epochs=4", "optimizer.lr=0.01"), tmp_path)
-    # the history has the rate after an epoch's step, which is that of the next one
-    expected = [0.01 * formula(epoch) for epoch in range(1, 5)]
+    expected = [0.01 * formula(epoch) for epoch in range(4)]  # with which the epoch ended, not that of the next one
     np.testing.assert_allclose(record["history"]["lr"], expected, rtol=1e-6, atol=1e-12)
 
 

@@ -57,7 +57,7 @@ def by_mean(values: Sequence[float], show: Callable[[float], str], threshold: fl
     if (summary := summarise(values)).mean is None:
         return "not shown", "no numbers"
     if summary.low is None or summary.high is None:
-        return "not shown", f"{show(summary.mean)} with one seed: no interval"
+        return "not shown", f"{show(summary.mean)} with {'one seed' if summary.n < 2 else 'no spread'}: no interval"
     text = f"{show(summary.mean)}, 95% interval {show(summary.low)} to {show(summary.high)}, n = {summary.n}"
     higher, lower = summary.low > threshold, summary.high < threshold
     return (decide(higher, lower) if above else decide(lower, higher)), text
@@ -111,7 +111,7 @@ def _gap(case: Case) -> tuple[float | None, float | None, str]:
     else:
         limits = names.interval(low, high, metric, sign=True)
         evidence = f"{names.difference(gap.value, metric)}, 95% interval {limits}, {gap.method}, n = {gap.n}"
-    if metric in SIZES or gap.sd == 0.0:  # no spread: all seeds agree to the last digit
+    if metric in SIZES:  # of which there is no spread
         low = high = gap.value
     if case.match["relation"] == "<" and low is not None and high is not None:
         low, high = -high, -low

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 
+from cnnbench.training.losses import guessing_loss
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.pruner import load_trial
@@ -31,7 +32,7 @@ class Diverged(RuntimeError):
 class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, when the epoch's metrics are complete
     """Raises Diverged at the first Lightning step (on a GPU: epoch) after which the training loss is not finite, at an
     epoch with a validation loss that is not, and after ``epochs`` in a row with a training loss ``above`` so many times
-    that of guessing, ln(classes), or, with ``at_chance``, at that of guessing."""
+    that of guessing, which is ln(classes) of cross-entropy, or, with ``at_chance``, at that of guessing."""
 
     def __init__(self, above: float | None = None, epochs: int = 5, at_chance: bool = False) -> None:
         self.above, self.epochs, self.at_chance = above, epochs, at_chance
@@ -46,7 +47,8 @@ class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, 
         classifier, at = cast(ImageClassifier, pl_module), (trainer.current_epoch, trainer.global_step)
         if not math.isfinite(classifier.metrics.get("val/loss", 0.0)):
             raise Diverged("the validation loss is not finite", *at)
-        loss, guessing = classifier.metrics["train/loss"], math.log(classifier.num_classes)
+        loss = classifier.metrics["train/loss"]
+        guessing = guessing_loss(classifier.train_loss, classifier.num_classes)
         too_high = self.above is not None and loss > self.above * guessing
         stuck = self.at_chance and abs(loss - guessing) <= AT_CHANCE * guessing
         self.lost = self.lost + 1 if too_high or stuck else 0

@@ -45,9 +45,10 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.epoch_seconds.append(self._before + self._trained - self._started)
         self._before = self._started = self._trained = 0.0
-        group = trainer.optimizers[0].param_groups[0]
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(group["lr"])}
-        row.update({k: v for k, v in cast(ImageClassifier, pl_module).metrics.items() if not k.startswith("test/")})
+        classifier = cast(ImageClassifier, pl_module)
+        lr, momentum = classifier.trained_with
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": lr}
+        row.update({k: v for k, v in classifier.metrics.items() if not k.startswith("test/")})
         self.rows.append(row)
         if not trainer.is_global_zero:
             return
@@ -56,7 +57,7 @@ class History(pl.callbacks.Checkpoint):  # Lightning calls Checkpoints last, whe
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue())
-        logged, momentum = tagged(row), group.get("momentum", group.get("betas", (None,))[0])
+        logged = tagged(row)
         if momentum is not None:
             logged["optimizer/momentum"] = float(momentum)
         for logger in trainer.loggers:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cnnbench.analysis.grouping import Configuration
 from cnnbench.analysis.metric_names import higher_is_better, is_share, label, scale, title
 from cnnbench.analysis.report.figures.style import BLUE, DASHES, INK, LINES, ORANGE, STYLE, panel, whole_epochs
-from cnnbench.analysis.statistics import finite_values
+from cnnbench.analysis.statistics import finite_mean, finite_values
 from cnnbench.analysis.wording import sentences
 
 LEAVES = ("loss", "accuracy", "recall")
@@ -106,11 +106,15 @@ def train_and_validation(configuration: Configuration, leaf: str) -> Figure | No
 
 
 def fit_text(configuration: Configuration) -> str:
-    """Where validation loss was lowest, and how far train and validation are apart at the last epoch, in words."""
+    """Where validation loss was lowest, and how far train and validation are apart at each run's last epoch, in words."""
     metrics = ("val/loss", "train/accuracy", "val/accuracy")
     chosen = configuration.runs[0].settings if configuration.runs else {}
     mixed = bool(chosen.get("augment.mixup") or chosen.get("augment.cutmix"))
-    return " ".join(sentences("fit", {metric: curve(configuration, metric) for metric in metrics}, mixed))
+    found = {metric: curve(configuration, metric) for metric in metrics}
+    ends = [[of[-1] for of in map(finite_values, map(run.series, metrics)) if of] for run in configuration.runs]
+    gap = finite_mean(of[1] - of[2] for of in ends if len(of) == len(metrics))  # each run's own, as it may end early
+    lengths = sorted({len(run.series("val/loss")) for run in configuration.runs})
+    return " ".join(sentences("fit", found["val/loss"], gap, lengths, mixed))
 
 
 def over_epochs(rows: Mapping[str, Configuration], metrics: Sequence[str]) -> Figure | None:
