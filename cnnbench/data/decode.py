@@ -86,10 +86,12 @@ def image_dimensions(path: Path) -> tuple[int, int]:
 
 def find_range(images: Iterable[Extremes]) -> Range:
     """One scale for all these images: from 0 to the white of the smallest usual depth that holds them, and where there is
-    none, or a value is negative, from the lowest value to the highest."""
+    none, or a value is negative, or fractions fill less than half of it, from the lowest value to the highest."""
     lows, highs, whole = zip(*images, strict=True)
     low, high = min(lows), max(highs)
     white = next((white for white in WHITES[any(whole) :] if white >= high), None)
+    if white is not None and white > 1 and not any(whole) and 2 * high < white:
+        white = None  # 1.2 is no shade of 255
     return (0, white) if white is not None and low >= 0 else (low, high if high > low else low + 1)
 
 

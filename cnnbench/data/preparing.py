@@ -9,14 +9,24 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from tqdm import tqdm
 
-from cnnbench.data.decode import Deep, Findings, Range, Show, decode_files, find_range, image_dimensions, resize_array
+from cnnbench.data.decode import (
+    Deep,
+    Findings,
+    Range,
+    Show,
+    UndecodableImage,
+    decode_files,
+    find_range,
+    image_dimensions,
+    resize_array,
+)
 from cnnbench.data.imageset import ImageSet, Split, digests, load_array, printable
 from cnnbench.utils.console import escape
 from cnnbench.utils.errors import RequestError
@@ -51,8 +61,8 @@ def make_set(
         if needed > (free := shutil.disk_usage(temporary).free):  # running out in a mapped file would kill the process
             raise OSError(f"the prepared {name} takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
         resize = image_size is not None
-        arrays, kept, value_range = _decode(images, size, resize, value_range, temporary, name, report)
-        notes = [*images.notes, *_without_copies(images, arrays, kept, duplicates)]
+        arrays, kept, value_range, left_out = _decode(images, size, resize, value_range, temporary, name, report)
+        notes = [*images.notes, *left_out, *_without_copies(images, arrays, kept, duplicates)]
         notes += _save(images, arrays, kept, temporary, name)
         if value_range is not None:
             scale = f"{value_range[0]:g} is black, {value_range[1]:g} is white"
@@ -70,9 +80,10 @@ def make_set(
 
 def _decode(
     images: ImageSet, size: int, resize: bool, value_range: Range | None, folder: Path, name: str, report: Report
-) -> tuple[Arrays, Arrays, Range | None]:
-    """Decode every split into a mapped file in ``folder``; returns these, which of their rows have decoded, and the scale of
-    grey with more than 8 bits, where there is any. Raises RequestError where what does not decode may not be left out."""
+) -> tuple[Arrays, Arrays, Range | None, list[str]]:
+    """Decode every split into a mapped file in ``folder``; returns these, which of their rows have decoded, the scale of
+    grey with more than 8 bits, where there is any, and a sentence on what is left out. Raises RequestError where what does
+    not decode may not be left out."""
     arrays, kept, deep, errors = Arrays(), Arrays(), dict[str, Deep](), list[str]()
     bar = report is print_line and sys.stderr.isatty()
     for part, split in images.splits.items():
@@ -90,19 +101,33 @@ def _decode(
         if not images.skip_damaged:
             remedy = "repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
             raise RequestError(f"{text}; {remedy}")
-        report(f"left out: {text}")
-    return arrays, kept, _scale_alike(images, arrays, deep, value_range)
+    notes = (
+        [f"left out {'is 1 damaged image' if len(errors) == 1 else f'are {len(errors)} damaged images'}: {text}"]
+        if errors
+        else []
+    )
+    return arrays, kept, _scale_alike(images, arrays, deep, value_range), notes
 
 
 def _common_size(images: ImageSet) -> int:
     """The side of the images: of arrays all are looked at, of files the first, which the others are held to later. Raises
     RequestError where they are not square, or differ."""
     parts = [split.images for split in images.splits.values()]
-    sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {image_dimensions(parts[0][0])}
+    sizes = {part.shape[2:0:-1] for part in parts if isinstance(part, np.ndarray)} or {
+        _first_size(cast(Sequence[Path], parts[0]))
+    }
     if len(sizes) > 1 or len(set(next(iter(sizes)))) > 1:
         shown = " and ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise RequestError(f"the images are {shown}, not squares of one size; set data.image_size, for example to 64")
     return next(iter(sizes))[0]
+
+
+def _first_size(files: Sequence[Path]) -> tuple[int, int]:
+    """Of the first that can be read; damaged ones are told of, or left out, when all are decoded."""
+    for path in files:
+        with suppress(UndecodableImage):
+            return image_dimensions(path)
+    return image_dimensions(files[0])
 
 
 def _fill(target: np.memmap, split: Split, resize: bool, value_range: Range | None, progress: Show) -> Findings:

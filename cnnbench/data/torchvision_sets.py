@@ -87,8 +87,14 @@ class Torchvision:
         splits = {name: split for name, split in read.items() if split is not None}
         if "train" not in splits:
             raise RequestError(f"{self.dataset} is no classification set: an image has no class number")
-        splits |= {"test": splits.pop("val")} if "test" not in splits and "val" in splits else {}
-        splits |= splits.pop("train").with_test_split(TEST_SHARE) if "test" not in splits else {}
+        notes = []
+        if "test" not in splits:
+            notes = [
+                f"{self.dataset} has no test split: test is {'its val' if 'val' in splits else f'a share of {TEST_SHARE} of each class in train'}"
+            ]
+            splits |= (
+                {"test": splits.pop("val")} if "val" in splits else splits.pop("train").with_test_split(TEST_SHARE)
+            )
         numbers = np.concatenate([split.labels for split in splits.values()])
         for split in splits.values():
             split.labels = split.labels - numbers.min()  # EMNIST's letters are numbered from one
@@ -99,7 +105,7 @@ class Torchvision:
             with open_image(first) as image:
                 channels = len(_mode(image))
         folder = location if isinstance(first, Path) else None
-        return ImageSet(splits, _class_names(parts["train"], numbers), channels, folder)
+        return ImageSet(splits, _class_names(parts["train"], numbers), channels, folder, notes=notes)
 
     def _open(self, location: Path, download: bool) -> dict[str, Any]:
         """torchvision's dataset of each split."""

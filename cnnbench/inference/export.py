@@ -180,6 +180,7 @@ def export(
                 path = Path(temporary, FORMATS[name].file)
                 FORMATS[name].write(program, path, description)
                 differences[name] = compare(run, FORMATS[name].open(path), images, path.name)
+            remove_other_weights(out, description)
             for path in sorted(Path(temporary).iterdir()):
                 path.replace(out / path.name)
         return differences
@@ -189,6 +190,16 @@ def export(
         with contextlib.suppress(OSError):  # where files are in it, it stays
             if new:
                 out.rmdir()
+
+
+def remove_other_weights(out: Path, description: Mapping[str, Any]) -> None:
+    """Remove the files of an earlier export whose model.json is of other weights: it is about to be of these."""
+    known: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        known = read_json(out / DESCRIPTION)
+    if isinstance(known, dict) and known.get("weights_sha256") != description.get("weights_sha256"):
+        for path in [*(out / form.file for form in FORMATS.values()), *out.glob("model-int8-*.onnx")]:
+            path.unlink(missing_ok=True)
 
 
 def kept_int8(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:

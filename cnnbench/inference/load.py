@@ -18,7 +18,7 @@ from cnnbench.config.settings import with_current_targets
 from cnnbench.config.trusted_targets import check_config
 from cnnbench.data.augment import Normalize
 from cnnbench.data.views import VIEWS, over_views
-from cnnbench.models.weights import skip_weight_loading
+from cnnbench.models.weights import load_into, skip_weight_loading
 from cnnbench.training.checkpoint_io import read
 from cnnbench.utils.errors import RequestError, one_line, one_of, refuse
 from cnnbench.utils.record import RECORD_FILE, RecordError, read_record
@@ -91,8 +91,10 @@ def _load_weights(network: nn.Module, path: Path) -> None:
     with refuse(f"{path} cannot be read as a checkpoint", Exception, most=200):
         state = dict(read(path)["state_dict"])
     own = {str(key).removeprefix("network."): value for key, value in state.items() if str(key).startswith("network.")}
+    if different := sorted(own.keys() ^ network.state_dict().keys()):
+        raise RequestError(f"{path} does not fit the network of its record: one of them has no {different[0]}")
     try:
-        network.load_state_dict(own)
+        load_into(network, own)
     except RuntimeError as error:
         reason = " ".join(str(error).partition("\n")[2].split())[:200]
         raise RequestError(f"{path} does not fit the network of its record: {reason}") from error

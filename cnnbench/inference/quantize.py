@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from cnnbench.data.cache import PreparedSet
-from cnnbench.inference.export import DESCRIPTION, INPUT, export, kept_int8, open_onnx, prepared_set, refuse_errors
+from cnnbench.inference.export import (
+    DESCRIPTION,
+    INPUT,
+    export,
+    kept_int8,
+    open_onnx,
+    prepared_set,
+    refuse_errors,
+    remove_other_weights,
+)
 from cnnbench.inference.load import TrainedRun
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import write_atomically
@@ -49,6 +58,7 @@ def export_int8(run: TrainedRun, description: Mapping[str, Any], out: Path, kind
             out.mkdir(parents=True, exist_ok=True)
             told = {**kept_int8(out, description), path.name: lost}
             text = json.dumps({**description, "int8": told}, ensure_ascii=False, indent=1)
+            remove_other_weights(out, description)
             (out / path.name).unlink(missing_ok=True)  # which may be a link
             (out / path.name).write_bytes(path.read_bytes())
             write_atomically(out / DESCRIPTION, text + "\n")

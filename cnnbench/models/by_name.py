@@ -7,6 +7,7 @@ repository (``hf-hub:``).
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,7 +69,8 @@ def torchvision_network(
     elif name.startswith("maxvit"):
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
-        options |= {"aux_logits": False, "init_weights": True}
+        # of the published weights, which were trained on pixels of another scale, it does the conversion
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": pretrained and in_channels == 3}
     network = _build(torchvision.models.get_model, name, options, image_size)
     outputs = [(key, vars(module)) for key, module in network.named_modules()]
     giving = [key for key, has in outputs if num_classes in (has.get("out_features"), has.get("out_channels"))]
@@ -78,7 +80,9 @@ def torchvision_network(
         same: Any = {of: getattr(first, of) for of in CONVOLUTION}
         network.set_submodule(key, nn.Conv2d(in_channels, **same, bias=first.bias is not None))
     if pretrained:
-        load_weights(network, str(weights), "model.pretrained", weights)
+        heads = {"aux_logits": False} if "aux_logits" in options else {}
+        built = partial(torchvision.models.get_model, name, weights=weights, progress=False, **heads)
+        load_weights(network, str(weights), "model.pretrained", weights, built)
     return _finish(network, name, in_channels, num_classes, image_size, pretrained, small_stem)
 
 

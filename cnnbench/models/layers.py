@@ -51,6 +51,13 @@ def small_stem(stem: str, image_size: int, weights: str | None) -> bool:
     return stem == "small" or (stem == "auto" and image_size <= SMALL_IMAGE and weights is None)
 
 
+def check_width(width: float) -> float:
+    """``width``, a factor of the numbers of channels; raises RequestError where it is none."""
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 4:
+        raise RequestError(f"model.width must be a number above 0, at most 4, got {width!r}")
+    return width
+
+
 def stem_convolution(in_channels: int, filters: int, kernel: int, stride: int) -> nn.Conv2d:
     """A first convolution, without bias and padded to keep the side, initialised as torchvision's (He et al. 2015)."""
     convolution = nn.Conv2d(in_channels, filters, kernel, stride, kernel // 2, bias=False)

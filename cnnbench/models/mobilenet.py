@@ -4,9 +4,8 @@ from torch import nn
 from torchvision.models.mobilenetv2 import MobileNet_V2_Weights
 from torchvision.models.mobilenetv2 import MobileNetV2 as TorchvisionMobileNetV2
 
-from cnnbench.models.layers import small_stem, stem_convolution
+from cnnbench.models.layers import check_width, small_stem, stem_convolution
 from cnnbench.models.weights import load_weights
-from cnnbench.utils.errors import RequestError
 
 # expansion, filters, blocks, stride of the first block (the paper's table 2)
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -20,8 +19,7 @@ class MobileNetV2(TorchvisionMobileNetV2):
         self, in_channels: int, num_classes: int, image_size: int, *,
         width: float = 1.0, stem: str = "auto", dropout: float = 0.2, weights: str | None = None,
     ) -> None:  # fmt: skip
-        if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 4:
-            raise RequestError(f"model.width must be a number above 0, at most 4, got {width!r}")
+        check_width(width)
         small = small_stem(stem, image_size, weights)
         stages = [list(stage) for stage in STAGES]
         stages[1][3] = 1 if small else 2

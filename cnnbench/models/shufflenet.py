@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torchvision.models import shufflenetv2
 from torchvision.models.shufflenetv2 import ShuffleNetV2 as TorchvisionShuffleNetV2
 
-from cnnbench.models.layers import small_stem, stem_convolution
+from cnnbench.models.layers import check_width, small_stem, stem_convolution
 from cnnbench.models.weights import load_weights
 from cnnbench.utils.errors import RequestError
 
@@ -57,11 +57,12 @@ class ShuffleNetV1(nn.Module):
         super().__init__()
         if groups not in V1_FILTERS:
             raise RequestError(f"model.groups must be one of {', '.join(map(str, V1_FILTERS))}, got {groups!r}")
-        filters = [round(width * V1_FILTERS[groups] * 2**stage) for stage in range(len(STAGE_UNITS))]
-        if filters[0] <= FIRST_FILTERS or (filters[0] - FIRST_FILTERS) % groups or filters[0] // 4 % groups:
-            wrong = f"of which the {FIRST_FILTERS} of the first layer and a quarter must leave numbers that"
-            has = f"model.width={width} gives {filters[0]} channels, {wrong} model.groups={groups} divides"
+        # a quarter of them, and what is left beside the first layer's, are shared out to the groups
+        narrowest = 4 * groups * round(check_width(width) * V1_FILTERS[groups] / (4 * groups))
+        if narrowest <= FIRST_FILTERS:
+            has = f"model.width={width} gives {narrowest} channels, no more than the {FIRST_FILTERS} of the first layer"
             raise RequestError(f"{has}; use 0.5 or 1.0")
+        filters = [narrowest * 2**stage for stage in range(len(STAGE_UNITS))]
         small = small_stem(stem, image_size, None)
         first, pool = stem_convolution(in_channels, FIRST_FILTERS, 3, 1 if small else 2), nn.MaxPool2d(3, 2, 1)
         layers: list[nn.Module] = [first, nn.BatchNorm2d(FIRST_FILTERS), nn.ReLU(), nn.Identity() if small else pool]

@@ -1,7 +1,7 @@
 """Weights to start from: of an earlier run, of a state dict in a file, or those that torchvision publishes."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -28,7 +28,13 @@ def skip_weight_loading() -> Iterator[None]:
         is_loading_skipped.reset(token)
 
 
-def load_weights(network: nn.Module, source: str | None, key: str, published: Any = None) -> None:
+def load_weights(
+    network: nn.Module,
+    source: str | None,
+    key: str,
+    published: Any = None,
+    built: Callable[[], nn.Module] | None = None,
+) -> None:
     """Load weights into the network, and log one line that says which.
 
     The last layer keeps its own where the numbers of classes differ. Filters for three colours are summed for images
@@ -38,13 +44,14 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
         source: a file with a Lightning checkpoint of ours or a state dict; ``imagenet`` or the name of ``published``; None.
         key: of the configuration that asks for it, for messages.
         published: torchvision's WeightsEnum that ``imagenet`` stands for.
+        built: makes torchvision's own network with these, for its builder may rename or leave out published tensors.
 
     Raises RequestError where the file is not there, or holds something else than weights, or those of another network."""
     if source is None or is_loading_skipped.get():
         return
     with torch.device("cpu"):
         is_published = published is not None and source in ("imagenet", str(published))
-        state = _published(published, key) if is_published else read_state(Path(source).expanduser(), key)
+        state = _published(published, key, built) if is_published else read_state(Path(source).expanduser(), key)
     own = network.state_dict()
     state = {name: value for name, value in state.items() if name in own or not name.endswith("num_batches_tracked")}
     first = next((name for name, value in own.items() if value.ndim == 4), "")
@@ -60,9 +67,17 @@ def load_weights(network: nn.Module, source: str | None, key: str, published: An
         raise RequestError(f"{key}={source} does not fit {type(network).__name__}: {problems[0]}{more}")
     if any(parameter.is_meta for parameter in network.parameters()):
         return
-    network.load_state_dict({name: value for name, value in state.items() if name not in left_out}, strict=False)
+    load_into(network, {name: value for name, value in state.items() if name not in left_out})
     kept = f"; {', '.join(left_out)} left as they are, for the classes differ" if left_out else ""
     log.info("started from %s: %d of %d tensors%s", source, len(state) - len(left_out), len(own), kept)
+
+
+def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load these tensors, by the network's names, and keep the others. Some modules ask which version of them has written
+    a state dict, which a plain dict does not say: here it is this one. Raises RuntimeError where shapes differ."""
+    whole = network.state_dict()  # has the versions
+    whole.update(state)
+    network.load_state_dict(whole)
 
 
 def read_state(path: Path, key: str) -> dict[str, Tensor]:
@@ -84,9 +99,11 @@ def read_state(path: Path, key: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items()}
 
 
-def _published(weights: Any, key: str) -> dict[str, Tensor]:
+def _published(weights: Any, key: str, built: Callable[[], nn.Module] | None) -> dict[str, Tensor]:
     """torchvision's weights, from its cache or downloaded, their checksum checked."""
     try:
+        if built is not None:
+            return dict(built().state_dict())
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
         wrong, folder = f"{weights.url} could not be had ({one_line(error)})", f"{torch.hub.get_dir()}/checkpoints"
@@ -96,6 +113,8 @@ def _published(weights: Any, key: str) -> dict[str, Tensor]:
 
 def _other_classes(network: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Names of the classifier's tensors, if they differ from the file's by nothing but the number of classes."""
+    if all(name not in state or state[name].shape == value.shape for name, value in own.items()):
+        return []  # and nobody needs to know which layer is the classifier
     prefix = next(name for name, module in network.named_modules() if module is classifier_of(network))
     names = [name for name in own if name.startswith(f"{prefix}.")]
     pairs = [(own[name].shape, state[name].shape) for name in names if name in state]

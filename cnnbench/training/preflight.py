@@ -147,6 +147,11 @@ def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
     chosen, validation = config["augment"], config["data"]["validation"]
     if "val_labels" in data.prepared.arrays and validation != "own":
         yield f"the set's own val images are not used: data.validation={validation} (own uses them)"
+    if data.limit_train is not None:
+        stored = data.prepared.arrays["train_labels"]
+        gone = [data.classes[i] for i, n in enumerate(data.class_counts()) if not n and (stored == i).any()]
+        if gone:
+            yield f"data.limit_train={data.limit_train} leaves no training image of class {', '.join(gone)}"
     if data.value_range is not None and data.prepared.value_range is None:
         yield "data.value_range changes nothing: no image has grey of more than 8 bits"
     if chosen.get("saturation") and data.prepared.channels == 1:

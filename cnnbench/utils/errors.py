@@ -14,8 +14,9 @@ class RequestError(ValueError):
 
 def did_you_mean(wrong: str, right: Iterable[str]) -> str:
     """``"; did you mean 'adam'?"`` for ``adma``, or an empty string when nothing is near."""
-    near = difflib.get_close_matches(str(wrong), [str(name) for name in right], n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    names = {str(name).lower(): str(name) for name in right}
+    near = difflib.get_close_matches(str(wrong).lower(), names, n=1, cutoff=0.5)
+    return f"; did you mean '{names[near[0]]}'?" if near else ""
 
 
 def one_line(error: BaseException) -> str:

@@ -126,6 +126,18 @@ def test_a_class_without_an_image_is_named(root: Path) -> None:
         opened(root, skip_damaged=True)
 
 
+def test_the_size_is_that_of_the_first_image_that_can_be_read(root: Path) -> None:
+    classes(root)
+    first = min((root / "bus").iterdir())
+    first.write_bytes(b"junk")
+    with pytest.raises(RequestError, match=f"{first.name} cannot be decoded.*data.source.skip_damaged=true"):
+        opened(root, size=None)
+    for _ in range(2):  # from the cache it is said again
+        prepared = opened(root, size=None, skip_damaged=True)
+        assert any("left out is 1 damaged image" in note and first.name in note for note in prepared.notes)
+    assert sum(counts(prepared).values()) == 5
+
+
 def test_litter_is_left_out_at_any_depth(root: Path) -> None:
     classes(root)
     for place in ("bus/@eaDir/0.png", "car/deep/.thumbnails", "__MACOSX/bus", "@eaDir"):
@@ -173,6 +185,7 @@ def test_copies_within_train_are_reported_too_for_validation_may_be_drawn_from_i
         (np.float32, (1.0, 0.2), (0, 1)),
         (np.float32, (65535.0, 0.5), (0, 65535)),
         (np.float32, (180.0, 20.0), (0, 255)),
+        (np.float32, (1.2, 0.4), (0, 1.2)),  # a little above 1, of which 255 levels would leave two
     ],
 )
 def test_one_grey_scale_holds_for_the_whole_set(root: Path, kind: type, tops: tuple, expected: tuple) -> None:
@@ -182,7 +195,7 @@ def test_one_grey_scale_holds_for_the_whole_set(root: Path, kind: type, tops: tu
             ramp = np.linspace(0, top, 36).reshape(6, 6).astype(kind)
             Image.fromarray(np.roll(ramp, number)).save(root / name / f"{number}.tif")
     prepared = opened(root, channels=1)
-    assert tuple(prepared.value_range) == expected  # type: ignore[arg-type]
+    assert tuple(prepared.value_range) == pytest.approx(expected)  # type: ignore[arg-type]
     assert f"{expected[0]} is black, {expected[1]:g} is white" in "".join(prepared.notes)
     for label, top in enumerate(tops):
         images = prepared.arrays["train_images"][prepared.arrays["train_labels"] == label]

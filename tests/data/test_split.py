@@ -69,6 +69,15 @@ def test_limit_train_takes_a_stratified_part_of_what_is_left_for_training(cache:
     assert data(cache, limit_train=10**6).count("train") == data(cache).count("train")
 
 
+def test_classes_that_limit_train_leaves_without_an_image_are_named(cache: Path) -> None:
+    cfg = config("data.limit_train=5")
+    module = data(cache, limit_train=5)
+    gone = np.flatnonzero(np.bincount(module.labels("train"), minlength=10) == 0)
+    (note,) = preflight.notes_on(cfg, module)
+    assert len(gone) == 5 and note.endswith(f"no training image of class {', '.join(map(str, gone))}")
+    assert not [*preflight.notes_on(cfg, data(cache, limit_train=200))]
+
+
 def test_too_few_images_for_a_validation_split_are_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = ImageDataModule(Digits(), cache=str(cache), image_size=8)
     monkeypatch.setitem(module.prepared.arrays, "train_labels", np.arange(10))

@@ -163,6 +163,7 @@ def test_a_set_that_torchvision_does_not_split_gives_a_fifth_of_each_class_to_th
             picture(tmp_path / "eurosat" / "2750" / name / f"{name}_{number}.png")
     store = prepare(Torchvision("EuroSAT"), tmp_path, None, tmp_path / "cache")
     assert [np.bincount(store.arrays[f"{split}_labels"]).tolist() for split in ("train", "test")] == [[8, 4], [2, 1]]
+    assert store.notes == ["EuroSAT has no test split: test is a share of 0.2 of each class in train"]
 
 
 def test_arguments_that_a_set_does_not_take_are_refused(tmp_path: Path) -> None:

@@ -197,6 +197,19 @@ def test_files_that_are_there_are_replaced(run, tmp_path):
     onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))
 
 
+def test_files_of_other_weights_do_not_stay_beside_a_description_of_these(run, tmp_path):
+    command = ["export", str(run.folder), "--out", str(tmp_path)]
+    assert main([*command, "--format", "both", "--weights", "best"]) == 0
+    (tmp_path / "model.json").write_text(
+        (tmp_path / "model.json").read_text().replace('"weights_sha256": "', '"weights_sha256": "0')
+    )
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main([*command, "--format", "onnx"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx", "notes.txt"]
+    assert main([*command, "--format", "torch"]) == 0  # of the same weights, beside the other file
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.onnx", "model.pt2", "notes.txt"]
+
+
 def test_without_its_test_set_a_run_is_compared_on_noise(run, tmp_path, capsys):
     record = read_record(run.folder)
     record["config"]["data"]["cache"] = str(tmp_path / "nothing")

@@ -17,7 +17,7 @@ from timm.optim import param_groups_layer_decay
 from cnnbench.config.compose import compose, resolved
 from cnnbench.models.by_name import timm_network, torchvision_network
 from cnnbench.models.fine_tune import classifier_of, layer_factors
-from cnnbench.models.weights import skip_weight_loading
+from cnnbench.models.weights import load_weights, skip_weight_loading
 from cnnbench.training.build import build_network, building
 from cnnbench.training.optimizers import parameter_groups
 from cnnbench.training.train import train
@@ -141,6 +141,43 @@ def test_torchvisions_weights_come_from_its_cache(tmp_path: Path, monkeypatch: p
     network = torchvision_network(3, 7, 32, name="shufflenet_v2_x0_5", pretrained=True)
     assert torch.equal(network.state_dict()["conv5.0.weight"], state["conv5.0.weight"])
     assert classifier_of(network).weight.shape[0] == 7
+
+
+@pytest.mark.parametrize("name", ["densenet121", "googlenet", "inception_v3"])
+def test_published_tensors_that_torchvision_renames_or_leaves_out_fit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of densenets have older names, those of the others heads that only training uses."""
+    whole = {} if name == "densenet121" else {"aux_logits": True, "init_weights": False}
+    published = torchvision.models.get_model(name, **whole).state_dict()
+    older = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", key): of
+        for key, of in published.items()
+        if whole or "num_batches" not in key
+    }
+    weights = torchvision.models.get_model_weights(name)
+    monkeypatch.setattr(weights, "get_state_dict", lambda *_, **options: dict(older))
+    network = torchvision_network(3, 7, 96, name=name, pretrained=True)
+    first = next(key for key in published if key.endswith(("conv.weight", "conv0.weight")))
+    assert torch.equal(network.state_dict()[first], published[first])
+    assert getattr(network, "transform_input", True)  # their pixels are from -1 to 1
+
+
+def test_a_network_whose_modules_have_versions_is_loaded(tmp_path: Path) -> None:
+    """MNASNet asks which version of it has written a state dict."""
+    network = torchvision_network(3, 7, 32, name="mnasnet0_5")
+    torch.save(dict(network.state_dict()), tmp_path / "weights.pt")
+    other = torchvision_network(3, 7, 32, name="mnasnet0_5")
+    load_weights(other, str(tmp_path / "weights.pt"), "init_from")
+    torch.testing.assert_close(dict(other.state_dict()), dict(network.state_dict()))
+
+
+def test_a_network_with_several_heads_starts_from_its_own_weights(tmp_path: Path) -> None:
+    network = timm_network(3, 7, 64, name="levit_128s")
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    other = timm_network(3, 7, 64, name="levit_128s")
+    load_weights(other, str(tmp_path / "weights.pt"), "init_from")
+    torch.testing.assert_close(dict(other.state_dict()), dict(network.state_dict()))
 
 
 def test_pre_trained_networks_see_images_as_their_weights_did() -> None:

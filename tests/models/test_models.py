@@ -198,6 +198,7 @@ def test_values_that_cannot_be_are_refused_by_name(override: str) -> None:
     ("name", "override", "expected"),
     [("resnet18", "stem=smal", "did you mean 'small'?"), ("shufflenet", "width=0.7", "one of 0.5, 1.0"),
      ("shufflenet_v1", "width=0.1", "use 0.5 or 1.0"), ("shufflenet_v1", "groups=5", "one of 1, 2, 3, 4, 8"),
+     ("shufflenet_v1", "width=abc", "model.width must be"), ("shufflenet_v1", "width=null", "model.width must be"),
      ("mobilenet", "width=0", "model.width must be"), ("mobilenet", "dropout=1", "model.dropout"),
      ("mobilenet", "weights=nowhere.pth", "model.weights=nowhere.pth is not a file"),
      ("xnor", "filters=[8]", "model.filters needs two"), ("xnor", "pools=[4,4,4]", "pooling 3")],
@@ -205,6 +206,12 @@ def test_values_that_cannot_be_are_refused_by_name(override: str) -> None:
 def test_other_architectures_refuse_what_cannot_be_too(name: str, override: str, expected: str) -> None:
     with torch.device("meta"), pytest.raises(RequestError, match=re.escape(expected)):
         build(name, 1, 28, 10, f"model.{override}")
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0])
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, 8])
+def test_each_number_of_groups_has_a_network(groups: int, width: float) -> None:
+    build("shufflenet_v1", 3, 32, 10, f"model.groups={groups}", f"model.width={width}")(torch.zeros(2, 3, 32, 32))
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
