@@ -80,9 +80,7 @@ def torchvision_network(
         same: Any = {of: getattr(first, of) for of in CONVOLUTION}
         network.set_submodule(key, nn.Conv2d(in_channels, **same, bias=first.bias is not None))
     if pretrained:
-        heads = {"aux_logits": False} if "aux_logits" in options else {}
-        built = partial(torchvision.models.get_model, name, weights=weights, progress=False, **heads)
-        load_weights(network, str(weights), "model.pretrained", weights, built)
+        load_weights(network, str(weights), "model.pretrained", weights, partial(_published_network, name, weights))
     return _finish(network, name, in_channels, num_classes, image_size, pretrained, small_stem)
 
 
@@ -115,6 +113,13 @@ def _torchvision_weights(name: str) -> Any:
     """The newest weights that torchvision has of a network."""
     _check_name("torchvision", name, torchvision.models.list_models(module=torchvision.models))
     return torchvision.models.get_model_weights(name).DEFAULT
+
+
+def _published_network(name: str, weights: Any) -> nn.Module:
+    network: Any = torchvision.models.get_model(name, weights=weights, progress=False)
+    if hasattr(network, "AuxLogits"):  # of inception_v3; googlenet leaves its own out
+        network.AuxLogits = None
+    return network
 
 
 def _check_name(library: str, name: str, names: list[str]) -> None:
