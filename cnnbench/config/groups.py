@@ -80,7 +80,10 @@ def groups() -> dict[str, list[str]]:
 
 def plugins() -> dict[str, list[str]]:
     """Hydra's launchers and sweepers that a sweep can be run by, as ``groups``."""
-    names = {kind: sorted(path.stem for path in (CONFIG_DIR / kind).glob("*.yaml")) for kind in PLUGINS}
+    names = {
+        kind: sorted({path.stem for folder in config_dirs() for path in (folder / kind).glob("*.yaml")})
+        for kind in PLUGINS
+    }
     names["hydra/launcher"].insert(0, "basic")
     return names
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
-from cnnbench.config.groups import CONFIG_DIR, plugins
+from cnnbench.config.groups import CONFIG_DIR, PLUGINS, plugins
 from cnnbench.config.overrides import parse, quoted, without_shorthand
 from cnnbench.config.schema import check_values
 from cnnbench.sweep.job import NO_RECORD, OUTPUT, Job, check_options, check_runs, make_job, share_of_cores
@@ -43,7 +43,7 @@ def launch(arguments: Sequence[str]) -> int:
     it had done is kept, and its end has been printed."""
     overrides = without_shorthand([text for text in arguments if text != "-m"])
     for key, _, name in (text.partition("=") for text in overrides):
-        if key == "hydra/sweeper":  # Hydra's basic is none of ours
+        if key in PLUGINS:  # Hydra has more, which a sweep of ours cannot be run by
             one_of(key, name, plugins()[key])
     is_sweep = "-m" in arguments or "hydra.mode=MULTIRUN" in overrides
     own, other = ("hydra.sweep.dir", "hydra.run.dir")[:: 1 if is_sweep else -1]

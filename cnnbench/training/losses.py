@@ -79,14 +79,17 @@ class FocalLoss(nn.Module):
 
 
 def guessing_loss(loss: nn.Module, classes: int) -> float:
-    """What ``loss`` is where every class is held for as likely as any other, and is met as often.
+    """What ``loss`` is where all classes are as frequent, and get the same answer for every image, the best of such.
 
     >>> round(guessing_loss(CrossEntropy(0.0, False), 10), 4)
     2.3026
     """
     if not isinstance(loss, FocalLoss):
         return math.log(classes)
-    return float(loss(torch.full((classes, classes), -math.log(max(classes - 1, 1))), torch.arange(classes)))
+    from scipy.optimize import minimize_scalar
+
+    same = minimize_scalar(lambda x: float(loss(torch.full((1, classes), x), torch.tensor([0]))), bounds=(-20, 20))
+    return float(same.fun)
 
 
 def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:

@@ -208,6 +208,18 @@ def test_train_accuracy_is_above_or_below_validation_accuracy(runs):
         assert f"train accuracy ends 5.0 points {('above', 'below')[seed]} validation accuracy" in text
 
 
+def test_runs_that_ended_early_have_their_own_ends(runs):
+    """The gap at the last epoch was once that of the one run that got so far."""
+    for seed, (epochs, gap) in enumerate(((2, 0.1), (3, 0.05), (4, 0.0))):
+        record = make_record([f"seed={seed}"], 0.9)
+        curves = {"val/loss": [1.0 - 0.1 * e for e in range(epochs)], "train/accuracy": [0.8 + gap] * epochs}
+        record["history"] = {"epoch": list(range(epochs)), "val/accuracy": [0.8] * epochs, **curves}
+        runs.add(record)
+    text = fit_text(group(collect([runs.root])).configurations[0])
+    assert text.startswith("The runs ended after 2 to 4 epochs") and "lowest" not in text and "falling" not in text
+    assert "train accuracy ends 5.0 points above validation accuracy" in text
+
+
 def test_curves_of_a_study_differ_in_more_than_colour_and_their_ticks_do_not_touch(runs):
     for rate, loss in (("0.1", 1e5), ("0.01", 2.0), ("0.001", 0.02)):
         record = make_record([f"optimizer.lr={rate}", "seed=0"], 0.9)

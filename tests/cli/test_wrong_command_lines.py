@@ -272,6 +272,7 @@ hydra.mode=NOPE
 hydra.job.nope=3
 hydra.launcher.nope=3
 hydra/sweeper=basic
+-m hydra/launcher=submitit_local
 hydra/sweeper=nope
 hydra.sweeper.n_trials=3
 test_time_augmentation=five

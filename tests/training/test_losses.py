@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.training.build import building
-from cnnbench.training.losses import build_loss, class_weights
+from cnnbench.training.losses import build_loss, class_weights, guessing_loss
 from cnnbench.utils.errors import RequestError
 
 COUNTS = [50, 5, 20]
@@ -86,3 +86,11 @@ def test_what_does_not_go_together_is_refused_and_old_configurations_hold() -> N
     assert build_loss(old, COUNTS)(LOGITS, LABELS).item() == functional.cross_entropy(LOGITS, LABELS).item()
     assert fingerprint(old) == fingerprint(config()) != fingerprint(config("loss=bce"))
     assert fingerprint(old) != fingerprint(config("data.sampling=balanced"))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "bce", "focal"])
+def test_guessing_costs_the_least_that_the_same_answer_for_every_image_can(name: str) -> None:
+    cfg = config(f"loss={name}")
+    loss, target = build_loss(cfg, [10] * 5), torch.arange(5)
+    costs = [float(loss(torch.full((5, 5), logit), target)) for logit in np.linspace(-6, 6, 1201)]
+    assert guessing_loss(loss, 5) == pytest.approx(min(costs), rel=1e-4)
