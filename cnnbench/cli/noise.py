@@ -16,8 +16,8 @@ def main(arguments: Sequence[str]) -> int:
     """Train a configuration with several seeds, as a sweep, and print their spread; returns as ``launch`` does."""
     parser = Parser(
         "noise",
-        "Train one configuration with several seeds, as a sweep that can be repeated and resumed, and tell its spread and "
-        "the smallest difference that n seeds a side would show.",
+        "Train one configuration with several seeds, as a sweep in outputs/noise_OVERRIDES/ (or hydra.sweep.dir=DIR) that can "
+        "be repeated and resumed, and tell its spread and the smallest difference that n seeds a side would show.",
         "Other arguments are overrides, as in training: model=lenet optimizer=sgd. Or the folder of finished runs: "
         "cnnbench noise outputs/cnnbench/sweep_...",
     )

@@ -36,7 +36,7 @@ def _parser() -> Parser:
     add("--seeds", type=int, default=3, metavar="N", help="runs a row, with seeds 0 to N-1 (3)")
     form_help = f"{', '.join(FORMS)} or both: with the report's quirks or without them (published)"
     add("--form", default="published", metavar="F", help=form_help)
-    add("--folder", type=Path, metavar="DIR", help="of the runs (outputs/reproduce/STUDY)")
+    add("--folder", type=Path, metavar="DIR", help="of the runs (outputs/reproduce/STUDY[_OVERRIDES])")
     add("--out", type=Path, metavar="DIR", help="also write DIR/STUDY.md, or this page where it ends in .md")
     add("--note", metavar="TEXT", help="what a reader should know, under the page's title")
     add("--dry-run", action="store_true", help="list the runs and estimate the time; train nothing")

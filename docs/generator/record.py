@@ -52,7 +52,8 @@ FIELDS: dict[str, str] = {
     "environment.system": "operating system",
     "environment.git": "commit of the code, or null outside a checkout",
     "environment.git_dirty": "whether the code had changes that were not committed",
-    "history": f"a value an epoch: epoch (from 0), step, lr, and the metrics {METRICS}",
+    "history": "a value an epoch: epoch (from 0; the terminal and TensorBoard count from 1), step, lr (with which the epoch "
+    f"ended, before an epoch-wise schedule changes it for the next), and the metrics {METRICS}",
     "metrics": f"after the last epoch, and test/ of the protocol's weights: {METRICS}",
     "best": "the epoch that the objective chose (from 0), and the metrics after it",
     "time.fit_seconds": "from the first epoch to the last, validation and checkpoints included",
