@@ -39,7 +39,7 @@ LEVELS = {"-q": "quiet", "--quiet": "quiet", "-v": "verbose", "--verbose": "verb
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (0 done, 1 a run failed, 2 the request was wrong)."""
+    """Run the command line; returns the exit status (0 done, 1 a run failed or was stopped, 2 the request was wrong)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     level = next((LEVELS[text] for text in arguments if text in LEVELS), None)
     arguments = [text for text in arguments if text not in LEVELS]  # before the command or after it

@@ -17,8 +17,8 @@ def page() -> str:
     parts = [
         "After this page you know each command and its options. `cnnbench OVERRIDES` is short for "
         "`cnnbench train OVERRIDES`; `cnnbench -m OVERRIDES` sweeps.",
-        "The exit status is 0 when everything that was asked for was done, 1 when a run failed or diverged (or images "
-        "could not be read, or a repeated run was not the same), and 2 when the request was wrong; then one line says "
+        "The exit status is 0 when everything that was asked for was done, 1 when a run failed, diverged or was interrupted "
+        "(or images could not be read, or a repeated run was not the same), and 2 when the request was wrong; then one line says "
         "what would be right.",
     ]
     for name, summary in COMMANDS.items():
