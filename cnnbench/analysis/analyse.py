@@ -149,7 +149,7 @@ def analyse(
         target: of the validation metric, in per cent of a share: how long does training take to reach it?
 
     Raises:
-        RequestError: nothing has one of these names.
+        RequestError: nothing has one of these names, or no share is of this size.
     """
     board = build(runs, objective, ignore, best_over)
     grid = board.grid
@@ -161,6 +161,10 @@ def analyse(
     if baseline and reference is None:
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
     others = [c for c in ranked if references.get(c.data_set, c) is not c]
+    if size is not None and size >= 1 and is_share(metric):
+        raise RequestError(
+            f"--size {size:g}: {metric} is a share here, of which 0.01 is one point; did you mean {size / 100:g}?"
+        )
     if practical is not None:
         practical /= 100 if is_share(metric) else 1
     comparisons = compare_with_reference(references, others, metric, size, practical)

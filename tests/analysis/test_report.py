@@ -299,6 +299,7 @@ def test_different_class_counts_side_by_side(runs):
         (["--objective", "val/acc"], "did you mean 'val/accuracy'"),
         (["--metric", "test/f1"], "metric='test/f1' is in none of the finished runs"),
         (["--size", "0"], "--size must be a number above 0, got 0"),
+        (["--size", "2"], "--size 2: test/accuracy is a share here, of which 0.01 is one point; did you mean 0.02?"),
         (["--size", "nan"], "--size must be a number above 0, got nan"),
         (["--format", "pdf"], "format='pdf' is not one of"),
         (["--run", "nothing"], "is no finished run's folder"),
