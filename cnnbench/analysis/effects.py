@@ -1,6 +1,7 @@
 """What each factor does on average, what two do together, and a sentence for each."""
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
@@ -126,18 +127,25 @@ def _levels(configuration: Configuration, factors: Sequence[str]) -> tuple[str, 
 
 
 def _same_trainings(measured: Sequence[tuple[Configuration, Run]], factors: Sequence[str]) -> list[str]:
-    """The factors that change no training: runs that differ in one of these alone have the same training losses. As
-    observations of their own they would make a few trainings look like many."""
-    found = []
-    for factor in factors:
-        losses: dict[Any, list[tuple[Any, ...]]] = {}
+    """The factors that change no training: runs that differ in one alone, or in a group's choice and its keys, have the same
+    training losses, and every training has all of its levels, so that a mean over them favours none. As observations of
+    their own such runs would make a few trainings look like many."""
+    known = [factor for factor in factors if factor not in CONTEXT]
+    groups = [[f for f in known if f.split(".")[0] == factor] for factor in known if "." not in factor]
+    found: list[str] = []
+    for several in [*groups, *([factor] for factor in known)]:
+        rest = [f for f in factors if f not in several]
+        losses: dict[Any, set[Any]] = defaultdict(set)
+        levels: dict[Any, set[Any]] = defaultdict(set)
         for c, run in measured:
-            rest = cell_of(c.values, [f for f in factors if f != factor])
-            losses.setdefault((rest, run.seed, run.split), []).append(tuple(run.series("train/loss")))
-        shared = [of for of in losses.values() if len(of) > 1]
-        if shared and all(any(of[0]) and len(set(of)) == 1 for of in shared):
-            found.append(factor)
-    return found
+            training = cell_of(c.values, rest), run.seed, run.split
+            losses[training].add(tuple(run.series("train/loss")))
+            levels[training].add(cell_of(c.values, several))
+        is_same = all(len(of) == 1 and any(next(iter(of))) for of in losses.values())
+        crossed = {frozenset(of) for of in levels.values()}
+        if is_same and len(crossed) == 1 and len(next(iter(crossed))) > 1:
+            found += several
+    return list(dict.fromkeys(found))
 
 
 def _cautions(

@@ -177,8 +177,8 @@ def _configuration(
         if first is not run:
             notes.append(f"{run.path.name} repeats {first.path.name} ({label}, {run.replicate}): counted once"
                          f"{_disagreement(first, run)}.")  # fmt: skip
-    failed = [run for run in cell if not run.completed]
-    incomplete = [run for run in failed if (_identity(run), own[run.path]) not in counted]
+    failed, done = [run for run in cell if not run.completed], {identity for identity, _ in counted}
+    incomplete = [run for run in failed if _identity(run) not in done]
     if repeated := len(failed) - len(incomplete):
         notes.append(f"{label}: {plural(repeated, 'unsuccessful run')} repeated with success, not listed.")
     order = sorted(counted.values(), key=lambda r: (r.seed is None, r.seed or 0, str(r.path)))

@@ -98,7 +98,7 @@ class Leaderboard:
         """What orders the rows and what ± is."""
         way = "highest" if higher_is_better(self.objective) else "lowest"
         single = any(row.image_interval(metric) for row in self.rows for metric in self.metrics)
-        images = "; *: of one run, over other images (Wilson)" if single else ""
+        images = "; *: of one seed, over other images (Wilson)" if single else ""
         within = " within each data set" if len(self.data_sets) > 1 else ""
         over, corrected = "seeds", ""
         if self.splits[1] > 1:

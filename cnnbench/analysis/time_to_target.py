@@ -65,11 +65,9 @@ def time_to_target(board: Leaderboard, reference: Configuration, target: float) 
             near = f"; did you mean {100 * target:g}?" if 0 < target <= 1 else ""
             raise RequestError(f"--target {target:g}: {leaf(metric)} is in per cent here, above 1 and up to 100{near}")
         target /= 100
-    if any(len(of) > 1 for c in configurations for of in by_replicate(c.runs).values()):
-        raise RequestError(
-            "--target takes a run a seed, and --ignore has left several; report on them without --ignore"
-        )
     runs = [[*c.runs, *(run for run in c.incomplete if run.status == DIVERGED)] for c in configurations]
+    if any(len(same) > 1 for of in runs for same in by_replicate(of).values()):
+        raise RequestError("--target compares a run a seed, and here are several of one, as --ignore leaves them")
     beyond = math.inf if higher_is_better(metric) else -math.inf
     whole = [time for of in runs for run in of if (time := _time(run, metric, beyond))]
     never = Time(max(t.epochs for t in whole), max(t.seconds for t in whole), False) if whole else None

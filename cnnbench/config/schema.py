@@ -114,7 +114,6 @@ KEYS: tuple[tuple[Check, str], ...] = (
     (_or(_whole(0), NULL), "data.fold"),
     (BETWEEN, "data.source.test_share optimizer.switch_at scheduler.factor scheduler.pct_start"),
     (_or(Check("the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "init_from"),
-    (_or(Check("imagenet, or the path of a file", lambda v: isinstance(v, str) and v != ""), NULL), "model.weights"),
     (_or(NULL, Check("black and white, such as [0, 4095]", lambda v: isinstance(v, list) and len(v) == 2
                      and all(map(NUMBER.holds, v)) and v[0] < v[1])), "data.value_range"),
     (_or(NULL, Check("folders by split, such as {train: Training, test: Testing}", lambda v: isinstance(v, Mapping)

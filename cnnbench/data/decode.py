@@ -86,7 +86,7 @@ def image_dimensions(path: Path) -> tuple[int, int]:
 
 def find_range(images: Iterable[Extremes]) -> Range:
     """One scale for all these images: from 0 to the white of the smallest usual depth that holds them, and where there is
-    none, or a value is negative, or fractions fill less than half of it, from the lowest value to the highest."""
+    none, or a value is negative, or floats stay below half of it, from the lowest value to the highest."""
     lows, highs, whole = zip(*images, strict=True)
     low, high = min(lows), max(highs)
     white = next((white for white in WHITES[any(whole) :] if white >= high), None)

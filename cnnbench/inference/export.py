@@ -22,6 +22,7 @@ from torch.export import ExportedProgram
 from cnnbench.data.cache import PreparedSet, find_prepared
 from cnnbench.data.views import mean_over_views, views
 from cnnbench.inference.load import TrainedRun
+from cnnbench.utils.console import print_info
 from cnnbench.utils.errors import RequestError
 from cnnbench.utils.record import read_json
 
@@ -193,13 +194,16 @@ def export(
 
 
 def remove_other_weights(out: Path, description: Mapping[str, Any]) -> None:
-    """Remove the files of an earlier export whose model.json is of other weights: it is about to be of these."""
+    """Remove, and tell of, the files of an earlier export whose model.json is of other weights: it is about to be of these."""
     known: Any = None
     with contextlib.suppress(OSError, ValueError):
         known = read_json(out / DESCRIPTION)
-    if isinstance(known, dict) and known.get("weights_sha256") != description.get("weights_sha256"):
+    own = description.get("weights_sha256")
+    if isinstance(known, dict) and known.get("weights_sha256", own) != own:
         for path in [*(out / form.file for form in FORMATS.values()), *out.glob("model-int8-*.onnx")]:
-            path.unlink(missing_ok=True)
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+                print_info(f"  removed {path.name}, which was of other weights")
 
 
 def kept_int8(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,8 +69,10 @@ def torchvision_network(
     elif name.startswith("maxvit"):
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
-        # of the published weights, which were trained on pixels of another scale, it does the conversion
-        options |= {"aux_logits": False, "init_weights": True, "transform_input": pretrained and in_channels == 3}
+        if pretrained and in_channels != 3:
+            raise RequestError(f"model.pretrained=true: {name}'s weights are for colour images on a scale of their own")
+        # whose conversion to that scale it does itself
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": pretrained}
     network = _build(torchvision.models.get_model, name, options, image_size)
     outputs = [(key, vars(module)) for key, module in network.named_modules()]
     giving = [key for key, has in outputs if num_classes in (has.get("out_features"), has.get("out_channels"))]
@@ -80,7 +82,9 @@ def torchvision_network(
         same: Any = {of: getattr(first, of) for of in CONVOLUTION}
         network.set_submodule(key, nn.Conv2d(in_channels, **same, bias=first.bias is not None))
     if pretrained:
-        load_weights(network, str(weights), "model.pretrained", weights, partial(_published_network, name, weights))
+        adapts = name.startswith(("densenet", "googlenet", "inception"))
+        built = partial(_published_network, name, weights) if adapts else None
+        load_weights(network, str(weights), "model.pretrained", weights, built)
     return _finish(network, name, in_channels, num_classes, image_size, pretrained, small_stem)
 
 

@@ -57,12 +57,16 @@ class ShuffleNetV1(nn.Module):
         super().__init__()
         if groups not in V1_FILTERS:
             raise RequestError(f"model.groups must be one of {', '.join(map(str, V1_FILTERS))}, got {groups!r}")
+        narrowest = check_width(width) * V1_FILTERS[groups]
+        filters = [round(narrowest * 2**stage) for stage in range(len(STAGE_UNITS))]
         # a quarter of them, and what is left beside the first layer's, are shared out to the groups
-        narrowest = 4 * groups * round(check_width(width) * V1_FILTERS[groups] / (4 * groups))
-        if narrowest <= FIRST_FILTERS:
-            has = f"model.width={width} gives {narrowest} channels, no more than the {FIRST_FILTERS} of the first layer"
+        if (filters[0] - FIRST_FILTERS) % groups or filters[0] // 4 % groups:
+            filters = [4 * groups * round(narrowest / (4 * groups)) * 2**stage for stage in range(len(STAGE_UNITS))]
+        if filters[0] <= FIRST_FILTERS:
+            has = (
+                f"model.width={width} gives {filters[0]} channels, no more than the {FIRST_FILTERS} of the first layer"
+            )
             raise RequestError(f"{has}; use 0.5 or 1.0")
-        filters = [narrowest * 2**stage for stage in range(len(STAGE_UNITS))]
         small = small_stem(stem, image_size, None)
         first, pool = stem_convolution(in_channels, FIRST_FILTERS, 3, 1 if small else 2), nn.MaxPool2d(3, 2, 1)
         layers: list[nn.Module] = [first, nn.BatchNorm2d(FIRST_FILTERS), nn.ReLU(), nn.Identity() if small else pool]

@@ -49,6 +49,10 @@ def load_weights(
     Raises RequestError where the file is not there, or holds something else than weights, or those of another network."""
     if source is None or is_loading_skipped.get():
         return
+    if not isinstance(source, str):
+        raise RequestError(
+            f"{key} must be {'imagenet, ' if published else ''}the path of a file or null, got {source!r}"
+        )
     with torch.device("cpu"):
         is_published = published is not None and source in ("imagenet", str(published))
         state = _published(published, key, built) if is_published else read_state(Path(source).expanduser(), key)
@@ -103,12 +107,13 @@ def _published(weights: Any, key: str, built: Callable[[], nn.Module] | None) ->
     """torchvision's weights, from its cache or downloaded, their checksum checked."""
     try:
         if built is not None:
-            return dict(built().state_dict())
+            with torch.random.fork_rng(devices=[]):  # its own random weights are no part of the run
+                return dict(built().state_dict())
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except Exception as error:
         wrong, folder = f"{weights.url} could not be had ({one_line(error)})", f"{torch.hub.get_dir()}/checkpoints"
-        remedy = f"put {Path(weights.url).name} into {folder}, or give its path: init_from=FILE"
-        raise RequestError(f"{key}: {wrong}; {remedy}") from error
+        other = ", or give its path: init_from=FILE" if built is None else ""  # the file may need its builder
+        raise RequestError(f"{key}: {wrong}; put {Path(weights.url).name} into {folder}{other}") from error
 
 
 def _other_classes(network: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.compose import VERSION_BASE, compose, explain, fingerprint, resolved
 from cnnbench.config.groups import CONFIG_DIR, PLUGINS, plugins
-from cnnbench.config.overrides import parse, quoted, without_shorthand
+from cnnbench.config.overrides import parse, parse_value, quoted, without_shorthand
 from cnnbench.config.schema import check_values
 from cnnbench.sweep.job import NO_RECORD, OUTPUT, Job, check_options, check_runs, make_job, share_of_cores
 from cnnbench.sweep.plan import hydra_fingerprint, own_folder
@@ -44,7 +44,7 @@ def launch(arguments: Sequence[str]) -> int:
     overrides = without_shorthand([text for text in arguments if text != "-m"])
     for key, _, name in (text.partition("=") for text in overrides):
         if key in PLUGINS:  # Hydra has more, which a sweep of ours cannot be run by
-            one_of(key, name, plugins()[key])
+            one_of(key, str(parse_value(name)), plugins()[key])
     is_sweep = "-m" in arguments or "hydra.mode=MULTIRUN" in overrides
     own, other = ("hydra.sweep.dir", "hydra.run.dir")[:: 1 if is_sweep else -1]
     if any(text.startswith(f"{other}=") for text in overrides):  # Hydra would put the runs elsewhere

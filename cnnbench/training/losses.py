@@ -78,18 +78,21 @@ class FocalLoss(nn.Module):
         return sigmoid_focal_loss(logits, true, self.alpha, self.gamma, reduction="sum") / len(target)
 
 
-def guessing_loss(loss: nn.Module, classes: int) -> float:
-    """What ``loss`` is where all classes are as frequent, and get the same answer for every image, the best of such.
+def guessing_losses(loss: nn.Module, classes: int) -> tuple[float, float]:
+    """What the same answer for every image costs where all classes are as frequent: at the least, and with logits of 0,
+    which is about where an untrained network begins. Of cross-entropy both are ln(classes).
 
-    >>> round(guessing_loss(CrossEntropy(0.0, False), 10), 4)
-    2.3026
+    >>> [round(cost, 4) for cost in guessing_losses(CrossEntropy(0.0, False), 10)]
+    [2.3026, 2.3026]
     """
     if not isinstance(loss, FocalLoss):
-        return math.log(classes)
+        return math.log(classes), math.log(classes)
     from scipy.optimize import minimize_scalar
 
-    same = minimize_scalar(lambda x: float(loss(torch.full((1, classes), x), torch.tensor([0]))), bounds=(-20, 20))
-    return float(same.fun)
+    def same_answer(logit: float) -> float:
+        return float(loss(torch.full((1, classes), logit), torch.tensor([0])))
+
+    return float(minimize_scalar(same_answer, bounds=(-20, 20)).fun), same_answer(0.0)
 
 
 def build_loss(config: dict[str, Any], counts: Sequence[int]) -> nn.Module:

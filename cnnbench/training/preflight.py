@@ -29,6 +29,7 @@ from cnnbench.utils.errors import RequestError, did_you_mean
 
 # Arguments of the Trainer beside those that conf/trainer has; they count neither steps nor batches.
 TRAINER_OPTIONS = {"gradient_clip_algorithm", "detect_anomaly", "benchmark", "inference_mode", "profiler"}
+MOST_NAMED = 6  # classes in a sentence
 
 _checked: set[str] = set()
 
@@ -151,7 +152,8 @@ def notes_on(config: Config, data: ImageDataModule) -> Iterator[str]:
         stored = data.prepared.arrays["train_labels"]
         gone = [data.classes[i] for i, n in enumerate(data.class_counts()) if not n and (stored == i).any()]
         if gone:
-            yield f"data.limit_train={data.limit_train} leaves no training image of class {', '.join(gone)}"
+            more = f" and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
+            yield f"data.limit_train={data.limit_train} leaves no training image of class {', '.join(gone[:MOST_NAMED])}{more}"
     if data.value_range is not None and data.prepared.value_range is None:
         yield "data.value_range changes nothing: no image has grey of more than 8 bits"
     if chosen.get("saturation") and data.prepared.channels == 1:

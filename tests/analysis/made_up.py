@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         for name in ("digits", "mnist")
     },
     "trainer": {"auto": {"max_epochs": 5, "accelerator": "auto", "precision": "32-true"}},
+    "average": {"none": {"_target_": None}, "ema": {"_target_": "EMA", "decay": 0.999}},
     "logger": {"none": {"_target_": None}, "tensorboard": {"_target_": "TensorBoardLogger"}},
 }
 
@@ -44,7 +45,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
 def compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """A resolved configuration and its choices, as Hydra would make them from ``overrides``."""
     choices = {"model": "tiny_cnn", "optimizer": "adam", "scheduler": "cosine", "data": "digits", "trainer": "auto",
-               "logger": "tensorboard"}  # fmt: skip
+               "average": "none", "logger": "tensorboard"}  # fmt: skip
     asked = [parse_override(text) for text in overrides]
     choices.update({key: str(value) for key, value in asked if key in GROUPS})
     config: dict[str, Any] = {"seed": 0, "name": "cnnbench", "objective": "val/accuracy", "label_smoothing": 0.0}

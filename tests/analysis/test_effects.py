@@ -200,13 +200,40 @@ def test_runs_of_one_training_are_one_observation(runs):
     assert any("test_time_augmentation changes the evaluation and not the training" in note for note in found.notes)
 
 
+def averaged(runs, settings, gain=0.0):
+    """Runs of two rates and three seeds, each evaluated with all of these settings, which are lists of overrides."""
+    random = np.random.default_rng(1)
+    for warmup, seed in product((0.1, 0.2), range(3)):
+        accuracy = 0.8 + random.normal(0, 0.01)
+        for overrides in settings:
+            named = [f"scheduler.warmup={warmup}", *overrides, f"seed={seed}"]
+            runs.add(make_record(named, accuracy + gain * len(overrides), history={"train/loss": [2.0, accuracy]}))
+
+
+def test_a_choice_and_its_keys_that_change_no_training_are_left_out_together(runs):
+    averaged(runs, [[], ["average=ema"], ["average=ema", "average.decay=0.9"]], gain=0.001)
+    found = effects_of(runs)
+    assert list(found.levels) == ["scheduler.warmup"] and found.table.full.df == 4  # of six trainings
+
+
+def test_what_only_some_trainings_were_evaluated_with_is_no_effect_of_theirs(runs):
+    """A mean over both views beside one of the better view alone once made the optimizer look worse."""
+    for optimizer, views in (("sgd", ("none", "flip")), ("adam", ("flip",))):
+        for view, seed in product(views, range(3)):
+            overrides = [f"optimizer={optimizer}", f"test_time_augmentation={view}", f"seed={seed}"]
+            losses = [2.0, 0.5 + seed / 100 + (optimizer == "sgd")]
+            runs.add(make_record(overrides, 0.8 + seed / 100 + 0.05 * (view == "flip"), history={"train/loss": losses}))
+    by_factor = {effect.factor: effect.value for effect in effects_of(runs).mains}
+    assert by_factor["optimizer"] == pytest.approx(0.0, abs=1e-9)
+
+
 def test_interactions_that_are_not_looked_for_lack_no_runs(runs):
     """What runs of several versions of the code differ in is no factor that others are crossed with."""
     for seed, norm, version in product(range(3), ("none", "batch"), ("0123456789abcdef", "fedcba9876543210")):
         runs.add(
             make_record(
                 [f"seed={seed}", f"model.norm={norm}"],
-                0.8 + seed / 100 + (version < "1") / 1e3,
+                0.8 + seed / 100,
                 environment={"git": version},
             )
         )

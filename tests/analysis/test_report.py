@@ -247,7 +247,7 @@ def test_the_report_of_one_run(runs):
     runs.add(make_record(["seed=0"], 0.9))
     text = made(runs)
     Page(text)
-    assert "ran once only" in text
+    assert "has one seed only" in text
 
 
 def test_records_without_history_matrices_or_costs(runs):

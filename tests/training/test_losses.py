@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from torch.nn import functional
 
 from cnnbench.config.compose import fingerprint
 from cnnbench.training.build import building
-from cnnbench.training.losses import build_loss, class_weights, guessing_loss
+from cnnbench.training.callbacks.early_stopping import Diverged, StopWhenDiverged
+from cnnbench.training.losses import build_loss, class_weights, guessing_losses
 from cnnbench.utils.errors import RequestError
 
 COUNTS = [50, 5, 20]
@@ -93,4 +96,16 @@ def test_guessing_costs_the_least_that_the_same_answer_for_every_image_can(name:
     cfg = config(f"loss={name}")
     loss, target = build_loss(cfg, [10] * 5), torch.arange(5)
     costs = [float(loss(torch.full((5, 5), logit), target)) for logit in np.linspace(-6, 6, 1201)]
-    assert guessing_loss(loss, 5) == pytest.approx(min(costs), rel=1e-4)
+    assert guessing_losses(loss, 5) == pytest.approx((min(costs), costs[600]), rel=1e-4)
+
+
+def test_an_untrained_network_of_many_classes_has_not_diverged() -> None:
+    """Its focal loss is 24 times that of the best answer for all."""
+    loss = build_loss(config("loss=focal"), [10] * 100)
+    best, untrained = guessing_losses(loss, 100)
+    callback = StopWhenDiverged(above=10, epochs=1, at_chance=True)
+    trainer = SimpleNamespace(current_epoch=0, global_step=1)
+    for value, diverges in ((untrained, False), (9 * untrained, False), (11 * untrained, True), (best, True)):
+        classifier = SimpleNamespace(metrics={"train/loss": value}, train_loss=loss, num_classes=100)
+        with pytest.raises(Diverged) if diverges else nullcontext():
+            callback.on_train_epoch_end(trainer, classifier)  # type: ignore[arg-type]

@@ -209,6 +209,9 @@ def _gain_share(case: Case, part: Callable[[Sequence[float]], float], what: str,
     if flat := sum(gain <= enough for gain, enough in zip(gains, least, strict=True)):
         return "not shown", f"nothing was gained in {flat} of {len(curves)} runs"
     shares = [part(curve) / gain for curve, gain in zip(curves, gains, strict=True)]
+    if len(shares) > 1 and len({*shares}) == 1:  # such as nothing, which is no mean that other seeds would move
+        right = (shares[0] > LATE_GAIN) == above
+        return decide(right, not right), f"{what}: {shares[0]:.1%} in all {len(shares)} runs"
     verdict, evidence = by_mean(shares, lambda share: f"{share:.1%}", LATE_GAIN, above)
     return verdict, f"{what}: {evidence}"
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 
-from cnnbench.training.losses import guessing_loss
+from cnnbench.training.losses import guessing_losses
 from cnnbench.training.metrics import metric_mode
 from cnnbench.training.module import ImageClassifier
 from cnnbench.training.pruner import load_trial
@@ -48,12 +48,12 @@ class StopWhenDiverged(pl.callbacks.Checkpoint):  # Lightning calls those last, 
         if not math.isfinite(classifier.metrics.get("val/loss", 0.0)):
             raise Diverged("the validation loss is not finite", *at)
         loss = classifier.metrics["train/loss"]
-        guessing = guessing_loss(classifier.train_loss, classifier.num_classes)
-        too_high = self.above is not None and loss > self.above * guessing
+        guessing, untrained = guessing_losses(classifier.train_loss, classifier.num_classes)
+        too_high = self.above is not None and loss > self.above * untrained
         stuck = self.at_chance and abs(loss - guessing) <= AT_CHANCE * guessing
         self.lost = self.lost + 1 if too_high or stuck else 0
         if self.lost >= self.epochs:
-            relation = f"{'far above' if too_high else 'that of'} guessing ({guessing:.4g})"
+            relation = f"{'far above' if too_high else 'that of'} guessing ({untrained if too_high else guessing:.4g})"
             raise Diverged(f"the training loss is {loss:.4g}, {relation}, for {self.lost} epochs", *at)
 
     def state_dict(self) -> dict[str, Any]:

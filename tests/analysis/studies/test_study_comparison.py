@@ -149,6 +149,10 @@ def test_a_loss_levels_off_downwards():
     falling = [run(seed, **{"val/loss": [2.0, 1.0 + seed / 1e3, 0.5, 0.49 + seed / 1e3, 0.51]}) for seed in range(3)]
     assert verdict("default levels off by epoch 3 on val/loss", first=falling)[0] == "reproduced"
     assert verdict("default levels off by epoch 2 on val/loss", first=falling)[0] == "contradicted"
+    # all is gained after the first epoch, and nothing after the third: the same share in each run
+    assert verdict("default levels off by epoch 1 on val/loss", first=falling)[0] == "contradicted"
+    flat = [run(seed, **{"val/loss": [2.0, 1.0, 0.5 + seed / 1e3, 0.5 + seed / 1e3]}) for seed in range(3)]
+    assert verdict("default levels off by epoch 3 on val/loss", first=flat)[0] == "reproduced"
 
 
 def test_what_gets_worse_again_has_not_levelled_off():

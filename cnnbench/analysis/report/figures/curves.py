@@ -113,7 +113,7 @@ def fit_text(configuration: Configuration) -> str:
     found = {metric: curve(configuration, metric) for metric in metrics}
     ends = [[of[-1] for of in map(finite_values, map(run.series, metrics)) if of] for run in configuration.runs]
     gap = finite_mean(of[1] - of[2] for of in ends if len(of) == len(metrics))  # each run's own, as it may end early
-    lengths = sorted({len(run.series("val/loss")) for run in configuration.runs})
+    lengths = sorted({len(of) for run in configuration.runs if (of := run.series("val/loss"))})
     return " ".join(sentences("fit", found["val/loss"], gap, lengths, mixed))
 
 
