@@ -15,13 +15,16 @@ from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
 from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration, cell_of
 from cnnbench.analysis.metric_names import MISSING
 from cnnbench.analysis.runs import Run, count_splits
-from cnnbench.analysis.statistics import finite_values, to_number, tukey_quantile
+from cnnbench.analysis.statistics import compare, finite_values, holm, to_number, tukey_quantile
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
 OFF = ("none", "null", "false", "off", "no", "[]", MISSING)  # first among a factor's levels
 TUNED = ("optimizer", "scheduler")  # groups whose keys one tunes: optimizer.lr, optimizer.weight_decay, scheduler.gamma
+Training = tuple[
+    tuple[str, ...], Any, Any
+]  # levels of the factors, seed (or the path, where that is unknown) and split
 RATE = ("optimizer", "optimizer.lr")  # a factor that should not be compared at one value of its key
 
 
@@ -62,7 +65,10 @@ class Effects:
     interactions: list[Interaction]  # the clearest first
     short: Mapping[str, str]  # the factors' short names
     levels: Levels  # of each factor, in the order in which they are shown
-    cautions: list[str]  # a sentence for each factor whose effect is also that of a setting that was not tuned
+    cautions: list[
+        str
+    ]  # a sentence for each factor whose effect is also that of a setting that was not tuned, and first of
+    # those that change the evaluation alone
     notes: list[str]  # what could not be told, and why
 
     def sentence(self, effect: Effect | Interaction) -> str:
@@ -86,10 +92,9 @@ def find_effects(
     factors = [f for f in factors if f not in tuned]
     alike = _same_trainings(measured, factors)
     factors = [f for f in factors if f not in alike]
-    trainings: dict[Any, list[float]] = {}
+    trainings: dict[Training, list[float]] = {}
     for c, run in measured:
-        key = _levels(c, factors), run.path if run.seed is None else run.seed, run.split
-        trainings.setdefault(key, []).append(cast(float, run.value(metric)))
+        trainings.setdefault(_training(c, run, factors), []).append(cast(float, run.value(metric)))
     if len(trainings) < 2:
         return None
     observations = pd.DataFrame([settings for settings, *_ in trainings], columns=factors)
@@ -118,12 +123,38 @@ def find_effects(
     crossed = len(levels.keys() - {*CONTEXT})  # factors that could interact
     notes = sentences("effects_notes", table, short, crossed, too_many, len(y), splits, alike)
     cautions = _cautions(configurations, short, [f for f in varying if f not in factors], tuned)
+    cautions = [*_evaluations(measured, alike, varying, metric), *cautions]
     return Effects(metric, table, mains, interactions, short, levels, cautions, notes)
 
 
 def _levels(configuration: Configuration, factors: Sequence[str]) -> tuple[str, ...]:
     """Its level of each factor, as it is shown."""
     return tuple(show(configuration.values[f]) if f in configuration.values else MISSING for f in factors)
+
+
+def _training(configuration: Configuration, run: Run, factors: Sequence[str]) -> Training:
+    return _levels(configuration, factors), run.path if run.seed is None else run.seed, run.split
+
+
+def _evaluations(
+    measured: Sequence[tuple[Configuration, Run]], alike: Sequence[str], factors: Sequence[str], metric: str
+) -> list[str]:
+    """A sentence for each level of the factors ``alike``, which change the evaluation alone, against the first one: paired by
+    training."""
+    told, short = [], short_names([*factors, *alike])
+    for factor in alike:
+        values: dict[str, dict[Training, list[float]]] = {}
+        for c, run in measured:
+            (level,), training = _levels(c, [factor]), _training(c, run, factors)
+            values.setdefault(level, {}).setdefault(training, []).append(cast(float, run.value(metric)))
+        if MISSING in values:  # a key that only some choices have
+            continue
+        before, *levels = _ordered(values, ())
+        means = {level: {key: fmean(of) for key, of in values[level].items()} for level in values}
+        found = [compare(means[level], means[before]) for level in levels]
+        for level, difference, p in zip(levels, found, holm([one.p for one in found]), strict=True):
+            told += sentences("evaluation", short[factor], level, before, difference, p, metric)
+    return told
 
 
 def _same_trainings(measured: Sequence[tuple[Configuration, Run]], factors: Sequence[str]) -> list[str]:

@@ -198,6 +198,11 @@ def test_runs_of_one_training_are_one_observation(runs):
     groups = [[value for (rate, _), value in values.items() if rate == one] for one in (0.1, 0.2)]
     assert found.mains[0].anova.p_raw == pytest.approx(f_oneway(*groups).pvalue)
     assert any("test_time_augmentation changes the evaluation and not the training" in note for note in found.notes)
+    (told,) = found.cautions  # the same gain in each: no spread, so that p is that of the 2^6 ways of their signs
+    assert (
+        told.startswith("test_time_augmentation=flip instead of test_time_augmentation=none") and "+0.30 points" in told
+    )
+    assert "6 trainings" in told and "corrected p = 0.031" in told
 
 
 def averaged(runs, settings, gain=0.0):
