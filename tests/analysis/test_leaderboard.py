@@ -107,7 +107,7 @@ def test_one_run_has_the_interval_of_its_images_and_says_so(runs):
     images = record["data"]["val"]
     low, high = (100 * limit for limit in proportion_confint(round(0.9 * images), images, method="wilson"))
     for text in (leaderboard_markdown(board_of(runs)), leaderboard_text(board_of(runs))):
-        assert f"{low:.2f} to {high:.2f}*" in text and "*: of one run" in text
+        assert f"{low:.2f} to {high:.2f}*" in text and "*: of one seed" in text
     for text in (leaderboard_markdown(board_of(runs, objective="val/loss")),):
         assert "none: n = 1" in text
 
