@@ -1,7 +1,6 @@
 """What each factor does on average, what two do together, and a sentence for each."""
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
@@ -12,19 +11,15 @@ import numpy as np
 import pandas as pd
 
 from cnnbench.analysis.anova import AnovaRow, AnovaTable, Levels, fit_anova
-from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration, cell_of
-from cnnbench.analysis.metric_names import MISSING
-from cnnbench.analysis.runs import Run, count_splits
-from cnnbench.analysis.statistics import compare, finite_values, holm, to_number, tukey_quantile
+from cnnbench.analysis.evaluations import OFF, Training, compare_evaluations, find_evaluations, levels_of, training_of
+from cnnbench.analysis.grouping import CONTEXT, DATA_SETS, Configuration
+from cnnbench.analysis.runs import count_splits
+from cnnbench.analysis.statistics import finite_values, to_number, tukey_quantile
 from cnnbench.analysis.wording import sentences
 from cnnbench.config.settings import short_names, show
 
 MOST_LEVELS = 12  # of a factor that is looked at as one of categories
-OFF = ("none", "null", "false", "off", "no", "[]", MISSING)  # first among a factor's levels
 TUNED = ("optimizer", "scheduler")  # groups whose keys one tunes: optimizer.lr, optimizer.weight_decay, scheduler.gamma
-Training = tuple[
-    tuple[str, ...], Any, Any
-]  # levels of the factors, seed (or the path, where that is unknown) and split
 RATE = ("optimizer", "optimizer.lr")  # a factor that should not be compared at one value of its key
 
 
@@ -90,21 +85,20 @@ def find_effects(
     # One row a training: its level of each factor, and the mean of its runs' values
     measured = [(c, run) for c in configurations for run in c.runs if to_number(run.value(metric)) is not None]
     factors = [f for f in factors if f not in tuned]
-    alike = _same_trainings(measured, factors)
+    alike, partial = find_evaluations(measured, factors)
     factors = [f for f in factors if f not in alike]
     trainings: dict[Training, list[float]] = {}
     for c, run in measured:
-        trainings.setdefault(_training(c, run, factors), []).append(cast(float, run.value(metric)))
+        trainings.setdefault(training_of(c, run, factors), []).append(cast(float, run.value(metric)))
     if len(trainings) < 2:
         return None
-    observations = pd.DataFrame([settings for settings, *_ in trainings], columns=factors)
+    settings = [levels for (levels, _), _ in trainings]
+    observations = pd.DataFrame(settings, columns=factors)
     y = [fmean(values) for values in trainings.values()]
 
     # The factors that can be looked at, and their levels
     factors, varying = _merge_nested(observations, factors), factors
-    first = observations[
-        [reference is not None and settings == _levels(reference, varying) for settings, *_ in trainings]
-    ]
+    first = observations[[reference is not None and of == levels_of(reference, varying) for of in settings]]
     levels = {f: _ordered(observations[f].unique(), set(first[f])) for f in factors}
     too_many = [f for f in factors if len(levels[f]) > min(MOST_LEVELS, len(y) / 2)]
     levels = {f: names for f, names in levels.items() if len(names) > 1 and f not in too_many}
@@ -121,62 +115,10 @@ def find_effects(
     interactions = [joint for row in pairs if (joint := _interaction(row, table, by_level)) is not None]
     short, splits = short_names(list(levels)), count_splits([run for c, _ in measured for run in c.runs])
     crossed = len(levels.keys() - {*CONTEXT})  # factors that could interact
-    notes = sentences("effects_notes", table, short, crossed, too_many, len(y), splits, alike)
+    notes = sentences("effects_notes", table, short, crossed, too_many, len(y), splits, alike, partial)
     cautions = _cautions(configurations, short, [f for f in varying if f not in factors], tuned)
-    cautions = [*_evaluations(measured, alike, varying, metric), *cautions]
+    cautions = [*compare_evaluations(measured, alike, varying, metric, reference), *cautions]
     return Effects(metric, table, mains, interactions, short, levels, cautions, notes)
-
-
-def _levels(configuration: Configuration, factors: Sequence[str]) -> tuple[str, ...]:
-    """Its level of each factor, as it is shown."""
-    return tuple(show(configuration.values[f]) if f in configuration.values else MISSING for f in factors)
-
-
-def _training(configuration: Configuration, run: Run, factors: Sequence[str]) -> Training:
-    return _levels(configuration, factors), run.path if run.seed is None else run.seed, run.split
-
-
-def _evaluations(
-    measured: Sequence[tuple[Configuration, Run]], alike: Sequence[str], factors: Sequence[str], metric: str
-) -> list[str]:
-    """A sentence for each level of the factors ``alike``, which change the evaluation alone, against the first one: paired by
-    training."""
-    told, short = [], short_names([*factors, *alike])
-    for factor in alike:
-        values: dict[str, dict[Training, list[float]]] = {}
-        for c, run in measured:
-            (level,), training = _levels(c, [factor]), _training(c, run, factors)
-            values.setdefault(level, {}).setdefault(training, []).append(cast(float, run.value(metric)))
-        if MISSING in values:  # a key that only some choices have
-            continue
-        before, *levels = _ordered(values, ())
-        means = {level: {key: fmean(of) for key, of in values[level].items()} for level in values}
-        found = [compare(means[level], means[before]) for level in levels]
-        for level, difference, p in zip(levels, found, holm([one.p for one in found]), strict=True):
-            told += sentences("evaluation", short[factor], level, before, difference, p, metric)
-    return told
-
-
-def _same_trainings(measured: Sequence[tuple[Configuration, Run]], factors: Sequence[str]) -> list[str]:
-    """The factors that change no training: runs that differ in one alone, or in a group's choice and its keys, have the same
-    training losses, and every training has all of its levels, so that a mean over them favours none. As observations of
-    their own such runs would make a few trainings look like many."""
-    known = [factor for factor in factors if factor not in CONTEXT]
-    groups = [[f for f in known if f.split(".")[0] == factor] for factor in known if "." not in factor]
-    found: list[str] = []
-    for several in [*groups, *([factor] for factor in known)]:
-        rest = [f for f in factors if f not in several]
-        losses: dict[Any, set[Any]] = defaultdict(set)
-        levels: dict[Any, set[Any]] = defaultdict(set)
-        for c, run in measured:
-            training = cell_of(c.values, rest), run.seed, run.split
-            losses[training].add(tuple(run.series("train/loss")))
-            levels[training].add(cell_of(c.values, several))
-        is_same = all(len(of) == 1 and any(next(iter(of))) for of in losses.values())
-        crossed = {frozenset(of) for of in levels.values()}
-        if is_same and len(crossed) == 1 and len(next(iter(crossed))) > 1:
-            found += several
-    return list(dict.fromkeys(found))
 
 
 def _cautions(

@@ -65,7 +65,8 @@ def time_to_target(board: Leaderboard, reference: Configuration, target: float) 
             near = f"; did you mean {100 * target:g}?" if 0 < target <= 1 else ""
             raise RequestError(f"--target {target:g}: {leaf(metric)} is in per cent here, above 1 and up to 100{near}")
         target /= 100
-    runs = [[*c.runs, *(run for run in c.incomplete if run.status == DIVERGED)] for c in configurations]
+    lost = [by_replicate([run for run in c.incomplete if run.status == DIVERGED]) for c in configurations]
+    runs = [[*c.runs, *(of[0] for of in seeds.values())] for c, seeds in zip(configurations, lost, strict=True)]
     if any(len(same) > 1 for of in runs for same in by_replicate(of).values()):
         raise RequestError("--target compares a run a seed, and here are several of one, as --ignore leaves them")
     beyond = math.inf if higher_is_better(metric) else -math.inf

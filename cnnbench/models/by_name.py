@@ -69,10 +69,10 @@ def torchvision_network(
     elif name.startswith("maxvit"):
         options["input_size"] = (image_size, image_size)
     elif name in ("googlenet", "inception_v3"):
-        if pretrained and in_channels != 3:
+        if pretrained and in_channels != 3 and not is_loading_skipped.get():
             raise RequestError(f"model.pretrained=true: {name}'s weights are for colour images on a scale of their own")
         # whose conversion to that scale it does itself
-        options |= {"aux_logits": False, "init_weights": True, "transform_input": pretrained}
+        options |= {"aux_logits": False, "init_weights": True, "transform_input": pretrained and in_channels == 3}
     network = _build(torchvision.models.get_model, name, options, image_size)
     outputs = [(key, vars(module)) for key, module in network.named_modules()]
     giving = [key for key, has in outputs if num_classes in (has.get("out_features"), has.get("out_channels"))]

@@ -1,5 +1,7 @@
 """ShuffleNet: V1 (Zhang et al. 2018), of pointwise group convolutions, and torchvision's V2 (Ma et al. 2018)."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torchvision.models import shufflenetv2
@@ -60,7 +62,7 @@ class ShuffleNetV1(nn.Module):
         narrowest = check_width(width) * V1_FILTERS[groups]
         filters = [round(narrowest * 2**stage) for stage in range(len(STAGE_UNITS))]
         # a quarter of them, and what is left beside the first layer's, are shared out to the groups
-        if (filters[0] - FIRST_FILTERS) % groups or filters[0] // 4 % groups:
+        if any((out - before) % groups or out // 4 % groups for before, out in pairwise([FIRST_FILTERS, *filters])):
             filters = [4 * groups * round(narrowest / (4 * groups)) * 2**stage for stage in range(len(STAGE_UNITS))]
         if filters[0] <= FIRST_FILTERS:
             has = (

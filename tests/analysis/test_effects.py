@@ -221,6 +221,39 @@ def test_a_choice_and_its_keys_that_change_no_training_are_left_out_together(run
     assert list(found.levels) == ["scheduler.warmup"] and found.table.full.df == 4  # of six trainings
 
 
+def test_each_key_of_a_choice_is_compared_with_the_choice_that_means_off(runs):
+    """Decays that add and take a point were once one level, which did nothing."""
+    random = np.random.default_rng(2)
+    for warmup, seed in product((0.1, 0.2), range(3)):
+        accuracy = 0.8 + random.normal(0, 0.01)
+        for own, gain in (([], 0), (["average.decay=0.9"], 0.01), (["average.decay=0.99"], -0.01)):
+            named = [f"scheduler.warmup={warmup}", *(["average=ema", *own] if own else []), f"seed={seed}"]
+            noise = random.normal(0, 0.001)
+            runs.add(make_record(named, accuracy + gain + noise, history={"train/loss": [2.0, accuracy]}))
+    up, down = effects_of(runs).cautions
+    assert up.startswith("average=ema decay=0.9 instead of average=none in evaluating the same 6 trainings: +")
+    assert down.startswith("average=ema decay=0.99 instead of average=none in evaluating the same 6 trainings: -")
+
+
+@pytest.mark.parametrize("left_out", [None, ("none", "none", 2)])
+def test_trainings_that_were_evaluated_in_a_star_are_one_observation_each_or_it_is_said(runs, left_out):
+    random = np.random.default_rng(3)
+    for warmup, seed in product((0.1, 0.2), range(3)):
+        accuracy = 0.8 + random.normal(0, 0.01)
+        for views, average in (("none", "none"), ("flip", "none"), ("none", "ema")):
+            if (views, average, seed) != left_out or warmup == 0.1:
+                named = [f"scheduler.warmup={warmup}", f"test_time_augmentation={views}", f"average={average}"]
+                noise = random.normal(0, 0.001)
+                runs.add(
+                    make_record([*named, f"seed={seed}"], accuracy + noise, history={"train/loss": [2.0, accuracy]})
+                )
+    found = effects_of(runs)
+    if left_out is None:
+        assert list(found.levels) == ["scheduler.warmup"] and found.table.full.df == 4
+    else:
+        assert any("p-values are too small" in note for note in found.notes)
+
+
 def test_what_only_some_trainings_were_evaluated_with_is_no_effect_of_theirs(runs):
     """A mean over both views beside one of the better view alone once made the optimizer look worse."""
     for optimizer, views in (("sgd", ("none", "flip")), ("adam", ("flip",))):

@@ -19,6 +19,7 @@ from cnnbench.analysis.runs import collect
 from cnnbench.analysis.statistics import holm
 from cnnbench.analysis.time_to_target import MOST_WAYS, Time, log_rank, median_time
 from cnnbench.cli.main import main
+from cnnbench.utils.errors import RequestError
 
 
 def add(runs, optimizer, seed, curve, **changes):
@@ -156,7 +157,7 @@ def test_a_diverged_run_never_reaches_it(runs):
     for seed, epoch in enumerate((2, 3)):
         add(runs, "adam", seed, reaching(epoch))
         add(runs, "sgd", seed, reaching(epoch))
-    for seed in (2, 3, 4):
+    for seed in (2, 3, 4, 4):  # the last was tried again, and diverged again
         add(runs, "sgd", seed, [0.5], status="diverged", error={"type": "Diverged", "message": "NaN"})
     add(runs, "rmsprop", 0, [0.5], status="diverged", error={"type": "Diverged", "message": "NaN"})
     add(runs, "adam", 7, [0.96], status="failed", error={"type": "OSError", "message": "disk"})  # says nothing
@@ -167,6 +168,15 @@ def test_a_diverged_run_never_reaches_it(runs):
         (0, 1),
     ]
     assert rows["adam"].epochs == 2 and rows["sgd"].epochs is None  # dropped, they would have left a median of 2
+
+
+def test_several_runs_of_one_seed_are_refused(runs):
+    for scheduler, status in (("cosine", "completed"), ("exp", "diverged")):
+        for seed in range(3):
+            record = make_record([f"scheduler={scheduler}", f"seed={seed}"], 0.9, status=status)
+            runs.add({**record, "history": {"val/accuracy": reaching(2)}})
+    with pytest.raises(RequestError, match="several of one, as --ignore leaves them"):
+        analyse(collect([runs.root]), target=95, ignore=["scheduler"])
 
 
 def test_a_wrong_target_is_refused_in_one_line(runs, capsys):
