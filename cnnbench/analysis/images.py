@@ -67,8 +67,9 @@ def compare_on_images(
     bootstrap"), of n runs n - 1, so that few runs do not look alike (Rao and Wu 1988). Of a difference of means it has a
     closed form, so that nothing is drawn. With Student's t and the degrees of freedom after Satterthwaite, and no p-value
     below that over seeds alone, false differences are at most 5 % (tests/analysis/test_images.py).
-    ``first`` and ``second`` are (runs, images), right or wrong or a share that was right, ``paired`` where row i of both is of the same seed; of runs on
-    several splits ``splits`` has that of each row, and ``overlap`` is as for ``variance_of_mean``.
+    ``first`` and ``second`` are (runs, images), right or wrong or a share that was right, ``paired`` where row i of both is
+    of the same seed; of runs on several splits ``splits`` has that of each row, and ``overlap`` is as for
+    ``variance_of_mean``.
     """
     one, two = first.astype(float), second.astype(float)
     by_image = one.mean(axis=0) - two.mean(axis=0)

@@ -230,9 +230,9 @@ def overlap_of(runs: Sequence[Run]) -> float:
 
 
 def by_replicate(runs: Sequence[Run], overlap: float | None = None) -> dict[tuple[Any, Hashable], list[Run]]:
-    """The runs by (seed, split), or with an ``overlap`` of 0, which is otherwise their own, by (seed, None). Those of one seed and split are one
-    observation, their mean: they differ in what ``--ignore`` names, and share the luck of their seed. Where a seed is
-    unknown nothing can be paired, and every run stands for itself, by its path."""
+    """The runs by (seed, split), or with an ``overlap`` of 0, which is otherwise their own, by (seed, None). Those of one
+    seed and split are one observation, their mean: they differ in what ``--ignore`` names, and share the luck of their
+    seed. Where a seed is unknown nothing can be paired, and every run stands for itself, by its path."""
     known, overlap = all(run.seed is not None for run in runs), overlap_of(runs) if overlap is None else overlap
     found: dict[tuple[Any, Hashable], list[Run]] = {}
     for run in runs:

@@ -89,9 +89,8 @@ class Torchvision:
             raise RequestError(f"{self.dataset} is no classification set: an image has no class number")
         notes = []
         if "test" not in splits:
-            notes = [
-                f"{self.dataset} has no test split: test is {'its val' if 'val' in splits else f'a share of {TEST_SHARE} of each class in train'}"
-            ]
+            instead = "its val" if "val" in splits else f"a share of {TEST_SHARE} of each class in train"
+            notes = [f"{self.dataset} has no test split: test is {instead}"]
             splits |= (
                 {"test": splits.pop("val")} if "val" in splits else splits.pop("train").with_test_split(TEST_SHARE)
             )
