@@ -49,7 +49,7 @@ class ImageFolder:
         assert location is not None
         for split, classes in listed.items():
             if extra := set(classes) - set(listed["train"]):
-                raise RequestError(f"{titles[split]} has classes that train/ has not: {', '.join(sorted(extra))}")
+                raise RequestError(f"{titles[split]} has classes that train has not: {', '.join(sorted(extra))}")
         titles = {split: "all of it" if title == "." else title for split, title in titles.items()}
         parts = [f"{split} is {titles[split]} ({sum(map(len, listed[split].values()))})" for split in listed]
         parts += [] if "test" in listed else [f"test is a share of {self.test_share} of each class in train"]

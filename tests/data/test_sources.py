@@ -229,7 +229,7 @@ def test_folders_that_are_no_set_are_refused(tmp_path: Path) -> None:
 
 def test_a_class_that_only_the_test_set_has_is_refused(folder: Path, tmp_path: Path) -> None:
     picture(folder / "test" / "bird" / "a.png")
-    with pytest.raises(RequestError, match="classes that train/ has not: bird"):
+    with pytest.raises(RequestError, match="classes that train has not: bird"):
         prepare(ImageFolder(), folder, None, tmp_path / "cache")
 
 
