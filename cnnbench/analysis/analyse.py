@@ -162,9 +162,8 @@ def analyse(
         raise RequestError(f"--baseline {baseline}: none of its runs is completed")
     others = [c for c in ranked if references.get(c.data_set, c) is not c]
     if size is not None and size >= 1 and is_share(metric):
-        raise RequestError(
-            f"--size {size:g}: {metric} is a share here, of which 0.01 is one point; did you mean {size / 100:g}?"
-        )
+        meant = f"0.01 is one point; did you mean {size / 100:g}?"
+        raise RequestError(f"--size {size:g}: {metric} is a share here, of which {meant}")
     if practical is not None:
         practical /= 100 if is_share(metric) else 1
     comparisons = compare_with_reference(references, others, metric, size, practical)

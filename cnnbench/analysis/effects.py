@@ -62,8 +62,7 @@ class Effects:
     levels: Levels  # of each factor, in the order in which they are shown
     cautions: list[
         str
-    ]  # a sentence for each factor whose effect is also that of a setting that was not tuned, and first of
-    # those that change the evaluation alone
+    ]  # sentences on what changes the evaluation alone, and on factors entangled with what was not tuned
     notes: list[str]  # what could not be told, and why
 
     def sentence(self, effect: Effect | Interaction) -> str:

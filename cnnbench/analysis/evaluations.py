@@ -17,9 +17,8 @@ from cnnbench.config.settings import short_names, show
 
 OFF = ("none", "null", "false", "off", "no", "[]", MISSING)  # first among a factor's levels
 Measured = Sequence[tuple[Configuration, Run]]
-Training = tuple[
-    tuple[tuple[str, ...], Any], Any
-]  # levels of the factors and seed (of an unknown one the path), and split
+# Of a training: the levels of the factors with the seed (of an unknown one the path), and the split
+Training = tuple[tuple[tuple[str, ...], Any], Any]
 
 
 class Evaluations(NamedTuple):

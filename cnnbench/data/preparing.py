@@ -84,7 +84,7 @@ def _decode(
     """Decode every split into a mapped file in ``folder``; returns these, which of their rows have decoded, the scale of
     grey with more than 8 bits, where there is any, and a sentence on what is left out. Raises RequestError where what does
     not decode may not be left out."""
-    arrays, kept, deep, errors = Arrays(), Arrays(), dict[str, Deep](), list[str]()
+    arrays, kept, deep, errors, notes = Arrays(), Arrays(), dict[str, Deep](), list[str](), list[str]()
     bar = report is print_line and sys.stderr.isatty()
     for part, split in images.splits.items():
         if len(split.labels) == 0:
@@ -101,11 +101,8 @@ def _decode(
         if not images.skip_damaged:
             remedy = "repair or remove what is damaged, or leave it out: data.source.skip_damaged=true"
             raise RequestError(f"{text}; {remedy}")
-    notes = (
-        [f"left out {'is 1 damaged image' if len(errors) == 1 else f'are {len(errors)} damaged images'}: {text}"]
-        if errors
-        else []
-    )
+        count = "is 1 damaged image" if len(errors) == 1 else f"are {len(errors)} damaged images"
+        notes.append(f"left out {count}: {text}")
     return arrays, kept, _scale_alike(images, arrays, deep, value_range), notes
 
 

@@ -45,6 +45,7 @@ class ImageClassifier(pl.LightningModule):
         self.accumulate: int = config["trainer"]["accumulate_grad_batches"]
         self.optimizer: torch.optim.Optimizer  # that a step uses
         self.total_steps = 0  # optimizer steps of the whole run, once it has begun
+        self.trained_with: tuple[float, float | None]  # rate and momentum at the end of the newest epoch
         self.average_weights: Callable[[], None] | None = None  # after each optimizer step (callbacks/average.py)
         self._scaler: torch.amp.GradScaler | None = None  # of trainer.precision=16-mixed
         self._several_ranks = False
