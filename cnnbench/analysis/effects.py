@@ -60,9 +60,7 @@ class Effects:
     interactions: list[Interaction]  # the clearest first
     short: Mapping[str, str]  # the factors' short names
     levels: Levels  # of each factor, in the order in which they are shown
-    cautions: list[
-        str
-    ]  # sentences on what changes the evaluation alone, and on factors entangled with what was not tuned
+    cautions: list[str]  # on what changes the evaluation alone, and on what varies with a setting that was not tuned
     notes: list[str]  # what could not be told, and why
 
     def sentence(self, effect: Effect | Interaction) -> str:
